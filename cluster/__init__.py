@@ -1,0 +1,1 @@
+"""Batch jobs on Slurm: starting them, watching them, passing their verdict on."""

@@ -1,0 +1,116 @@
+"""The one family of errors that a user can cause, and how an entry point reports them.
+
+Everything in this family is printed as one message without a traceback and ends the process with
+a documented, non-zero status. Any other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import NoReturn
+
+
+class ExitStatus(IntEnum):
+    """What the exit status of every entry point means (see `docs/monitoring.md`)."""
+
+    OK = 0
+    BUG = 1
+    USER_ERROR = 2
+    DIVERGED = 3
+    """Training stopped itself: too many non-finite steps in a row."""
+    INTERRUPTED = 75
+    """A signal asked for a stop; the state was saved and the same command continues (EX_TEMPFAIL)."""
+
+
+class UserError(Exception):
+    """Something a user can mend: a config, an input file, a machine that is full.
+
+    Args:
+        problem: one sentence that says what is wrong, naming the value found.
+        where: the config key, file or address that it is about.
+        expected: what would have been right.
+        nearest: the nearest valid choice, if there is one.
+        status: the exit status that the entry point ends with.
+    """
+
+    status: ExitStatus = ExitStatus.USER_ERROR
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: object | None = None,
+        expected: str | None = None,
+        nearest: str | None = None,
+        status: ExitStatus | None = None,
+    ) -> None:
+        self.problem = problem
+        self.where = where
+        self.expected = expected
+        self.nearest = nearest
+        if status is not None:
+            self.status = status
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """The message as it is printed, several lines at most."""
+        lines = [f"{self.where}: {self.problem}" if self.where is not None else self.problem]
+        if self.expected is not None:
+            lines.append(f"  expected: {self.expected}")
+        if self.nearest is not None:
+            lines.append(f"  did you mean: {self.nearest}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Callable[..., UserError], tuple[object, ...]]:
+        # Crosses process boundaries (worker pools) without losing its parts.
+        return _rebuild, (type(self), self.problem, self.where, self.expected, self.nearest, self.status)
+
+
+def _rebuild(
+    cls: type[UserError],
+    problem: str,
+    where: object | None,
+    expected: str | None,
+    nearest: str | None,
+    status: ExitStatus,
+) -> UserError:
+    return cls(problem, where=where, expected=expected, nearest=nearest, status=status)
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used."""
+
+
+class DataError(UserError):
+    """An input, corpus or tokenizer that cannot be used."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written or used."""
+
+
+class MachineError(UserError):
+    """A machine that cannot do what was asked (full disk, port in use, missing program)."""
+
+
+def nearest(found: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The choice most similar to `found`, or None when nothing is similar."""
+    matches = difflib.get_close_matches(found, list(choices), n=1, cutoff=cutoff)
+    return matches[0] if matches else None
+
+
+def report_and_exit(error: UserError) -> NoReturn:
+    """Print `error` to standard error, as one message, and end the process with its status."""
+    print(f"error: {error.render()}", file=sys.stderr, flush=True)
+    raise SystemExit(int(error.status))
+
+
+def guarded(entry: Callable[[], object]) -> None:
+    """Run an entry point so that a `UserError` ends it with one message and a status, not a traceback."""
+    try:
+        entry()
+    except UserError as error:
+        report_and_exit(error)

@@ -1,0 +1,186 @@
+"""YAML recipe + `key=value` overrides -> one frozen, validated config, or one error that says what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from configs.errors import ConfigError, nearest
+
+RECIPES = Path(__file__).parent
+_MISSING = object()
+
+
+class Section(BaseModel):
+    """Base of every config class: frozen, unknown keys refused, each field's docstring is its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+Config = TypeVar("Config", bound=Section)
+
+
+def find_recipe(name: str | Path, room: str) -> Path:
+    """The file that `name` means: a path, or the name of a recipe in `configs/<room>/`.
+
+    Raises:
+        ConfigError: if there is neither such a file nor such a recipe; names the nearest recipe.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    recipes = {p.stem: p for p in sorted((RECIPES / room).glob("*.yaml"))}
+    if str(name) in recipes:
+        return recipes[str(name)]
+    if path.is_dir():
+        raise ConfigError("is a directory, not a config file", where=name, expected="a YAML file")
+    raise ConfigError(
+        f"there is no config file or recipe {str(name)!r}",
+        where="--config",
+        expected=f"a YAML file, or one of the recipes {', '.join(recipes) or '(none)'}",
+        nearest=nearest(path.stem, recipes),
+    )
+
+
+def load_config(cls: type[Config], source: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Build `cls` from a YAML file (or from defaults alone) and `key=value` overrides.
+
+    Values of overrides are read as YAML, so `data.train=[a,b]`, `x=null` and `lr=3e-4` mean what they say.
+
+    Raises:
+        ConfigError: a file that is not YAML, an unknown key, a value of the wrong type or out of range. Every
+            problem is in the one message, each with its key, the value found, what was expected, the nearest key.
+    """
+    raw = read_yaml(source) if source is not None else {}
+    where: dict[str, str] = {}
+    for text in overrides:
+        key, value = _parse_override(text)
+        _assign(raw, key, value)
+        where[key] = f"override {text!r}"
+    try:
+        return cls.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(cls, raw, error), where=source or "command line") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: if the file cannot be read, is not YAML or not a mapping.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", where=path) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not UTF-8 text (byte {error.start})", where=path) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1} column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"is not valid YAML: {problem}", where=f"{path}{place}") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"holds a {type(raw).__name__}", where=path, expected="a mapping of keys to values")
+    return raw
+
+
+def to_yaml(config: BaseModel) -> str:
+    """`config` as YAML that `load_config` reads back to an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def field_keys(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key that `cls` accepts, sections and their fields."""
+    for name, field in cls.model_fields.items():
+        yield prefix + name
+        for section in _sections_of(field.annotation):
+            yield from field_keys(section, f"{prefix}{name}.")
+
+
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    candidates = [annotation, *get_args(annotation)]
+    return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        hint = f"{text.lstrip('-')}=VALUE" if text.strip("-") else None
+        raise ConfigError(f"{text!r} is not an override", where="command line", expected="key=value", nearest=hint)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"the value of {text!r} is not valid YAML", where=key, expected="key=value") from None
+
+
+def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
+    parts = key.split(".")
+    node = raw
+    for depth, part in enumerate(parts[:-1]):
+        child = node.get(part)
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            above = ".".join(parts[: depth + 1])
+            raise ConfigError(f"{above} holds {child!r} and has no keys below it", where=f"override {key!r}")
+        node = child
+    node[parts[-1]] = value
+
+
+def _explain(cls: type[BaseModel], raw: Mapping[str, Any], error: ValidationError) -> str:
+    known = list(field_keys(cls))
+    problems = [_explain_one(known, raw, item) for item in error.errors(include_url=False)]
+    if len(problems) == 1:
+        return problems[0]
+    return f"{len(problems)} problems\n" + "\n".join(f"- {p}" for p in problems)
+
+
+def _explain_one(known: list[str], raw: Mapping[str, Any], item: Any) -> str:
+    # Union members put their type name into the location; keep what exists in the input.
+    key = ".".join(str(part) for part in item["loc"])
+    found = _lookup(raw, item["loc"])
+    if item["type"] == "extra_forbidden":
+        close = _nearest_key(key, known)
+        hint = f"; did you mean {close}?" if close else ""
+        return f"unknown key {key} (value {found!r}){hint}"
+    if item["type"] == "missing":
+        return f"{key} is missing and has no default"
+    message = item["msg"]
+    if item["type"] == "literal_error":
+        close = nearest(str(found), [c.strip(" '") for c in item["ctx"]["expected"].replace(" or ", ",").split(",")])
+        message = f"expected {item['ctx']['expected']}" + (f"; did you mean {close}?" if close else "")
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if found is _MISSING or isinstance(found, dict) or not key:
+        return f"{key}: {message}" if key else message
+    return f"{key} = {found!r}: {message}"
+
+
+def _nearest_key(key: str, known: list[str]) -> str | None:
+    by_leaf = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    if by_leaf:
+        return by_leaf[0]
+    close = nearest(key, known)
+    if close:
+        return close
+    leaf = nearest(key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known])
+    return next((k for k in known if k.rsplit(".", 1)[-1] == leaf), None) if leaf else None
+
+
+def _lookup(raw: Any, location: tuple[Any, ...]) -> Any:
+    node = raw
+    for part in location:
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        elif isinstance(node, Mapping | list):
+            return _MISSING
+    return node

@@ -1,0 +1,1 @@
+"""Raw text -> documents -> tokens -> memory-mapped shards. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Checkpoints -> fine-tuned models, exports and generated text."""

@@ -1,0 +1,1 @@
+"""Shards -> samples -> batches -> loss -> checkpoint, with DeepSpeed and megatron-core behind one engine."""
