@@ -177,9 +177,9 @@ def _nearest_key(key: str, known: list[str]) -> str | None:
 def _lookup(raw: Any, location: tuple[Any, ...]) -> Any:
     node = raw
     for part in location:
-        if isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+        in_mapping = isinstance(node, Mapping) and part in node
+        in_list = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        if in_mapping or in_list:
             node = node[part]
         elif isinstance(node, Mapping | list):
             return _MISSING
