@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Protocol
 
-from configs.errors import MachineError
+from configs.errors import MachineError, UserError
+from configs.load import to_yaml
 from pretrain.config import RunConfig
 from pretrain.layout import Layout
+from pretrain.monitor.console import ConsoleLog
+from pretrain.monitor.flops import DevicePeak, device_peak
+from pretrain.monitor.memory import device_memory_bytes, host_memory_bytes
 from pretrain.monitor.metrics_file import FILE_NAME, MetricsFile
 from pretrain.monitor.records import EvalRecord, StepRecord
+from pretrain.monitor.speed import SpeedMeter
+from pretrain.monitor.tensorboard_log import TensorBoardLog
+from pretrain.monitor.tensorboard_server import TensorBoardServer
+from pretrain.monitor.watchdog import Watchdog
+
+TENSORBOARD_DIR = "tensorboard"
 
 
 class Sink(Protocol):
     """Somewhere that records go."""
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Take one record: `kind` is train, validation or event."""
+        """Take one record: `kind` is run, train, validation or event."""
 
     def close(self) -> None:
         """Finish; safe to call twice."""
 
 
 class Monitor:
-    """Takes the records of a run on every rank; only the main one writes.
+    """Takes the records of a run on every rank: the main one writes them, all of them watch for stalls.
 
     Args:
         config: the run.
@@ -35,9 +47,11 @@ class Monitor:
         total_steps: steps of the whole run; None where it ends by time.
         is_main: whether this rank writes.
         resumed_step: step of the checkpoint that the run continues; None or 0 for a new run.
+        rank: this process' number; None: what the launcher put into RANK.
 
     Raises:
-        MachineError: if the output directory cannot be written.
+        MachineError: if the output directory cannot be written or TensorBoard's port is taken.
+        ConfigError: if a Weights & Biases project is named but the package is not installed.
     """
 
     def __init__(
@@ -50,41 +64,128 @@ class Monitor:
         total_steps: int | None,
         is_main: bool,
         resumed_step: int | None,
+        rank: int | None = None,
     ) -> None:
         self._config = config
-        self._layout = layout
-        self._num_flops_per_token = num_flops_per_token
-        self._total_steps = total_steps
         self._last_step = resumed_step or 0
+        self._first_record: StepRecord | None = None
+        self._pending: StepRecord | None = None
+        self._started_s = time.monotonic()
+        self._host_memory_bytes = 0
+        self._on_device = device_name != "cpu"
         self._sinks: list[Sink] = []
+        self._console: ConsoleLog | None = None
+        self._server: TensorBoardServer | None = None
+        self._meter: SpeedMeter | None = None
+        own_rank = int(os.environ.get("RANK", "0")) if rank is None else rank
+        self._watchdog = Watchdog(config.monitor.stall_timeout.value, rank=own_rank, last_step=self._last_step)
         if is_main:
             try:
-                config.output_dir.mkdir(parents=True, exist_ok=True)
-                self._sinks.append(MetricsFile(config.output_dir / FILE_NAME, resumed_step or None))
+                self._open(layout, num_flops_per_token, device_name, total_steps, resumed_step or None)
             except OSError as error:
+                self.close()
                 raise MachineError(f"cannot be written ({error.strerror})", where=config.output_dir) from None
+            except UserError:
+                self.close()
+                raise
 
     def log_step(self, record: StepRecord) -> None:
         """Report a finished step; every step, whatever the log interval."""
+        self._watchdog.alive(record.step)
         self._last_step = record.step
-        if record.step % self._config.monitor.log_interval == 0:
-            self._write("train", record.step, asdict(record))
+        if self._meter is None:
+            return
+        is_first, self._first_record = self._first_record is None, self._first_record or record
+        self._meter.add(record)
+        self._host_memory_bytes = max(self._host_memory_bytes, record.host_memory_bytes or host_memory_bytes())
+        if record.skipped:
+            self.log_event(f"step {record.step} skipped: loss {record.loss}, gradient norm {record.grad_norm}")
+        if is_first or record.step % self._config.monitor.log_interval == 0:
+            self._write_step(record)
+        else:
+            self._pending = record
+            if self._console is not None and self._console.is_live:
+                self._console.refresh(record.step, self._train_values(record, self._meter.figures()))
 
     def log_eval(self, record: EvalRecord) -> None:
         """Report a validation set."""
+        self._watchdog.alive()
         values = asdict(record)
         values.pop("step")
-        self._write("validation", record.step, values)
+        self._write("validation", record.step, values | {"session_s": self._session_s()})
 
     def log_event(self, text: str) -> None:
         """Report something that happened once, such as a save or a resume."""
-        self._write("event", self._last_step, {"text": text})
+        self._watchdog.alive()
+        self._write("event", self._last_step, {"text": text, "session_s": self._session_s()})
 
     def close(self) -> None:
-        """Finish all files; safe to call twice."""
+        """Write the last step if its turn had not come, finish all files, end all helpers; safe to call twice."""
+        if self._pending is not None:
+            self._write_step(self._pending)
         for sink in self._sinks:
-            sink.close()
+            try:
+                sink.close()
+            except OSError as error:
+                _complain(sink, error)
         self._sinks = []
+        if self._server is not None:
+            self._server.close()
+        self._watchdog.stop()
+
+    def _open(
+        self,
+        layout: Layout,
+        num_flops_per_token: float,
+        device_name: str,
+        total_steps: int | None,
+        resumed_step: int | None,
+    ) -> None:
+        config, directory = self._config, self._config.output_dir
+        directory.mkdir(parents=True, exist_ok=True)
+        peak = device_peak(device_name, config.training.precision, config.monitor.peak_tflops)
+        self._meter = SpeedMeter(
+            seq_length=config.model.seq_length,
+            num_flops_per_token=num_flops_per_token,
+            world_size=layout.world_size,
+            peak=peak,
+            total_steps=total_steps,
+        )
+        self._sinks.append(MetricsFile(directory / FILE_NAME, resumed_step))
+        if config.monitor.tensorboard:
+            self._sinks.append(TensorBoardLog(directory / TENSORBOARD_DIR, resumed_step, to_yaml(config)))
+        if config.monitor.wandb_project is not None:
+            self._sinks.append(_wandb_log(config, config.monitor.wandb_project, resumed_step))
+        self._console = ConsoleLog(total_steps)
+        self._sinks.append(self._console)
+        self._write("run", self._last_step, _run_values(config, layout, device_name, peak))
+        if peak.flops_per_s is None:
+            self.log_event(f"no MFU: {peak.source}")
+        if config.monitor.serve_tensorboard is not None:
+            self._server = TensorBoardServer(directory / TENSORBOARD_DIR, config.monitor.serve_tensorboard)
+            self.log_event(f"TensorBoard: {self._server.url}")
+
+    def _write_step(self, record: StepRecord) -> None:
+        assert self._meter is not None
+        self._pending = None
+        values = self._train_values(record, self._meter.take())
+        self._host_memory_bytes = 0
+        self._write("train", record.step, values)
+
+    def _train_values(self, record: StepRecord, speed: dict[str, Any]) -> dict[str, Any]:
+        assert self._meter is not None
+        values = {field.name: getattr(record, field.name) for field in fields(record)}
+        values.pop("step")
+        values |= speed
+        values["host_memory_bytes"] = self._host_memory_bytes
+        if self._on_device and record.device_memory_bytes is None:
+            values["device_memory_bytes"] = device_memory_bytes()
+        values["time_left_s"] = self._meter.time_left_s(record.step)
+        values["session_s"] = self._session_s()
+        return values
+
+    def _session_s(self) -> float:
+        return round(time.monotonic() - self._started_s, 3)
 
     def _write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         for sink in list(self._sinks):
@@ -93,4 +194,28 @@ class Monitor:
             except OSError as error:
                 # A full disk must not end a run that can still train.
                 self._sinks.remove(sink)
-                print(f"monitor: {type(sink).__name__} stopped ({error}); the run goes on", file=sys.stderr)
+                _complain(sink, error)
+
+
+def _complain(sink: Sink, error: OSError) -> None:
+    print(f"monitor: {type(sink).__name__} stopped ({error}); the run goes on", file=sys.stderr, flush=True)
+
+
+def _wandb_log(config: RunConfig, project: str, resumed_step: int | None) -> Sink:
+    from pretrain.monitor.wandb_log import WandbLog
+
+    directory = config.output_dir
+    plain = config.model_dump(mode="json")
+    return WandbLog(project, directory=directory, name=directory.name, resumed_step=resumed_step, config=plain)
+
+
+def _run_values(config: RunConfig, layout: Layout, device_name: str, peak: DevicePeak) -> dict[str, Any]:
+    return {
+        "config": config.model_dump(mode="json"),
+        "layout": str(layout),
+        "world_size": layout.world_size,
+        "device_name": device_name,
+        "peak_flops_per_s": peak.flops_per_s,
+        "peak_source": peak.source,
+        "measured_matmul_flops_per_s": peak.measured_flops_per_s,
+    }
