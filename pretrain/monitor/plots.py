@@ -1,0 +1,71 @@
+"""The curves of a run as one picture, made from its metrics file alone."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from configs.errors import DataError
+from pretrain.monitor.atomic import write_bytes
+from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
+
+_PANELS = (
+    ("loss", "loss (nats per token)", 1.0),
+    ("learning_rate", "learning rate", 1.0),
+    ("grad_norm", "gradient norm before clipping", 1.0),
+    ("tokens_per_s", "thousand tokens per second", 1e3),
+)
+
+
+def plot_run(run_dir: Path, output: Path | None = None) -> Path:
+    """Draw loss with validation, learning rate, gradient norm and speed over the steps.
+
+    Args:
+        run_dir: output directory of a run.
+        output: the picture; None: `<run_dir>/curves.png`.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        DataError: if the run has no records.
+    """
+    records = list(read_metrics(run_dir / FILE_NAME))
+    steps = [record for record in records if record["kind"] == "train"]
+    if not steps:
+        raise DataError(
+            "has no training records to draw", where=run_dir / FILE_NAME, expected="the output_dir of a run"
+        )
+    validations: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        if record["kind"] == "validation":
+            validations.setdefault(record["name"], []).append(record)
+    target = output or run_dir / "curves.png"
+    write_bytes(target, _draw(run_dir.name, steps, validations))
+    return target
+
+
+def _draw(title: str, steps: list[dict[str, Any]], validations: dict[str, list[dict[str, Any]]]) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    for axes, (key, label, unit) in zip(figure.subplots(2, 2).flat, _PANELS):
+        known = [record for record in steps if record[key] is not None]
+        axes.plot([r["step"] for r in known], [r[key] / unit for r in known], label="training", linewidth=1.2)
+        if key == "loss":
+            for name, points in validations.items():
+                finite = [p for p in points if p["loss"] is not None]
+                axes.plot(
+                    [p["step"] for p in finite], [p["loss"] for p in finite], marker="o", markersize=3, label=name
+                )
+            axes.legend()
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
