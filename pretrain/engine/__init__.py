@@ -1,0 +1,1 @@
+"""The only room that knows DeepSpeed and megatron-core's parallel internals."""

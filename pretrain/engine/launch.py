@@ -1,0 +1,134 @@
+"""Who am I among how many: read from whatever started this process.
+
+`torchrun`, the `deepspeed` launcher and `cluster/job.sh` set RANK and its kin; `srun` and `mpirun` have words of
+their own; a plain `python` is one process. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+
+from configs.errors import ConfigError, MachineError
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process' place in the run.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world_size: processes in all.
+        local_rank: number of this process on its machine.
+        local_world_size: processes on this machine.
+        master_address: where rank 0 listens; None for a single process.
+        master_port: and on which port.
+        launcher: what started it, for the log.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    master_address: str | None
+    master_port: int | None
+    launcher: str
+
+
+def discover(environment: dict[str, str] | None = None) -> Launch:
+    """Find out how this process was started.
+
+    Raises:
+        ConfigError: if the launcher's variables are incomplete or contradict each other.
+    """
+    env = dict(os.environ) if environment is None else environment
+    if "RANK" in env and "WORLD_SIZE" in env:
+        return _from_torch(env)
+    if "OMPI_COMM_WORLD_RANK" in env or "PMI_RANK" in env:
+        return _from_mpi(env)
+    if int(env.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in env and "SLURM_STEP_ID" in env:
+        return _from_slurm(env)
+    return Launch(0, 1, 0, 1, None, None, "python")
+
+
+def _integer(env: dict[str, str], key: str, default: str | None = None) -> int:
+    text = env.get(key, default)
+    if text is None:
+        raise ConfigError(f"the launcher set no {key}", where="environment", expected="RANK, WORLD_SIZE, LOCAL_RANK")
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{key} is {text!r}", where="environment", expected="a whole number") from None
+
+
+def _from_torch(env: dict[str, str]) -> Launch:
+    rank, world = _integer(env, "RANK"), _integer(env, "WORLD_SIZE")
+    if not 0 <= rank < world:
+        raise ConfigError(
+            f"RANK is {rank} of WORLD_SIZE {world}", where="environment", expected="0 <= RANK < WORLD_SIZE"
+        )
+    launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in env else env.get("BESSEMER_LAUNCHER", "deepspeed")
+    local_world = _integer(env, "LOCAL_WORLD_SIZE", env.get("LOCAL_SIZE", str(world)))
+    return Launch(
+        rank,
+        world,
+        _integer(env, "LOCAL_RANK", "0"),
+        local_world,
+        env.get("MASTER_ADDR", "127.0.0.1"),
+        _integer(env, "MASTER_PORT", "29500"),
+        launcher,
+    )
+
+
+def _from_slurm(env: dict[str, str]) -> Launch:
+    return Launch(
+        _integer(env, "SLURM_PROCID"),
+        _integer(env, "SLURM_NTASKS"),
+        _integer(env, "SLURM_LOCALID", "0"),
+        _integer(env, "SLURM_TASKS_PER_NODE", "1") if env.get("SLURM_TASKS_PER_NODE", "1").isdigit() else 1,
+        env.get("MASTER_ADDR") or _first_slurm_host(env),
+        _integer(env, "MASTER_PORT", str(20000 + int(env.get("SLURM_JOB_ID", "0")) % 20000)),
+        "srun",
+    )
+
+
+def _first_slurm_host(env: dict[str, str]) -> str:
+    nodes = env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST", "")
+    if "[" not in nodes and nodes:
+        return nodes.split(",")[0]
+    try:
+        answer = subprocess.run(
+            ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MachineError(
+            f"cannot expand the node list {nodes!r} ({error})", where="srun", expected="scontrol, or MASTER_ADDR set"
+        ) from None
+    return answer.stdout.split()[0]
+
+
+def _from_mpi(env: dict[str, str]) -> Launch:
+    """Ranks from mpi4py; rank 0's address and a port that is free there are broadcast over MPI."""
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise MachineError(
+            f"mpi4py cannot start ({error})", where="mpirun", expected="an mpi4py that fits this mpirun"
+        ) from None
+    world = MPI.COMM_WORLD
+    local = world.Split_type(MPI.COMM_TYPE_SHARED)
+    offer = None
+    if world.Get_rank() == 0:
+        address = "127.0.0.1" if local.Get_size() == world.Get_size() else socket.gethostname()
+        offer = (env.get("MASTER_ADDR", address), int(env.get("MASTER_PORT", "0")) or free_port())
+    address, port = world.bcast(offer, root=0)
+    return Launch(world.Get_rank(), world.Get_size(), local.Get_rank(), local.Get_size(), address, int(port), "mpirun")
+
+
+def free_port() -> int:
+    """A TCP port that is free on this machine now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,147 @@
+"""Runs micro-batches through megatron-core's schedules, with the DeepSpeed engine as this rank's stage.
+
+Shape letters: B micro-batch, S sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from megatron.core.pipeline_parallel import get_forward_backward_func, schedules
+
+from pretrain.data.batch import MicroBatch
+from pretrain.models import dropout_seeds
+
+
+class Stage:
+    """What megatron's schedules take for the model: this rank's stage, called through its DeepSpeed engine."""
+
+    def __init__(self, engine: Any, config: Any) -> None:
+        self.engine = engine
+        self.config = config
+        self.model_type = None
+
+    def set_input_tensor(self, tensor: Any) -> None:
+        """Take what the stage before sent."""
+        self.engine.module.set_input_tensor(tensor)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.engine(*args, **kwargs)
+
+
+class Pipeline:
+    """Forward and backward passes of a step's micro-batches."""
+
+    def __init__(self, engine: Any, transformer_config: Any, loss_scale: Callable[[], float], seed: int) -> None:
+        self.engine = engine
+        self.stage = Stage(engine, transformer_config)
+        self.seed = seed
+        transformer_config.finalize_model_grads_func = None
+        transformer_config.no_sync_func = None
+        transformer_config.grad_sync_func = None
+        transformer_config.param_sync_func = None
+        transformer_config.grad_scale_func = lambda loss: loss * loss_scale()
+        transformer_config.batch_p2p_comm = True
+        transformer_config.overlap_p2p_comm = False
+
+    def run(
+        self, micro_batches: list[MicroBatch], *, step: int, loss_weight: float, forward_only: bool
+    ) -> torch.Tensor | None:
+        """Run the micro-batches through the schedule.
+
+        Args:
+            micro_batches: this data rank's, on its device.
+            step: number of the step, for the dropout seeds.
+            loss_weight: what a token's loss is multiplied by before it enters the gradient.
+            forward_only: whether to leave out the backward passes.
+
+        Returns:
+            On the last stage the sum of the token losses, fp32; None on the others.
+        """
+        loss_sums: list[torch.Tensor] = []
+
+        def forward_step(batches: Iterator[MicroBatch], stage: Stage) -> tuple[Any, Callable[[Any], Any]]:
+            batch = next(batches)
+            dropout_seeds.seed_micro_batch(self.seed, step, batch.number)
+            output = stage(batch.tokens_BS, batch.position_ids_BS, attention_mask(batch), labels=batch.labels_BS)
+
+            def loss(losses_BS: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+                total = (losses_BS.float() * batch.loss_mask_BS).sum()
+                # The schedule divides the loss that it gets in place, so what is reported is a copy.
+                loss_sums.append(reported(total))
+                return total * loss_weight, {}
+
+            return output, loss
+
+        with backward_through(self.engine):
+            get_forward_backward_func()(
+                forward_step_func=forward_step,
+                data_iterator=iter(micro_batches),
+                model=self.stage,
+                num_microbatches=len(micro_batches),
+                seq_length=micro_batches[0].tokens_BS.shape[1],
+                micro_batch_size=micro_batches[0].tokens_BS.shape[0],
+                forward_only=forward_only,
+            )
+        return torch.stack(loss_sums).sum() if loss_sums else None
+
+
+def reported(total: torch.Tensor) -> torch.Tensor:
+    """A copy of a loss that later in-place arithmetic leaves alone."""
+    return total.detach().clone()
+
+
+def attention_mask(batch: MicroBatch) -> torch.Tensor | None:
+    """Where a query must not look: another document, or the future. None if only the future is hidden.
+
+    Returns:
+        bool [B, 1, S, S], True where hidden.
+    """
+    if batch.segment_ids_BS is None:
+        return None
+    segments = batch.segment_ids_BS
+    same_BSS = segments[:, :, None] == segments[:, None, :]
+    past_SS = torch.ones(same_BSS.shape[1:], dtype=torch.bool, device=segments.device).tril()
+    return ~(same_BSS & past_SS)[:, None]
+
+
+class backward_through:
+    """While in force, megatron's backward passes are backward passes of the DeepSpeed engine.
+
+    megatron/core/pipeline_parallel/schedules.py (backward_step) calls autograd itself, and the engine would take it
+    for a backward pass of someone else's: it must be told when one begins, when it ended (to reduce and partition),
+    and that its bookkeeping of the micro-batch is over. Without the last, ZeRO-3 overwrites where it should add.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self._original: Any = None
+
+    def __enter__(self) -> None:
+        self._original = schedules.backward_step
+        schedules.backward_step = self._backward_step
+
+    def __exit__(self, *exception: object) -> None:
+        schedules.backward_step = self._original
+
+    def _backward_step(self, *args: Any, **kwargs: Any) -> Any:
+        engine = self.engine
+        with engine._running_engine_backward_lock:
+            engine._running_engine_backward_count += 1
+            engine._running_engine_backward = True
+        try:
+            gradient = self._original(*args, **kwargs)
+            engine._backward_epilogue()
+            end_micro_batch(engine)
+            return gradient
+        finally:
+            with engine._running_engine_backward_lock:
+                engine._running_engine_backward_count -= 1
+                engine._running_engine_backward = engine._running_engine_backward_count > 0
+
+
+def end_micro_batch(engine: Any) -> None:
+    """Close the optimizer's bookkeeping of this micro-batch's backward pass (upstream: at the next forward)."""
+    engine.optimizer.clear_backward_seen_flag()

@@ -1,0 +1,45 @@
+"""Gives megatron-core our stateless dropout seeds in place of its CUDA generator states."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel import random as megatron_random
+
+from pretrain.models import dropout_seeds
+
+
+class StatelessTracker:
+    """Stands in for megatron-core's `CudaRNGStatesTracker`; a fork is a scope per tensor rank and has no state."""
+
+    use_cudagraphable_rng = False
+
+    def is_initialized(self) -> bool:
+        """Always: there is nothing to set up."""
+        return True
+
+    def get_states(self) -> dict[str, Any]:
+        """Nothing: recompute restores the generator alone."""
+        return {}
+
+    def set_states(self, states: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def fork(self, name: str = "model-parallel-rng") -> contextlib.AbstractContextManager[None]:
+        """Draw from this tensor rank's own stream."""
+        return dropout_seeds.scope(name, parallel_state.get_tensor_model_parallel_rank())
+
+
+def install() -> None:
+    """Replace megatron-core's generator tracker; on a machine without a GPU also its access to CUDA's generator."""
+    # megatron/core/tensor_parallel/random.py:160 (CudaRNGStatesTracker): states that differ per layout and that a
+    # checkpoint would have to carry.
+    megatron_random._CUDA_RNG_STATE_TRACKER = StatelessTracker()
+    megatron_random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
+    if not torch.cuda.is_available():
+        # megatron/core/tensor_parallel/random.py:40, 75: torch.cuda.random; the CPU's generator is kept beside it.
+        megatron_random._get_cuda_rng_state = lambda *args, **kwargs: None
+        megatron_random._set_cuda_rng_state = lambda *args, **kwargs: None

@@ -1,0 +1,105 @@
+"""The portable parts of a transformer layer: they run on any device, without Transformer Engine or Apex.
+
+Shape letters: S sequence, B micro-batch, N query heads of this rank, G key/value heads of this rank, D head size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import torch
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.spec_utils import ModuleSpec
+
+from pretrain.models import dropout_seeds
+
+
+class CoreAttention(MegatronModule):
+    """softmax(Q K^T) V on torch's fused kernels; causal unless a mask says more.
+
+    Takes the constructor arguments of megatron-core's `DotProductAttention`, which it stands in for.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        attn_mask_type: Any,
+        attention_type: str,
+        attention_dropout: float | None = None,
+        softmax_scale: float | None = None,
+        cp_comm_type: str | None = None,
+        pg_collection: Any = None,
+        **unused: Any,
+    ) -> None:
+        super().__init__(config)
+        self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
+        self.softmax_scale = softmax_scale
+        self.tensor_rank = pg_collection.tp.rank()
+
+    def forward(
+        self,
+        q_SBND: torch.Tensor,
+        k_SBGD: torch.Tensor,
+        v_SBGD: torch.Tensor,
+        mask_B1SS: torch.Tensor | None,
+        **unused: Any,
+    ) -> torch.Tensor:
+        """Attend.
+
+        Args:
+            q_SBND: queries.
+            k_SBGD: keys.
+            v_SBGD: values.
+            mask_B1SS: True where a query must not look, the future included; None: only the future is hidden.
+
+        Returns:
+            The attended values, [S, B, N * D].
+        """
+        q_BNSD, k_BGSD, v_BGSD = (t.permute(1, 2, 0, 3) for t in (q_SBND, k_SBGD, v_SBGD))
+        dropout = self.dropout if self.training else 0.0
+        with self._dropout_scope(dropout):
+            out_BNSD = torch.nn.functional.scaled_dot_product_attention(
+                q_BNSD,
+                k_BGSD,
+                v_BGSD,
+                attn_mask=None if mask_B1SS is None else ~mask_B1SS,
+                is_causal=mask_B1SS is None,
+                dropout_p=dropout,
+                scale=self.softmax_scale,
+                enable_gqa=q_BNSD.shape[1] != k_BGSD.shape[1],
+            )
+        out_SBND = out_BNSD.permute(2, 0, 1, 3)
+        return out_SBND.reshape(*out_SBND.shape[:2], -1)
+
+    def _dropout_scope(self, dropout: float) -> contextlib.AbstractContextManager[None]:
+        # Tensor ranks hold different heads and must drop differently. Under sequence parallelism megatron has
+        # already opened a scope per rank around the whole block.
+        if dropout == 0.0 or self.config.sequence_parallel or self.config.tensor_model_parallel_size == 1:
+            return contextlib.nullcontext()
+        return dropout_seeds.scope("attention", self.tensor_rank)
+
+
+class Norm:
+    """Builds torch's LayerNorm or RMSNorm with megatron's constructor arguments."""
+
+    def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **unused: Any) -> torch.nn.Module:
+        """The norm; its weights are marked where sequence parallelism leaves their gradients partial."""
+        kind = torch.nn.RMSNorm if config.normalization == "RMSNorm" else torch.nn.LayerNorm
+        norm = kind(hidden_size, eps=eps, dtype=config.params_dtype)
+        for parameter in norm.parameters():
+            parameter.sequence_parallel = config.sequence_parallel
+        return norm
+
+
+def portable_layer_spec(config: TransformerConfig) -> ModuleSpec:
+    """Megatron-core's local layer spec with the parts above in it."""
+    spec = copy.deepcopy(get_gpt_layer_local_spec(normalization=config.normalization))
+    spec.submodules.input_layernorm = Norm
+    spec.submodules.pre_mlp_layernorm = Norm
+    spec.submodules.self_attention.submodules.core_attention = CoreAttention
+    return spec
