@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from data_prep.atomic import staged_file
 
 FILE_NAME = "metrics.jsonl"
 
@@ -24,7 +25,8 @@ class MetricsFile:
         resumed_step: records of later steps are dropped; None drops all of them.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be opened.
+        MachineError: if an earlier session's file cannot be replaced.
     """
 
     def __init__(self, path: Path, resumed_step: int | None) -> None:
@@ -65,16 +67,17 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def drop_after(path: Path, step: int | None) -> None:
-    """Drop the records after `step` (None: all) and an incomplete last line, by one atomic replacement."""
+    """Drop the records after `step` (None: all) and an incomplete last line, by one atomic replacement.
+
+    Raises:
+        MachineError: if the file cannot be replaced.
+    """
     if not path.exists():
         return
     kept = [record for record in read_metrics(path) if step is not None and record.get("step", 0) <= step]
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with staged_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "
+" for record in kept)
 
 
 def _finite(value: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from pretrain.monitor.atomic import write_bytes
+from data_prep.atomic import staged_file
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 
 _PANELS = (
@@ -30,6 +30,7 @@ def plot_run(run_dir: Path, output: Path | None = None) -> Path:
 
     Raises:
         DataError: if the run has no records.
+        MachineError: if the picture cannot be written.
     """
     records = list(read_metrics(run_dir / FILE_NAME))
     steps = [record for record in records if record["kind"] == "train"]
@@ -42,7 +43,8 @@ def plot_run(run_dir: Path, output: Path | None = None) -> Path:
         if record["kind"] == "validation":
             validations.setdefault(record["name"], []).append(record)
     target = output or run_dir / "curves.png"
-    write_bytes(target, _draw(run_dir.name, steps, validations))
+    with staged_file(target) as temporary:
+        temporary.write_bytes(_draw(run_dir.resolve().name, steps, validations))
     return target
 
 
@@ -58,10 +60,8 @@ def _draw(title: str, steps: list[dict[str, Any]], validations: dict[str, list[d
         axes.plot([r["step"] for r in known], [r[key] / unit for r in known], label="training", linewidth=1.2)
         if key == "loss":
             for name, points in validations.items():
-                finite = [p for p in points if p["loss"] is not None]
-                axes.plot(
-                    [p["step"] for p in finite], [p["loss"] for p in finite], marker="o", markersize=3, label=name
-                )
+                seen = [p for p in points if p["loss"] is not None]
+                axes.plot([p["step"] for p in seen], [p["loss"] for p in seen], marker="o", markersize=3, label=name)
             axes.legend()
         axes.set_xlabel("step")
         axes.set_ylabel(label)

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from data_prep.atomic import staged_file
 from pretrain.config import RunConfig
 from pretrain.monitor import wording
-from pretrain.monitor.atomic import write_bytes
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 
 
@@ -99,7 +99,7 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
         What summary.json holds.
 
     Raises:
-        OSError: if the directory cannot be written.
+        MachineError: if the directory cannot be written.
     """
     directory = config.output_dir
     figures = figures_of(read_metrics(directory / FILE_NAME))
@@ -108,8 +108,11 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
     rows = list(_rows(config, outcome, figures))
     width = max(len(label) for label, _ in rows)
     text = "".join(f"{label:<{width}}  {value}\n" for label, value in rows)
-    write_bytes(directory / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n")
-    write_bytes(directory / "summary.txt", text.encode())
+    with staged_file(directory / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "
+", encoding="utf-8")
+    with staged_file(directory / "summary.txt") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     _print(rows, text, output or sys.stdout)
     return summary
 
