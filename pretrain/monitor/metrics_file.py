@@ -76,8 +76,7 @@ def drop_after(path: Path, step: int | None) -> None:
         return
     kept = [record for record in read_metrics(path) if step is not None and record.get("step", 0) <= step]
     with staged_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "
-" for record in kept)
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
 
 
 def _finite(value: Any) -> Any:

@@ -109,8 +109,7 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
     width = max(len(label) for label, _ in rows)
     text = "".join(f"{label:<{width}}  {value}\n" for label, value in rows)
     with staged_file(directory / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "
-", encoding="utf-8")
+        temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     with staged_file(directory / "summary.txt") as temporary:
         temporary.write_text(text, encoding="utf-8")
     _print(rows, text, output or sys.stdout)
