@@ -1,4 +1,4 @@
-"""Which transformers architecture a model is: `ModelConfig` <-> the fields of a Hugging Face `config.json`. No torch."""
+"""Which transformers architecture a model is: `ModelConfig` <-> the fields of a Hugging Face `config.json`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def class_name(family: FamilyName, head: Literal["causal", "classification"] = "
     return _CLASS_PREFIX[family] + suffix
 
 
-def to_hf_config(model: ModelConfig, special: SpecialIds = SpecialIds()) -> dict[str, Any]:  # noqa: B008 - frozen
+def to_hf_config(model: ModelConfig, special: SpecialIds = SpecialIds()) -> dict[str, Any]:
     """The keyword arguments of the transformers config class, `model_type` among them.
 
     The vocabulary is the tokenizer's (`vocab_size`): the padded rows of the embedding are not exported.

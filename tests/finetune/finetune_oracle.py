@@ -43,7 +43,7 @@ def oracle_logits(model: ModelConfig, tensors: Mapping[str, torch.Tensor], token
         variance = (centred * centred).mean(-1, keepdim=True)
         return centred / torch.sqrt(variance + model.norm_epsilon) * weight + tensors[f"{name}.bias"]
 
-    batch, length = tokens_BS.shape
+    length = tokens_BS.shape[1]
     hidden = tensors["embedding.word_embeddings.weight"][tokens_BS]
     if model.position_embedding == "learned":
         hidden = hidden + tensors["embedding.position_embeddings.weight"][:length]

@@ -12,10 +12,18 @@ from finetune.hf_model import causal_model
 from finetune.hf_weights import from_hf, our_shapes, to_hf
 from pretrain.model_config import ModelConfig
 
-BASE = dict(num_layers=2, hidden_size=32, num_attention_heads=4, seq_length=24, vocab_size=101, vocab_multiple=16)
-LLAMA = dict(position_embedding="rope", normalization="RMSNorm", activation="swiglu", ffn_hidden_size=48)
-GPT2 = dict(position_embedding="learned", normalization="LayerNorm", activation="gelu_tanh", bias=True)
-STARCODER = dict(position_embedding="rope", normalization="LayerNorm", activation="gelu", bias=True)
+BASE = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "seq_length": 24}
+BASE |= {"vocab_size": 101, "vocab_multiple": 16}
+    "num_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "seq_length": 24,
+    "vocab_size": 101,
+    "vocab_multiple": 16,
+}
+LLAMA = {"position_embedding": "rope", "normalization": "RMSNorm", "activation": "swiglu", "ffn_hidden_size": 48}
+GPT2 = {"position_embedding": "learned", "normalization": "LayerNorm", "activation": "gelu_tanh", "bias": True}
+STARCODER = {"position_embedding": "rope", "normalization": "LayerNorm", "activation": "gelu", "bias": True}
 
 MODELS = {
     "llama": dict(LLAMA, num_query_groups=2, tie_embeddings=False, norm_epsilon=1e-6),
@@ -120,12 +128,12 @@ def test_a_wrong_mapping_is_far_above_the_gate(mistake) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "field"),
     [
-        ("gpt2", dict(normalization="RMSNorm"), "model.normalization"),
-        ("gpt2", dict(activation="swiglu"), "model.activation"),
-        ("gpt2", dict(num_query_groups=2), "model.num_query_groups"),
-        ("llama", dict(activation="gelu"), "model.activation"),
-        ("rope + LayerNorm", dict(activation="swiglu"), "model.activation"),
-        ("llama", dict(vocab_size=None), "model.vocab_size"),
+        ("gpt2", {"normalization": "RMSNorm"}, "model.normalization"),
+        ("gpt2", {"activation": "swiglu"}, "model.activation"),
+        ("gpt2", {"num_query_groups": 2}, "model.num_query_groups"),
+        ("llama", {"activation": "gelu"}, "model.activation"),
+        ("rope + LayerNorm", {"activation": "swiglu"}, "model.activation"),
+        ("llama", {"vocab_size": None}, "model.vocab_size"),
     ],
 )
 def test_a_model_without_counterpart_is_refused_by_its_field(name: str, changes: dict[str, object], field: str) -> None:
