@@ -142,7 +142,11 @@ class SlurmHost:
         self._spawn("slurmctld", "-D")
         for index in range(1, self.nodes + 1):
             self.start_node(f"n{index}")
-        self._until(lambda: self.states().count("idle") == self.nodes, 60, "all nodes to be idle")
+        self.wait_until_idle()
+
+    def wait_until_idle(self, limit_s: float = 60) -> None:
+        """Wait until every node is up and without a job."""
+        self._until(lambda: self.states().count("idle") == self.nodes, limit_s, "all nodes to be idle")
 
     def start_node(self, node: str) -> None:
         """Start the daemon of `node`."""
@@ -198,7 +202,13 @@ class SlurmHost:
         """
         names = {**self.environ, **environ}
         done = subprocess.run(
-            ["sbatch", "--parsable", *arguments], env=names, capture_output=True, text=True, cwd=cwd, timeout=60, check=True
+            ["sbatch", "--parsable", *arguments],
+            env=names,
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            timeout=60,
+            check=True,
         )
         return Job(self, int(done.stdout.strip().split(";")[0]))
 
@@ -268,10 +278,12 @@ def _open_files(pid: int) -> list[str]:
     found = []
     for link in Path(f"/proc/{pid}/fd").glob("*"):
         with contextlib.suppress(OSError):
-            found.append(os.readlink(link))
+            found.append(str(link.readlink()))
     return found
 
 
 def _descendants(pid: int) -> list[int]:
-    children = [int(c) for task in Path(f"/proc/{pid}/task").glob("*") for c in _read(int(task.name), "children").split()]
+    children = [
+        int(c) for task in Path(f"/proc/{pid}/task").glob("*") for c in _read(int(task.name), "children").split()
+    ]
     return [*children, *(grandchild for child in children for grandchild in _descendants(child))]

@@ -33,7 +33,7 @@ def meet(rank: int) -> Callable[[int], int]:
 
 
 def main() -> int:
-    given = dict(a.split("=", 1) for a in sys.argv[1:] if not a.startswith("--"))
+    given = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a)
     folder, steps = Path(given["folder"]), int(given.get("steps", "3"))
     received: list[int] = []
     for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
