@@ -14,13 +14,6 @@ from pretrain.model_config import ModelConfig
 
 BASE = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "seq_length": 24}
 BASE |= {"vocab_size": 101, "vocab_multiple": 16}
-    "num_layers": 2,
-    "hidden_size": 32,
-    "num_attention_heads": 4,
-    "seq_length": 24,
-    "vocab_size": 101,
-    "vocab_multiple": 16,
-}
 LLAMA = {"position_embedding": "rope", "normalization": "RMSNorm", "activation": "swiglu", "ffn_hidden_size": 48}
 GPT2 = {"position_embedding": "learned", "normalization": "LayerNorm", "activation": "gelu_tanh", "bias": True}
 STARCODER = {"position_embedding": "rope", "normalization": "LayerNorm", "activation": "gelu", "bias": True}
