@@ -100,11 +100,12 @@ def field_keys(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every dotted key that `cls` accepts, sections and their fields."""
     for name, field in cls.model_fields.items():
         yield prefix + name
-        for section in _sections_of(field.annotation):
+        for section in sections_of(field.annotation):
             yield from field_keys(section, f"{prefix}{name}.")
 
 
-def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """The config classes that a field's type names: itself, or one inside a union or a list."""
     candidates = [annotation, *get_args(annotation)]
     return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
 

@@ -1,0 +1,65 @@
+"""Which config class belongs to which entry point, by name: the rooms are imported only when one is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from configs.errors import ConfigError, nearest
+from configs.load import Section
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One command and the class of its config.
+
+    Attributes:
+        name: what the reference and the schema file are called.
+        room: the folder of `configs/` that holds its recipes.
+        command: how a user starts it.
+        target: the class, as `module:Class`.
+    """
+
+    name: str
+    room: str
+    command: str
+    target: str
+
+    def config_class(self) -> type[Section]:
+        """The class; imports its room."""
+        cls = resolve(self.target)
+        if not (isinstance(cls, type) and issubclass(cls, Section)):
+            raise TypeError(f"{self.target} is not a config class")
+        return cls
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config:RunConfig"),
+    Entry("sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"),
+    Entry("train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"),
+    Entry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
+)
+LAYOUT_CHECK = "pretrain.layout:resolve_layout"
+
+
+def resolve(target: str) -> Any:
+    """The object that `module:name` means."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def entry_named(name: str) -> Entry:
+    """The entry with this name.
+
+    Raises:
+        ConfigError: if there is none; names the nearest.
+    """
+    by_name = {entry.name: entry for entry in ENTRIES}
+    if name not in by_name:
+        known = ", ".join(by_name)
+        raise ConfigError(
+            f"{name!r} has no config", where="--for", expected=f"one of {known}", nearest=nearest(name, by_name)
+        )
+    return by_name[name]
