@@ -1,0 +1,125 @@
+"""The settings of data preparation: one frozen class per command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from configs.load import Section
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | Path) else value
+
+
+Paths = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class SampleCorpusConfig(Section):
+    """`sample-corpus`: the documentation found in this Python installation, as a text corpus."""
+
+    output: Path
+    """The `.jsonl` file to write, one document per line."""
+    min_bytes: int = Field(5_000_000, ge=0)
+    """UTF-8 bytes of text below which the installation is found too small."""
+    max_bytes: int = Field(8_000_000, ge=1)
+    """UTF-8 bytes of text after which no more is collected."""
+    min_document_bytes: int = Field(48, ge=1)
+    """Shorter documentation texts, in UTF-8 bytes, are left out."""
+    overwrite: bool = False
+    """Replace the output if it exists."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SampleCorpusConfig:
+        if self.min_bytes > self.max_bytes:
+            raise ValueError(f"min_bytes = {self.min_bytes} is above max_bytes = {self.max_bytes}")
+        return self
+
+
+class SourceConfig(Section):
+    """Which documents are read."""
+
+    input: Paths
+    """Files, directories or glob patterns: .txt, .jsonl (also .gz, .zst), .parquet, saved Hugging Face datasets."""
+    text_field: str = "text"
+    """Field or column of a record that holds its text."""
+    text_documents: Literal["file", "line", "paragraph"] = "file"
+    """What one document is in a .txt file: all of it, a line, or lines up to an empty one."""
+    dataset_split: str = "train"
+    """Split that is read of a saved Hugging Face dataset that has several."""
+    malformed: Literal["stop", "skip"] = "stop"
+    """What a record that cannot be read does: end the work with an error, or be left out and counted."""
+    work_unit_bytes: int = Field(16 * 2**20, ge=1)
+    """Bytes of input per unit of work; large files are cut into units at record borders."""
+
+
+class SpecialTokens(Section):
+    """How the vocabulary writes the special tokens of each role; null: no such token.
+
+    They are never found in text: a document that contains their spelling is encoded letter by letter.
+    """
+
+    unknown: str = "<unk>"
+    """Stands for what the vocabulary cannot write; unused with byte fallback."""
+    beginning_of_document: str | None = "<s>"
+    """Begins a document or prompt, for models that want it."""
+    end_of_document: str = "</s>"
+    """Ends a document."""
+    pad: str | None = "<pad>"
+    """Fills batches."""
+    mask: str | None = None
+    """Stands for a token that a masked model has to guess."""
+    sentinels: int = Field(default=0, ge=0)
+    """How many sentinels, `<extra_id_0>` and on, stand for masked spans."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SpecialTokens:
+        names = [n for n in (self.unknown, self.beginning_of_document, self.end_of_document, self.pad, self.mask) if n]
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"{sorted(repeated)[0]!r} is used for two roles; each needs its own spelling")
+        return self
+
+
+class TokenizerConfig(SourceConfig):
+    """`train-tokenizer`: learn a SentencePiece vocabulary from a sample of the documents."""
+
+    output: Path
+    """The tokenizer directory to write."""
+    algorithm: Literal["bpe", "unigram", "char", "word"] = "bpe"
+    """How pieces are chosen: merges, a unigram language model, single characters, or whole words."""
+    vocab_size: int = Field(8192, ge=8)
+    """Number of ids, special and byte ones included; for char and word the most that there may be."""
+    byte_fallback: bool = True
+    """Write what the vocabulary lacks as UTF-8 bytes (256 ids), so that any text survives; false: as unknown."""
+    character_coverage: float = Field(0.9995, gt=0, le=1)
+    """Share of all characters in the sample that get an id of their own."""
+    split_digits: bool = True
+    """Every digit is a piece of its own."""
+    max_piece_chars: int = Field(16, ge=1, le=512)
+    """Longest piece, in characters."""
+    special_tokens: SpecialTokens = SpecialTokens()
+    """Spelling of the special tokens by role."""
+    sample_bytes: int = Field(50_000_000, ge=1)
+    """About how many bytes of text are learned from, taken evenly from all input."""
+    overwrite: bool = False
+    """Replace the output if it exists."""
+
+
+class TokenizeConfig(SourceConfig):
+    """`tokenize`: documents -> a corpus directory of memory-mapped shards."""
+
+    tokenizer: Path
+    """Tokenizer directory, or a SentencePiece `.model` file."""
+    output: Path
+    """The corpus directory to write."""
+    append_end_of_document: bool = True
+    """Put the end-of-document id after each document."""
+    max_shard_bytes: int = Field(2 * 2**30, ge=1)
+    """Size of a `.bin` file at which the next shard is begun."""
+    workers: int | None = Field(None, ge=1)
+    """Number of processes; null: one for each processor core. The result is the same for any number."""
+    overwrite: bool = False
+    """Replace the output if it exists."""

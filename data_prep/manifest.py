@@ -1,0 +1,126 @@
+"""What a corpus directory holds: its shards with counts and hashes, its tokenizer, where the text came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import orjson
+import xxhash
+from pydantic import ValidationError
+
+from configs.errors import DataError
+from configs.load import Section
+from data_prep.atomic import staged_file
+
+MANIFEST = "manifest.json"
+TOKEN_COUNTS = "token_counts.npy"
+TOKENIZER = "tokenizer"
+FORMAT_VERSION = 1
+
+
+class ShardEntry(Section):
+    """One shard of a corpus."""
+
+    name: str
+    """File name without `.bin` and `.idx`, in the corpus directory."""
+    documents: int
+    """Number of documents."""
+    tokens: int
+    """Number of tokens, end-of-document ids included."""
+    bin_bytes: int
+    """Size of the `.bin` file."""
+    idx_bytes: int
+    """Size of the `.idx` file."""
+    bin_xxh3: str
+    """XXH3-128 of the `.bin` file, in hexadecimal."""
+    idx_xxh3: str
+    """XXH3-128 of the `.idx` file, in hexadecimal."""
+
+
+class SourceEntry(Section):
+    """One input file that the corpus was made from."""
+
+    path: str
+    """As it was given."""
+    bytes: int
+    """Its size, compressed if it is."""
+
+
+class Manifest(Section):
+    """The table of contents of a corpus directory; it is written last, so a corpus with one is whole."""
+
+    format_version: int = FORMAT_VERSION
+    """Version of this file's format."""
+    created_by: str
+    """The program and version that wrote the corpus."""
+    dtype: Literal["uint16", "int32"]
+    """Type of the token ids in the `.bin` files."""
+    vocab_size: int
+    """Number of ids that the tokenizer has; every id of the corpus is below it."""
+    end_of_document: int | None
+    """Id that ends each document; null: none was appended."""
+    tokenizer_fingerprint: str
+    """Fingerprint of the tokenizer, a copy of which lies in `tokenizer/`."""
+    text_bytes: int
+    """UTF-8 bytes of all documents' text."""
+    empty_documents: int = 0
+    """Documents without text, left out."""
+    malformed_records: int = 0
+    """Records that could not be read, left out."""
+    shards: list[ShardEntry]
+    """The shards, in order."""
+    sources: list[SourceEntry] = []
+    """The input files, in order."""
+
+    @property
+    def documents(self) -> int:
+        """Documents in all shards."""
+        return sum(shard.documents for shard in self.shards)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all shards."""
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what a reader sees: tokens, document borders and tokenizer, not where they came from."""
+        content = [self.format_version, self.dtype, self.vocab_size, self.end_of_document, self.tokenizer_fingerprint]
+        rows = [[s.name, s.documents, s.tokens, s.bin_bytes, s.idx_bytes, s.bin_xxh3, s.idx_xxh3] for s in self.shards]
+        return xxhash.xxh3_128_hexdigest(orjson.dumps([content, rows]))
+
+    def write(self, directory: Path) -> None:
+        """Write the manifest of the corpus `directory`, atomically.
+
+        Raises:
+            MachineError: if it cannot be written.
+        """
+        with staged_file(directory / MANIFEST) as temporary:
+            temporary.write_bytes(orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """The manifest of the corpus `directory`.
+
+        Raises:
+            DataError: if it is missing, not JSON, of another version, or lacks something.
+        """
+        path = directory / MANIFEST
+        try:
+            raw = orjson.loads(path.read_bytes())
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", where=path) from None
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"is not JSON: {error}", where=path, expected="the manifest of a corpus") from None
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"has the corpus format version {version!r}", where=path, expected=f"version {FORMAT_VERSION}"
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise DataError(f"{key}: {first['msg']}", where=path, expected="the manifest of a corpus") from None

@@ -1,0 +1,69 @@
+"""Zstandard files as byte streams, with truncated ones noticed (the library's own reader ends early in silence)."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+_CHUNK_BYTES = 1 << 20
+
+
+class ZstdStream(io.RawIOBase):
+    """Decompresses all frames of a file, one after the other.
+
+    Raises:
+        EOFError: from a read, if the file ends within a frame.
+        OSError: from a read, if the file is not Zstandard.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import zstandard
+
+        self._decompressor = zstandard.ZstdDecompressor()
+        self._error = zstandard.ZstdError
+        self._file = path.open("rb")
+        self._frame: Any = None
+        self._compressed = b""
+        self._ready = memoryview(b"")
+
+    @classmethod
+    def open(cls, path: Path) -> BinaryIO:
+        """A buffered reader of the decompressed bytes of `path`."""
+        return cast(BinaryIO, io.BufferedReader(cls(path), _CHUNK_BYTES))
+
+    def readable(self) -> bool:
+        """Always true."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` with the next decompressed bytes; 0 at the end."""
+        while not self._ready:
+            if not self._compressed:
+                self._compressed = self._file.read(_CHUNK_BYTES)
+                if not self._compressed:
+                    if self._frame is not None:
+                        raise EOFError("ends within a frame")
+                    return 0
+            self._advance()
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def _advance(self) -> None:
+        if self._frame is None:
+            self._frame = self._decompressor.decompressobj()
+        try:
+            self._ready = memoryview(self._frame.decompress(self._compressed))
+        except self._error as error:
+            raise OSError(f"is not valid Zstandard: {error}") from None
+        if self._frame.eof:
+            self._compressed, self._frame = self._frame.unused_data, None
+        else:
+            self._compressed = b""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
