@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,12 +33,14 @@ class StepResult:
         grad_norm: norm of the gradient before clipping.
         applied: False if loss or gradient were not finite and the step was skipped.
         loss_scale: fp16's scale during the step; None in other precisions.
+        votes: each vote that was given, summed over the ranks.
     """
 
     loss: float
     grad_norm: float
     applied: bool
     loss_scale: float | None
+    votes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,17 @@ class TrainEngine:
         )
         self._pipeline = Pipeline(self._deepspeed, megatron, lambda: self.zero.loss_scale, config.seed)
 
-    def train_batch(self, micro_batches: list[MicroBatch], *, step: int, learning_rate: float) -> StepResult:
-        """Train on one global batch, of which `micro_batches` are this data rank's; `step` counts from 0."""
+    def train_batch(
+        self, micro_batches: list[MicroBatch], *, step: int, learning_rate: float, votes: Sequence[float] = ()
+    ) -> StepResult:
+        """Train on one global batch.
+
+        Args:
+            micro_batches: this data rank's part of it.
+            step: number of the step, from 0.
+            learning_rate: for this step.
+            votes: summed over all ranks beside the loss, so that ranks agree without a collective of their own.
+        """
         for group in self.zero.param_groups:
             group["lr"] = learning_rate
         batches = [_to_device(batch, self.topology.device) for batch in micro_batches]
@@ -94,7 +106,7 @@ class TrainEngine:
         # The schedule divides by the micro-batches and the optimizer by the data ranks; the mean is over all tokens.
         weight = len(batches) * self.topology.layout.data / float(tokens)
         loss_sum = self._pipeline.run(batches, step=step, loss_weight=weight, forward_only=False)
-        self._gradients.expect(self._once(loss_sum) / tokens)
+        self._gradients.expect(self._once(loss_sum) / tokens, list(votes))
         self._deepspeed.step()
         numbers = self._gradients.last
         fp16 = self.config.training.precision == "fp16"
@@ -103,6 +115,7 @@ class TrainEngine:
             grad_norm=numbers.grad_norm,
             applied=bool(self._deepspeed.was_step_applied()),
             loss_scale=scale if fp16 else None,
+            votes=tuple(numbers.votes),
         )
 
     def evaluate(self, micro_batches: list[MicroBatch], token_bytes: torch.Tensor | None = None) -> EvaluationSums:
@@ -190,5 +203,5 @@ def _adamw(parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> tor
 def _to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
     if device.type == "cpu":
         return batch
-    moved = {k: v.to(device, non_blocking=True) for k, v in vars(batch).items() if isinstance(v, torch.Tensor)}
+    moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in vars(batch).items() if isinstance(v, torch.Tensor)}
     return replace(batch, **moved)

@@ -6,6 +6,7 @@ groups hang and tied weights count twice. Here each kind of sum is one all-reduc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,11 +26,13 @@ class StepNumbers:
         loss: mean loss of the global batch, nats per token.
         grad_norm: norm of the unclipped gradient.
         is_finite: whether loss and norm are numbers.
+        votes: each vote summed over the ranks.
     """
 
     loss: float
     grad_norm: float
     is_finite: bool
+    votes: list[float]
 
 
 class GradientFinisher:
@@ -41,13 +44,18 @@ class GradientFinisher:
         self.averages_over_data = zero_stage == 0 and topology.layout.data > 1
         self.counts_own_data = zero_stage > 0 or topology.data_rank == 0
         self.has_tied_copies = tied and topology.layout.pipeline > 1
-        self.last = StepNumbers(0.0, 0.0, True)
-        self._loss_sum = torch.zeros((), device=topology.device)
+        self.last = StepNumbers(0.0, 0.0, True, [])
+        self._expected = torch.zeros(1, device=topology.device)
         zero.before_step(self.finish)
 
-    def expect(self, loss_sum: torch.Tensor) -> None:
-        """Take this rank's share of the step's loss, to be summed with the norm in one all-reduce."""
-        self._loss_sum = loss_sum
+    def expect(self, loss_share: torch.Tensor, votes: list[float]) -> None:
+        """Take what is to be summed over all ranks together with the norm, in one all-reduce.
+
+        Args:
+            loss_share: this rank's share of the mean loss.
+            votes: what this rank wishes, such as 1.0 for a stop; as many on every rank.
+        """
+        self._expected = torch.cat([loss_share.float().reshape(1), torch.tensor(votes, device=loss_share.device)])
 
     def finish(self) -> tuple[torch.Tensor, bool]:
         """Finish the gradients in place.
@@ -63,12 +71,12 @@ class GradientFinisher:
             self.sum_sequence_parallel(shards)
         if self.has_tied_copies and self.topology.embedding_group is not None:
             self.sum_tied(shards)
-        totals = torch.stack([self.local_square_sum(shards), self._loss_sum.to(self.topology.device)])
+        totals = torch.cat([self.local_square_sum(shards).reshape(1), self._expected])
         dist.all_reduce(totals)
-        norm, loss = totals[0].sqrt(), totals[1]
-        numbers = torch.stack([norm / self.zero.loss_scale, loss]).tolist()
-        finite = all(number == number and abs(number) != float("inf") for number in numbers)
-        self.last = StepNumbers(loss=numbers[1], grad_norm=numbers[0], is_finite=finite)
+        norm = totals[0].sqrt()
+        scaled_norm, loss, *votes = [float(norm), *totals[1:].tolist()]
+        finite = math.isfinite(scaled_norm) and math.isfinite(loss)
+        self.last = StepNumbers(loss, scaled_norm / self.zero.loss_scale, finite, votes)
         return norm, finite
 
     def average_over_data(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:

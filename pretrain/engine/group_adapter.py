@@ -42,7 +42,7 @@ class GroupAdapter:
         return self._alone or parallel_state.get_data_parallel_group(with_context_parallel=True)
 
     def get_data_parallel_rank(self) -> int:
-        """This rank's place among them."""
+        """Where this rank stands among them."""
         return dist.get_rank(self.get_data_parallel_group())
 
     def get_data_parallel_world_size(self) -> int:

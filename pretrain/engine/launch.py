@@ -16,7 +16,7 @@ from configs.errors import ConfigError, MachineError
 
 @dataclass(frozen=True)
 class Launch:
-    """This process' place in the run.
+    """Where this process stands in the run.
 
     Attributes:
         rank: number of this process, from 0.

@@ -28,6 +28,7 @@ class Stage:
         self.engine.module.set_input_tensor(tensor)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the stage forward."""
         return self.engine(*args, **kwargs)
 
 

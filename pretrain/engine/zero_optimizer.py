@@ -198,7 +198,7 @@ class ParameterPartitions(ZeroOptimizer):
             if zero.offload_optimizer:
                 yield owned.parameter, owned.flat.grad.narrow(0, owned.offset, count)  # type: ignore[union-attr]
             else:
-                yield owned.parameter, partitions[owned.parameter.ds_id].view(-1).narrow(0, 0, count)
+                yield owned.parameter, partitions[owned.parameter.ds_id].view(-1).narrow(0, 0, count)  # type: ignore[attr-defined]
 
     def before_step(self, measure: Callable[[], tuple[torch.Tensor, bool]]) -> None:
         """See the base class."""

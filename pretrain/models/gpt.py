@@ -68,7 +68,7 @@ def transformer_config(model: ModelConfig, parallel: ParallelConfig, dtype: torc
 def build_gpt(
     model: ModelConfig, config: TransformerConfig, *, first_stage: bool, last_stage: bool, seed: int
 ) -> GPTModel:
-    """This rank's stage and tensor shard of the model, with its initial weights.
+    """Build one rank's stage and tensor shard of the model, with its initial weights.
 
     Every parameter carries `global_name`, `sharded_shape`, `weight_decays` and megatron's `tensor_model_parallel`.
     """
@@ -107,4 +107,4 @@ def _name_and_initialize(gpt: GPTModel, model: ModelConfig, config: TransformerC
 
 
 def _seed_layer(layer: torch.nn.Module, inputs: Any) -> None:
-    dropout_seeds.seed_layer(int(layer.layer_number))
+    dropout_seeds.seed_layer(int(layer.layer_number)  # type: ignore[arg-type])

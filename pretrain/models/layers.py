@@ -56,6 +56,7 @@ class CoreAttention(MegatronModule):
             k_SBGD: keys.
             v_SBGD: values.
             mask_B1SS: True where a query must not look, the future included; None: only the future is hidden.
+            **unused: what megatron-core's attention can do and this one does not need.
 
         Returns:
             The attended values, [S, B, N * D].
@@ -87,12 +88,14 @@ class CoreAttention(MegatronModule):
 class Norm:
     """Builds torch's LayerNorm or RMSNorm with megatron's constructor arguments."""
 
-    def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **unused: Any) -> torch.nn.Module:
+    def __new__(  # type: ignore[misc]
+        cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **unused: Any
+    ) -> torch.nn.Module:
         """The norm; its weights are marked where sequence parallelism leaves their gradients partial."""
         kind = torch.nn.RMSNorm if config.normalization == "RMSNorm" else torch.nn.LayerNorm
         norm = kind(hidden_size, eps=eps, dtype=config.params_dtype)
         for parameter in norm.parameters():
-            parameter.sequence_parallel = config.sequence_parallel
+            parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
         return norm
 
 

@@ -101,7 +101,7 @@ def sharded_shape(
 
 
 def shard_of(whole: torch.Tensor, shape: ShardedShape) -> torch.Tensor:
-    """This rank's shard of a whole parameter."""
+    """Cut one rank's shard out of a whole parameter."""
     if shape.tensor_axis is None:
         return whole
     blocks = whole.chunk(shape.blocks, 0) if shape.tensor_axis == 0 else (whole,)

@@ -1,0 +1,88 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pretrain.monitor.records import StepRecord
+from pretrain.progress import Progress
+
+if TYPE_CHECKING:
+    from pretrain.engine.engine import StepResult
+    from pretrain.session import Session
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended.
+
+    Attributes:
+        progress: how far it came.
+        reason: `finished`, or the signal that asked for a stop.
+    """
+
+    progress: Progress
+    reason: str
+
+
+def train(run: Session) -> Ending:
+    """Train from where `run` stands to its end, or to the step after which a signal on any rank asks for a stop.
+
+    Raises:
+        Diverged: after too many steps in a row without a finite loss and gradient.
+    """
+    progress = run.progress
+    while not run.schedule.is_done(progress):
+        started_s = time.perf_counter()
+        batch_size = run.schedule.global_batch_size(progress)
+        micro_batches = run.train_loader.global_batch(progress.consumed_samples, batch_size)
+        data_time_s = time.perf_counter() - started_s
+
+        learning_rate = run.schedule.learning_rate(progress)
+        votes = (float(run.stop.requested is not None), float(run.save_is_due_by_time()))
+        result = run.engine.train_batch(micro_batches, step=progress.step, learning_rate=learning_rate, votes=votes)
+        stop, save = (vote > 0 for vote in result.votes)
+
+        progress = progress.after(batch_size, applied=result.applied)
+        record = step_record(run, progress, result, learning_rate, batch_size, started_s, data_time_s)
+        run.monitor.log_step(record)
+        run.guard.observe(record)
+
+        is_last = run.schedule.is_done(progress)
+        if run.evaluation_is_due(progress) or is_last:
+            run.evaluate(progress)
+        if run.save_is_due(progress) or save or stop or is_last:
+            run.save(progress)
+        if stop and not is_last:
+            return Ending(progress, run.stop.requested or "a signal on another rank")
+    return Ending(progress, "finished")
+
+
+def step_record(
+    run: Session,
+    progress: Progress,
+    result: StepResult,
+    learning_rate: float,
+    batch_size: int,
+    started_s: float,
+    data_time_s: float,
+) -> StepRecord:
+    """What the monitor is told of the step that led to `progress`."""
+    is_logged = progress.step % run.config.monitor.log_interval == 0
+    return StepRecord(
+        step=progress.step,
+        consumed_samples=progress.consumed_samples,
+        consumed_tokens=progress.consumed_samples * run.config.model.seq_length,
+        loss=result.loss,
+        grad_norm=result.grad_norm,
+        learning_rate=learning_rate,
+        param_norm=run.engine.parameter_norm() if is_logged else None,
+        global_batch_size=batch_size,
+        step_time_s=time.perf_counter() - started_s,
+        data_time_s=data_time_s,
+        skipped=not result.applied,
+        skipped_total=progress.skipped_steps,
+        loss_scale=result.loss_scale,
+    )

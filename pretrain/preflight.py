@@ -1,0 +1,125 @@
+"""Everything about a run that can be checked before a process group or a GPU is touched.
+
+Imports neither torch's distributed parts nor DeepSpeed, so a wrong config is told within a second or two.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from configs.errors import ConfigError
+from pretrain.config import RunConfig
+from pretrain.engine.launch import Launch, discover
+from pretrain.layout import Layout, resolve_layout
+from pretrain.model_config import ModelConfig
+
+if TYPE_CHECKING:
+    from pretrain.data.run_data import RunData
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run.
+
+    Attributes:
+        config: with `model.vocab_size` filled in from the data.
+        launch: where this process stands among the ranks.
+        layout: what each rank does.
+        data: the opened corpora.
+    """
+
+    config: RunConfig
+    launch: Launch
+    layout: Layout
+    data: RunData
+
+
+def check(config: RunConfig) -> Plan:
+    """Check `config` against the ranks, the corpora and the machine.
+
+    Raises:
+        UserError: the first thing that will not work, with what would.
+    """
+    launch = discover()
+    layout = resolve_layout(config, launch.world_size)
+    _check_durations(config)
+    _check_device(config)
+    _check_output(config, launch)
+
+    from pretrain.data.run_data import RunData
+
+    data = RunData.open(config)
+    config = config.model_copy(update={"model": _with_vocabulary(config, data)})
+    if launch.rank == 0:
+        _check_space(config)
+    return Plan(config=config, launch=launch, layout=layout, data=data)
+
+
+def _check_durations(config: RunConfig) -> None:
+    counted = ("steps", "samples", "tokens")
+    durations = [
+        ("training.duration", config.training.duration, counted),
+        ("optimizer.warmup", config.optimizer.warmup, counted),
+        ("optimizer.decay", config.optimizer.decay, counted),
+        ("evaluation.interval", config.evaluation.interval, ("steps",)),
+        ("checkpoint.interval", config.checkpoint.interval, ("steps", "seconds")),
+        ("checkpoint.keep_every", config.checkpoint.keep_every, ("steps",)),
+        ("monitor.stall_timeout", config.monitor.stall_timeout, ("seconds",)),
+    ]
+    for key, duration, units in durations:
+        if duration is not None and duration.unit not in units:
+            raise ConfigError(
+                f"'{duration}' counts {duration.unit}", where=key, expected=f"a duration in {' or '.join(units)}"
+            )
+        if duration is not None and duration.value <= 0 and key != "optimizer.warmup":
+            raise ConfigError(f"'{duration}' is not a length of time", where=key, expected="more than 0")
+
+
+def _check_device(config: RunConfig) -> None:
+    if config.training.precision != "fp16":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "fp16 needs a GPU and this machine shows none",
+            where="training.precision = 'fp16'",
+            expected="bf16 or fp32 on a CPU",
+            nearest="training.precision=bf16",
+        )
+
+
+def _check_output(config: RunConfig, launch: Launch) -> None:
+    from pretrain.checkpoint.directory import check_writable
+    from pretrain.monitor.tensorboard_server import check_port_free
+
+    if launch.rank != 0:
+        return
+    check_writable(config.output_dir / "checkpoints")
+    if config.monitor.serve_tensorboard:
+        check_port_free(config.monitor.serve_tensorboard)
+
+
+def _check_space(config: RunConfig) -> None:
+    from pretrain.checkpoint.directory import check_free_space, estimated_bytes
+
+    check_free_space(config.output_dir / "checkpoints", estimated_bytes(config.model.num_parameters()))
+
+
+def _with_vocabulary(config: RunConfig, data: RunData) -> ModelConfig:
+    wanted = config.model.vocab_size
+    if wanted is not None and wanted < data.vocab_size:
+        raise ConfigError(
+            f"the corpus has {data.vocab_size} token ids, more than the model's {wanted}",
+            where=f"model.vocab_size = {wanted}",
+            expected=f"at least {data.vocab_size}, or null to take it from the corpus",
+        )
+    return config.model.model_copy(update={"vocab_size": wanted or data.vocab_size})
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that speaks, as far as the environment tells before anything started."""
+    keys = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+    return next((os.environ[key] for key in keys if key in os.environ), "0") == "0"
