@@ -81,7 +81,8 @@ class _EditorSchema(GenerateJsonSchema):
 def _entry_lines(entry: Entry) -> Iterator[str]:
     cls = entry.config_class()
     yield f"## {entry.name}\n"
-    yield f"Read by `{entry.command}`. {_first_line(cls).removeprefix(f'`{entry.name}`: ').capitalize()}\n"
+    what = _first_line(cls).removeprefix(f"`{entry.name}`: ")
+    yield f"Read by `{entry.command}`. {what[:1].upper()}{what[1:]}\n"
     yield from _section_lines(cls, "", None, depth=3)
 
 
