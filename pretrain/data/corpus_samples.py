@@ -1,0 +1,137 @@
+"""The samples that one corpus gives: its documents end to end, cut into pieces of seq_length, shuffled.
+
+The documents of epoch 0, shuffled, then those of epoch 1, shuffled anew, and so on, are one endless row of tokens.
+Piece k is its tokens [k S, k S + S], the last one being only a label, so every token of the row but the very first is
+a label exactly once. Piece k belongs to the epoch in which it begins; the pieces of an epoch are read in a shuffled
+order. Hence the sample of any number is found by arithmetic, a binary search, and a read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pretrain.data.documents import Documents, EpochOrders
+from pretrain.data.index_file import Arrays
+from pretrain.data.permutation import Permutation
+from pretrain.data.samples import Origin, Samples
+
+if TYPE_CHECKING:
+    from data_prep.corpus import Corpus
+
+
+class CorpusSamples:
+    """Samples of one part of one corpus, by number.
+
+    Args:
+        corpus: where the tokens are.
+        documents: the part.
+        seq_length: tokens that the model reads in a sample.
+        seed: decides the orders of documents and samples.
+        endless: whether epoch follows epoch; if not, the same one epoch comes again and again, and its last sample
+            may be short.
+
+    Raises:
+        ValueError: if there are fewer than seq_length + 1 tokens (endless) or 2 tokens (not endless).
+    """
+
+    def __init__(self, corpus: Corpus, documents: Documents, seq_length: int, seed: int, *, endless: bool) -> None:
+        needed = seq_length + 1 if endless else 2
+        if documents.num_tokens < needed:
+            raise ValueError(f"{documents.num_tokens} tokens, {needed} needed for a sample")
+        self.corpus = corpus
+        self.documents = documents
+        self.endless = endless
+        self._seq_length = seq_length
+        self._key = (seed, corpus.fingerprint)
+        self._orders = EpochOrders(documents, *self._key)
+        self._first_tokens = [0, *np.cumsum([shard.num_tokens for shard in corpus.shards]).tolist()]
+
+    @cached_property
+    def _shard_tokens(self) -> list[np.ndarray]:
+        # Plain arrays over the same memory: slicing a memmap object costs microseconds each time.
+        return [shard.tokens.view(np.ndarray) for shard in self.corpus.shards]
+
+    def prepare(self, number: int) -> None:
+        """Have the index at hand that reading sample `number` needs."""
+        self._orders.order(self._epoch_of(number) if self.endless else 0)
+
+    @property
+    def num_samples_per_epoch(self) -> int:
+        """Samples of the first epoch; in an endless row later ones may have one fewer."""
+        num_tokens = self.documents.num_tokens if self.endless else self.documents.num_tokens - 1
+        return -(-num_tokens // self._seq_length)
+
+    def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
+        """Read samples `numbers`, int64 [n], into `rows`, int64 [n], of `samples`."""
+        shards, firsts = self._shard_tokens, self._first_tokens
+        for row, (epoch, place) in zip(rows.tolist(), self._places(numbers)):
+            out = samples.tokens[row]
+            filled = 0
+            for source, length, is_start in self._stretches(epoch, place):
+                # A stretch lies within one document, a document within one shard.
+                shard = bisect_right(firsts, source) - 1
+                local = source - firsts[shard]
+                out[filled : filled + length] = shards[shard][local : local + length]
+                if is_start and samples.document_starts is not None:
+                    samples.document_starts[row, filled] = True
+                filled += length
+            samples.num_labels[row] = filled - 1
+
+    def origins(self, number: int) -> list[Origin]:
+        """Where the tokens of sample `number` come from, in order."""
+        ((epoch, place),) = self._places(np.array([number]))
+        origins = []
+        for source, length, _ in self._stretches(epoch, place):
+            shard = bisect_right(self._first_tokens, source) - 1
+            reader, local = self.corpus.shards[shard], source - self._first_tokens[shard]
+            document = int(np.searchsorted(reader.document_offsets, local, side="right")) - 1
+            offset = local - int(reader.document_offsets[document])
+            origins.append(Origin(reader.prefix, document, offset, length))
+        return origins
+
+    def _epoch_of(self, number: int) -> int:
+        return number * self._seq_length // self.documents.num_tokens
+
+    def _places(self, numbers: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Epoch, and place of the first token within it, of each sample."""
+        length, num_tokens = self._seq_length, self.documents.num_tokens
+        if not self.endless:
+            count = self.num_samples_per_epoch
+            pieces = Permutation(count, "samples", *self._key)(numbers % count)
+            yield from ((0, piece * length) for piece in pieces.tolist())
+            return
+        epochs = numbers * length // num_tokens
+        pieces = np.empty_like(epochs)
+        for epoch in np.unique(epochs).tolist():
+            first, end = -(-epoch * num_tokens // length), -(-(epoch + 1) * num_tokens // length)
+            here = epochs == epoch
+            shuffle = Permutation(end - first, "samples", *self._key, epoch)
+            pieces[here] = first + shuffle(numbers[here] - first)
+        yield from zip(epochs.tolist(), (pieces * length - epochs * num_tokens).tolist())
+
+    def _stretches(self, epoch: int, place: int) -> list[tuple[int, int, bool]]:
+        """Pieces of documents that make up a sample: place in the corpus, length, whether it begins the document."""
+        wanted = self._seq_length + 1
+        here = min(wanted, self.documents.num_tokens - place)
+        stretches = _cut(self._orders.order(epoch), place, here)
+        if here < wanted and self.endless:
+            # The next epoch's first documents; its whole order need not be there yet.
+            stretches += _cut(self._orders.head(epoch + 1, wanted - here), 0, wanted - here)
+        return stretches
+
+
+def _cut(order: Arrays, place: int, length: int) -> list[tuple[int, int, bool]]:
+    start, end = order["start"], place + length
+    first = int(np.searchsorted(start, place, side="right")) - 1
+    last = int(np.searchsorted(start, end, side="left"))
+    bounds = start[first : last + 1].tolist()
+    stretches = []
+    for i, source in enumerate(order["source"][first:last].tolist()):
+        begin = max(place, bounds[i])
+        stretches.append((source + begin - bounds[i], min(end, bounds[i + 1]) - begin, begin == bounds[i]))
+    return stretches

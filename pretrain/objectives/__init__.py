@@ -1,0 +1,1 @@
+"""What the model is to do with a sample: samples -> inputs, labels, loss mask."""
