@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from configs.errors import ConfigError, guarded
-from configs.load import find_recipe, load_config
+from configs.load import RECIPES, find_recipe, load_config
 from configs.registry import ENTRIES, LAYOUT_CHECK, Entry, entry_named, resolve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -57,8 +57,11 @@ def check(
 
 
 def _entry_of(file: str) -> Entry:
-    room = Path(file).resolve().parent.name if Path(file).suffix else "pretrain"
-    matching = [entry for entry in ENTRIES if entry.room == room]
+    if Path(file).is_file():
+        rooms = {Path(file).resolve().parent.name}
+    else:
+        rooms = {path.parent.name for path in RECIPES.glob("*/*.yaml") if path.stem == file} or {"pretrain"}
+    matching = [entry for entry in ENTRIES if entry.room in rooms]
     if len(matching) == 1:
         return matching[0]
     known = ", ".join(entry.name for entry in matching or ENTRIES)
