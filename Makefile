@@ -1,0 +1,67 @@
+# Two commands: `make quickstart` shows the whole road on a machine without a GPU, `make test` checks it.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= runs/quickstart
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+INPUTS := pyproject.toml constraints.txt
+export PATH := $(abspath $(BIN)):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help venv quickstart test test-fast test-slow lint format docs clean
+.DEFAULT_GOAL := help
+
+help:  ## Show the targets.
+	@sed -n 's/^\([a-z-]*\):.*##  */\1\t/p; s/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST) | sort -u | expand -t 14
+
+venv: $(VENV)/.for-users  ## Make the environment for training and fine-tuning.
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.for-users: $(BIN)/python $(INPUTS)
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[finetune]'
+	@touch $@
+
+$(VENV)/.for-developers: $(BIN)/python $(INPUTS)
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.for-users
+
+quickstart: export OMP_NUM_THREADS = 1
+quickstart: venv  ## From raw text to a fine-tuned, exported model on two processes.
+	python -m data_prep sample-corpus --config sample-corpus output=$(RUN)/corpus.jsonl
+	python -m data_prep train-tokenizer --config tokenizer-bpe-8k
+	python -m data_prep tokenize --config tokenize-sample
+	deepspeed --num_gpus 2 pretrain/main.py --config gpt-tiny
+
+test: lint test-fast test-slow  ## Check everything: style, types, fast tests, slow tests.
+
+test-fast: export OMP_NUM_THREADS = 1
+test-fast: $(VENV)/.for-developers  ## The tests of a few seconds each.
+	pytest -q -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: export OMP_NUM_THREADS = 1
+test-slow: $(VENV)/.for-developers  ## Many processes, whole runs, a real Slurm where one can be installed.
+	pytest -q -m slow --durations=10 $(PYTEST_ARGS)
+
+lint: $(VENV)/.for-developers  ## ruff and mypy, as the pre-commit hooks run them.
+	ruff check
+	ruff format --check
+	mypy
+
+format: $(VENV)/.for-developers  ## Let ruff mend what it can.
+	ruff check --fix
+	ruff format
+
+docs: $(VENV)/.for-developers  ## Write the generated pages and schemas anew, then run what the pages show.
+	python -m configs reference
+	python -m configs schema
+	pytest -q tests/repository/test_repository_docs.py
+
+clean:  ## Remove caches, .venv and the quickstart's run.
+	rm -rf .venv runs/quickstart build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +
