@@ -1,4 +1,4 @@
-"""This data rank's micro-batches of a global batch, read ahead by a thread."""
+"""The micro-batches of a global batch that one data rank runs, read ahead by a thread."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class BatchLoader:
         self._coming: dict[tuple[int, int], Future[list[MicroBatch]]] = {}
 
     def global_batch(self, consumed_samples: int, global_batch_size: int) -> list[MicroBatch]:
-        """This data rank's micro-batches of the global batch that begins at sample `consumed_samples`.
+        """The micro-batches of this data rank, of the global batch that begins at sample `consumed_samples`.
 
         Any batch can be asked for at any time; asking for one after the other is what is read ahead.
 

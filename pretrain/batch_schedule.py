@@ -1,0 +1,129 @@
+"""How many samples each step takes: a function of the samples consumed so far, and its exact sums.
+
+With a ramp the batch grows from `start` by `increment`s. The ramp's samples are cut into as many equal stages as it
+has increments; a step takes the batch size of the stage in which it begins.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+
+from configs.durations import Duration
+from configs.errors import ConfigError
+from pretrain.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """The end of a run.
+
+    Attributes:
+        steps: steps from the very beginning.
+        samples: samples that these steps consume.
+    """
+
+    steps: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Steps of one batch size: the first one's number, the samples consumed before it, the size."""
+
+    step: int
+    consumed: int
+    size: int
+
+
+def global_batch_size_at(consumed_samples: int, training: TrainingConfig) -> int:
+    """Samples of the step that begins after `consumed_samples`.
+
+    Raises:
+        ConfigError: if the ramp starts above the batch size that it leads to.
+    """
+    ramp, full = training.batch_ramp, training.global_batch_size
+    if ramp is None or consumed_samples >= ramp.samples:
+        return full
+    return min(full, ramp.start + ramp.increment * (consumed_samples * _num_stages(training) // ramp.samples))
+
+
+def consumed_at(step: int, training: TrainingConfig) -> int:
+    """Samples consumed when `step` steps are finished."""
+    stages = _stages(training.global_batch_size, training)
+    stage = stages[bisect_right(stages, step, key=lambda stage: stage.step) - 1]
+    return stage.consumed + (step - stage.step) * stage.size
+
+
+def step_of(consumed_samples: int, training: TrainingConfig) -> int:
+    """Steps that are finished when `consumed_samples` are consumed; a step of which only a part is counts not."""
+    stages = _stages(training.global_batch_size, training)
+    stage = stages[bisect_right(stages, consumed_samples, key=lambda stage: stage.consumed) - 1]
+    return stage.step + (consumed_samples - stage.consumed) // stage.size
+
+
+def steps_and_samples(
+    duration: Duration, training: TrainingConfig, seq_length: int, samples_per_epoch: int | None = None
+) -> RunLength:
+    """The first end of a step at which `duration` is over.
+
+    Args:
+        duration: in steps, samples, tokens or epochs.
+        training: gives the batch sizes.
+        seq_length: tokens per sample.
+        samples_per_epoch: what an epoch is; None: epochs are refused.
+
+    Raises:
+        ConfigError: for a duration in time, or in epochs without their length.
+    """
+    amount = int(duration.value)
+    if duration.unit == "steps":
+        return RunLength(amount, consumed_at(amount, training))
+    per_unit = {"samples": (1, 1), "tokens": (1, seq_length)}
+    if samples_per_epoch is not None:
+        per_unit["epochs"] = (samples_per_epoch, 1)
+    if duration.unit not in per_unit:
+        raise ConfigError(
+            f"{duration} cannot be counted in steps",
+            where="training.duration",
+            expected=f"steps, {' or '.join(per_unit)}, such as '1000 steps'",
+        )
+    multiplier, divisor = per_unit[duration.unit]
+    samples = -(-amount * multiplier // divisor)
+    steps = step_of(samples, training)
+    if consumed_at(steps, training) < samples:
+        steps += 1
+    return RunLength(steps, consumed_at(steps, training))
+
+
+def _num_stages(training: TrainingConfig) -> int:
+    ramp, full = training.batch_ramp, training.global_batch_size
+    assert ramp is not None
+    if ramp.start > full:
+        raise ConfigError(
+            f"is {ramp.start}, above training.global_batch_size {full}",
+            where="training.batch_ramp.start",
+            expected=f"at most {full}",
+        )
+    return max(1, -(-(full - ramp.start) // ramp.increment))
+
+
+@lru_cache(maxsize=16)
+def _stages(full: int, training: TrainingConfig) -> list[_Stage]:
+    stages = [_Stage(0, 0, global_batch_size_at(0, training))]
+    if training.batch_ramp is None:
+        return stages
+    samples, count = training.batch_ramp.samples, _num_stages(training)
+    step = consumed = 0
+    for number in range(count):
+        size = global_batch_size_at(consumed, training)
+        if size != stages[-1].size:
+            stages.append(_Stage(step, consumed, size))
+        # The first consumption that lies in a later stage; steps may jump over a whole one.
+        end = -(-(number + 1) * samples // count)
+        steps = max(0, -(-(end - consumed) // size))
+        step, consumed = step + steps, consumed + steps * size
+    if stages[-1].size != full:
+        stages.append(_Stage(step, consumed, full))
+    return stages

@@ -1,0 +1,221 @@
+"""All data of a run behind one name: its streams, its vocabulary, its fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from configs.errors import DataError
+from pretrain.config import RunConfig, WeightedCorpus
+from pretrain.data import unigram
+from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
+from pretrain.data.corpus_samples import CorpusSamples
+from pretrain.data.documents import PARTS, Documents, PartName
+from pretrain.data.stream import SampleStream
+
+if TYPE_CHECKING:
+    from data_prep.corpus import Corpus
+    from data_prep.tokenizer import Tokenizer
+
+EVALUATION_SEED = 0
+"""Decides which samples a validation reads first: the same for every run, so that losses compare between seeds."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run reads. Open it with `RunData.open`, before any process group exists.
+
+    Attributes:
+        train: the endless training stream.
+        validation: evaluation streams by name; empty if there is nothing to validate on.
+        test: likewise, for the end of the run.
+        vocabulary: what the ids mean.
+        fingerprint: what decides which sample is number n of the run, JSON-able; to be compared on resume.
+        notes: what was done about odd data, a sentence each, to be shown once.
+        corpora: the opened corpora by path.
+    """
+
+    train: SampleStream
+    validation: dict[str, SampleStream]
+    test: dict[str, SampleStream]
+    vocabulary: Vocabulary
+    fingerprint: dict[str, Any]
+    notes: tuple[str, ...]
+    corpora: dict[Path, Corpus]
+
+    @classmethod
+    def open(cls, config: RunConfig, *, tokenizer_required: bool = True) -> RunData:
+        """Open and check everything that `config.data` names.
+
+        Args:
+            config: the run.
+            tokenizer_required: refuse corpora without a tokenizer, whose text could never be shown.
+
+        Raises:
+            DataError: if a corpus is missing, damaged or too small, or corpora and tokenizer do not fit together.
+            ConfigError: if the vocabulary size is not known or too small, or a mixture is not one.
+        """
+        corpora = open_corpora(config.data)
+        vocabulary = resolve_vocabulary(config, corpora, tokenizer_required=tokenizer_required)
+        builder = _StreamBuilder(config, corpora, vocabulary.size)
+        train = builder.train()
+        validation, test = builder.evaluation("validation"), builder.evaluation("test")
+        return cls(
+            train=train,
+            validation=validation,
+            test=test,
+            vocabulary=vocabulary,
+            fingerprint=_fingerprint(config, corpora, train, vocabulary),
+            notes=tuple(builder.notes),
+            corpora=corpora,
+        )
+
+    def prepare(self, consumed_samples: int = 0) -> None:
+        """Build, or wait for, the indexes that training from `consumed_samples` on and evaluation need.
+
+        Optional: they are otherwise made when first read. Uses no collective.
+        """
+        self.train.prepare(consumed_samples)
+        for stream in (*self.validation.values(), *self.test.values()):
+            stream.prepare(0)
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids that the model must know."""
+        return self.vocabulary.size
+
+    @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """Fingerprint of the tokenizer; None if the corpora are bare and none is named."""
+        return self.vocabulary.fingerprint
+
+    @property
+    def end_of_document_id(self) -> int | None:
+        """The id that ends each document; None if it is not known, or none does."""
+        return self.vocabulary.end_of_document_id
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer, loaded when first asked for; None if the corpora are bare and none is named.
+
+        Raises:
+            DataError: if it is damaged.
+        """
+        if self.vocabulary.tokenizer_path is None:
+            return None
+        from data_prep.tokenizer import Tokenizer
+
+        return Tokenizer.load(self.vocabulary.tokenizer_path)
+
+    @cached_property
+    def token_bytes(self) -> np.ndarray | None:
+        """UTF-8 bytes of each id, int32 [vocab_size]; None without a tokenizer."""
+        if self.tokenizer is None:
+            return None
+        sizes = self.tokenizer.token_bytes()
+        return np.pad(sizes, (0, self.vocab_size - len(sizes)))
+
+    def unigram_loss_nats(self, stream: SampleStream, max_samples: int) -> float:
+        """What a model that knows only the training corpora's token frequencies would lose; see `unigram`."""
+        return unigram.unigram_loss_nats(self.train, stream, max_samples)
+
+
+class _StreamBuilder:
+    """Turns mixtures into streams; collects notes."""
+
+    def __init__(self, config: RunConfig, corpora: dict[Path, Corpus], vocab_size: int) -> None:
+        self._config = config
+        self._data = config.data
+        self._corpora = corpora
+        self._vocab_size = vocab_size
+        self._cache = config.data.index_cache or config.output_dir / "index"
+        self._train_fingerprints = {corpora[entry.corpus].fingerprint for entry in config.data.train}
+        self.notes: list[str] = []
+
+    def train(self) -> SampleStream:
+        """The training stream.
+
+        Raises:
+            DataError: if a corpus' training part is shorter than a sample.
+        """
+        seq_length, parts = self._config.model.seq_length, []
+        for entry in self._data.train:
+            documents = self._documents(entry.corpus, "train")
+            if documents.num_tokens <= seq_length:
+                raise self._too_small(entry.corpus, "train", documents, seq_length + 1)
+            corpus = self._corpora[entry.corpus]
+            parts.append(CorpusSamples(corpus, documents, seq_length, self._config.seed, endless=True))
+        return self._stream("train", parts, [entry.weight for entry in self._data.train])
+
+    def evaluation(self, part: PartName) -> dict[str, SampleStream]:
+        """The validation or test streams by name.
+
+        Raises:
+            DataError: if a set has no tokens at all.
+        """
+        own = self._data.validation if part == "validation" else self._data.test
+        if own:
+            return {name: self._evaluation_stream(name, mixture, part) for name, mixture in own.items()}
+        if self._data.split[PARTS.index(part)] == 0:
+            return {}
+        return {part: self._evaluation_stream(part, self._data.train, part)}
+
+    def _evaluation_stream(self, name: str, mixture: list[WeightedCorpus], part: PartName) -> SampleStream:
+        parts, weights, empty = [], [], []
+        for entry, corpus_part in self._with_parts(mixture, part):
+            documents = self._documents(entry.corpus, corpus_part)
+            if documents.num_tokens < 2:
+                empty.append(self._too_small(entry.corpus, corpus_part, documents, 2))
+                continue
+            corpus, seq_length = self._corpora[entry.corpus], self._config.model.seq_length
+            parts.append(CorpusSamples(corpus, documents, seq_length, EVALUATION_SEED, endless=False))
+            weights.append(entry.weight)
+        if not parts:
+            raise empty[0]
+        self.notes += [f"the {part} set {name!r} goes without {error.where}: {error.problem}" for error in empty]
+        return self._stream(name, parts, weights)
+
+    def _with_parts(self, mixture: list[WeightedCorpus], part: PartName) -> Iterator[tuple[WeightedCorpus, PartName]]:
+        # A set that names a training corpus means what is held out of it, never what is trained on.
+        for entry in mixture:
+            held_out = self._corpora[entry.corpus].fingerprint in self._train_fingerprints
+            yield entry, part if held_out else "all"
+
+    def _documents(self, path: Path, part: PartName) -> Documents:
+        return Documents(self._corpora[path], part, self._data.split, self._cache)
+
+    def _stream(self, name: str, parts: list[CorpusSamples], weights: list[float]) -> SampleStream:
+        return SampleStream(name, parts, weights, self._config.model.seq_length, self._vocab_size)
+
+    def _too_small(self, path: Path, part: PartName, documents: Documents, needed: int) -> DataError:
+        corpus = self._corpora[path]
+        share = 1.0 if part == "all" else self._data.split[PARTS.index(part)]
+        held_out = f"; or name {part} sets of your own in data.{part}" if part in ("validation", "test") else ""
+        return DataError(
+            f"its {part} part has {len(documents):,} of {corpus.num_documents:,} documents and"
+            f" {documents.num_tokens:,} of {corpus.num_tokens:,} tokens; a sample needs {needed:,}",
+            where=path,
+            expected=f"a larger corpus, or a larger {part} share in data.split (now {share:g}){held_out}",
+        )
+
+
+def _fingerprint(
+    config: RunConfig, corpora: dict[Path, Corpus], train: SampleStream, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    counts = train.blend.counts.tolist()
+    return {
+        "seed": config.seed,
+        "seq_length": config.model.seq_length,
+        "split": list(config.data.split),
+        "reset_attention_at_documents": config.data.reset_attention_at_documents,
+        "tokenizer": vocabulary.fingerprint,
+        "train": [
+            {"corpus": corpora[entry.corpus].fingerprint, "share": f"{count}/{train.blend.period}"}
+            for entry, count in zip(config.data.train, counts)
+        ],
+    }

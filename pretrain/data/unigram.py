@@ -1,0 +1,53 @@
+"""What a model that knows only how often each token occurs would lose: the floor to hold a validation loss against."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pretrain.data.stream import SampleStream
+
+_BATCH = 64
+
+
+def unigram_loss_nats(train: SampleStream, stream: SampleStream, max_samples: int) -> float:
+    """Cross-entropy of a stream's labels under the token frequencies of the training mixture, nats per token.
+
+    Frequencies are those of the whole training corpora, weighted as the mixture is, with half an occurrence added to
+    every id so that none is impossible.
+
+    Args:
+        train: the training stream.
+        stream: the validation stream whose labels are predicted.
+        max_samples: how many of its samples, from its beginning, are looked at.
+    """
+    shares = _training_shares(train)
+    counts = label_counts(stream, max_samples)
+    return float(-(counts * np.log(shares)).sum() / counts.sum())
+
+
+def unigram_entropy_nats(stream: SampleStream, max_samples: int) -> float:
+    """Entropy of the frequencies of a stream's own labels, nats per token."""
+    counts = label_counts(stream, max_samples)
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def label_counts(stream: SampleStream, max_samples: int) -> np.ndarray:
+    """How often each id is a label in the first samples of a stream, int64 [vocab_size]."""
+    end = max_samples if stream.num_samples is None else min(max_samples, stream.num_samples)
+    counts = np.zeros(stream.vocab_size, dtype=np.int64)
+    for begin in range(0, end, _BATCH):
+        samples = stream.read(np.arange(begin, min(begin + _BATCH, end)))
+        counting = np.arange(stream.seq_length) < samples.num_labels[:, None]
+        counts += np.bincount(samples.tokens[:, 1:][counting], minlength=stream.vocab_size)
+    return counts
+
+
+def _training_shares(train: SampleStream) -> np.ndarray:
+    shares = np.zeros(train.vocab_size)
+    for part, share in zip(train.parts, train.blend.shares):
+        counts = np.zeros(train.vocab_size)
+        found = part.corpus.token_counts()[: train.vocab_size]
+        counts[: len(found)] = found
+        shares += share * (counts + 0.5) / (counts + 0.5).sum()
+    return shares
