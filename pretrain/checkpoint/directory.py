@@ -1,0 +1,187 @@
+"""The names in a checkpoint directory: which are complete, which is newest, which may go.
+
+```
+root/step_00000100/              complete: one rename made it visible
+root/.tmp-00000200-NONCE/        being written, or left by an attempt that died
+root/.replaced-00000100-NONCE/   gave way to a new checkpoint of its step a moment ago
+root/step_00000300.superseded-NONCE/   newer than what was saved last: from a run that was rolled back
+```
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from configs.errors import CheckpointError
+from pretrain.checkpoint.durable import flush_directory
+from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, STATES
+
+MANIFEST = "manifest.json"
+TEMPORARY_PREFIX = ".tmp-"
+REPLACED_PREFIX = ".replaced-"
+_STEP = re.compile(r"step_(\d{8,18})")
+_REPLACED = re.compile(re.escape(REPLACED_PREFIX) + r"(\d{8,18})-[0-9a-f]+")
+
+
+def step_name(step: int) -> str:
+    """Name of the directory of a complete checkpoint."""
+    return f"step_{step:08d}"
+
+
+def temporary_name(step: int, nonce: str) -> str:
+    """Name of the directory that one attempt to save writes into."""
+    return f"{TEMPORARY_PREFIX}{step:08d}-{nonce}"
+
+
+def new_nonce() -> str:
+    """A name part that no other attempt has, so that parts of two attempts never mix."""
+    return secrets.token_hex(6)
+
+
+def estimated_bytes(num_parameters: int) -> int:
+    """Bytes of one checkpoint: weight and two moments in fp32, and a little for names and hashes."""
+    return num_parameters * BYTES_PER_ELEMENT * len(STATES) + num_parameters // 1000 + (1 << 20)
+
+
+def list_checkpoints(root: Path) -> list[tuple[int, Path]]:
+    """The complete checkpoints in `root`, oldest first; empty when there is no such directory.
+
+    Raises:
+        CheckpointError: `root` is not a directory, or cannot be read.
+    """
+    try:
+        entries = [entry.name for entry in os.scandir(root) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"cannot be listed ({error.strerror})", where=root) from None
+    found: dict[int, Path] = {}
+    for pattern in (_REPLACED, _STEP):
+        # A replaced one counts only where the crash came before its successor got the name.
+        for name in entries:
+            if (match := pattern.fullmatch(name)) and (root / name / MANIFEST).is_file():
+                found[int(match[1])] = root / name
+    return sorted(found.items())
+
+
+def newest_checkpoint(root: Path) -> Path | None:
+    """The complete checkpoint of the highest step in `root`, or None.
+
+    Raises:
+        CheckpointError: `root` is not a directory, or cannot be read.
+    """
+    found = list_checkpoints(root)
+    return found[-1][1] if found else None
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` is one checkpoint, as opposed to a directory of them."""
+    return (path / MANIFEST).is_file() or _STEP.fullmatch(path.name) is not None
+
+
+def check_writable(root: Path, needed_bytes: int = 0) -> None:
+    """Create `root` and write a small file in it; needs no process group.
+
+    Args:
+        root: where checkpoints will go.
+        needed_bytes: free space that there must be, such as `estimated_bytes(...)` of the model.
+
+    Raises:
+        CheckpointError: the directory cannot be made or written, or has too little free space.
+    """
+    probe = root / f".probe-{new_nonce()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"writable")
+        probe.unlink()
+    except OSError as error:
+        where = error.filename if error.filename and not str(error.filename).startswith(str(probe)) else root
+        raise CheckpointError(
+            f"checkpoints cannot be written here ({error.strerror})", where=where, expected="a writable directory"
+        ) from None
+    check_free_space(root, needed_bytes)
+
+
+def check_free_space(root: Path, needed_bytes: int) -> None:
+    """Compare the file system's free bytes with what a save is going to write.
+
+    Raises:
+        CheckpointError: too few; names both numbers.
+    """
+    free = shutil.disk_usage(root).free
+    if free < needed_bytes:
+        raise CheckpointError(
+            f"a checkpoint needs {needed_bytes} bytes ({needed_bytes / 1e9:.2f} GB),"
+            f" the disk has {free} bytes free ({free / 1e9:.2f} GB)",
+            where=root,
+            expected="more space, a smaller checkpoint.keep_last, or another output_dir",
+        )
+
+
+def publish(temporary: Path, step: int) -> list[Path]:
+    """Give a finished checkpoint its name: the commit point. One rename, made durable.
+
+    A checkpoint of the same step gives way. Newer ones come from a course of training that was rolled back; they are
+    set aside, so that the newest name is always what was saved last.
+
+    Returns:
+        the newer checkpoints that were set aside, under their new names.
+    """
+    root = temporary.parent
+    nonce = temporary.name.rsplit("-", 1)[-1]
+    target = root / step_name(step)
+    replaced = root / f"{REPLACED_PREFIX}{step:08d}-{nonce}"
+    if target.exists():
+        target.rename(replaced)
+    temporary.rename(target)
+    flush_directory(root)
+    if replaced.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+    aside = []
+    for newer, path in list_checkpoints(root):
+        if newer > step:
+            aside.append(path.rename(root / f"{step_name(newer)}.superseded-{nonce}"))
+    return aside
+
+
+def expired(steps: Iterable[int], keep_last: int, keep_every_steps: int | None) -> list[int]:
+    """Which of the complete checkpoints retention gives up, oldest first.
+
+    Args:
+        steps: steps of the complete checkpoints.
+        keep_last: how many of the newest stay.
+        keep_every_steps: multiples of this stay for ever; None: only the newest stay.
+    """
+    ordered = sorted(steps)
+    candidates = ordered[: max(0, len(ordered) - max(1, keep_last))]
+    return [step for step in candidates if not (keep_every_steps and step > 0 and step % keep_every_steps == 0)]
+
+
+def delete_checkpoint(path: Path) -> None:
+    """Remove a checkpoint; it loses its name first, so that a half-deleted one never counts as complete."""
+    doomed = path.rename(path.with_name(f"{TEMPORARY_PREFIX}delete-{new_nonce()}"))
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def clean_up(root: Path) -> list[Path]:
+    """Remove what dead attempts left, and finish a replacement that a crash cut in two.
+
+    Only for the one process that holds the directory's lock: there must be no live attempt.
+
+    Returns:
+        the directories that were removed.
+    """
+    removed = []
+    for path in sorted(root.iterdir()):
+        match = _REPLACED.fullmatch(path.name)
+        if match and not (root / step_name(int(match[1]))).exists():
+            path.rename(root / step_name(int(match[1])))
+        elif match or path.name.startswith(TEMPORARY_PREFIX):
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+    return removed

@@ -1,0 +1,52 @@
+"""Writing that survives a crash: temporary name, fsync, rename, fsync of the directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+MAX_JSON_BYTES = 1 << 30
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Make `path` hold `data`, entirely or not at all; the caller flushes the directory.
+
+    Raises:
+        OSError: what the file system says.
+    """
+    temporary = path.with_name(path.name + ".writing")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def flush_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_small(path: Path, limit_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """A whole file that ought to be small.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger than `limit_bytes`.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit_bytes:
+            raise ValueError(f"holds {size} bytes, more than {limit_bytes}")
+        return file.read(limit_bytes + 1)
+
+
+def try_unlink(path: Path) -> None:
+    """Remove a file if that can be done; what stays is removed at the next start."""
+    with contextlib.suppress(OSError):
+        path.unlink()

@@ -1,0 +1,189 @@
+"""One rank's part of a checkpoint: planned and copied in the main thread, hashed and written in another."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from pretrain.checkpoint.durable import flush_directory, write_durably
+from pretrain.checkpoint.manifest import Entry, Part, hash_hex
+from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, STATES, Piece, rectangles
+
+if TYPE_CHECKING:
+    import torch
+
+HEADER_ALIGNMENT = 4096
+CHUNK_BYTES = 8 << 20
+
+
+def part_name(rank: int) -> str:
+    """File name of a rank's part, without its ending."""
+    return f"rank{rank:05d}"
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """What a part file will hold, known before a byte is copied.
+
+    Attributes:
+        file: its name.
+        header: its first bytes: length word and safetensors header.
+        entries: its pieces, hashes still empty.
+        pieces: the same pieces in memory.
+    """
+
+    file: str
+    header: bytes
+    entries: list[Entry]
+    pieces: list[Piece]
+
+    @property
+    def elements(self) -> int:
+        """Elements of all pieces in one state."""
+        return sum(piece.elements for piece in self.pieces)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file."""
+        return len(self.header) + self.elements * BYTES_PER_ELEMENT * len(STATES)
+
+
+def plan_part(pieces: list[Piece], rank: int) -> PartPlan:
+    """Lay out the pieces that this rank owns: all masters, then all first, then all second moments.
+
+    Raises:
+        ValueError: a piece whose tensors are not flat fp32 of its size.
+    """
+    owned = [piece for piece in pieces if piece.is_owner and piece.elements]
+    keys = _unique_names(owned)
+    header: dict[str, object] = {}
+    offsets: list[dict[str, int]] = [{} for _ in owned]
+    end = 0
+    for state in STATES:
+        for piece, key, offset in zip(owned, keys, offsets, strict=True):
+            check_tensor(piece, state)
+            offset[state] = end
+            end += piece.elements * BYTES_PER_ELEMENT
+            header[f"{state}/{key}"] = {
+                "dtype": "F32",
+                "shape": [piece.elements],
+                "data_offsets": [offset[state], end],
+            }
+    encoded = orjson.dumps(header)
+    # Data begins on a page, so that whoever maps the file gets aligned tensors.
+    encoded += b" " * (-(8 + len(encoded)) % HEADER_ALIGNMENT)
+    head = struct.pack("<Q", len(encoded)) + encoded
+    entries = [
+        Entry(
+            piece.shape.name,
+            tuple(piece.shape.global_shape),
+            rectangles(piece.shape, piece.start, piece.stop),
+            {state: len(head) + start for state, start in offset.items()},
+            {},
+        )
+        for piece, offset in zip(owned, offsets, strict=True)
+    ]
+    return PartPlan(f"{part_name(rank)}.safetensors", head, entries, owned)
+
+
+def check_tensor(piece: Piece, state: str) -> torch.Tensor:
+    """The piece's tensor in one state.
+
+    Raises:
+        ValueError: it is not flat, contiguous fp32 with the piece's number of elements.
+    """
+    import torch
+
+    tensor = piece.tensors[state]
+    if tensor.dtype != torch.float32 or tensor.shape != (piece.elements,) or not tensor.is_contiguous():
+        raise ValueError(
+            f"{piece.shape.name}: {state} is {tensor.dtype} {tuple(tensor.shape)},"
+            f" expected contiguous float32 ({piece.elements},)"
+        )
+    return tensor
+
+
+def copy_pieces(plan: PartPlan, buffer: torch.Tensor) -> None:
+    """Copy all states of all pieces into host memory; this is what training waits for.
+
+    Args:
+        plan: what to copy.
+        buffer: float32, flat, at least `3 * plan.elements`; pinned where the pieces are on a GPU.
+    """
+    import torch
+
+    end, on_gpu = 0, False
+    for state in STATES:
+        for piece in plan.pieces:
+            tensor = piece.tensors[state].detach()
+            buffer[end : end + piece.elements].copy_(tensor, non_blocking=True)
+            on_gpu |= tensor.is_cuda
+            end += piece.elements
+    if on_gpu:
+        torch.cuda.current_stream().synchronize()
+
+
+@dataclass(frozen=True)
+class PartTimes:
+    """Where the time of one part went, in seconds."""
+
+    write_s: float
+    hash_s: float
+    flush_s: float
+
+
+def write_part(plan: PartPlan, buffer: torch.Tensor, directory: Path) -> PartTimes:
+    """Write and hash one part, durably; its manifest comes last and says that it is complete.
+
+    Raises:
+        OSError: what the file system says.
+    """
+    data = buffer.numpy().data.cast("B")[: plan.file_bytes - len(plan.header)]
+    clock = [time.perf_counter()]
+    with (directory / plan.file).open("wb", buffering=0) as file:
+        write_all(file.fileno(), memoryview(plan.header))
+        for start in range(0, len(data), CHUNK_BYTES):
+            chunk = data[start : start + CHUNK_BYTES]
+            write_all(file.fileno(), chunk)
+            if hasattr(os, "posix_fadvise"):
+                # On Linux this starts writing the range to the disk, instead of leaving all to the flush at the end.
+                os.posix_fadvise(file.fileno(), len(plan.header) + start, len(chunk), os.POSIX_FADV_DONTNEED)
+        clock.append(time.perf_counter())
+        entries = [_hashed(entry, data, len(plan.header)) for entry in plan.entries]
+        clock.append(time.perf_counter())
+        os.fsync(file.fileno())
+    part = Part(plan.file, plan.file_bytes, len(plan.header), hash_hex(plan.header), entries)
+    write_durably(directory / f"{Path(plan.file).stem}.json", part.encode())
+    flush_directory(directory)
+    clock.append(time.perf_counter())
+    return PartTimes(*(after - before for before, after in itertools.pairwise(clock)))
+
+
+def write_all(descriptor: int, data: memoryview) -> None:
+    """Write everything, however many calls it takes."""
+    while len(data):
+        data = data[os.write(descriptor, data) :]
+
+
+def _hashed(entry: Entry, data: memoryview, header_bytes: int) -> Entry:
+    size = entry.elements * BYTES_PER_ELEMENT
+    starts = {state: offset - header_bytes for state, offset in entry.offsets.items()}
+    hashes = {state: hash_hex(data[start : start + size]) for state, start in starts.items()}
+    return Entry(entry.name, entry.global_shape, entry.rectangles, entry.offsets, hashes)
+
+
+def _unique_names(pieces: list[Piece]) -> list[str]:
+    """Names for the safetensors header; a second piece of one tensor on the same rank gets a number."""
+    seen: dict[str, int] = {}
+    names = []
+    for piece in pieces:
+        count = seen[piece.shape.name] = seen.get(piece.shape.name, 0) + 1
+        names.append(piece.shape.name if count == 1 else f"{piece.shape.name}#{count}")
+    return names

@@ -1,0 +1,128 @@
+"""Reading a checkpoint tensor by tensor, in one process, without ranks: how fine-tuning and export start."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from configs.errors import CheckpointError, nearest
+from pretrain.checkpoint.directory import is_checkpoint, newest_checkpoint
+from pretrain.checkpoint.index import Index, as_checkpoint_error, read_manifest
+from pretrain.checkpoint.manifest import ManifestProblem
+from pretrain.checkpoint.pieces import STATES, as_matrix
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """The checkpoint that `path` means: itself, or the newest complete one in it.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(path)
+    if is_checkpoint(path):
+        return path
+    # Named for the run's own directory, too, since that is what people have at hand.
+    for root in (path, path / "checkpoints"):
+        if found := newest_checkpoint(root):
+            return found
+    problem = "holds no complete checkpoint" if path.exists() else "does not exist"
+    raise CheckpointError(problem, where=path, expected="a step_... directory, or a directory that holds some")
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What the run remembered in a checkpoint (the newest one of a directory), without reading tensors.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or its manifest is damaged.
+    """
+    path = resolve_checkpoint(path)
+    try:
+        return read_manifest(path).metadata
+    except ManifestProblem as problem:
+        raise as_checkpoint_error(path, [str(problem)]) from None
+
+
+class CheckpointReader:
+    """One checkpoint of any layout as global tensors.
+
+    Args:
+        path: a checkpoint, or a directory whose newest one is meant.
+        verify: whether the hash of everything that is read is compared first.
+
+    Raises:
+        CheckpointError: there is none, or its manifests are damaged.
+    """
+
+    def __init__(self, path: Path, *, verify: bool = True) -> None:
+        self.path = resolve_checkpoint(path)
+        self.verify = verify
+        try:
+            self._index = Index.open(self.path)
+        except ManifestProblem as problem:
+            raise as_checkpoint_error(self.path, [str(problem)]) from None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the run remembered: step, consumed samples, config, model, fingerprints, source layout."""
+        return self._index.manifest.metadata
+
+    @property
+    def step(self) -> int:
+        """Steps that were trained before it was saved."""
+        return self._index.manifest.step
+
+    @property
+    def index(self) -> Index:
+        """Where everything lies."""
+        return self._index
+
+    def names(self) -> list[str]:
+        """Names of all tensors, in the order in which they were stored."""
+        return list(self._index.sources)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Global shape of a tensor.
+
+        Raises:
+            CheckpointError: there is no such tensor; names the nearest.
+        """
+        if name not in self._index.sources:
+            raise CheckpointError(f"has no tensor {name!r}", where=self.path, nearest=nearest(name, self.names()))
+        return self._index.sources[name].shape
+
+    def tensor(self, name: str, state: str = "master") -> torch.Tensor:
+        """One whole tensor, float32, on the CPU, in its global shape.
+
+        Args:
+            name: global parameter name.
+            state: `master` for the weight, `exp_avg` or `exp_avg_sq` for its moments.
+
+        Raises:
+            CheckpointError: there is no such tensor or state, or what is stored of it is damaged.
+        """
+        import torch
+
+        shape = self.shape(name)
+        if state not in STATES:
+            raise CheckpointError(f"keeps no state {state!r}", where=self.path, expected=f"one of {', '.join(STATES)}")
+        flat = np.empty(math.prod(shape), dtype=np.float32)
+        rows, columns = as_matrix(shape)
+        whole = np.array([[0, rows, 0, columns, 0]], dtype=np.int64)
+        damage: list[str] = []
+        try:
+            if self.verify:
+                for number, entry in self._index.sources[name].pieces:
+                    damage += self._index.find_damage_in(number, entry, state)
+            copied = self._index.fill(name, state, whole, flat)
+        except ManifestProblem as problem:
+            damage.append(str(problem))
+        if damage:
+            raise as_checkpoint_error(self.path, damage)
+        assert copied == flat.size, f"{name}: {copied} of {flat.size} elements"
+        return torch.from_numpy(flat).reshape(shape)

@@ -1,0 +1,255 @@
+"""Saving: the collective half that training waits for. The rest happens in `attempt.py`, in the background."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import CheckpointError
+from pretrain.checkpoint.attempt import Retention, SaveAttempt, remove_attempts
+from pretrain.checkpoint.directory import (
+    check_free_space,
+    check_writable,
+    clean_up,
+    new_nonce,
+    temporary_name,
+)
+from pretrain.checkpoint.directory_lock import DirectoryLock
+from pretrain.checkpoint.durable import try_unlink
+from pretrain.checkpoint.manifest import encode_metadata
+from pretrain.checkpoint.part_writer import PartTimes, copy_pieces, plan_part
+from pretrain.checkpoint.pieces import STATES, Piece
+from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
+
+if TYPE_CHECKING:
+    import torch
+    from torch.distributed import ProcessGroup
+
+SHARED_WAIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class SaveStall:
+    """How long a save kept training waiting, on this rank.
+
+    Attributes:
+        wait_s: for the save before this one to end.
+        agree_s: for the ranks to agree, and the free-space check.
+        copy_s: for the copy into host memory.
+        total_s: all of it; when not asynchronous, up to the commit.
+        copied_bytes: what this rank copied.
+    """
+
+    wait_s: float
+    agree_s: float
+    copy_s: float
+    total_s: float
+    copied_bytes: int
+
+
+class CheckpointWriter:
+    """Saves pieces of all ranks as checkpoints in one directory. Collective: every rank makes one.
+
+    At the start rank 0 makes the directory, takes its lock and removes what dead attempts left, and every rank makes
+    sure that it sees the same directory as rank 0.
+
+    Args:
+        root: the directory of checkpoints, shared by all machines.
+        asynchronous: whether hashing and writing happen while training goes on.
+        keep_last: how many of the newest checkpoints stay.
+        keep_every_steps: checkpoints at multiples of this stay for ever; None: none do.
+        peer_timeout_s: how long rank 0 waits for the parts of other ranks.
+        group: the ranks that save; None: all.
+
+    Raises:
+        CheckpointError: the directory cannot be written, is in use by another run, or is not shared.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        asynchronous: bool = True,
+        keep_last: int = 2,
+        keep_every_steps: int | None = None,
+        peer_timeout_s: float = 1800.0,
+        group: ProcessGroup | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.asynchronous = asynchronous
+        self.retention = Retention(keep_last, keep_every_steps)
+        self.peer_timeout_s = peer_timeout_s
+        self.last_times: PartTimes | None = None
+        """Where the time of this rank's last finished part went."""
+        self._ranks = Ranks(group)
+        self._attempt: SaveAttempt | None = None
+        self._buffer: torch.Tensor | None = None
+        self._lock: DirectoryLock | None = None
+        self._open_directory()
+
+    def save(self, step: int, pieces: list[Piece], metadata: dict[str, Any]) -> SaveStall:
+        """Save what the pieces hold now. Collective; waits for the save before, and tells if that one failed.
+
+        Args:
+            step: steps that were trained.
+            pieces: what this rank holds; those that it does not own are left out.
+            metadata: what JSON can hold; rank 0's is stored.
+
+        Returns:
+            how long it took, up to the moment where training may change the tensors again.
+
+        Raises:
+            CheckpointError: on every rank, if on any the save before failed, or this one cannot start (too little free
+                space). Checkpoints that were complete stay as they are, and a later save may succeed.
+        """
+        clock = [time.perf_counter()]
+        metadata = encode_metadata(metadata)
+        plan = plan_part(pieces, self._ranks.rank)
+        problem = self._await_part()
+        clock.append(time.perf_counter())
+        directory = self._begin(step, problem, plan.file_bytes)
+        clock.append(time.perf_counter())
+        buffer = self._reserve(plan.elements * len(STATES), pieces)
+        copy_pieces(plan, buffer)
+        clock.append(time.perf_counter())
+        self._attempt = SaveAttempt(
+            directory=directory,
+            step=step,
+            metadata=metadata,
+            plan=plan,
+            buffer=buffer,
+            rank=self._ranks.rank,
+            size=self._ranks.size,
+            retention=self.retention,
+            peer_timeout_s=self.peer_timeout_s,
+        )
+        self._attempt.start()
+        if not self.asynchronous:
+            self.wait_all_ranks()
+        wait_s, agree_s, copy_s = (after - before for before, after in itertools.pairwise(clock))
+        copied = plan.file_bytes - len(plan.header)
+        return SaveStall(wait_s, agree_s, copy_s, time.perf_counter() - clock[0], copied)
+
+    def prepare(self, pieces: list[Piece]) -> None:
+        """Get the memory for the copy now, so that the first save stalls no longer than the others."""
+        elements = plan_part(pieces, self._ranks.rank).elements
+        self._reserve(elements * len(STATES), pieces).zero_()
+
+    def wait(self) -> None:
+        """Wait for this rank's work on the last save; on rank 0 that includes the commit. Not collective.
+
+        Raises:
+            CheckpointError: it failed on this rank.
+            RuntimeError: the same, for a bug.
+        """
+        if self._attempt is not None:
+            self._attempt.finished.wait()
+            raise_together([self._attempt.problem], self.root)
+
+    def wait_all_ranks(self) -> None:
+        """Wait until the last save is committed. Collective.
+
+        Raises:
+            CheckpointError: on every rank, if it failed on any; no trace of it is left.
+        """
+        problem = self._await_part()
+        raise_together(self._ranks.broadcast(self._settle(self._ranks.gather(problem))), self.root)
+
+    def close(self) -> None:
+        """Wait for this rank's work and let another run have the directory. Not collective."""
+        if self._attempt is not None:
+            self._attempt.finished.wait()
+        if self._lock is not None:
+            self._lock.release()
+        self._buffer = None
+
+    def _await_part(self) -> Problem | None:
+        """Wait for this rank's part of the last save, not yet for the commit: other ranks may have failed."""
+        if self._attempt is None:
+            return None
+        self._attempt.written.wait()
+        return self._attempt.problem
+
+    def _settle(self, problems: list[Problem | None]) -> list[Problem | None]:
+        """With every rank's part written or failed: end the last attempt. On rank 0, the commit's outcome counts."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return problems
+        if any(problems):
+            attempt.give_up.set()
+        attempt.finished.wait()
+        self.last_times = attempt.times or self.last_times
+        if self._ranks.rank == 0:
+            problems = [attempt.problem or problems[0], *problems[1:]]
+            if any(problems):
+                remove_attempts(self.root)
+        return problems
+
+    def _begin(self, step: int, problem: Problem | None, file_bytes: int) -> Path:
+        """End the last attempt on all ranks, and agree on a directory for the next."""
+        answers = self._ranks.gather((problem, file_bytes))
+        problems = self._settle([problem for problem, _ in answers])
+        directory = None
+        if self._ranks.rank == 0 and not any(problems):
+            try:
+                check_free_space(self.root, sum(size for _, size in answers))
+                directory = self.root / temporary_name(step, new_nonce())
+                directory.mkdir()
+            except CheckpointError as error:
+                problems = [Problem.of(error, self.root)]
+            except OSError as error:
+                problems = [Problem(f"{error.filename}: {error.strerror}")]
+        problems, directory = self._ranks.broadcast((problems, directory))
+        raise_together(problems, self.root)
+        assert directory is not None
+        return directory
+
+    def _reserve(self, elements: int, pieces: list[Piece]) -> torch.Tensor:
+        """Memory for the copy, kept from save to save; pinned where it is copied from a GPU."""
+        import torch
+
+        if self._buffer is None or self._buffer.numel() < elements:
+            self._buffer = None
+            on_gpu = any(tensor.is_cuda for piece in pieces for tensor in piece.tensors.values())
+            self._buffer = torch.empty(elements, dtype=torch.float32, pin_memory=on_gpu)
+        return self._buffer
+
+    def _open_directory(self) -> None:
+        probe = None
+        problem: Problem | None = None
+        if self._ranks.rank == 0:
+            try:
+                check_writable(self.root)
+                self._lock = DirectoryLock(self.root)
+                clean_up(self.root)
+                probe = self.root / f".probe-{new_nonce()}"
+                probe.touch()
+            except CheckpointError as error:
+                problem = Problem.of(error, self.root)
+            except OSError as error:
+                problem = Problem(f"{error.filename}: {error.strerror}")
+        problem, name = self._ranks.broadcast((problem, probe.name if probe else None))
+        raise_together([problem], self.root)
+        unseen = None
+        if not _appears(self.root / name, SHARED_WAIT_S):
+            unseen = Problem("this rank does not see the files that rank 0 writes: the directory is not shared")
+        problems = self._ranks.gather(unseen)
+        if probe is not None:
+            try_unlink(probe)
+        raise_together(problems, self.root)
+
+
+def _appears(path: Path, timeout_s: float) -> bool:
+    """Whether a file shows up; network file systems take a while."""
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        # Listing makes an NFS client look again instead of trusting its cache.
+        if path.parent.is_dir():
+            next(path.parent.iterdir(), None)
+        time.sleep(0.1)
+    return True
