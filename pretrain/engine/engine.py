@@ -104,9 +104,9 @@ class TrainEngine:
         self._deepspeed.train()
         self.zero.begin_step()
         # The schedule divides by the micro-batches and the optimizer by the data ranks; the mean is over all tokens.
-        weight = len(batches) * self.topology.layout.data / float(tokens)
-        loss_sum = self._pipeline.run(batches, step=step, loss_weight=weight, forward_only=False)
-        self._gradients.expect(self._once(loss_sum) / tokens, list(votes))
+        means = len(batches) * self.topology.layout.data
+        loss_sum = self._pipeline.run(batches, step=step, loss_weight=means / float(tokens), forward_only=False)
+        self._gradients.expect(self._once(loss_sum) / means, list(votes))
         self._deepspeed.step()
         numbers = self._gradients.last
         fp16 = self.config.training.precision == "fp16"
@@ -203,5 +203,7 @@ def _adamw(parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> tor
 def _to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
     if device.type == "cpu":
         return batch
-    moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in vars(batch).items() if isinstance(v, torch.Tensor)}
+    moved: dict[str, Any] = {
+        k: v.to(device, non_blocking=True) for k, v in vars(batch).items() if isinstance(v, torch.Tensor)
+    }
     return replace(batch, **moved)

@@ -59,7 +59,7 @@ class Pipeline:
             forward_only: whether to leave out the backward passes.
 
         Returns:
-            On the last stage the sum of the token losses, fp32; None on the others.
+            On the last stage the weighted sum of the token losses, fp32; None on the others.
         """
         loss_sums: list[torch.Tensor] = []
 
@@ -69,10 +69,10 @@ class Pipeline:
             output = stage(batch.tokens_BS, batch.position_ids_BS, attention_mask(batch), labels=batch.labels_BS)
 
             def loss(losses_BS: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-                total = (losses_BS.float() * batch.loss_mask_BS).sum()
+                weighted = (losses_BS.float() * batch.loss_mask_BS).sum() * loss_weight
                 # The schedule divides the loss that it gets in place, so what is reported is a copy.
-                loss_sums.append(reported(total))
-                return total * loss_weight, {}
+                loss_sums.append(reported(weighted))
+                return weighted, {}
 
             return output, loss
 
@@ -89,9 +89,9 @@ class Pipeline:
         return torch.stack(loss_sums).sum() if loss_sums else None
 
 
-def reported(total: torch.Tensor) -> torch.Tensor:
+def reported(loss: torch.Tensor) -> torch.Tensor:
     """A copy of a loss that later in-place arithmetic leaves alone."""
-    return total.detach().clone()
+    return loss.detach().clone()
 
 
 def attention_mask(batch: MicroBatch) -> torch.Tensor | None:

@@ -107,4 +107,4 @@ def _name_and_initialize(gpt: GPTModel, model: ModelConfig, config: TransformerC
 
 
 def _seed_layer(layer: torch.nn.Module, inputs: Any) -> None:
-    dropout_seeds.seed_layer(int(layer.layer_number)  # type: ignore[arg-type])
+    dropout_seeds.seed_layer(int(layer.layer_number))  # type: ignore[arg-type]

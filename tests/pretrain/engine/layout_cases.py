@@ -1,0 +1,222 @@
+"""The layouts that must train as one process does, and what a rank does to show it.
+
+`python -m tests.pretrain.engine.equivalence_table` prints them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.durations import Duration
+from pretrain.config import DataConfig, OptimizerConfig, ParallelConfig, RunConfig, TrainingConfig
+from pretrain.data.batch import MicroBatch
+from pretrain.layout import resolve_layout
+from pretrain.model_config import ModelConfig
+
+VOCAB, SEQ_LENGTH, STEPS = 256, 32, 4
+PRELOAD = ("deepspeed", "pretrain.engine.engine", "pretrain.models.gpt")
+
+LLAMA: dict[str, Any] = {
+    "num_layers": 4,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_query_groups": 2,
+    "ffn_hidden_size": 128,
+    "seq_length": SEQ_LENGTH,
+    "vocab_size": VOCAB,
+}
+GPT2: dict[str, Any] = LLAMA | {
+    "num_query_groups": None,
+    "position_embedding": "learned",
+    "normalization": "LayerNorm",
+    "activation": "gelu_tanh",
+    "bias": True,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layout and what is trained on it.
+
+    Attributes:
+        name: what it is called in the table.
+        ranks: processes.
+        parallel: fields of `ParallelConfig`.
+        model: fields of `ModelConfig` beside the family's.
+        family: sizes and choices of the model.
+        micro_batch_size: samples per forward pass.
+        global_batch_size: samples per step.
+        precision: number format.
+        resets_attention: whether samples hold several documents that do not see each other.
+        pads_labels: whether some labels do not count, more on some ranks than on others.
+    """
+
+    name: str
+    ranks: int
+    parallel: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    family: str = "llama"
+    micro_batch_size: int = 2
+    global_batch_size: int = 16
+    precision: str = "fp32"
+    resets_attention: bool = False
+    pads_labels: bool = False
+
+    def config(self, parallel: dict[str, Any] | None = None) -> RunConfig:
+        """The run; `parallel` replaces the case's own layout."""
+        sizes = GPT2 if self.family == "gpt2" else LLAMA
+        return RunConfig(
+            output_dir=Path("unused"),
+            model=ModelConfig(**(sizes | self.model)),
+            data=DataConfig(train=["unused"]),
+            parallel=ParallelConfig(**(self.parallel if parallel is None else parallel)),
+            training=TrainingConfig(
+                duration=Duration(STEPS, "steps"),
+                micro_batch_size=self.micro_batch_size,
+                global_batch_size=self.global_batch_size,
+                precision=self.precision,
+            ),
+            # The gradient norms are around 0.7, so every step is clipped.
+            optimizer=OptimizerConfig(lr=1e-2, clip_grad_norm=0.3),
+        )
+
+    def reference(self) -> Case:
+        """The same training in one process without sharding or recompute."""
+        return Case(
+            name="single process",
+            ranks=1,
+            parallel={"zero_stage": 0},
+            model=self.model,
+            family=self.family,
+            micro_batch_size=self.micro_batch_size,
+            global_batch_size=self.global_batch_size,
+            precision=self.precision,
+            resets_attention=self.resets_attention,
+            pads_labels=self.pads_labels,
+        )
+
+
+def _case(name: str, ranks: int, zero: int, tensor: int = 1, pipeline: int = 1, **options: Any) -> Case:
+    keys = ("sequence_parallel", "recompute", "offload_optimizer")
+    parallel = {"zero_stage": zero, "tensor_size": tensor, "pipeline_size": pipeline}
+    parallel |= {key: options.pop(key) for key in keys if key in options}
+    return Case(name, ranks, parallel, **options)
+
+
+_SP = {"sequence_parallel": True}
+_UNTIED = {"model": {"tie_embeddings": False}}
+_DROPOUT = {"model": {"hidden_dropout": 0.1, "attention_dropout": 0.1}}
+_HIDDEN_DROPOUT = {"model": {"hidden_dropout": 0.1}}
+
+CASES: tuple[Case, ...] = (
+    _case("zero 1", 1, 1),
+    _case("zero 2", 1, 2),
+    _case("zero 3", 1, 3),
+    _case("zero 0, data 2", 2, 0),
+    _case("zero 1, data 2", 2, 1),
+    _case("zero 2, data 2", 2, 2),
+    _case("zero 3, data 2", 2, 3),
+    _case("zero 3, data 4, untied", 4, 3, **_UNTIED),
+    _case("zero 0, tensor 2", 2, 0, tensor=2),
+    _case("zero 1, tensor 2, sequence", 2, 1, tensor=2, **_SP),
+    _case("zero 2, tensor 2, sequence, data 2, gpt2", 4, 2, tensor=2, family="gpt2", **_SP),
+    _case("zero 3, tensor 2, sequence, gpt2 untied", 2, 3, tensor=2, family="gpt2", **_SP, **_UNTIED),
+    _case("zero 0, pipeline 2", 2, 0, pipeline=2),
+    _case("zero 1, pipeline 2, data 2", 4, 1, pipeline=2),
+    _case("zero 2, pipeline 2, untied", 2, 2, pipeline=2, **_UNTIED),
+    _case("zero 3, pipeline 2, data 2", 4, 3, pipeline=2),
+    _case("zero 2, pipeline 4", 4, 2, pipeline=4),
+    _case("zero 3, pipeline 4, 2 micro-batches < stages", 4, 3, pipeline=4, micro_batch_size=8),
+    _case("zero 3, pipeline 4, 4 micro-batches = stages", 4, 3, pipeline=4, micro_batch_size=4),
+    _case("zero 1, pipeline 4, 16 micro-batches > stages", 4, 1, pipeline=4, micro_batch_size=1),
+    _case("zero 0, tensor 2, pipeline 2, data 2", 8, 0, tensor=2, pipeline=2),
+    _case("zero 1, tensor 2, sequence, pipeline 2, data 2", 8, 1, tensor=2, pipeline=2, **_SP),
+    _case("zero 2, tensor 2, sequence, pipeline 2, data 2", 8, 2, tensor=2, pipeline=2, **_SP),
+    _case("zero 3, tensor 2, sequence, pipeline 2, data 2", 8, 3, tensor=2, pipeline=2, **_SP),
+    _case("zero 3, tensor 2, pipeline 4, gpt2", 8, 3, tensor=2, pipeline=4, family="gpt2"),
+    _case("zero 3, data 2, recompute full", 2, 3, recompute="full"),
+    _case("zero 3, pipeline 2, recompute selective", 2, 3, pipeline=2, recompute="selective"),
+    _case("zero 2, tensor 2, sequence, recompute full", 2, 2, tensor=2, recompute="full", **_SP),
+    _case("zero 1, data 2, dropout, recompute full", 2, 1, recompute="full", **_DROPOUT),
+    _case("zero 3, pipeline 2, dropout, recompute selective", 2, 3, pipeline=2, recompute="selective", **_DROPOUT),
+    _case("zero 2, tensor 2, pipeline 2, hidden dropout", 4, 2, tensor=2, pipeline=2, **_HIDDEN_DROPOUT),
+    _case("zero 1, data 2, offload", 2, 1, offload_optimizer=True),
+    _case("zero 2, tensor 2, sequence, pipeline 2, offload", 4, 2, tensor=2, pipeline=2, offload_optimizer=True, **_SP),
+    _case("zero 3, tensor 2, sequence, data 2, offload", 4, 3, tensor=2, offload_optimizer=True, **_SP),
+    _case("zero 3, data 2, tensor 2, documents apart", 4, 3, tensor=2, resets_attention=True),
+    _case("zero 1, pipeline 2, documents apart, gpt2", 2, 1, pipeline=2, resets_attention=True, family="gpt2"),
+    _case("zero 2, data 4, uneven label masks", 4, 2, pads_labels=True),
+    _case("zero 1, data 2, bf16", 2, 1, precision="bf16"),
+    _case("zero 3, tensor 2, sequence, pipeline 2, data 2, bf16", 8, 3, tensor=2, pipeline=2, precision="bf16", **_SP),
+)
+
+
+def micro_batches(case: Case, step: int, data_rank: int, data_size: int) -> list[MicroBatch]:
+    """This data rank's part of the global batch of `step`: the same samples in every layout."""
+    generator = torch.Generator().manual_seed(7000 + step)
+    samples = torch.randint(0, VOCAB, (case.global_batch_size, SEQ_LENGTH + 1), generator=generator)
+    ends = torch.randint(1, SEQ_LENGTH, (case.global_batch_size, 1), generator=generator)
+    size = case.micro_batch_size
+    batches = []
+    for number in range(data_rank, case.global_batch_size // size, data_size):
+        chosen = samples[number * size : (number + 1) * size]
+        position_ids = torch.arange(SEQ_LENGTH).expand(size, -1)
+        end = ends[number * size : (number + 1) * size]
+        segments, mask = None, torch.ones(size, SEQ_LENGTH)
+        if case.resets_attention:
+            segments = (position_ids >= end).long()
+            position_ids = position_ids - segments * end
+        if case.pads_labels:
+            mask = (position_ids < end).float()
+        batches.append(
+            MicroBatch(
+                tokens_BS=chosen[:, :-1].contiguous(),
+                labels_BS=chosen[:, 1:].contiguous(),
+                loss_mask_BS=mask,
+                position_ids_BS=position_ids.contiguous(),
+                segment_ids_BS=segments,
+                number=number,
+            )
+        )
+    return batches
+
+
+def train(case: Case, mutation: str | None = None, steps: int = STEPS) -> list[tuple[float, float]]:
+    """On each rank: train `steps` steps; loss and gradient norm of each, then validation loss and parameter norm."""
+    from pretrain.engine import topology
+    from pretrain.engine.engine import TrainEngine
+    from pretrain.engine.launch import discover
+
+    torch.set_num_threads(1)
+    if mutation is not None:
+        from tests.pretrain.engine.mutations import MUTATIONS
+
+        MUTATIONS[mutation].apply(case)
+    config = case.config()
+    launch = discover()
+    layout = resolve_layout(config, launch.world_size)
+    place = topology.start(launch, layout)
+    engine = TrainEngine(config, place)
+    trajectory = []
+    for step in range(steps):
+        batches = micro_batches(case, step, place.data_rank, layout.data)
+        result = engine.train_batch(batches, step=step, learning_rate=1e-2 * (step + 1) / steps)
+        assert result.applied
+        trajectory.append((result.loss, result.grad_norm))
+    sums = engine.evaluate(micro_batches(case, 99, place.data_rank, layout.data))
+    trajectory.append((sums.loss_nats / sums.tokens, engine.parameter_norm()))
+    return trajectory
+
+
+def largest_differences(
+    found: list[tuple[float, float]], reference: list[tuple[float, float]]
+) -> tuple[float, float]:
+    """Largest relative differences of losses and of norms."""
+    pairs = list(zip(found, reference, strict=True))
+    losses = max(abs(a - b) / abs(b) for (a, _), (b, _) in pairs)
+    norms = max(abs(a - b) / abs(b) for (_, a), (_, b) in pairs)
+    return losses, norms

@@ -1,0 +1,49 @@
+"""Every layout trains as the single process does: losses, gradient norms, validation loss, parameter norm."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.pretrain.engine.equivalence_table import References, differences, limits
+from tests.pretrain.engine.layout_cases import CASES, Case
+
+FAST = {
+    "zero 3, data 2",
+    "zero 1, tensor 2, sequence",
+    "zero 2, pipeline 2, untied",
+    "zero 1, data 2, dropout, recompute full",
+}
+
+
+@pytest.fixture(scope="module")
+def references() -> References:
+    return References()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.name in FAST], ids=lambda c: c.name)
+def test_layout_equals_single_process(case: Case, references: References) -> None:
+    check(case, references)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [c for c in CASES if c.name not in FAST], ids=lambda c: c.name)
+def test_every_layout_equals_single_process(case: Case, references: References) -> None:
+    check(case, references)
+
+
+def check(case: Case, references: References) -> None:
+    loss, norm = differences(case, references)
+    loss_limit, norm_limit = limits(case)
+    assert loss < loss_limit
+    assert norm < norm_limit
+
+
+def test_clipping_is_active_in_every_case(references: References) -> None:
+    case = CASES[0]
+    norms = [norm for _, norm in references.of(case)[:-1]]
+    assert min(norms) > case.config().optimizer.clip_grad_norm
+
+
+def test_enough_layouts_are_covered() -> None:
+    assert len({case.name for case in CASES}) == len(CASES) >= 24
+    assert {case.parallel["zero_stage"] for case in CASES} == {0, 1, 2, 3}
