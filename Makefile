@@ -40,11 +40,9 @@ quickstart: venv  ## From raw text to a fine-tuned, exported model on two proces
 
 test: lint test-fast test-slow  ## Check everything: style, types, fast tests, slow tests.
 
-test-fast: export OMP_NUM_THREADS = 1
 test-fast: $(VENV)/.for-developers  ## The tests of a few seconds each.
 	pytest -q -m 'not slow' $(PYTEST_ARGS)
 
-test-slow: export OMP_NUM_THREADS = 1
 test-slow: $(VENV)/.for-developers  ## Many processes, whole runs, a real Slurm where one can be installed.
 	pytest -q -m slow --durations=10 $(PYTEST_ARGS)
 
