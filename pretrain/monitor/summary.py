@@ -146,7 +146,7 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
         yield f"best {name}", f"loss {best['loss']:.4f}, perplexity {perplexity}{per_byte}, at step {best['step']}"
     if outcome.unigram_loss is not None:
         yield "unigram", f"loss {outcome.unigram_loss:.4f} (knows token frequencies only)"
-    yield "skipped", f"{outcome.skipped_steps} steps"
+    yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
     yield "checkpoint", str(outcome.checkpoint or "none")
     yield "logs", f"{config.output_dir}/{FILE_NAME}"
     for number, command in enumerate(next_commands(config)):

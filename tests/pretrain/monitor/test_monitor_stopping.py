@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from monitor_runs import record
+
+from configs.errors import ExitStatus, UserError
+from pretrain.stopping import Diverged, NonFiniteGuard, StopRequest
+
+ROOT = Path(__file__).parents[3]
+LOOP = """
+import sys, time
+from pretrain.stopping import StopRequest
+with StopRequest() as stop:
+    print("ready", flush=True)
+    while stop.requested is None or len(sys.argv) > 1:
+        time.sleep(0.02)
+print("saved after", stop.requested, flush=True)
+sys.exit(75)
+"""
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", LOOP, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_lets_the_step_finish_and_the_state_be_saved(number: signal.Signals) -> None:
+    process = started()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert out == f"saved after {number.name}\n"
+    assert process.returncode == ExitStatus.INTERRUPTED == 75
+    assert "finishing the step and saving" in err and "Traceback" not in err
+
+
+def test_a_second_interrupt_exits_at_once_without_saving() -> None:
+    process = started("never-stops")
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == "" and "nothing is saved" in err
+
+
+def test_one_keystroke_that_arrives_twice_is_one_interrupt() -> None:
+    """From the terminal and from a launcher, which adds a SIGTERM."""
+    with StopRequest() as stop:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.requested == "SIGINT"
+
+
+def test_the_first_signal_gives_the_reason() -> None:
+    with StopRequest() as stop:
+        assert stop.requested is None
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested == "SIGUSR2"
+
+
+def test_the_earlier_handlers_come_back() -> None:
+    before = {number: signal.getsignal(number) for number in StopRequest.SIGNALS}
+    with pytest.raises(ValueError), StopRequest():
+        assert all(signal.getsignal(number) != before[number] for number in before)
+        raise ValueError
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_only_the_main_thread_can_take_signals() -> None:
+    failures: list[BaseException] = []
+
+    def install() -> None:
+        try:
+            StopRequest().install()
+        except RuntimeError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=install)
+    thread.start()
+    thread.join()
+    assert "main thread" in str(failures[0])
+
+
+def test_skipped_steps_in_a_row_end_the_run_with_a_report() -> None:
+    guard = NonFiniteGuard(3)
+    guard.observe(record(1, loss=4.25))
+    for step in (2, 3):
+        guard.observe(record(step, loss=math.nan, grad_norm=math.inf, skipped=True))
+    with pytest.raises(Diverged) as caught:
+        guard.observe(record(4, loss=math.nan, grad_norm=math.inf, skipped=True, learning_rate=0.5))
+    assert isinstance(caught.value, UserError) and caught.value.status == ExitStatus.DIVERGED == 3
+    text = caught.value.render()
+    assert text.startswith("step 4: training diverged: the last 3 steps in a row")
+    for expected in ("4.25", "nan", "inf", "0.5", "what to try", "optimizer.lr"):
+        assert expected in text
+    assert text.count("yes") == 3 and text.count(" no") >= 1
+
+
+def test_a_good_step_between_starts_the_count_anew() -> None:
+    guard = NonFiniteGuard(2)
+    for step in range(1, 20):
+        guard.observe(record(step, skipped=step % 2 == 0, loss=math.inf if step % 2 == 0 else 1.0))
+    assert guard.in_a_row == 0
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_the_smallest_limits_end_at_the_first(limit: int) -> None:
+    with pytest.raises(Diverged, match="the last step had"):
+        NonFiniteGuard(limit).observe(record(1, loss=math.nan, skipped=True))
+
+
+def test_a_loss_scale_that_is_being_found_is_no_divergence() -> None:
+    guard = NonFiniteGuard(2)
+    for step, scale in enumerate((65536.0, 32768.0, 16384.0, 2.0), start=1):
+        guard.observe(record(step, grad_norm=math.inf, skipped=True, loss_scale=scale))
+    assert guard.in_a_row == 0
+    guard.observe(record(5, grad_norm=math.inf, skipped=True, loss_scale=1.0))
+    with pytest.raises(Diverged, match="bf16"):
+        guard.observe(record(6, grad_norm=math.inf, skipped=True, loss_scale=1.0))
+
+
+def test_a_loss_that_is_not_finite_counts_whatever_the_scale() -> None:
+    guard = NonFiniteGuard(2)
+    guard.observe(record(1, loss=math.nan, skipped=True, loss_scale=65536.0))
+    with pytest.raises(Diverged):
+        guard.observe(record(2, loss=math.nan, skipped=True, loss_scale=32768.0))

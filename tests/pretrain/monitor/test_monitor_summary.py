@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monitor_runs import BATCH, SEQ, monitor, record, run_config
+
+from configs.errors import DataError
+from pretrain.config import RunConfig
+from pretrain.monitor import EvalRecord
+from pretrain.monitor.plots import plot_run
+from pretrain.monitor.summary import RunOutcome, figures_of, write_summary
+
+ROOT = Path(__file__).parents[3]
+
+
+def outcome(**changes: Any) -> RunOutcome:
+    values: dict[str, Any] = {
+        "ended_by": "finished",
+        "step": 40,
+        "total_steps": 40,
+        "consumed_tokens": 40 * BATCH * SEQ,
+        "skipped_steps": 1,
+        "num_parameters": 1_240_000,
+        "layout": "tensor 1 x pipeline 1 x data 2",
+        "device_name": "cpu",
+        "unigram_loss": 6.25,
+        "checkpoint": Path("run/checkpoints/step_00000040"),
+    }
+    return RunOutcome(**(values | changes))
+
+
+def trained(output_dir: Path) -> RunConfig:
+    config = run_config(output_dir, "monitor.tensorboard=false")
+    for resumed_step, steps in ((None, range(1, 21)), (20, range(21, 41))):
+        watched = monitor(config, resumed_step=resumed_step)
+        for step in steps:
+            watched.log_step(record(step))
+            if step % 10 == 0:
+                loss = {10: 5.0, 20: 4.0, 30: 3.5, 40: 3.75}[step]
+                watched.log_eval(EvalRecord(step, "validation", loss, math.exp(loss), loss / 2))
+        watched.close()
+    return config
+
+
+def test_the_summary_says_what_how_well_where_and_what_next(tmp_path: Path) -> None:
+    config = trained(tmp_path / "run")
+    output = io.StringIO()
+    summary = write_summary(config, outcome(), output)
+    text = (tmp_path / "run" / "summary.txt").read_text()
+    assert output.getvalue().strip() == text.strip()
+    for expected in (
+        "finished at step 40 of 40",
+        "1.24M parameters (4 layers, hidden 128)",
+        "81.9k tokens",
+        "tensor 1 x pipeline 1 x data 2, ZeRO-3, fp32",
+        "4.1k tokens/s, MFU 0.2%",
+        "loss 3.5000, perplexity 33.12, 1.7500 bits per byte, at step 30",
+        "loss 6.2500 (knows token frequencies only)",
+        "skipped          1 step\n",
+        "run/checkpoints/step_00000040",
+        f"{tmp_path}/run/metrics.jsonl",
+        "python -m finetune export",
+    ):
+        assert expected in text, text
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+    assert summary["best"]["validation"] == {
+        "step": 30, "loss": 3.5, "perplexity": math.exp(3.5), "bits_per_byte": 1.75,
+    }  # fmt: skip
+
+
+def test_a_stopped_run_without_validation_has_a_summary_too(tmp_path: Path) -> None:
+    config = run_config(tmp_path)
+    tmp_path.mkdir(exist_ok=True)
+    ended = outcome(ended_by="SIGTERM", step=3, total_steps=None, unigram_loss=None, checkpoint=None)
+    summary = write_summary(config, ended, io.StringIO())
+    text = (tmp_path / "summary.txt").read_text()
+    assert "SIGTERM at step 3\n" in text and "unknown, MFU unknown" in text and "unigram" not in text
+    assert f"tensorboard --logdir {tmp_path}/tensorboard --host 127.0.0.1" in summary["next_commands"]
+    assert summary["best"] == {} and summary["checkpoint"] is None
+
+
+def test_figures_add_up_over_sessions() -> None:
+    step = {"kind": "train", "mfu": 0.2, "interval_time_s": 10.0, "interval_tokens": 1000}
+    records = [
+        {"kind": "run", "step": 0},
+        step | {"step": 5, "session_s": 12.0},
+        {"kind": "event", "step": 5, "text": "saved", "session_s": 15.0},
+        {"kind": "run", "step": 5},
+        step | {"step": 10, "session_s": 32.0, "interval_time_s": 30.0, "mfu": 0.4},
+        {"kind": "validation", "step": 10, "name": "v", "loss": None, "perplexity": None, "bits_per_byte": None},
+    ]
+    figures = figures_of(records)
+    assert figures.time_s == 47.0
+    assert figures.tokens_per_s == 2000 / 40
+    assert figures.mfu == pytest.approx((0.2 * 10 + 0.4 * 30) / 40)
+    assert figures.best == {}  # a loss that was not finite is never the best
+
+
+def test_a_terminal_gets_a_framed_summary(tmp_path: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    output = Terminal()
+    write_summary(run_config(tmp_path), outcome(), output)
+    assert "╭" in output.getvalue() and "summary" in output.getvalue()
+
+
+def test_the_curves_are_a_picture_of_the_run(tmp_path: Path) -> None:
+    from PIL import Image
+
+    trained(tmp_path / "run")
+    path = plot_run(tmp_path / "run")
+    assert path == tmp_path / "run" / "curves.png"
+    with Image.open(path) as picture:
+        assert picture.format == "PNG" and picture.width > 1000
+        # Curves and text: far more than a white page, yet mostly white.
+        assert sum(pixel < 128 for pixel in picture.convert("L").tobytes()) / (picture.width * picture.height) > 0.001
+
+
+def test_nothing_to_draw_is_one_error_with_a_status(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no training records"):
+        plot_run(tmp_path)
+    command = [sys.executable, "-m", "pretrain.monitor", "plot", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error:") and "Traceback" not in done.stderr
