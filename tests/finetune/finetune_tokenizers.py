@@ -22,6 +22,7 @@ def train_tokenizer(directory: Path, algorithm: str = "bpe", vocab_size: int = 4
         "add_dummy_prefix": False,
         "remove_extra_whitespaces": False,
         "split_digits": True,
+        "allow_whitespace_only_pieces": True,
         "unk_id": 0,
         "bos_id": -1,
         "eos_id": 1,

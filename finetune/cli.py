@@ -1,0 +1,119 @@
+"""The commands of fine-tuning: `python -m finetune export|generate|classify`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from configs.errors import ConfigError, guarded
+from configs.load import Section, find_recipe, load_config, to_yaml
+
+app = typer.Typer(
+    help="A pretraining checkpoint -> a Hugging Face model, generated text, a classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ConfigClass = TypeVar("ConfigClass", bound=Section)
+
+Recipe = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/finetune.")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
+Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace what an earlier run left in the output.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends it with one message and status 2."""
+    guarded(lambda: app(prog_name="python -m finetune"))
+
+
+@app.command("export")
+def export_command(
+    settings: Settings = None,
+    config: Recipe = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A run's output directory, or one step_... of it.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="huggingface, sentencepiece-only or none.")] = None,
+    overwrite: Overwrite = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Write a checkpoint as a Hugging Face directory, if its logits equal those of our model."""
+    from finetune.config import ExportConfig
+
+    given = {"checkpoint": checkpoint, "output": output, "dtype": dtype, "tokenizer": tokenizer}
+    loaded = _load(ExportConfig, config, given | {"overwrite": overwrite}, settings)
+    if print_config:
+        return _print(to_yaml(loaded))
+    from finetune.export import export
+
+    record = export(loaded)
+    logits = record["logits"]
+    _print(f"{record['architecture']}, {record['parameters']:,} parameters, step {record['step']}, {record['dtype']}")
+    _print(
+        f"logits equal on {logits['sequences']} sequences of full length: largest difference"
+        f" {logits['largest_difference']:.1e} (allowed {logits['tolerance']:.0e})"
+    )
+    _print(f"model  {loaded.output}")
+    if loaded.tokenizer != "none":
+        _print(f'next: python -m finetune generate --model {loaded.output} --prompt "..."')
+
+
+@app.command("generate")
+def generate_command(
+    model: Annotated[Path, typer.Option("--model", "-m", help="A directory that `export` wrote.")],
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="Text to go on with; repeatable.")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="Prompts, one a line (or .jsonl).")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens after the prompt, at most.")] = 100,
+    temperature: Annotated[float, typer.Option(help="Divides the logits; 0 is greedy.")] = 0.8,
+    top_p: Annotated[float, typer.Option(help="Only the most probable tokens of this total probability.")] = 0.95,
+    top_k: Annotated[int, typer.Option(help="Only so many of the most probable tokens; 0: all.")] = 0,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the most probable token.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides the samples.")] = 0,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute all keys and values for every token.")] = False,
+    document_start: Annotated[
+        bool, typer.Option("--document-start", help="The prompt begins a document: put the separator before it.")
+    ] = False,
+) -> None:
+    """Continue prompts with an exported model."""
+    from finetune.generate import Sampling, generate, read_prompts
+
+    prompts = list(prompt or []) + (read_prompts(prompt_file) if prompt_file is not None else [])
+    if not prompts:
+        raise ConfigError("no prompt was given", where="command line", expected="--prompt TEXT or --prompt-file FILE")
+    sampling = Sampling(
+        max_new_tokens,
+        temperature,
+        top_p,
+        top_k,
+        greedy,
+        seed,
+        use_cache=not no_cache,
+        at_document_start=document_start,
+    )
+    for number, answer in enumerate(generate(model, prompts, sampling)):
+        if number:
+            _print("-" * 20)
+        _print(answer.prompt + answer.text)
+
+
+def _load(
+    cls: type[ConfigClass], recipe: str | None, options: Mapping[str, object], settings: list[str] | None
+) -> ConfigClass:
+    source = find_recipe(recipe, "finetune") if recipe is not None else None
+    # Options become overrides: JSON is YAML, so values with special characters keep their meaning.
+    given = [
+        f"{key}={json.dumps(value if isinstance(value, bool | int) else str(value))}"
+        for key, value in options.items()
+        if value is not None
+    ]
+    return load_config(cls, source, given + list(settings or []))
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,33 @@
+"""What exporting and classifying can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from configs.load import Section
+
+
+class ExportConfig(Section):
+    """One checkpoint, written for Hugging Face transformers."""
+
+    checkpoint: Path
+    """A pretraining run's output directory (its newest checkpoint is taken), or one `step_...` directory."""
+    output: Path
+    """Directory to write; it appears only when everything in it is complete and checked."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the written weights; the comparison with our model is always made in float32."""
+    tokenizer: Literal["huggingface", "sentencepiece-only", "none"] = "huggingface"
+    """huggingface: convert ours and refuse if one id differs; sentencepiece-only: copy ours; none: weights alone."""
+    tokenizer_dir: Path | None = None
+    """Our tokenizer; null: the one that the run used."""
+    sequences: int = Field(default=4, gt=0)
+    """Random sequences of full length on which the logits are compared, besides one of text."""
+    seed: int = Field(default=0, ge=0)
+    """Decides those sequences."""
+    max_shard_gb: float = Field(default=5.0, gt=0)
+    """Size above which the weights are cut into several files, in GB."""
+    overwrite: bool = False
+    """Whether an earlier export in `output` is replaced."""

@@ -1,0 +1,86 @@
+"""Text <-> ids of an exported model, whichever tokenizer lies in its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from configs.errors import DataError
+from data_prep.tokenizer import Tokenizer
+from finetune.hf_tokenizer import OWN_FOLDER
+
+
+class TextCodec(Protocol):
+    """What generation and fine-tuning ask of a tokenizer."""
+
+    end_of_document: int | None
+    pad: int | None
+    vocab_size: int
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`; special tokens decode to nothing."""
+        ...
+
+
+class OwnCodec:
+    """Our SentencePiece tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.end_of_document = tokenizer.role("end_of_document")
+        self.pad = tokenizer.role("pad")
+        self.vocab_size = tokenizer.vocab_size
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+        return self.tokenizer.encode_batch(list(texts))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`."""
+        return self.tokenizer.decode(ids)
+
+
+class TransformersCodec:
+    """A tokenizer that transformers loads."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.end_of_document: int | None = tokenizer.eos_token_id
+        self.pad: int | None = tokenizer.pad_token_id
+        self.vocab_size = len(tokenizer)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def load_codec(directory: Path) -> TextCodec:
+    """The tokenizer of a Hugging Face directory: transformers' if there is one, else our SentencePiece one.
+
+    Raises:
+        DataError: there is none.
+    """
+    if (directory / "tokenizer_config.json").is_file():
+        from transformers import AutoTokenizer
+
+        from finetune.hf_model import quiet_transformers
+
+        try:
+            with quiet_transformers():
+                return TransformersCodec(AutoTokenizer.from_pretrained(directory, local_files_only=True))
+        except (OSError, ValueError) as error:
+            problem = str(error).strip().splitlines()[0]
+            raise DataError(f"its tokenizer cannot be loaded ({problem})", where=directory) from None
+    if (directory / OWN_FOLDER).is_dir():
+        return OwnCodec(Tokenizer.load(directory / OWN_FOLDER))
+    raise DataError("holds no tokenizer", where=directory, expected="an export with tokenizer=huggingface")

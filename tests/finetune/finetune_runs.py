@@ -1,0 +1,55 @@
+"""A pretraining run's output directory with random weights, as pretraining would leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from finetune_oracle import random_tensors
+
+from data_prep.tokenizer import Tokenizer
+from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
+from pretrain.checkpoint.writer import CheckpointWriter
+from pretrain.model_config import ModelConfig
+
+LLAMA = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 48}
+
+
+def llama(tokenizer: Tokenizer, **changes: Any) -> ModelConfig:
+    """A tiny Llama-style model for this tokenizer."""
+    return ModelConfig(
+        **({**LLAMA, "seq_length": 64, "vocab_size": tokenizer.vocab_size, "vocab_multiple": 64} | changes)
+    )
+
+
+def write_run(
+    run_dir: Path,
+    model: ModelConfig,
+    tokenizer: Tokenizer | None,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    step: int = 20,
+    metadata: Mapping[str, Any] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Write one checkpoint and the tokenizer's copy; returns the weights."""
+    tensors = dict(tensors if tensors is not None else random_tensors(model))
+    pieces = []
+    for name, tensor in tensors.items():
+        shape = tuple(tensor.shape)
+        states = {state: tensor.reshape(-1).float() for state in STATES}
+        pieces.append(Piece(ShardedShape(name, shape, shape), 0, tensor.numel(), states, is_owner=True))
+    content = {
+        "step": step,
+        "consumed_samples": step * 8,
+        "model": model.model_dump(mode="json") | {"padded_vocab_size": model.padded_vocab_size},
+        "config": {"data": {"train": [{"corpus": str(run_dir.parent / "corpus"), "weight": 1.0}]}},
+        "data_fingerprint": {"train": "abc"},
+        "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
+    }
+    writer = CheckpointWriter(run_dir / "checkpoints", asynchronous=False)
+    writer.save(step, pieces, content | dict(metadata or {}))
+    writer.close()
+    if tokenizer is not None:
+        tokenizer.copy_to(run_dir / "tokenizer")
+    return tensors

@@ -1,0 +1,176 @@
+"""Generation: deterministic, equal with and without the cache, and clear about what it cannot do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from finetune_oracle import oracle_logits
+from finetune_runs import llama, write_run
+from finetune_tokenizers import train_tokenizer
+
+from configs.errors import ConfigError, DataError
+from finetune.config import ExportConfig
+from finetune.export import export
+from finetune.generate import Sampling, generate, read_prompts
+
+PROMPTS = ["The try statement", "Raises an 😀\n\n ", "x"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("generate")
+    tokenizer = train_tokenizer(root / "tok")
+    write_run(root / "run", llama(tokenizer), tokenizer)
+    export(ExportConfig(checkpoint=root / "run", output=root / "export", sequences=1), reference=oracle_logits)
+    return root / "export"
+
+
+def texts(model: Path, sampling: Sampling, prompts: list[str] = PROMPTS) -> list[str]:
+    return [answer.text for answer in generate(model, prompts, sampling)]
+
+
+def test_the_same_seed_gives_the_same_text_whatever_the_other_prompts(model: Path) -> None:
+    sampling = Sampling(max_new_tokens=20, seed=3)
+    first = texts(model, sampling)
+    assert texts(model, sampling) == first
+    assert texts(model, sampling, PROMPTS[1:2]) == first[1:2]
+    assert texts(model, replace(sampling, seed=4)) != first
+    assert len(set(first)) == len(first)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(greedy=True), Sampling(seed=1, top_k=5)], ids=["greedy", "sampled"])
+def test_the_cache_changes_nothing(model: Path, sampling: Sampling) -> None:
+    sampling = replace(sampling, max_new_tokens=30)
+    assert texts(model, sampling) == texts(model, replace(sampling, use_cache=False))
+
+
+def test_greedy_is_the_most_probable_token_of_the_model(model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    theirs, codec = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    ids = codec(PROMPTS[0])["input_ids"]
+    start = len(ids)
+    for _ in range(8):
+        with torch.no_grad():
+            ids.append(int(theirs(torch.tensor([ids])).logits[0, -1].argmax()))
+    expected = codec.decode(ids[start:], skip_special_tokens=True)
+    assert texts(model, Sampling(max_new_tokens=8, greedy=True), PROMPTS[:1]) == [expected]
+    assert texts(model, Sampling(max_new_tokens=8, temperature=0), PROMPTS[:1]) == [expected]
+    assert texts(model, Sampling(max_new_tokens=8, top_k=1, seed=9), PROMPTS[:1]) == [expected]
+
+
+def test_a_prompt_and_its_answer_stay_within_the_context(model: Path) -> None:
+    answer = next(generate(model, ["ab"], Sampling(max_new_tokens=500, seed=2)))
+    assert answer.tokens <= 64 - 2
+    with pytest.raises(DataError, match="context is 64 tokens"):
+        list(generate(model, ["ab " * 100], Sampling()))
+
+
+def test_an_empty_prompt_begins_a_document(model: Path) -> None:
+    empty = texts(model, Sampling(max_new_tokens=5, greedy=True), [""])
+    assert empty != [""]
+    a = texts(model, Sampling(max_new_tokens=5, greedy=True), ["x"])
+    assert texts(model, Sampling(max_new_tokens=5, greedy=True, at_document_start=True), ["x"]) != a
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"max_new_tokens": 0}, "--max-new-tokens"),
+        ({"temperature": -1.0}, "--temperature"),
+        ({"top_p": 0.0}, "--top-p"),
+        ({"top_k": -1}, "--top-k"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_values_that_mean_nothing(change: dict[str, float], option: str) -> None:
+    with pytest.raises(ConfigError, match=option):
+        list(generate(Path("nowhere"), ["x"], Sampling(**change)))  # type: ignore[arg-type]
+
+
+def test_directories_that_hold_no_model(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such directory[\s\S]*did you mean: .*export"):
+        list(generate(model.parent / "exports", ["x"], Sampling()))
+    with pytest.raises(DataError, match=r"config\.json"):
+        list(generate(tmp_path, ["x"], Sampling()))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model.iterdir():
+        if file.is_file():
+            (broken / file.name).write_bytes(file.read_bytes())
+    weights = broken / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:1000])
+    with pytest.raises(DataError, match="weights cannot be read"):
+        list(generate(broken, ["x"], Sampling()))
+    weights.write_bytes(content)
+    (broken / "tokenizer_config.json").unlink()
+    with pytest.raises(DataError, match="no tokenizer"):
+        list(generate(broken, ["x"], Sampling()))
+    (broken / "config.json").write_text("{")
+    with pytest.raises(DataError, match="config"):
+        list(generate(broken, ["x"], Sampling()))
+    weights.unlink()
+    (broken / "config.json").write_bytes((model / "config.json").read_bytes())
+    (broken / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(DataError, match="weights cannot be read"):
+        list(generate(broken, ["x"], Sampling()))
+
+
+def test_prompt_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo ▁\n")
+    assert read_prompts(tmp_path / "a.txt") == ["one", "two ▁"]
+    (tmp_path / "a.jsonl").write_text('"x\\ny"\n{"prompt": "p"}\n{"text": "t"}\n')
+    assert read_prompts(tmp_path / "a.jsonl") == ["x\ny", "p", "t"]
+    for content, named in (
+        ('{"promt": "p"}', "only promt"),
+        ("{", "line 1: is not valid"),
+        ("", "no prompts"),
+    ):
+        (tmp_path / "b.jsonl").write_text(content)
+        with pytest.raises(DataError, match=named):
+            read_prompts(tmp_path / "b.jsonl")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_prompts(tmp_path / "none.txt")
+
+
+def finetune(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "finetune", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_prints_prompt_and_text(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("import\n")
+    options = ["--max-new-tokens", "6", "--greedy", "--prompt-file", str(tmp_path / "p.txt")]
+    done = finetune("generate", "--model", str(model), "--prompt", PROMPTS[0], *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = texts(model, Sampling(max_new_tokens=6, greedy=True), [PROMPTS[0], "import"])
+    assert done.stdout == f"{PROMPTS[0]}{expected[0]}\n{'-' * 20}\nimport{expected[1]}\n"
+
+
+def test_mistakes_on_the_command_line_are_one_message_and_need_no_torch(model: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "sitecustomize.py"
+    blocked.write_text("import sys\nfor name in ('torch', 'transformers', 'sklearn'): sys.modules[name] = None\n")
+    for arguments, named in (
+        (["generate", "--model", str(model)], "no prompt"),
+        (["generate", "--model", str(model), "--prompt", "x", "--top-p", "2"], "--top-p: is 2.0"),
+        (["export", "--checkpoint", "x"], "output is missing"),
+        (["export", "--checkpoint", "x", "--output", "y", "dtpe=bfloat16"], "did you mean dtype"),
+        (["export", "--config", "nothing"], "no config file or recipe"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "finetune", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            cwd=Path(__file__).parents[2],
+        )
+        assert done.returncode == 2 and named in done.stderr and "Traceback" not in done.stderr, (named, done.stderr)
+    shown = finetune("export", "--checkpoint", "x", "--output", "y", "--dtype", "bfloat16", "--print-config")
+    assert "dtype: bfloat16" in shown.stdout and shown.returncode == 0
