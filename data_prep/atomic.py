@@ -65,12 +65,13 @@ def check_replaceable(path: Path, marker: str, overwrite: bool) -> None:
     Raises:
         DataError: if `path` is not a directory, holds other things, or `overwrite` is not given.
     """
-    if not path.exists() and not path.is_symlink():
-        return
-    if not path.is_dir():
-        raise DataError("exists and is not a directory", where=path, expected="the path of a new directory")
-    if not any(path.iterdir()):
-        return
+    with writing(path):
+        if not path.exists() and not path.is_symlink():
+            return
+        if not path.is_dir():
+            raise DataError("exists and is not a directory", where=path, expected="the path of a new directory")
+        if not any(path.iterdir()):
+            return
     if not (path / marker).is_file():
         raise DataError(f"exists and holds other things (no {marker})", where=path, expected="a new directory")
     if not overwrite:

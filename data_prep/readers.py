@@ -85,7 +85,7 @@ def _explain_record(unit: WorkUnit, at: int, line: bytes, field: str) -> DataErr
             nearest=nearest(field, keys),
         )
     found = type(record[field]).__name__
-    return DataError(f"its field {field!r} holds a {found}", where=where, expected="a string")
+    return DataError(f"its field {field!r} holds {found}", where=where, expected="a string")
 
 
 def _decoded(unit: WorkUnit, config: SourceConfig, counts: ReadCounts, parts: Iterator[Line]) -> Iterator[Document]:

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import orjson
+
+from data_prep.config import SpecialTokens, TokenizerConfig
+from data_prep.tokenizer import Tokenizer
+from data_prep.tokenizer_training import train_tokenizer
+
+WORDS = (  # noqa: SIM905
+    "the of corpus a token to shard and model in gradient is that weight for rank on loss with reads as step it are "
+    "be this returns by value from or when which tensor layer Schülerin éclair 日本語 naïve x1 42 2026 0.5 config"
+).split()
+
+
+def make_text(number: int) -> str:
+    """A small document, different for every number, with line breaks, indentation and other scripts."""
+    words = [WORDS[(number * 7 + k * (1 + number % 5)) % len(WORDS)] for k in range(3 + number % 40)]
+    return " ".join(words[:8]) + "\n\n    " + " ".join(words[8:]) + f"\n{number}\t!"
+
+
+def write_jsonl(path: Path, texts: list[str], field: str = "text") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(orjson.dumps({field: text, "id": n}) + b"\n" for n, text in enumerate(texts)))
+    return path
+
+
+def trained(text_file: Path, output: Path, algorithm: str, **settings: object) -> Tokenizer:
+    vocab_size = {"bpe": 420, "unigram": 380, "char": 420, "word": 420}[algorithm]
+    base = {"vocab_size": vocab_size, "special_tokens": SpecialTokens(mask="<mask>", sentinels=3)}
+    config = TokenizerConfig(input=[str(text_file)], output=output, algorithm=algorithm, **(base | settings))
+    return train_tokenizer(config)

@@ -1,0 +1,217 @@
+import filecmp
+import gzip
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data_prep_helpers import write_jsonl
+
+from configs.errors import DataError, MachineError
+from data_prep import tokenization
+from data_prep.config import TokenizeConfig
+from data_prep.corpus import Corpus
+from data_prep.executor import open_executor, run_tasks
+from data_prep.manifest import Manifest
+from data_prep.tokenization import tokenize
+from data_prep.tokenizer import Tokenizer
+
+
+def config_for(source: Path, tokenizer: Path, output: Path, **settings) -> TokenizeConfig:
+    base = {"input": [str(source)], "workers": 1}
+    return TokenizeConfig(tokenizer=tokenizer, output=output, **(base | settings))
+
+
+def documents_of(corpus: Corpus) -> list[list[int]]:
+    return [shard.document(n).tolist() for shard in corpus.shards for n in range(shard.num_documents)]
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def test_every_document_ends_with_its_id_and_decodes_to_its_text(tmp_path, text_file, texts, tokenizer_path):
+    result = tokenize(config_for(text_file, tokenizer_path, tmp_path / "c"))
+    corpus, tokenizer = Corpus.open(tmp_path / "c"), Tokenizer.load(tmp_path / "c" / "tokenizer")
+    documents = documents_of(corpus)
+    assert [tokenizer.decode(document) for document in documents] == texts
+    assert {document[-1] for document in documents} == {tokenizer.role("end_of_document")}
+    assert corpus.manifest == result.manifest
+    assert corpus.num_documents == len(texts) == result.manifest.documents
+    assert corpus.text_bytes == sum(len(text.encode()) for text in texts)
+    assert corpus.text_bytes == int(corpus.token_counts() @ tokenizer.token_bytes().astype(np.int64))
+    assert corpus.tokenizer_fingerprint == tokenizer.fingerprint and corpus.vocab_size == tokenizer.vocab_size
+
+
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path, text_file, tokenizer_path):
+    for workers in (1, 2, 3):
+        tokenize(
+            config_for(
+                text_file, tokenizer_path, tmp_path / str(workers), workers=workers, work_unit_bytes=5000,
+                max_shard_bytes=20000,
+            )
+        )  # fmt: skip
+    first = files_of(tmp_path / "1")
+    assert len([name for name in first if name.endswith(".bin")]) > 1
+    assert files_of(tmp_path / "2") == first and files_of(tmp_path / "3") == first
+
+
+def test_shards_and_units_change_the_files_not_the_documents(tmp_path, text_file, tokenizer_path):
+    tokenize(config_for(text_file, tokenizer_path, tmp_path / "one"))
+    tokenize(config_for(text_file, tokenizer_path, tmp_path / "many", work_unit_bytes=2000, max_shard_bytes=1))
+    one, many = Corpus.open(tmp_path / "one"), Corpus.open(tmp_path / "many")
+    assert len(one.shards) == 1 and len(many.shards) > 5
+    assert documents_of(one) == documents_of(many)
+    assert np.array_equal(one.token_counts(), many.token_counts())
+    assert one.fingerprint != many.fingerprint
+
+
+def test_all_formats_make_the_same_tokens(tmp_path, texts, tokenizer_path):
+    import datasets
+
+    texts = [text for text in texts if text][:50]
+    jsonl = write_jsonl(tmp_path / "t.jsonl", texts)
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(jsonl.read_bytes()))
+    pq.write_table(pa.table({"text": texts}), tmp_path / "t.parquet")
+    datasets.Dataset.from_dict({"text": texts}).save_to_disk(tmp_path / "saved")
+    (tmp_path / "txt").mkdir()
+    for number, text in enumerate(texts):
+        (tmp_path / "txt" / f"{number:03}.txt").write_bytes(text.encode())
+    hashes = set()
+    for name in ("t.jsonl", "t.jsonl.gz", "t.parquet", "saved", "txt"):
+        result = tokenize(config_for(tmp_path / name, tokenizer_path, tmp_path / "out" / name))
+        hashes.add((result.manifest.shards[0].bin_xxh3, result.manifest.shards[0].idx_xxh3))
+    assert len(hashes) == 1
+
+
+def test_left_out_records_are_counted(tmp_path, tokenizer_path):
+    (tmp_path / "t.jsonl").write_bytes(b'{"text": "a"}\n{"text": ""}\n{\n{"text": "b"}\n')
+    result = tokenize(config_for(tmp_path / "t.jsonl", tokenizer_path, tmp_path / "c", malformed="skip"))
+    assert (result.manifest.documents, result.manifest.empty_documents, result.manifest.malformed_records) == (2, 1, 1)
+    assert "1 empty, 1 malformed" in "\n".join(tokenization.summarize(result, tmp_path / "c"))
+
+
+def test_without_end_of_document(tmp_path, text_file, texts, tokenizer_path):
+    tokenize(config_for(text_file, tokenizer_path, tmp_path / "c", append_end_of_document=False))
+    corpus = Corpus.open(tmp_path / "c")
+    assert documents_of(corpus) == Tokenizer.load(tokenizer_path).encode_batch(texts)
+    assert corpus.manifest is not None and corpus.manifest.end_of_document is None
+
+
+def test_an_error_in_a_worker_leaves_nothing_behind(tmp_path, tokenizer_path):
+    source = tmp_path / "in" / "t.jsonl"
+    source.parent.mkdir()
+    source.write_bytes(b'{"text": "some words"}\n' * 500 + b"{\n")
+    for workers in (1, 2):
+        with pytest.raises(DataError, match="line 501: is not valid JSON"):
+            tokenize(config_for(source, tokenizer_path, tmp_path / "out" / "c", workers=workers, work_unit_bytes=1000))
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_text_that_is_all_empty_is_refused(tmp_path, tokenizer_path):
+    (tmp_path / "t.jsonl").write_bytes(b'{"text": ""}\n')
+    with pytest.raises(DataError, match="there is no text in any document"):
+        tokenize(config_for(tmp_path / "t.jsonl", tokenizer_path, tmp_path / "c"))
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_existing_output_is_replaced_only_on_demand(tmp_path, text_file, tokenizer_path):
+    config = config_for(text_file, tokenizer_path, tmp_path / "c")
+    tokenize(config)
+    before = files_of(tmp_path / "c")
+    with pytest.raises(DataError, match=r"exists already(.|\n)*--overwrite"):
+        tokenize(config)
+    tokenize(config.model_copy(update={"overwrite": True, "append_end_of_document": False}))
+    assert files_of(tmp_path / "c") != before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(DataError, match="holds other things"):
+        tokenize(config.model_copy(update={"overwrite": True, "output": tmp_path / "mine"}))
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+
+
+def test_an_output_that_cannot_be_written(tmp_path, text_file, tokenizer_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(MachineError, match="cannot be written: Not a directory"):
+        tokenize(config_for(text_file, tokenizer_path, tmp_path / "file" / "c"))
+    with pytest.raises(DataError, match="exists and is not a directory"):
+        tokenize(config_for(text_file, tokenizer_path, tmp_path / "file"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_disk_that_takes_no_more(tmp_path, text_file, tokenizer_path, workers):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        # As on a full disk, a write in the middle of the work fails.
+        with pytest.raises(MachineError, match="cannot be written: File too large"):
+            tokenize(config_for(text_file, tokenizer_path, tmp_path / "out" / "c", workers=workers))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_tokenizer_without_end_of_document(tmp_path, text_file, texts):
+    from sentencepiece import SentencePieceTrainer
+
+    prefix = tmp_path / "bare"
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([t.replace("\t", " ") for t in texts]), model_prefix=str(prefix), vocab_size=200,
+        model_type="char", hard_vocab_limit=False, eos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    with pytest.raises(DataError, match="no end-of-document token"):
+        tokenize(config_for(text_file, prefix.with_suffix(".model"), tmp_path / "c"))
+
+
+def test_a_killed_run_leaves_no_corpus_and_no_workers(tmp_path, texts, tokenizer_path):
+    source = write_jsonl(tmp_path / "t.jsonl", [text * 20 for text in texts] * 40)
+    output = tmp_path / "out" / "c"
+    command = [sys.executable, "-m", "data_prep", "tokenize", "--input", str(source), "--tokenizer"]
+    command += [str(tokenizer_path), "--output", str(output), "workers=2", "work_unit_bytes=100000"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 30
+    while not list(tmp_path.glob("out/.c.tmp-*/parts/*.npy")) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    assert not output.exists()
+    with pytest.raises(DataError, match="there is no such corpus"):
+        Corpus.open(output)
+
+
+def test_the_manifest_survives_being_written(tmp_path, text_file, tokenizer_path):
+    manifest = tokenize(config_for(text_file, tokenizer_path, tmp_path / "c")).manifest
+    (tmp_path / "copy").mkdir()
+    manifest.write(tmp_path / "copy")
+    assert Manifest.read(tmp_path / "copy") == manifest
+    assert filecmp.cmp(tmp_path / "copy" / "manifest.json", tmp_path / "c" / "manifest.json", shallow=False)
+
+
+def _square(number: int) -> int:
+    if number == 13:
+        os._exit(9)
+    return number * number
+
+
+def test_tasks_come_back_with_their_number():
+    for workers in (1, 2):
+        with open_executor(workers) as executor:
+            assert dict(run_tasks(executor, _square, range(10), in_flight=3)) == {n: n * n for n in range(10)}
+
+
+def test_a_worker_that_dies_is_one_message():
+    with open_executor(2) as executor, pytest.raises(MachineError, match="a worker process was killed"):
+        list(run_tasks(executor, _square, range(10, 20), in_flight=4))
