@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.errors import CheckpointError, nearest
-from pretrain.checkpoint.directory import is_checkpoint, newest_checkpoint
+from pretrain.checkpoint.directory import is_checkpoint, list_checkpoints
 from pretrain.checkpoint.index import Index, as_checkpoint_error, read_manifest
 from pretrain.checkpoint.manifest import ManifestProblem
 from pretrain.checkpoint.pieces import STATES, as_matrix
@@ -18,19 +18,18 @@ if TYPE_CHECKING:
     import torch
 
 
-def resolve_checkpoint(path: Path) -> Path:
-    """The checkpoint that `path` means: itself, or the newest complete one in it.
+def find_checkpoints(path: Path) -> list[Path]:
+    """What `path` means: one checkpoint; or the complete ones in it, or in the run directory that it is; oldest first.
 
     Raises:
         CheckpointError: there is none.
     """
     path = Path(path)
     if is_checkpoint(path):
-        return path
-    # Named for the run's own directory, too, since that is what people have at hand.
+        return [path]
     for root in (path, path / "checkpoints"):
-        if found := newest_checkpoint(root):
-            return found
+        if found := list_checkpoints(root):
+            return [checkpoint for _, checkpoint in found]
     problem = "holds no complete checkpoint" if path.exists() else "does not exist"
     raise CheckpointError(problem, where=path, expected="a step_... directory, or a directory that holds some")
 
@@ -41,7 +40,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is no checkpoint, or its manifest is damaged.
     """
-    path = resolve_checkpoint(path)
+    path = find_checkpoints(path)[-1]
     try:
         return read_manifest(path).metadata
     except ManifestProblem as problem:
@@ -60,7 +59,7 @@ class CheckpointReader:
     """
 
     def __init__(self, path: Path, *, verify: bool = True) -> None:
-        self.path = resolve_checkpoint(path)
+        self.path = find_checkpoints(path)[-1]
         self.verify = verify
         try:
             self._index = Index.open(self.path)

@@ -1,0 +1,84 @@
+"""`python -m pretrain.checkpoint inspect|verify DIR`: look into checkpoints without ranks and without torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from configs.errors import ExitStatus, guarded
+from pretrain.checkpoint.index import Index
+from pretrain.checkpoint.manifest import ManifestProblem
+from pretrain.checkpoint.reader import CheckpointReader, find_checkpoints
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Look into checkpoints."
+)
+Directory = Annotated[Path, typer.Argument(help="One checkpoint (step_...), or a directory that holds some.")]
+
+
+@app.command()
+def inspect(
+    directory: Directory,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON value.")] = False,
+) -> None:
+    """Show step, source layout and tensors of a checkpoint (of a directory: the newest)."""
+    reader = CheckpointReader(directory)
+    index = reader.index
+    shapes = {name: list(source.shape) for name, source in index.sources.items()}
+    if as_json:
+        print(json.dumps({"path": str(reader.path), "metadata": reader.metadata, "tensors": shapes}, indent=2))
+        return
+    metadata, total = reader.metadata, sum(part.file_bytes for part in index.parts)
+    facts = {
+        "path": reader.path,
+        "step": f"{reader.step:,}",
+        "samples": f"{metadata['consumed_samples']:,}" if isinstance(metadata.get("consumed_samples"), int) else None,
+        "layout": _layout(metadata.get("layout")),
+        "written by": f"bessemer {metadata['bessemer_version']}" if "bessemer_version" in metadata else None,
+        "size": f"{total / 1e6:,.1f} MB in {len(index.parts)} parts",
+        "tensors": f"{len(shapes)}, each as fp32 master weight and two moments",
+    }
+    for key, value in facts.items():
+        if value is not None:
+            print(f"{key:<11}{value}")
+    width = max(map(len, shapes), default=4)
+    print(f"\n{'tensor':<{width}}  {'shape':<16} pieces")
+    for name, source in index.sources.items():
+        print(f"{name:<{width}}  {' x '.join(map(str, source.shape)) or 'scalar':<16} {len(source.pieces)}")
+
+
+@app.command()
+def verify(directory: Directory) -> None:
+    """Read everything and compare every hash; status 2 when anything is damaged."""
+    damaged = 0
+    for path in find_checkpoints(directory):
+        started_s = time.perf_counter()
+        try:
+            index = Index.open(path)
+            problems = [line for number in range(len(index.parts)) for line in index.find_damage(number)]
+        except ManifestProblem as problem:
+            problems = [str(problem)]
+        if problems:
+            damaged += 1
+            print(f"{path}: DAMAGED")
+            for line in problems:
+                print(f"  {line}")
+        else:
+            size = sum(part.file_bytes for part in index.parts)
+            print(f"{path}: sound ({size / 1e6:,.1f} MB in {time.perf_counter() - started_s:.1f} s)")
+    if damaged:
+        raise typer.Exit(int(ExitStatus.USER_ERROR))
+
+
+def _layout(layout: object) -> str | None:
+    if not isinstance(layout, dict):
+        return None
+    return ", ".join(f"{key} {value}" for key, value in layout.items())
+
+
+if __name__ == "__main__":
+    guarded(lambda: app(prog_name="python -m pretrain.checkpoint"))

@@ -1,0 +1,134 @@
+"""Is this still the same run? Compares what a checkpoint remembers with what is asked for now.
+
+What decides the course of the run (model, data, tokenizer, seed, batch size, precision, optimizer) must be the same or
+be accepted by name. What does not (layout, micro-batch size, paths, intervals, monitoring, the run's length) is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from configs.errors import CheckpointError, nearest
+from pretrain.config import OptimizerConfig, RunConfig
+from pretrain.model_config import ModelConfig
+
+TRAINING_KEYS = ("global_batch_size", "batch_ramp", "precision")
+FREE_MODEL_KEYS = ("init_std", "padded_vocab_size")
+"""Without effect once the weights exist, or following from others."""
+FINGERPRINT_KEYS = {"seed": "seed", "seq_length": "model.seq_length", "tokenizer": "tokenizer"}
+"""Keys of the data's fingerprint that are told under another name; the others are told as `data.<key>`."""
+SHOWN_CHARACTERS = 60
+
+
+def check_compatible(
+    saved: Mapping[str, Any],
+    config: RunConfig,
+    data_fingerprint: Mapping[str, Any] | None,
+    tokenizer_fingerprint: str | None,
+    allow_changes: Sequence[str] = (),
+    where: Path | None = None,
+) -> list[str]:
+    """Refuse to continue a run as another one.
+
+    Args:
+        saved: metadata of the checkpoint.
+        config: the run that is asked for.
+        data_fingerprint: what decides its sample order.
+        tokenizer_fingerprint: what its token ids mean.
+        allow_changes: keys whose change is accepted; a section's name accepts all of its keys.
+        where: the checkpoint, for the message.
+
+    Returns:
+        a line for each change that was accepted.
+
+    Raises:
+        CheckpointError: there are changes that are not accepted: lists key, saved value, value now, and how to accept.
+    """
+    changes = find_changes(saved, config, data_fingerprint, tokenizer_fingerprint)
+    accepted = {key for key in changes if any(key == name or key.startswith(f"{name}.") for name in allow_changes)}
+    refused = {key: values for key, values in changes.items() if key not in accepted}
+    if refused:
+        idle = [n for n in allow_changes if not any(key == n or key.startswith(f"{n}.") for key in changes)]
+        hints = [f"{name} -> {close}" for name in idle if (close := nearest(name, refused))]
+        names = ",".join([*allow_changes, *refused])
+        raise CheckpointError(
+            f"was saved by another run at step {saved.get('step')}; these would change its course\n{_table(refused)}",
+            where=where or "checkpoint",
+            expected=f"the saved values, or another output_dir; to go on anyway: checkpoint.allow_changes=[{names}]",
+            nearest="; ".join(hints) or None,
+        )
+    return [f"{key}: {_short(changes[key][0])} -> {_short(changes[key][1])}" for key in sorted(accepted)]
+
+
+def find_changes(
+    saved: Mapping[str, Any],
+    config: RunConfig,
+    data_fingerprint: Mapping[str, Any] | None,
+    tokenizer_fingerprint: str | None,
+) -> dict[str, tuple[Any, Any]]:
+    """Every key that decides the course of the run and differs: key -> (saved value, value now)."""
+    old, new = saved.get("config") or {}, config.model_dump(mode="json")
+    pairs = {"seed": (old.get("seed"), new["seed"])}
+    model_keys = [key for key in ModelConfig.model_fields if key not in FREE_MODEL_KEYS]
+    old_model = _effective_model(saved.get("model") or old.get("model") or {})
+    new_model = _effective_model(new["model"])
+    if new_model["vocab_size"] is None:
+        # Not known before the corpus is; the tokenizer's fingerprint tells.
+        model_keys.remove("vocab_size")
+    pairs |= {f"model.{key}": (_saved(old_model, key, ModelConfig), new_model[key]) for key in model_keys}
+    training = old.get("training") or {}
+    pairs |= {f"training.{key}": (training.get(key), new["training"][key]) for key in TRAINING_KEYS}
+    optimizer = old.get("optimizer") or {}
+    pairs |= {
+        f"optimizer.{key}": (_saved(optimizer, key, OptimizerConfig), new["optimizer"][key])
+        for key in OptimizerConfig.model_fields
+    }
+    pairs |= _fingerprint_pairs(saved.get("data_fingerprint") or {}, data_fingerprint or {})
+    pairs["tokenizer"] = (saved.get("tokenizer_fingerprint"), tokenizer_fingerprint)
+    return {key: (before, now) for key, (before, now) in pairs.items() if _plain(before) != _plain(now)}
+
+
+def _fingerprint_pairs(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = {key: FINGERPRINT_KEYS.get(key, f"data.{key}") for key in (*saved, *now)}
+    return {name: (saved.get(key), now.get(key)) for key, name in names.items()}
+
+
+def _effective_model(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """With what null stands for filled in, so that writing a default out is no change."""
+    try:
+        model = ModelConfig.model_validate({key: raw[key] for key in ModelConfig.model_fields if key in raw})
+    except ValidationError:
+        return dict(raw)
+    return model.model_dump(mode="json") | {
+        "num_query_groups": model.query_groups,
+        "ffn_hidden_size": model.ffn_size,
+    }
+
+
+def _saved(section: Mapping[str, Any], key: str, cls: type[ModelConfig] | type[OptimizerConfig]) -> Any:
+    """The saved value; for a key that is younger than the checkpoint, its default, which is how it behaved then."""
+    return section[key] if key in section else cls.model_fields[key].get_default()
+
+
+def _plain(value: Any) -> Any:
+    """Compared as JSON: tuples are lists, durations are text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, bool | int | float | None) else str(value)
+
+
+def _table(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    rows = [("key", "saved", "now"), *((key, _short(a), _short(b)) for key, (a, b) in sorted(changes.items()))]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return "\n".join(f"  {key:<{widths[0]}}  {before:<{widths[1]}}  {now}" for key, before, now in rows)
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(_plain(value))
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
