@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import sysconfig
 import warnings
 from collections import Counter
@@ -93,7 +94,7 @@ def documentation() -> Iterator[dict[str, str]]:
             sources.setdefault(package, []).extend(entry)
     # Files in an order that mixes deep and shallow modules, fixed by their names.
     queues = {
-        package: sorted(files, key=lambda item: xxhash.xxh3_64_intdigest(item[0].encode()))
+        package: sorted(files, key=lambda item: (xxhash.xxh3_64_intdigest(item[0].encode()), item))
         for package, files in sorted(sources.items())
     }
     for turn in range(max(map(len, queues.values()), default=0)):
@@ -116,14 +117,11 @@ def _packages(root: Path, library: str | None) -> Iterator[tuple[str, list[tuple
 
 
 def _sources(directory: Path) -> Iterator[Path]:
-    for entry in sorted(directory.iterdir()):
-        if entry.is_symlink():
-            continue
-        if entry.is_dir():
-            if entry.name not in _SKIPPED_DIRECTORIES:
-                yield from _sources(entry)
-        elif entry.suffix == ".py":
-            yield entry
+    for parent, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if name not in _SKIPPED_DIRECTORIES]
+        for name in files:
+            if name.endswith(".py"):
+                yield Path(parent, name)
 
 
 def _dotted(path: Path, root: Path) -> str:
