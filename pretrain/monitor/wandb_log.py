@@ -60,7 +60,7 @@ class WandbLog:
             "config": dict(config),
             "settings": settings,
         }
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
         try:
             self._run = wandb.init(mode=mode, **options)
         except wandb.errors.Error as error:

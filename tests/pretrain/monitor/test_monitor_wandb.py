@@ -30,7 +30,7 @@ class FakeWandb(types.ModuleType):
     def __init__(self, api_key: str | None, refuses_online: bool = False) -> None:
         super().__init__("wandb")
         self.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
-        self.api = types.SimpleNamespace(api_key=api_key)
+        self._api_key = api_key
         self.errors = types.SimpleNamespace(Error=RuntimeError)
         self.calls: list[dict[str, Any]] = []
         self.run = FakeRun()
@@ -38,6 +38,10 @@ class FakeWandb(types.ModuleType):
 
     def Settings(self, **values: Any) -> dict[str, Any]:
         return values
+
+    def login(self, *, prompt: bool, verify: bool) -> bool:
+        assert not prompt  # nobody may sit there to answer
+        return self._api_key is not None
 
     def init(self, **options: Any) -> FakeRun:
         self.calls.append(options)
