@@ -22,7 +22,7 @@ _TIME_S = {
     "day": 86400,
 }
 _COUNTED = {"step": "steps", "token": "tokens", "sample": "samples", "epoch": "epochs"}
-_PATTERN = re.compile(r"^\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKmMbBtT]?)\s*([a-z]+)\s*$")
+_PATTERN = re.compile(r"^\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKmMbBtT]??)\s*([a-z]+)\s*$")
 
 
 @dataclass(frozen=True)
