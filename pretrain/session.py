@@ -208,7 +208,7 @@ class Session:
             consumed_tokens=progress.consumed_samples * self.config.model.seq_length,
             skipped_steps=progress.skipped_steps,
             num_parameters=self.config.model.num_parameters(),
-            layout=f"{self.topology.layout}, ZeRO {self.config.parallel.zero_stage}",
+            layout=str(self.topology.layout),
             device_name=self._device_name(),
             unigram_loss=None if validation is None else self._data.unigram_loss_nats(validation, seen),
             checkpoint=newest_checkpoint(self.config.output_dir / "checkpoints"),

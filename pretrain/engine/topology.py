@@ -115,11 +115,11 @@ def _choose_device(launch: Launch) -> torch.device:
 def _start_torch(launch: Launch, device: torch.device) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     options: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
+    _export(launch)
     if launch.master_address is None:
         # One process needs no port: nothing that could be in use.
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, **options)
         return
-    _export(launch)
     try:
         dist.init_process_group(
             backend,
@@ -144,6 +144,6 @@ def _export(launch: Launch) -> None:
         WORLD_SIZE=str(launch.world_size),
         LOCAL_RANK=str(launch.local_rank),
         LOCAL_WORLD_SIZE=str(launch.local_world_size),
-        MASTER_ADDR=str(launch.master_address),
-        MASTER_PORT=str(launch.master_port),
     )
+    if launch.master_address is not None:
+        os.environ.update(MASTER_ADDR=launch.master_address, MASTER_PORT=str(launch.master_port))

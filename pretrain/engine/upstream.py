@@ -25,6 +25,8 @@ def import_deepspeed() -> Any:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", module="deepspeed|megatron")
+    # deepspeed/comm/torch.py calls collectives by names that newer torch releases deprecate, at every call.
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\..*` is deprecated", category=FutureWarning)
     import deepspeed
     from deepspeed.utils import logger
 

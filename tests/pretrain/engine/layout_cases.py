@@ -193,9 +193,9 @@ def train(case: Case, mutation: str | None = None, steps: int = STEPS) -> list[t
 
     torch.set_num_threads(1)
     if mutation is not None:
-        from tests.pretrain.engine.mutations import MUTATIONS
+        from tests.pretrain.engine.mutations import CONTROL, MUTATIONS
 
-        MUTATIONS[mutation].apply(case)
+        (MUTATIONS | {"control": CONTROL})[mutation].apply(case)
     config = case.config()
     launch = discover()
     layout = resolve_layout(config, launch.world_size)
