@@ -30,13 +30,13 @@ class DirectoryLock:
         CheckpointError: another run holds the lock; names its machine and process.
     """
 
-    def __init__(self, root: Path, wait_s: float = WAIT_S, wait_here_s: float = WAIT_HERE_S) -> None:
+    def __init__(self, root: Path) -> None:
         self._path = root / LOCK_FILE
         self._descriptor: int | None = None
         start, told = time.monotonic(), False
         while not self._try():
             holder = self._holder()
-            limit_s = wait_here_s if holder.startswith(f"{socket.gethostname()} ") else wait_s
+            limit_s = WAIT_HERE_S if holder.startswith(f"{socket.gethostname()} ") else WAIT_S
             if time.monotonic() - start >= limit_s:
                 raise CheckpointError(
                     f"another run ({holder}) is writing checkpoints here",

@@ -43,6 +43,8 @@ def join_parts(parts: list[Part]) -> dict[str, Source]:
     for number, part in enumerate(parts):
         for entry in part.entries:
             pieces.setdefault(entry.name, []).append((number, entry))
+    if unwritten := sorted({name for part in parts for name in part.replicas} - set(pieces)):
+        raise ManifestProblem(f"{unwritten[0]}: no part holds it, though ranks did")
     sources = {}
     for name, found in pieces.items():
         shape = found[0][1].global_shape

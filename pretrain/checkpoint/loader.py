@@ -58,13 +58,14 @@ def load_checkpoint(
     """
     ranks = Ranks(group)
     damaged: list[str] = []
-    for candidate in _candidates(Path(path), ranks):
+    candidates = _candidates(Path(path), ranks)
+    for candidate, next_one in zip(candidates, [*candidates[1:], None], strict=True):
         problems = _load_one(candidate, pieces, check, verify, ranks)
         if isinstance(problems, dict):
             return problems
         damaged.append(f"{candidate.name}: " + "; ".join(problems))
-        if ranks.rank == 0:
-            warn(f"{candidate} IS DAMAGED and is passed over: " + "; ".join(problems))
+        if ranks.rank == 0 and next_one:
+            warn(f"{candidate} IS DAMAGED, falling back to {next_one.name}: " + "; ".join(problems))
     raise as_checkpoint_error(Path(path), damaged)
 
 

@@ -67,6 +67,7 @@ class Part:
         header_bytes: its length word and header.
         header_hash: xxh3 of those.
         entries: the pieces in it.
+        replicas: names of tensors that the rank held, in whole or in part, but left to others to write.
     """
 
     file: str
@@ -74,6 +75,7 @@ class Part:
     header_bytes: int
     header_hash: str
     entries: list[Entry]
+    replicas: list[str]
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -96,6 +98,7 @@ class Part:
                 "header_bytes": self.header_bytes,
                 "header_xxh3": self.header_hash,
                 "tensors": tensors,
+                "replicas": self.replicas,
             }
         )
 
@@ -113,11 +116,11 @@ class Part:
         size, header = _count(raw, "file_bytes"), _count(raw, "header_bytes")
         if header > size:
             raise ManifestProblem(f"header_bytes {header} of {size}")
-        tensors = raw.get("tensors")
-        if not isinstance(tensors, list):
-            raise ManifestProblem("tensors is not a list")
+        tensors, replicas = raw.get("tensors"), raw.get("replicas")
+        if not isinstance(tensors, list) or not isinstance(replicas, list):
+            raise ManifestProblem("tensors or replicas is not a list")
         entries = [_decode_entry(item, header, size) for item in tensors]
-        return cls(file, size, header, _text(raw, "header_xxh3"), entries)
+        return cls(file, size, header, _text(raw, "header_xxh3"), entries, [str(n) for n in replicas])
 
 
 @dataclass(frozen=True)

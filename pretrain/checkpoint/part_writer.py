@@ -37,12 +37,14 @@ class PartPlan:
         header: its first bytes: length word and safetensors header.
         entries: its pieces, hashes still empty.
         pieces: the same pieces in memory.
+        replicas: names of tensors that this rank holds but leaves to others to write.
     """
 
     file: str
     header: bytes
     entries: list[Entry]
     pieces: list[Piece]
+    replicas: list[str]
 
     @property
     def elements(self) -> int:
@@ -90,7 +92,8 @@ def plan_part(pieces: list[Piece], rank: int) -> PartPlan:
         )
         for piece, offset in zip(owned, offsets, strict=True)
     ]
-    return PartPlan(f"{part_name(rank)}.safetensors", head, entries, owned)
+    replicas = sorted({piece.shape.name for piece in pieces} - {piece.shape.name for piece in owned})
+    return PartPlan(f"{part_name(rank)}.safetensors", head, entries, owned, replicas)
 
 
 def check_tensor(piece: Piece, state: str) -> torch.Tensor:
@@ -159,7 +162,7 @@ def write_part(plan: PartPlan, buffer: torch.Tensor, directory: Path) -> PartTim
         entries = [_hashed(entry, data, len(plan.header)) for entry in plan.entries]
         clock.append(time.perf_counter())
         os.fsync(file.fileno())
-    part = Part(plan.file, plan.file_bytes, len(plan.header), hash_hex(plan.header), entries)
+    part = Part(plan.file, plan.file_bytes, len(plan.header), hash_hex(plan.header), entries, plan.replicas)
     write_durably(directory / f"{Path(plan.file).stem}.json", part.encode())
     flush_directory(directory)
     clock.append(time.perf_counter())
