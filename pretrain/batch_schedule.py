@@ -51,14 +51,14 @@ def global_batch_size_at(consumed_samples: int, training: TrainingConfig) -> int
 
 def consumed_at(step: int, training: TrainingConfig) -> int:
     """Samples consumed when `step` steps are finished."""
-    stages = _stages(training.global_batch_size, training)
+    stages = _stages(training)
     stage = stages[bisect_right(stages, step, key=lambda stage: stage.step) - 1]
     return stage.consumed + (step - stage.step) * stage.size
 
 
 def step_of(consumed_samples: int, training: TrainingConfig) -> int:
     """Steps that are finished when `consumed_samples` are consumed; a step of which only a part is counts not."""
-    stages = _stages(training.global_batch_size, training)
+    stages = _stages(training)
     stage = stages[bisect_right(stages, consumed_samples, key=lambda stage: stage.consumed) - 1]
     return stage.step + (consumed_samples - stage.consumed) // stage.size
 
@@ -110,7 +110,7 @@ def _num_stages(training: TrainingConfig) -> int:
 
 
 @lru_cache(maxsize=16)
-def _stages(full: int, training: TrainingConfig) -> list[_Stage]:
+def _stages(training: TrainingConfig) -> list[_Stage]:
     stages = [_Stage(0, 0, global_batch_size_at(0, training))]
     if training.batch_ramp is None:
         return stages
@@ -124,6 +124,6 @@ def _stages(full: int, training: TrainingConfig) -> list[_Stage]:
         end = -(-(number + 1) * samples // count)
         steps = max(0, -(-(end - consumed) // size))
         step, consumed = step + steps, consumed + steps * size
-    if stages[-1].size != full:
-        stages.append(_Stage(step, consumed, full))
+    if stages[-1].size != training.global_batch_size:
+        stages.append(_Stage(step, consumed, training.global_batch_size))
     return stages

@@ -52,7 +52,8 @@ class Schedule:
 
         Args:
             config: the schedule.
-            total_steps, total_samples: length of the whole run, from its very beginning.
+            total_steps: length of the whole run, from its very beginning.
+            total_samples: the same in samples.
             seq_length: tokens per sample.
 
         Raises:
@@ -99,8 +100,8 @@ class Schedule:
             return high
         done = min(1.0, (begin - self.decay_start) / self.decay_length) if self.decay_length else 1.0
         if self.config.schedule == "cosine":
-            return low + (high - low) * 0.5 * (1 + math.cos(math.pi * done))
-        return low + (high - low) * (1 - done)
+            return high - (high - low) * 0.5 * (1 - math.cos(math.pi * done))
+        return high - (high - low) * done
 
 
 def learning_rate(

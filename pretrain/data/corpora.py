@@ -107,7 +107,8 @@ def _check_fingerprints(corpora: dict[Path, Corpus]) -> None:
         if corpus.tokenizer_fingerprint != first.tokenizer_fingerprint:
             raise DataError(
                 f"was made with the tokenizer {corpus.tokenizer_fingerprint} ({corpus.tokenizer_path}),"
-                f" but {first_path} with {first.tokenizer_fingerprint} ({first.tokenizer_path}): the same id means different text",
+                f" but {first_path} with {first.tokenizer_fingerprint} ({first.tokenizer_path}):"
+                " the same id means different text",
                 where=path,
                 expected="corpora that one tokenizer made; tokenize one of them again",
             )

@@ -50,11 +50,11 @@ def built_on_disk(path: Path, identity: str, build: Build, stale_s: float = STAL
     Raises:
         MachineError: if the file cannot be written.
     """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     arrays = _open(path, identity)
     if arrays is not None:
         return arrays
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     found: list[Arrays] = []
     refused: set[tuple[int, int]] = set()
 
@@ -110,8 +110,8 @@ def _open(path: Path, identity: str) -> Arrays | None:
     header = _read_header(path)
     if header.get("format") != _FORMAT or header.get("identity") != identity:
         return None
-    lengths = header["lengths"]
-    if path.stat().st_size != _HEADER_BYTES + 8 * sum(lengths.values()) or _hash(path) != header["xxh3"]:
+    lengths = header.get("lengths", {})
+    if path.stat().st_size != _HEADER_BYTES + 8 * sum(lengths.values()) or _hash(path) != header.get("xxh3"):
         return None
     return _mapped(path, lengths)
 

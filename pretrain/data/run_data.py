@@ -200,7 +200,8 @@ class _StreamBuilder:
             f"its {part} part has {len(documents):,} of {corpus.num_documents:,} documents and"
             f" {documents.num_tokens:,} of {corpus.num_tokens:,} tokens; a sample needs {needed:,}",
             where=path,
-            expected=f"a larger corpus, or a larger {part} share in data.split (now {share:g}){held_out}",
+            expected=f"a larger corpus, one cut into smaller documents, or a larger {part} share in data.split"
+            f" (now {share:g}){held_out}",
         )
 
 

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pretrain_data_corpora import VOCAB_SIZE, random_lengths, run_config, write_corpus
+
+from configs.errors import ConfigError, DataError
+from data_prep.config import TokenizerConfig
+from data_prep.tokenizer_training import train_tokenizer
+from pretrain.data.run_data import RunData
+
+SPLIT = [0.8, 0.1, 0.1]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "corpus", random_lengths(400), shards=2)
+
+
+def tokens_of(data: RunData, name: str) -> set[int]:
+    stream = {"train": data.train, **data.validation, **data.test}[name]
+    count = stream.num_samples or stream.num_samples_per_epoch
+    samples = stream.read(np.arange(count))
+    return set(samples.tokens[:, 1:][np.arange(stream.seq_length) < samples.num_labels[:, None]].tolist())
+
+
+def test_opens_a_corpus_with_its_parts(tmp_path: Path, corpus: Path) -> None:
+    data = RunData.open(run_config(tmp_path, {"train": str(corpus), "split": SPLIT}))
+    assert (data.vocab_size, data.tokenizer_fingerprint, data.end_of_document_id) == (VOCAB_SIZE, "tokenizer-a", 3)
+    assert list(data.validation) == ["validation"] and list(data.test) == ["test"]
+    parts = [tokens_of(data, name) for name in ("train", "validation", "test")]
+    total = sum(len(part) for part in parts)
+    assert len(set.union(*parts)) == total
+    assert total >= sum(random_lengths(400)) - 3
+    assert not data.notes
+    data.prepare(10**6)
+
+
+def test_a_named_set_is_the_whole_of_another_corpus_and_the_held_out_part_of_a_training_corpus(
+    tmp_path: Path, corpus: Path
+) -> None:
+    other = write_corpus(tmp_path / "other", [50, 50], first_token=50_000)
+    config = run_config(
+        tmp_path,
+        {"train": str(corpus), "split": SPLIT, "validation": {"in": str(corpus), "out": str(other)}, "test": {}},
+    )
+    data = RunData.open(config)
+    assert list(data.validation) == ["in", "out"]
+    assert len(tokens_of(data, "out")) == 99
+    assert tokens_of(data, "in") and not tokens_of(data, "in") & tokens_of(data, "train")
+    unnamed = RunData.open(run_config(tmp_path, {"train": str(corpus), "split": SPLIT}))
+    # Naming sets changes nothing about training: a run may resume with another validation.
+    assert tokens_of(unnamed, "train") == tokens_of(data, "train")
+    assert unnamed.fingerprint == data.fingerprint
+
+
+def test_no_share_no_set(tmp_path: Path, corpus: Path) -> None:
+    data = RunData.open(run_config(tmp_path, {"train": str(corpus), "split": [1.0, 0.0, 0.0]}))
+    assert (data.validation, data.test) == ({}, {})
+
+
+def test_evaluation_does_not_depend_on_the_seed_but_training_does(tmp_path: Path, corpus: Path) -> None:
+    one, two = (RunData.open(run_config(tmp_path, {"train": str(corpus), "split": SPLIT}, seed=s)) for s in (1, 2))
+    numbers = np.arange(5)
+    assert np.array_equal(one.validation["validation"].samples(numbers), two.validation["validation"].samples(numbers))
+    assert not np.array_equal(one.train.samples(numbers), two.train.samples(numbers))
+
+
+def test_the_fingerprint_changes_with_what_decides_the_samples(tmp_path: Path, corpus: Path) -> None:
+    other = write_corpus(tmp_path / "other", [90, 50], first_token=50_000)
+    mixture = [{"corpus": str(corpus), "weight": 2}, {"corpus": str(other), "weight": 1}]
+
+    def fingerprint(train: object = mixture, split: list[float] = [1.0, 0, 0], seq: int = 16, seed: int = 1) -> str:
+        config = run_config(tmp_path, {"train": train, "split": split}, seq_length=seq, seed=seed)
+        return json.dumps(RunData.open(config).fingerprint)
+
+    same = [{"corpus": str(corpus), "weight": 0.6}, {"corpus": str(other), "weight": 0.3}]
+    assert fingerprint() == fingerprint(same)
+    changed = [fingerprint(mixture[:1]), fingerprint(mixture[::-1]), fingerprint(seq=8), fingerprint(seed=2)]
+    assert len({fingerprint(), *changed}) == 5
+    write_corpus(tmp_path / "other", [90, 50, 1], first_token=50_000)
+    assert fingerprint() != fingerprint(mixture[:1]) and fingerprint() not in changed
+
+
+def test_a_small_corpus_that_has_no_held_out_documents_is_noted_or_refused(tmp_path: Path, corpus: Path) -> None:
+    small = write_corpus(tmp_path / "small", [0, 100], first_token=50_000)
+    data = RunData.open(run_config(tmp_path, {"train": [str(corpus), str(small)], "split": SPLIT}))
+    assert len(data.notes) == 2 and "small" in data.notes[0] and "0 of 2 documents" in data.notes[0]
+    with pytest.raises(DataError, match="validation part has 0 of 2 documents") as caught:
+        RunData.open(run_config(tmp_path, {"train": str(small), "split": SPLIT}))
+    assert "data.split (now 0.1)" in str(caught.value) and "data.validation" in str(caught.value)
+
+
+def test_a_training_part_shorter_than_a_sample_is_refused_with_its_numbers(tmp_path: Path, corpus: Path) -> None:
+    config = run_config(tmp_path, {"train": str(corpus)}, seq_length=100_000)
+    with pytest.raises(DataError, match="a sample needs 100,001"):
+        RunData.open(config)
+
+
+def test_corpora_of_two_tokenizers_are_refused_with_both_fingerprints_and_paths(tmp_path: Path, corpus: Path) -> None:
+    other = write_corpus(tmp_path / "other", [50, 50], tokenizer="tokenizer-b")
+    with pytest.raises(DataError) as caught:
+        RunData.open(run_config(tmp_path, {"train": [str(corpus), str(other)]}))
+    for part in ("tokenizer-a", "tokenizer-b", str(corpus / "tokenizer"), str(other / "tokenizer")):
+        assert part in str(caught.value)
+    with pytest.raises(DataError, match="tokenizer-b"):
+        RunData.open(run_config(tmp_path, {"train": str(corpus), "validation": {"v": str(other)}}))
+
+
+def test_a_tokenizer_that_did_not_make_the_corpus_is_refused(tmp_path: Path, corpus: Path) -> None:
+    tokenizer = tmp_path / "tokenizer"
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog\n" * 200)
+    train_tokenizer(TokenizerConfig(input=[str(text)], output=tokenizer, vocab_size=300))
+    with pytest.raises(DataError, match="tokenizer-a") as caught:
+        RunData.open(run_config(tmp_path, {"train": str(corpus), "tokenizer": str(tokenizer)}))
+    assert str(tokenizer) in str(caught.value)
+    bare = str(corpus / "shard-0")
+    data = RunData.open(run_config(tmp_path, {"train": bare, "split": SPLIT, "tokenizer": str(tokenizer)}))
+    assert data.tokenizer is not None and data.vocab_size == data.tokenizer.vocab_size
+    assert data.token_bytes is not None and len(data.token_bytes) == data.vocab_size
+    assert data.end_of_document_id == data.tokenizer.role("end_of_document")
+
+
+def test_a_bare_corpus_needs_a_vocabulary_size_and_may_do_without_a_tokenizer(tmp_path: Path, corpus: Path) -> None:
+    bare = str(corpus / "shard-0")
+    with pytest.raises(ConfigError, match=r"data\.tokenizer"):
+        RunData.open(run_config(tmp_path, {"train": bare}))
+    with pytest.raises(ConfigError, match=r"model\.vocab_size"):
+        RunData.open(run_config(tmp_path, {"train": bare}), tokenizer_required=False)
+    config = run_config(tmp_path, {"train": bare, "split": SPLIT}, model={"vocab_size": VOCAB_SIZE})
+    data = RunData.open(config, tokenizer_required=False)
+    assert (data.vocab_size, data.tokenizer, data.token_bytes) == (VOCAB_SIZE, None, None)
+
+
+def test_a_model_that_is_too_small_for_the_tokenizer_is_refused(tmp_path: Path, corpus: Path) -> None:
+    with pytest.raises(ConfigError, match=f"is 99, but .* has {VOCAB_SIZE} ids"):
+        RunData.open(run_config(tmp_path, {"train": str(corpus)}, model={"vocab_size": 99}))
+
+
+def test_one_corpus_twice_in_a_mixture_is_refused(tmp_path: Path, corpus: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.train: names the same corpus twice"):
+        RunData.open(run_config(tmp_path, {"train": [str(corpus), str(corpus)]}))
+
+
+def test_the_unigram_loss_is_that_of_the_training_frequencies(tmp_path: Path) -> None:
+    # 8 equally frequent ids: the cross-entropy is log 8, up to the half occurrence of the 2 others.
+    corpus = write_corpus(tmp_path / "c", [80] * 50, vocab_size=10, repeat_tokens=8)
+    data = RunData.open(run_config(tmp_path, {"train": str(corpus), "split": SPLIT}))
+    assert data.unigram_loss_nats(data.validation["validation"], 1000) == pytest.approx(np.log(8), abs=2e-3)
+    # Ids that training never saw cost what the smoothing leaves for them.
+    strange = write_corpus(tmp_path / "s", [100], first_token=8, vocab_size=10, repeat_tokens=10)
+    config = run_config(tmp_path, {"train": str(corpus), "split": SPLIT, "validation": {"v": str(strange)}})
+    data = RunData.open(config)
+    assert data.unigram_loss_nats(data.validation["v"], 1000) > np.log(8) + 1
+
+
+def test_opening_needs_no_torch(tmp_path: Path, corpus: Path) -> None:
+    config = run_config(tmp_path, {"train": str(corpus), "split": SPLIT})
+    program = (
+        "import sys; from pretrain.config import RunConfig; from pretrain.data.run_data import RunData\n"
+        "RunData.open(RunConfig.model_validate_json(sys.argv[1])).train.sample(0); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, config.model_dump_json()], check=True)
