@@ -7,9 +7,13 @@ settings that are given most.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from types import FrameType
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -39,8 +43,9 @@ CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus dir
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends it with one message and status 2."""
-    guarded(lambda: app(prog_name="python -m data_prep"))
+    """Run the command line; a user's mistake ends it with one message and status 2, a signal with 128 + its number."""
+    with _tidy_when_stopped():
+        guarded(lambda: app(prog_name="python -m data_prep"))
 
 
 @app.command("sample-corpus")
@@ -153,6 +158,22 @@ def verify_command(corpus: CorpusPath) -> None:
 
     for line in verify_corpus(Corpus.open(corpus)):
         _print(line)
+
+
+@contextmanager
+def _tidy_when_stopped() -> Iterator[None]:
+    """End by an exception, not abruptly, on SIGINT and SIGTERM: half-made outputs are removed on the way out."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        print(f"stopped by {signal.Signals(number).name}; nothing was written", file=sys.stderr, flush=True)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _load(

@@ -172,24 +172,30 @@ def test_a_tokenizer_without_end_of_document(tmp_path, text_file, texts):
         tokenize(config_for(text_file, prefix.with_suffix(".model"), tmp_path / "c"))
 
 
-def test_a_killed_run_leaves_no_corpus_and_no_workers(tmp_path, texts, tokenizer_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_no_corpus_and_no_workers(tmp_path, texts, tokenizer_path, number):
     source = write_jsonl(tmp_path / "t.jsonl", [text * 20 for text in texts] * 40)
     output = tmp_path / "out" / "c"
     command = [sys.executable, "-m", "data_prep", "tokenize", "--input", str(source), "--tokenizer"]
     command += [str(tokenizer_path), "--output", str(output), "workers=2", "work_unit_bytes=100000"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline_s = time.monotonic() + 30
     while not list(tmp_path.glob("out/.c.tmp-*/parts/*.npy")) and time.monotonic() < deadline_s:
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.send_signal(number)
+    _, message = process.communicate(timeout=60)
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert not output.exists()
     with pytest.raises(DataError, match="there is no such corpus"):
         Corpus.open(output)
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
+        assert message == f"stopped by {number.name}; nothing was written\n"
+        assert list(output.parent.iterdir()) == []
 
 
 def test_the_manifest_survives_being_written(tmp_path, text_file, tokenizer_path):
