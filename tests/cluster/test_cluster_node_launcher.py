@@ -98,10 +98,11 @@ def test_one_failure_ends_all_with_its_status(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_reaches_every_rank_once_and_they_may_save(tmp_path: Path, number: int) -> None:
-    launcher = start(2, f"folder={tmp_path}", "steps=100000", "step_s=0.1")
+    launcher = start(2, f"folder={tmp_path}", "steps=100000", "step_s=1.5")
     wait_for(tmp_path / "rank0.start0.json")
     wait_for(tmp_path / "rank1.start0.json")
     launcher.send_signal(number)
+    time.sleep(0.4)  # in the same step, and late enough not to melt into one signal
     launcher.send_signal(number)
     out, _ = launcher.communicate(timeout=30)
     assert launcher.returncode == 75, out
