@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-_SCALE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-_TIME_S = {
-    "s": 1,
-    "sec": 1,
-    "second": 1,
-    "min": 60,
-    "minute": 60,
-    "h": 3600,
-    "hour": 3600,
-    "d": 86400,
-    "day": 86400,
+_SCALE = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_SECONDS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
+    **dict.fromkeys(("min", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
 }
-_COUNTED = {"step": "steps", "token": "tokens", "sample": "samples", "epoch": "epochs"}
-_PATTERN = re.compile(r"^\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([kKmMbBtT]??)\s*([a-z]+)\s*$")
+_COUNTED = {
+    **dict.fromkeys(("step", "steps"), "steps"),
+    **dict.fromkeys(("token", "tokens"), "tokens"),
+    **dict.fromkeys(("sample", "samples"), "samples"),
+    **dict.fromkeys(("epoch", "epochs"), "epochs"),
+}
+_LONGEST = 10**24
+_NUMBER = r"[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
+_PATTERN = re.compile(rf"\s*({_NUMBER})\s*([a-zA-Z]+(?: +[a-zA-Z]+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -47,21 +50,21 @@ class Duration:
         if isinstance(text, Duration):
             return text
         expected = "a number with its unit, such as '1000 steps', '2B tokens' or '4h'"
-        match = _PATTERN.match(str(text))
+        match = _PATTERN.fullmatch(str(text))
         if not match:
             raise ValueError(f"{text!r} is not a duration; expected {expected}")
-        number, scale, unit = match.groups()
-        if unit in ("m", "min") and not scale:
-            unit = "min"
-        singular = unit[:-1] if unit.endswith("s") and unit != "s" else unit
-        amount = float(number.replace("_", "")) * _SCALE[scale.lower()]
-        if singular in _COUNTED:
-            if amount != int(amount):
-                raise ValueError(f"{text!r} is not a whole number of {_COUNTED[singular]}")
-            return cls(int(amount), _COUNTED[singular])
-        if singular in _TIME_S and not scale:
-            return cls(amount * _TIME_S[singular], "seconds")
-        raise ValueError(f"{text!r} has the unknown unit {unit!r}; expected {expected}")
+        number, word = match.groups()
+        scale, unit = _split_scale(word)
+        amount = Decimal(number.replace("_", "")) * scale
+        if amount > _LONGEST:
+            raise ValueError(f"{text!r} is longer than anything; expected {expected}")
+        if unit in _SECONDS and scale == 1:
+            return cls(float(amount * _SECONDS[unit]), "seconds")
+        if unit not in _COUNTED:
+            raise ValueError(f"{text!r} has the unknown unit {word!r}; expected {expected}")
+        if amount != int(amount):
+            raise ValueError(f"{text!r} is not a whole number of {_COUNTED[unit]}")
+        return cls(int(amount), _COUNTED[unit])
 
     def __str__(self) -> str:
         amount = int(self.value) if self.value == int(self.value) else self.value
@@ -89,3 +92,12 @@ class Duration:
         if self.unit not in per_step:
             raise ValueError(f"{self} cannot be counted in steps")
         return -(-int(self.value) // per_step[self.unit])
+
+
+def _split_scale(word: str) -> tuple[int, str]:
+    """`B tokens` -> (10**9, `tokens`); `tokens` -> (1, `tokens`), whose t is no scale."""
+    if word in _COUNTED or word in _SECONDS:
+        return 1, word
+    if word[0].lower() in _SCALE:
+        return _SCALE[word[0].lower()], word[1:].lstrip()
+    return 1, word

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml.error import MarkedYAMLError
 
 from configs.errors import ConfigError, nearest
 
@@ -22,6 +23,18 @@ class Section(BaseModel):
 
 
 Config = TypeVar("Config", bound=Section)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader for which a key that is given twice is an error instead of a silent last word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def find_recipe(name: str | Path, room: str) -> Path:
@@ -74,7 +87,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if the file cannot be read, is not YAML or not a mapping.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # A subclass of the safe loader, which the linter cannot see.
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", where=path) from None
     except UnicodeDecodeError as error:

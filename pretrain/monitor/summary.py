@@ -119,7 +119,7 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
 def next_commands(config: RunConfig) -> list[str]:
     """What one would type next."""
     directory = config.output_dir
-    commands = [f"python -m finetune export --run {directory} --output {directory}/export"]
+    commands = [f"python -m finetune export --checkpoint {directory} --output {directory}/export"]
     if config.monitor.tensorboard:
         commands.append(f"tensorboard --logdir {directory}/tensorboard --host 127.0.0.1")
     commands.append(f"python -m pretrain.monitor plot {directory}")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretrain.monitor.evaluation import bits_per_byte, eval_record, perplexity
@@ -26,6 +26,7 @@ def test_a_uniform_guess_over_bytes_costs_eight_bits_each() -> None:
     assert bits_per_byte(100 * math.log(256), 100) == pytest.approx(8.0)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 12)), min_size=1, max_size=50))
 def test_bits_per_byte_do_not_depend_on_how_the_text_is_cut(tokens: list[tuple[float, int]]) -> None:
     """The same text with the same probability, as many tokens or as one."""

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from configs.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ExitStatus,
+    MachineError,
+    UserError,
+    guarded,
+    nearest,
+)
+
+
+def test_a_message_names_place_problem_expected_and_nearest() -> None:
+    error = UserError("found 3", where="a.b", expected="an even number", nearest="4")
+    assert str(error) == "a.b: found 3\n  expected: an even number\n  did you mean: 4"
+    assert str(UserError("found 3")) == "found 3"
+
+
+@pytest.mark.parametrize("cls", [UserError, ConfigError, DataError, CheckpointError, MachineError])
+def test_an_error_survives_a_worker_pool(cls: type[UserError]) -> None:
+    error = cls("x", where="y", expected="z", nearest="w", status=ExitStatus.DIVERGED)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(copy) is cls
+    assert (str(copy), copy.status) == (str(error), ExitStatus.DIVERGED)
+
+
+def test_the_statuses_are_those_that_are_documented() -> None:
+    assert {s.name: int(s) for s in ExitStatus} == {
+        "OK": 0, "BUG": 1, "USER_ERROR": 2, "DIVERGED": 3, "INTERRUPTED": 75,
+    }  # fmt: skip
+
+
+def test_an_entry_ends_with_message_and_status(capsys: pytest.CaptureFixture[str]) -> None:
+    def entry() -> None:
+        raise MachineError("disk is full", where="/data")
+
+    with pytest.raises(SystemExit) as caught:
+        guarded(entry)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err == "error: /data: disk is full\n" and captured.out == ""
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        guarded(lambda: 1 / 0)
+
+
+def test_no_traceback_reaches_the_user() -> None:
+    code = "from configs.errors import *\ndef f(): raise DataError('bad')\nguarded(f)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: bad\n")
+
+
+def test_nearest() -> None:
+    assert nearest("zero_stag", ["zero_stage", "tensor_size"]) == "zero_stage"
+    assert nearest("xyz", ["zero_stage"]) is None
