@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import resource
@@ -23,10 +24,13 @@ from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.checkpoint.pieces import STATES
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.checkpoint.writer import CheckpointWriter
-from tests.distributed import RankFailure, run_ranks
+from tests.distributed import RankFailure
+from tests.distributed import run_ranks as run_any_ranks
 
 FULL = FakeLayout(tensor=2, pipeline=1, data=2, zero=3)
 PAIR = FakeLayout(tensor=1, pipeline=2, data=1, zero=1)
+
+run_ranks = functools.partial(run_any_ranks, preload=("pretrain.checkpoint.loader", "pretrain.checkpoint.writer"))
 
 
 def my_pieces(layout: FakeLayout, seed: int):
