@@ -7,6 +7,7 @@ settings that are given most.
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -88,7 +89,7 @@ def train_tokenizer_command(
     print_config: PrintConfig = False,
 ) -> None:
     """Learn a SentencePiece vocabulary from a sample of the text."""
-    from data_prep.config import TokenizerConfig
+    from data_prep.config import SourceConfig, TokenizerConfig
 
     given = {"input": input, "output": output, "algorithm": algorithm, "vocab_size": vocab_size}
     given |= {"text_field": text_field, "overwrite": overwrite}
@@ -98,8 +99,10 @@ def train_tokenizer_command(
     from data_prep.tokenizer_training import describe, train_tokenizer
 
     _print("\n".join(describe(train_tokenizer(loaded), loaded.output)))
-    source, corpus = " --input ".join(loaded.input), loaded.output.with_name("corpus")
-    _next(f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}")
+    source, corpus = " --input ".join(map(shlex.quote, loaded.input)), loaded.output.with_name("corpus")
+    reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
+    settings = [f"{key}={value}" for key, value in reading.items()]
+    _next(" ".join([f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}", *settings]))
 
 
 @app.command("tokenize")

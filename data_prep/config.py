@@ -51,7 +51,7 @@ class SourceConfig(Section):
     """Split that is read of a saved Hugging Face dataset that has several."""
     malformed: Literal["stop", "skip"] = "stop"
     """What a record that cannot be read does: end the work with an error, or be left out and counted."""
-    work_unit_bytes: int = Field(16 * 2**20, ge=1)
+    work_unit_bytes: int = Field(4 * 2**20, ge=1)
     """Bytes of input per unit of work; large files are cut into units at record borders."""
 
 

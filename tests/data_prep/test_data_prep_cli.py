@@ -1,4 +1,5 @@
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,15 @@ def test_sample_corpus_names_the_next_command(run, tmp_path):
     assert (status, err) == (0, "")
     assert out.splitlines()[-1].startswith("next: python -m data_prep train-tokenizer --config tokenizer-bpe-8k")
     assert str(tmp_path / "text.jsonl") in out
+
+
+def test_the_next_command_reads_the_same_documents(run, tmp_path):
+    (tmp_path / "a b.txt").write_text("one two three\n" * 99)
+    arguments = ("--output", tmp_path / "t", "--algorithm", "char", "vocab_size=300", "text_documents=line")
+    _, out, _ = run("train-tokenizer", "--input", tmp_path / "a b.txt", *arguments)
+    following = shlex.split(out.splitlines()[-1].removeprefix("next: python -m data_prep "))
+    status, out, err = run(*following)
+    assert (status, err) == (0, "") and out.startswith("99 documents")
 
 
 def test_print_config_is_a_config(run, tmp_path):
