@@ -75,7 +75,8 @@ class _EditorSchema(GenerateJsonSchema):
         inner = super().function_before_schema(schema)
         if self.mode == "serialization" or "json_schema_input_schema" in schema:
             return inner
-        return {"anyOf": [inner, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        item = {"anyOf": [inner.get("items", inner), {"type": "string"}]}
+        return {"anyOf": [*item["anyOf"], {**inner, "items": item}] if "items" in inner else item["anyOf"]}
 
 
 def _entry_lines(entry: Entry) -> Iterator[str]:

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from configs.errors import ConfigError
+from configs.load import RECIPES, find_recipe, load_config
+from configs.reference import schema_texts
+from configs.registry import ENTRIES
+from pretrain.config import RunConfig
+from pretrain.layout import Layout, resolve_layout
+
+PRETRAIN = sorted(path.stem for path in (RECIPES / "pretrain").glob("*.yaml"))
+ALL = sorted(path.relative_to(RECIPES) for path in RECIPES.glob("*/*.yaml"))
+
+# Recipe -> ranks that it is meant for, and the layout that it has there.
+LAYOUTS = {
+    "gpt-tiny": {1: Layout(1, 1, 1), 2: Layout(1, 1, 2)},
+    "gpt-125m": {1: Layout(1, 1, 1), 8: Layout(1, 1, 8), 32: Layout(1, 1, 32)},
+    "gpt-1.3b": {8: Layout(1, 1, 8), 64: Layout(1, 1, 64)},
+    "llama-7b": {8: Layout(1, 1, 8), 64: Layout(1, 1, 64), 512: Layout(1, 1, 512)},
+    "llama-70b-8gpu": {8: Layout(1, 1, 8)},
+    "llama-70b-64gpu": {64: Layout(8, 4, 2)},
+    "llama-70b-512gpu": {512: Layout(8, 4, 16)},
+}
+# Recipe -> the vocabulary it was published with, and the size that is published.
+PUBLISHED = {
+    "gpt-125m": (50257, 124.4e6),
+    "gpt-1.3b": (50257, 1.3e9),
+    "llama-7b": (32000, 6.74e9),
+    "llama-70b-8gpu": (32000, 69e9),
+    "llama-70b-64gpu": (32000, 69e9),
+    "llama-70b-512gpu": (32000, 69e9),
+}
+
+
+def recipe(name: str, *overrides: str) -> RunConfig:
+    return load_config(RunConfig, find_recipe(name, "pretrain"), overrides)
+
+
+def test_every_recipe_is_tested_here() -> None:
+    assert set(PRETRAIN) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize(("name", "ranks"), [(name, ranks) for name, sizes in LAYOUTS.items() for ranks in sizes])
+def test_a_recipe_has_its_layout_on_the_ranks_it_is_meant_for(name: str, ranks: int) -> None:
+    assert resolve_layout(recipe(name), ranks) == LAYOUTS[name][ranks]
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("llama-70b-64gpu", 48), ("gpt-125m", 64), ("llama-7b", 1536)])
+def test_ranks_that_a_recipe_does_not_fit_are_refused(name: str, ranks: int) -> None:
+    with pytest.raises(ConfigError, match=f"layout on {ranks} ranks"):
+        resolve_layout(recipe(name), ranks)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_recipe_has_the_published_size(name: str) -> None:
+    vocab_size, published = PUBLISHED[name]
+    assert recipe(name, f"model.vocab_size={vocab_size}").model.num_parameters() == pytest.approx(published, rel=0.02)
+
+
+def test_the_70b_recipes_differ_in_their_layout_alone() -> None:
+    plain = [recipe(f"llama-70b-{gpus}gpu").model_dump(exclude={"parallel"}) for gpus in (8, 64, 512)]
+    assert plain[0] == plain[1] == plain[2]
+
+
+@pytest.mark.parametrize("path", ALL, ids=str)
+def test_every_recipe_is_valid_and_its_editor_schema_agrees(path: Path) -> None:
+    room, problems = path.parts[0], []
+    entries = [entry for entry in ENTRIES if entry.room == room]
+    assert entries, f"no config class is registered for configs/{room}"
+    schemas = schema_texts()
+    for entry in entries:
+        try:
+            load_config(entry.config_class(), RECIPES / path)
+        except ConfigError as error:
+            problems.append(str(error))
+            continue
+        raw = yaml.safe_load((RECIPES / path).read_text())
+        jsonschema.validate(raw, yaml.safe_load(schemas[f"{entry.name}.json"]))
+        return
+    pytest.fail("\n".join(problems))
