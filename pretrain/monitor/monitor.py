@@ -16,7 +16,7 @@ from pretrain.layout import Layout
 from pretrain.monitor.console import ConsoleLog
 from pretrain.monitor.flops import DevicePeak, device_peak
 from pretrain.monitor.memory import device_memory_bytes, host_memory_bytes
-from pretrain.monitor.metrics_file import FILE_NAME, MetricsFile
+from pretrain.monitor.metrics_file import FILE_NAME, MetricsFile, read_metrics
 from pretrain.monitor.records import EvalRecord, StepRecord
 from pretrain.monitor.speed import SpeedMeter
 from pretrain.monitor.tensorboard_log import TensorBoardLog
@@ -73,6 +73,7 @@ class Monitor:
         self._started_s = time.monotonic()
         self._host_memory_bytes = 0
         self._on_device = device_name != "cpu"
+        self._evaluated: set[tuple[str, int]] = set()
         self._sinks: list[Sink] = []
         self._console: ConsoleLog | None = None
         self._server: TensorBoardServer | None = None
@@ -110,9 +111,13 @@ class Monitor:
     def log_eval(self, record: EvalRecord) -> None:
         """Report a validation set."""
         self._watchdog.alive()
-        values = asdict(record)
+        values = asdict(record) | {"session_s": self._session_s()}
         values.pop("step")
-        self._write("validation", record.step, values | {"session_s": self._session_s()})
+        if (record.name, record.step) not in self._evaluated:
+            self._write("validation", record.step, values)
+        elif self._console is not None:
+            # A finished run that is started again evaluates its last step again.
+            self._console.write("validation", record.step, values)
 
     def log_event(self, text: str) -> None:
         """Report something that happened once, such as a save or a resume."""
@@ -152,6 +157,8 @@ class Monitor:
             total_steps=total_steps,
         )
         self._sinks.append(MetricsFile(directory / FILE_NAME, resumed_step))
+        earlier = read_metrics(directory / FILE_NAME)
+        self._evaluated = {(r["name"], r["step"]) for r in earlier if r["kind"] == "validation"}
         if config.monitor.tensorboard:
             self._sinks.append(TensorBoardLog(directory / TENSORBOARD_DIR, resumed_step, to_yaml(config)))
         if config.monitor.wandb_project is not None:

@@ -56,6 +56,22 @@ def test_a_new_run_in_an_old_directory_shows_only_itself(tmp_path: Path) -> None
     assert max(Counter(r["step"] for r in records_of(tmp_path, "train")).values()) == 1
 
 
+def test_a_finished_run_started_again_evaluates_without_drawing_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(tmp_path, range(1, 21), None)
+    watched = monitor(run_config(tmp_path), resumed_step=20)
+    capsys.readouterr()
+    watched.log_eval(EvalRecord(20, "validation", 5.0, 148.4, None))
+    watched.log_eval(EvalRecord(20, "test", 5.5, 244.7, None))
+    watched.close()
+    assert [(r["name"], r["step"]) for r in records_of(tmp_path, "validation")] == [
+        ("validation", 10), ("validation", 20), ("test", 20),
+    ]  # fmt: skip
+    assert [step for step, _ in curves(tmp_path)["validation/validation/loss"]] == [10, 20]
+    assert "validation at step 20: loss 5.0000" in capsys.readouterr().out
+
+
 def test_every_curve_is_drawn_with_the_value_that_was_reported(tmp_path: Path) -> None:
     watched = monitor(run_config(tmp_path))
     changes = {"loss_scale": 1024.0, "skipped_total": 3, "host_memory_bytes": 2**31, "device_memory_bytes": 3 * 2**30}
