@@ -19,8 +19,8 @@ from pretrain.model_config import ModelConfig
 TRAINING_KEYS = ("global_batch_size", "batch_ramp", "precision")
 FREE_MODEL_KEYS = ("init_std", "padded_vocab_size")
 """Without effect once the weights exist, or following from others."""
-FINGERPRINT_KEYS = {"seed": "seed", "seq_length": "model.seq_length", "tokenizer": "tokenizer"}
-"""Keys of the data's fingerprint that are told under another name; the others are told as `data.<key>`."""
+TOLD_ELSEWHERE = ("seed", "seq_length", "tokenizer")
+"""Keys of the data's fingerprint that the config and the tokenizer's fingerprint tell already."""
 SHOWN_CHARACTERS = 60
 
 
@@ -87,14 +87,11 @@ def find_changes(
         f"optimizer.{key}": (_saved(optimizer, key, OptimizerConfig), new["optimizer"][key])
         for key in OptimizerConfig.model_fields
     }
-    pairs |= _fingerprint_pairs(saved.get("data_fingerprint") or {}, data_fingerprint or {})
+    old_data, new_data = saved.get("data_fingerprint") or {}, data_fingerprint or {}
+    data_keys = [key for key in (*old_data, *new_data) if key not in TOLD_ELSEWHERE]
+    pairs |= {f"data.{key}": (old_data.get(key), new_data.get(key)) for key in data_keys}
     pairs["tokenizer"] = (saved.get("tokenizer_fingerprint"), tokenizer_fingerprint)
     return {key: (before, now) for key, (before, now) in pairs.items() if _plain(before) != _plain(now)}
-
-
-def _fingerprint_pairs(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = {key: FINGERPRINT_KEYS.get(key, f"data.{key}") for key in (*saved, *now)}
-    return {name: (saved.get(key), now.get(key)) for key, name in names.items()}
 
 
 def _effective_model(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -162,7 +162,11 @@ class Manifest:
         if not isinstance(outer, dict) or not isinstance(outer.get("manifest"), dict):
             raise ManifestProblem("is not a checkpoint manifest")
         raw = outer["manifest"]
-        if outer.get("xxh3") != hash_hex(orjson.dumps(raw)):
+        try:
+            found = hash_hex(orjson.dumps(raw))
+        except TypeError:
+            raise ManifestProblem("is nested too deeply") from None
+        if outer.get("xxh3") != found:
             raise ManifestProblem("its content does not match its hash")
         _check_format(raw)
         parts, metadata = raw.get("parts"), raw.get("metadata")

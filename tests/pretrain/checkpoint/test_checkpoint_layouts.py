@@ -57,7 +57,7 @@ def cuts(draw, length: int):
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_rectangles_cover_every_element_once_and_name_the_right_one(data):
     parameter, size = data.draw(sharded_parameters())
     rows, columns = as_matrix(parameter.shape)
@@ -83,7 +83,7 @@ def test_rectangles_cover_every_element_once_and_name_the_right_one(data):
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_tiles_exactly_agrees_with_counting(data):
     rows, columns = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
     boxes, seen = [], np.zeros((rows, columns), dtype=np.int64)
@@ -135,7 +135,7 @@ def test_any_layout_loads_into_any_other_bitwise(tmp_path, source):
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_parameters_survive_random_layouts(tmp_path_factory, data):
     def layout(tensor: int) -> FakeLayout:
         return FakeLayout(

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from faked_layouts import SMALL_GPT, FakeLayout, pieces_of, random_state
+
+from configs.errors import CheckpointError
+from pretrain.checkpoint.directory import (
+    check_free_space,
+    check_writable,
+    estimated_bytes,
+    expired,
+    list_checkpoints,
+    newest_checkpoint,
+    step_name,
+)
+from pretrain.checkpoint.pieces import Piece, ShardedShape
+from pretrain.checkpoint.writer import CheckpointWriter
+
+ALONE = FakeLayout()
+
+
+def my_pieces(seed: int) -> list[Piece]:
+    return pieces_of(ALONE, 0, random_state(SMALL_GPT, seed))
+
+
+def complete(root: Path, name: str) -> None:
+    (root / name).mkdir(parents=True)
+    (root / name / "manifest.json").write_text("{}")
+
+
+def save(root: Path, *steps: int, **options) -> list[int]:
+    """Save in this one process, and list what is left."""
+    writer = CheckpointWriter(root, **options)
+    for step in steps:
+        writer.save(step, my_pieces(step), {"step": step})
+    writer.wait_all_ranks()
+    writer.close()
+    return [step for step, _ in list_checkpoints(root)]
+
+
+def test_only_complete_checkpoints_are_listed(tmp_path):
+    assert list_checkpoints(tmp_path / "nowhere") == []
+    assert newest_checkpoint(tmp_path) is None
+    complete(tmp_path, "step_00000900")
+    complete(tmp_path, "step_123456789")
+    complete(tmp_path, ".tmp-00000950-abc123")
+    complete(tmp_path, "step_00000960.superseded-abc123")
+    complete(tmp_path, "step_00000970_copy")
+    (tmp_path / "step_00000980").mkdir()
+    (tmp_path / "step_00000990").touch()
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [900, 123456789]
+    assert newest_checkpoint(tmp_path) == tmp_path / "step_123456789"
+
+
+def test_a_file_in_place_of_the_directory_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot be listed"):
+        list_checkpoints(tmp_path / "file")
+
+
+@pytest.mark.parametrize("below", [".", "deeper/checkpoints"])
+def test_unwritable_directory_is_told_by_name(tmp_path, below):
+    (tmp_path / "taken").touch()
+    with pytest.raises(CheckpointError, match="cannot be written here") as error:
+        check_writable(tmp_path / "taken" / below)
+    assert "taken" in str(error.value)
+    with pytest.raises(CheckpointError, match="cannot be written here"):
+        CheckpointWriter(tmp_path / "taken" / below)
+
+
+def test_read_only_file_system_is_told(tmp_path, monkeypatch):
+    def refuse(path: Path, data: bytes) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(CheckpointError, match="Read-only file system"):
+        check_writable(tmp_path)
+
+
+def test_check_writable_leaves_nothing_but_the_directory(tmp_path):
+    check_writable(tmp_path / "run" / "checkpoints", needed_bytes=1)
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_too_little_space_names_both_numbers(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(CheckpointError, match=rf"needs {10 * free} bytes .* \d+ bytes free"):
+        check_free_space(tmp_path, 10 * free)
+    with pytest.raises(CheckpointError, match="bytes free"):
+        check_writable(tmp_path, 10 * free)
+
+
+@pytest.mark.parametrize(
+    ("steps", "keep_last", "every", "gone"),
+    [
+        ([10, 20, 30], 2, None, [10]),
+        ([30, 10, 20], 1, None, [10, 20]),
+        ([10, 20, 30, 40], 1, 20, [10, 30]),
+        ([0, 10, 20], 1, 10, [0]),
+        ([10], 1, None, []),
+        ([], 1, None, []),
+        ([10, 20], 5, None, []),
+    ],
+)
+def test_retention(steps, keep_last, every, gone):
+    assert expired(steps, keep_last, every) == gone
+
+
+def test_retention_of_a_writer(tmp_path):
+    assert save(tmp_path, *range(10, 90, 10), keep_last=2, keep_every_steps=30) == [30, 60, 70, 80]
+
+
+def test_estimate_is_close_to_what_is_written(tmp_path):
+    elements = 1_000_000
+    shape = ShardedShape("w", (1000, 1000), (1000, 1000))
+    writer = CheckpointWriter(tmp_path, asynchronous=False)
+    memory = torch.zeros(elements)
+    writer.save(1, [Piece(shape, 0, elements, dict.fromkeys(("master", "exp_avg", "exp_avg_sq"), memory))], {})
+    written = sum(path.stat().st_size for path in (tmp_path / step_name(1)).iterdir())
+    assert written <= estimated_bytes(elements) <= 1.15 * written
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    save(tmp_path, 10, 20)
+    before = (tmp_path / step_name(20) / "rank00000.json").read_bytes()
+    writer = CheckpointWriter(tmp_path)
+    writer.save(20, my_pieces(99), {"step": 20})
+    writer.wait_all_ranks()
+    assert (tmp_path / step_name(20) / "rank00000.json").read_bytes() != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", step_name(10), step_name(20)]
+
+
+def test_newer_checkpoints_of_a_course_that_was_rolled_back_are_set_aside(tmp_path, capsys):
+    save(tmp_path, 10, 20, 30, keep_last=9)
+    assert save(tmp_path, 15, keep_last=1) == [15]
+    assert newest_checkpoint(tmp_path) == tmp_path / step_name(15)
+    aside = sorted(path.name.split("-")[0] for path in tmp_path.glob("*.superseded-*"))
+    assert aside == [f"{step_name(20)}.superseded", f"{step_name(30)}.superseded"]
+    assert "is newer than the checkpoint of step 15" in capsys.readouterr().err
+
+
+def test_what_dead_attempts_left_is_removed_and_nothing_else(tmp_path):
+    save(tmp_path, 10)
+    complete(tmp_path, ".tmp-00000020-0123456789ab")
+    complete(tmp_path, ".tmp-delete-0123456789ab")
+    complete(tmp_path, "step_00000030.superseded-0123456789ab")
+    (tmp_path / "notes.txt").touch()
+    CheckpointWriter(tmp_path).close()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".lock", "notes.txt", step_name(10), "step_00000030.superseded-0123456789ab"]
+
+
+def test_unremovable_old_checkpoint_is_a_warning_only(tmp_path, monkeypatch, capsys):
+    from pretrain.checkpoint import attempt
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(attempt, "delete_checkpoint", refuse)
+    assert save(tmp_path, 10, 20, keep_last=1) == [10, 20]
+    assert "could not be removed (Operation not permitted)" in capsys.readouterr().err
+
+
+def test_stall_waits_for_the_save_before(tmp_path, monkeypatch):
+    import time
+
+    from pretrain.checkpoint import part_writer
+
+    sound = part_writer.write_all
+
+    def slow(descriptor: int, data: memoryview) -> None:
+        time.sleep(0.15)
+        sound(descriptor, data)
+
+    monkeypatch.setattr(part_writer, "write_all", slow)
+    writer = CheckpointWriter(tmp_path, asynchronous=True)
+    first = writer.save(10, my_pieces(1), {})
+    second = writer.save(20, my_pieces(2), {})
+    assert first.total_s < 0.15 < second.wait_s <= second.total_s
+    writer.wait_all_ranks()
+    assert second.copied_bytes == sum(3 * 4 * piece.elements for piece in my_pieces(2))
+
+
+def test_pieces_that_are_not_flat_fp32_are_refused(tmp_path):
+    writer = CheckpointWriter(tmp_path)
+    for wrong in (torch.zeros(4, dtype=torch.bfloat16), torch.zeros(5), torch.zeros(2, 2), torch.zeros(8)[::2]):
+        sound = torch.zeros(4)
+        piece = Piece(ShardedShape("w", (4,), (4,)), 0, 4, {"master": sound, "exp_avg": wrong, "exp_avg_sq": sound})
+        with pytest.raises(ValueError, match="w: exp_avg is torch"):
+            writer.save(1, [piece], {})
+    with pytest.raises(TypeError):
+        writer.save(1, my_pieces(1), {"when": object()})
+    assert list_checkpoints(tmp_path) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or subprocess.run(argv, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs more rights than this process has")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_a_disk_that_fills_up_while_writing(small_disk, monkeypatch):
+    from pretrain.checkpoint import writer as writer_module
+
+    writer = CheckpointWriter(small_disk, keep_last=99)
+    writer.save(1, my_pieces(1), {"step": 1})
+    writer.wait_all_ranks()
+    with pytest.raises(CheckpointError, match="bytes free"):
+        for step in range(2, 99):
+            writer.save(step, my_pieces(step), {"step": step})
+            writer.wait_all_ranks()
+    survivors = list_checkpoints(small_disk)
+    # The disk may also fill between the check and the writing.
+    monkeypatch.setattr(writer_module, "check_free_space", lambda root, needed: None)
+    with pytest.raises(CheckpointError, match=r"could not be written: .*No space left on device"):
+        for step in range(100, 200):
+            writer.save(step, my_pieces(step), {"step": step})
+            writer.wait_all_ranks()
+    assert set(survivors) <= set(list_checkpoints(small_disk))
+    assert not list(small_disk.glob(".tmp-*"))
