@@ -1,0 +1,158 @@
+"""Training-step time of the engine against a bare PyTorch loop over the same model and batch.
+
+    python -m benchmarks.step_time [--recipe gpt-tiny] [--zero-stage 1] [--rounds 10] [--precision fp32]
+
+Both run in this one process, in turn, so that a machine whose speed drifts slows both. The bare loop is what one would
+write by hand: forward, mean loss, backward, accumulate, clip, fused AdamW. Prints the ratio of the medians and where
+the rest goes; writes benchmarks/results/step_time.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from configs.load import find_recipe, load_config
+from pretrain.config import RunConfig
+from pretrain.data.batch import MicroBatch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def micro_batches(config: RunConfig, device: torch.device) -> list[MicroBatch]:
+    """One global batch of random tokens."""
+    generator = torch.Generator().manual_seed(1)
+    size, seq = config.training.micro_batch_size, config.model.seq_length
+    batches = []
+    for number in range(config.training.global_batch_size // size):
+        tokens = torch.randint(0, config.model.vocab_size or 1, (size, seq + 1), generator=generator)
+        batches.append(
+            MicroBatch(
+                tokens_BS=tokens[:, :-1].contiguous().to(device),
+                labels_BS=tokens[:, 1:].contiguous().to(device),
+                loss_mask_BS=torch.ones(size, seq, device=device),
+                position_ids_BS=torch.arange(seq, device=device).expand(size, -1).contiguous(),
+                number=number,
+            )
+        )
+    return batches
+
+
+def bare_step(config: RunConfig, device: torch.device, batches: list[MicroBatch]) -> Callable[[], float]:
+    """A step as one would write it by hand, over the same megatron-core module."""
+    from pretrain.models.gpt import build_gpt, transformer_config
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.training.precision]
+    megatron = transformer_config(config.model, config.parallel, dtype)
+    model = build_gpt(config.model, megatron, first_stage=True, last_stage=True, seed=config.seed).to(device)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+
+    def step() -> float:
+        total = torch.zeros((), device=device)
+        for batch in batches:
+            losses_BS = model(batch.tokens_BS, batch.position_ids_BS, None, labels=batch.labels_BS)
+            loss = losses_BS.float().mean() / len(batches)
+            loss.backward()
+            total += loss.detach()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(total)
+
+    return step
+
+
+def engine_step(config: RunConfig, topology: object, batches: list[MicroBatch]) -> Callable[[], float]:
+    """A step of the engine."""
+    from pretrain.engine.engine import TrainEngine
+
+    engine = TrainEngine(config, topology)  # type: ignore[arg-type]
+    return lambda: engine.train_batch(batches, step=0, learning_rate=1e-4).loss
+
+
+def timed(step: Callable[[], float], device: torch.device) -> float:
+    """Seconds of one step."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started_s = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started_s
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="gpt-tiny")
+    parser.add_argument("--zero-stage", type=int, action="append")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--profile", action="store_true", help="print where the engine's step spends its time")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    from pretrain.engine import topology, upstream
+    from pretrain.engine.launch import Launch
+    from pretrain.layout import Layout
+
+    upstream.import_deepspeed()
+    place = topology.start(Launch(0, 1, 0, 1, None, None, "benchmark"), Layout(1, 1, 1))
+    rows = []
+    for stage in options.zero_stage or [0, 1, 2, 3]:
+        config = load_config(
+            RunConfig,
+            find_recipe(options.recipe, "pretrain"),
+            ["model.vocab_size=4096", f"parallel.zero_stage={stage}", f"training.precision={options.precision}"],
+        )
+        batches = micro_batches(config, place.device)
+        bare, ours = bare_step(config, place.device, batches), engine_step(config, place, batches)
+        for _ in range(3):
+            bare(), ours()
+        times = [(timed(bare, place.device), timed(ours, place.device)) for _ in range(options.rounds)]
+        bare_s, ours_s = (statistics.median(column) for column in zip(*times, strict=True))
+        ratio = statistics.median(b / a for a, b in times)
+        tokens = config.training.global_batch_size * config.model.seq_length
+        rows.append(
+            {
+                "recipe": options.recipe,
+                "precision": options.precision,
+                "device": str(place.device.type),
+                "zero_stage": stage,
+                "bare_ms": round(1e3 * bare_s, 2),
+                "engine_ms": round(1e3 * ours_s, 2),
+                "ratio": round(ratio, 3),
+                "engine_tokens_per_s": round(tokens / ours_s),
+                "rounds": options.rounds,
+            }
+        )
+        print(f"ZeRO {stage}: bare {1e3 * bare_s:8.1f} ms  engine {1e3 * ours_s:8.1f} ms  ratio {ratio:.3f}", flush=True)
+        if options.profile:
+            show_profile(ours)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "step_time.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def show_profile(step: Callable[[], float]) -> None:
+    """Print the functions in which a step spends its time."""
+    import cProfile
+    import pstats
+
+    profile = cProfile.Profile()
+    profile.enable()
+    for _ in range(5):
+        step()
+    profile.disable()
+    pstats.Stats(profile).sort_stats("tottime").print_stats(35)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Kills a run with SIGKILL at random moments until it is through, and compares it with one that nobody disturbed.
+
+    python -m tests.pretrain.kill_and_resume --kills 20
+
+Prints what each kill found, and ends with status 1 unless the final weights, moments, losses and sample numbers are
+bitwise those of the undisturbed run. Half of the kills come while a checkpoint is being written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pretrain.config import RunConfig
+from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, train_records
+
+RANKS = 2
+
+
+def preload() -> None:
+    """Import what a run needs, so that forked attempts need not."""
+    import torch
+
+    torch.set_num_threads(1)
+    from pretrain.engine import upstream
+
+    upstream.import_deepspeed()
+    import pretrain.models.gpt
+    import pretrain.session  # noqa: F401
+
+
+def start(config: RunConfig, log: Path) -> int:
+    """Start a run's ranks in a process group of their own; returns the leader's process id."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    leader = os.fork()
+    if leader:
+        return leader
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    ranks = []
+    for rank in range(RANKS):
+        child = os.fork()
+        if not child:
+            os.environ.update(RANK=str(rank), WORLD_SIZE=str(RANKS), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(RANKS))
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            os._exit(_run(config))
+        ranks.append(child)
+    os._exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ranks))
+
+
+def _run(config: RunConfig) -> int:
+    import traceback
+
+    from pretrain.main import run
+
+    try:
+        return int(run(config))
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+
+
+def ended(leader: int) -> int | None:
+    """The run's exit status; None while it runs."""
+    child, status = os.waitpid(leader, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if child else None
+
+
+def attempt(config: RunConfig, log: Path, chance: random.Random, *, in_save: bool, longest_s: float) -> str:
+    """Run until a random moment, or through; says what happened."""
+    leader, started_s = start(config, log), time.monotonic()
+    deadline_s = started_s + (chance.uniform(0.2, longest_s) if longest_s < 1e9 else longest_s)
+    checkpoints = config.output_dir / "checkpoints"
+    old = set(checkpoints.glob(".tmp-*"))
+    while (status := ended(leader)) is None:
+        saving = set(checkpoints.glob(".tmp-*")) - old
+        if time.monotonic() > deadline_s and (saving or not in_save):
+            os.killpg(leader, signal.SIGKILL)
+            os.waitpid(leader, 0)
+            half_written = len(set(checkpoints.glob(".tmp-*")) - old)
+            return f"killed after {time.monotonic() - started_s:.2f} s{', during a save' if half_written else ''}"
+        time.sleep(0 if in_save else 0.005)
+    if status != 0:
+        raise SystemExit(f"the run ended with status {status}:\n{log.read_text()[-4000:]}")
+    return "finished"
+
+
+def main() -> int:
+    """Run, kill, compare; 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
+    corpus = make_corpus(root / "data")
+    preload()
+    chance = random.Random(options.seed)
+    shape = {"training__duration": f"{options.steps} steps", "parallel__zero_stage": 3, "checkpoint__keep_last": 3}
+    straight = tiny_config(root / "straight", corpus, **shape)
+    started_s = time.monotonic()
+    leader = start(straight, root / "straight.log")
+    while (status := ended(leader)) is None:
+        time.sleep(0.02)
+    if status != 0:
+        raise SystemExit((root / "straight.log").read_text()[-4000:])
+    whole_s = time.monotonic() - started_s
+    print(f"undisturbed run: {whole_s:.1f} s", flush=True)
+
+    killed = tiny_config(root / "killed", corpus, **shape)
+    kills = during_save = 0
+    while True:
+        # Late enough to make progress now and then, early enough to need all the kills.
+        longest_s = 0.15 * whole_s if kills < options.kills else 1e9
+        in_save = kills % 2 == 1 and kills < options.kills
+        happened = attempt(killed, root / "killed.log", chance, in_save=in_save, longest_s=longest_s)
+        steps = sorted(p.name for p in (root / "killed" / "checkpoints").glob("step_*"))
+        print(f"attempt {kills + 1}: {happened}; newest complete: {steps[-1] if steps else 'none'}", flush=True)
+        if happened == "finished":
+            break
+        kills += 1
+        during_save += "during a save" in happened
+
+    last = f"checkpoints/step_{options.steps:08d}"
+    differing = states_differ(root / "straight" / last, root / "killed" / last)
+    same_records = train_records(root / "straight") == train_records(root / "killed")
+    verdict = {
+        "kills": kills,
+        "during_a_save": during_save,
+        "tensors_that_differ": differing,
+        "losses_norms_rates_and_sample_numbers_equal": same_records,
+        "steps_recorded": len(train_records(root / "killed")),
+    }
+    print(json.dumps(verdict, indent=2))
+    shutil.rmtree(root)
+    return int(bool(differing) or not same_records or kills < options.kills)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""A run that was stopped, killed or moved to another layout goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import CheckpointError
+from tests.distributed import RankFailure, run_ranks
+from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, train_records
+
+SESSION = (*PRELOAD, "pretrain.session")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def run_session(output_dir: Path, corpus: Path, stop_after: int | None, changes: dict[str, Any]) -> int:
+    """On each rank: a whole run, as the entry point does it; a SIGTERM comes to rank 0 after `stop_after` steps."""
+    import os
+    import signal
+
+    import torch
+
+    from pretrain import loop, main
+
+    torch.set_num_threads(1)
+    config = tiny_config(output_dir, corpus, **changes)
+    original = loop.step_record
+
+    def step_record(run: Any, progress: Any, *rest: Any) -> Any:
+        if progress.step == stop_after and os.environ["RANK"] == "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(run, progress, *rest)
+
+    loop.step_record = step_record
+    return int(main.run(config))
+
+
+def session(output_dir: Path, corpus: Path, ranks: int, stop_after: int | None = None, **changes: Any) -> list[int]:
+    return run_ranks(
+        run_session, ranks, output_dir, corpus, stop_after, changes, process_group=False, preload=SESSION, timeout_s=200
+    )
+
+
+def test_a_signal_saves_and_the_same_command_goes_on_bitwise(tmp_path: Path, corpus: Path) -> None:
+    layout = {"parallel__zero_stage": 2}
+    assert session(tmp_path / "straight", corpus, 2, **layout) == [0, 0]
+    assert session(tmp_path / "stopped", corpus, 2, stop_after=4, **layout) == [75, 75]
+    assert (tmp_path / "stopped/checkpoints/step_00000005").is_dir()
+    assert session(tmp_path / "stopped", corpus, 2, **layout) == [0, 0]
+    last = "checkpoints/step_00000012"
+    assert states_differ(tmp_path / "straight" / last, tmp_path / "stopped" / last) == []
+    assert train_records(tmp_path / "straight") == train_records(tmp_path / "stopped")
+    assert len(train_records(tmp_path / "stopped")) == 12
+
+
+def resave(source: Path, target: Path, corpus: Path, changes: dict[str, Any]) -> None:
+    """On each rank: load a checkpoint and save what was loaded, without a step between."""
+    from pretrain import preflight
+    from pretrain.session import Session
+    from pretrain.stopping import StopRequest
+
+    config = tiny_config(source, corpus, checkpoint__resume="required", **changes)
+    run = Session(preflight.check(config), StopRequest())
+    from pretrain.checkpoint.writer import CheckpointWriter
+
+    writer = CheckpointWriter(target, asynchronous=False)
+    writer.save(run.progress.step, run.engine.pieces(), run._metadata(run.progress))
+    writer.close()
+    run.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [{}, {"model__tie_embeddings": "false"}], ids=["tied", "untied"])
+def test_state_is_bitwise_equal_at_each_hand_over_between_layouts(
+    tmp_path: Path, corpus: Path, model: dict[str, Any]
+) -> None:
+    plain = model | {"model__hidden_dropout": 0, "model__attention_dropout": 0, "checkpoint__keep_last": 9}
+    large = plain | {"parallel__zero_stage": 3, "parallel__tensor_size": 2, "parallel__pipeline_size": 2}
+    small = plain | {"parallel__zero_stage": 1}
+    run, straight = tmp_path / "moved", tmp_path / "straight"
+    session(straight, corpus, 4, **large)
+    for number, (ranks, layout, steps) in enumerate([(4, large, 3), (2, small, 6), (4, large, 9), (2, small, 12)]):
+        if number:
+            copy = tmp_path / f"copy{number}"
+            arguments = (run, copy, corpus, layout)
+            run_ranks(resave, ranks, *arguments, process_group=False, preload=SESSION, timeout_s=200)
+            before = f"step_{steps - 3:08d}"
+            assert states_differ(run / "checkpoints" / before, copy / before) == []
+        assert session(run, corpus, ranks, stop_after=steps - 1 if steps < 12 else None, **layout)
+    for moved, whole in zip(train_records(run), train_records(straight), strict=True):
+        assert moved["consumed_samples"] == whole["consumed_samples"]
+        assert moved["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+        assert moved["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, corpus: Path) -> None:
+    session(tmp_path, corpus, 1, training__duration="3 steps")
+    with pytest.raises(RankFailure) as failure:
+        session(tmp_path, corpus, 1, optimizer__lr=0.01, model__num_layers=3)
+    assert isinstance(failure.value.error, CheckpointError)
+    assert "model.num_layers" in str(failure.value.error)
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing() -> None:
+    command = [sys.executable, "-m", "tests.pretrain.kill_and_resume", "--kills", "20"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]

@@ -1,0 +1,87 @@
+"""A corpus and a run small enough to train in seconds, for tests of whole runs."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from configs.load import load_config
+from pretrain.config import RunConfig
+
+WORDS = "the old ship sails over a grey cold sea while no one on deck sees its light go out again".split()
+
+
+def make_corpus(directory: Path, documents: int = 400) -> Path:
+    """A tokenized corpus of made-up sentences; returns its directory."""
+    from data_prep.config import TokenizeConfig, TokenizerConfig
+    from data_prep.tokenization import tokenize
+    from data_prep.tokenizer_training import train_tokenizer
+
+    directory.mkdir(parents=True, exist_ok=True)
+    chance = random.Random(5)
+    text = directory / "text.jsonl"
+    with text.open("w", encoding="utf-8") as lines:
+        for _ in range(documents):
+            sentence = " ".join(chance.choices(WORDS, k=chance.randint(5, 60)))
+            lines.write(json.dumps({"text": sentence}) + "\n")
+    train_tokenizer(load_config(TokenizerConfig, None, [f"input={text}", f"output={directory}/tok", "vocab_size=300"]))
+    tokenize(
+        load_config(TokenizeConfig, None, [f"input={text}", f"tokenizer={directory}/tok", f"output={directory}/corpus"])
+    )
+    return directory / "corpus"
+
+
+def tiny_config(output_dir: Path, corpus: Path, **changes: Any) -> RunConfig:
+    """A run of a few seconds; `changes` are overrides, with `__` for the dot."""
+    settings: dict[str, Any] = {
+        "output_dir": output_dir,
+        "model.num_layers": 2,
+        "model.hidden_size": 32,
+        "model.num_attention_heads": 2,
+        "model.seq_length": 16,
+        "model.hidden_dropout": 0.1,
+        "model.attention_dropout": 0.1,
+        "data.train": corpus,
+        "data.split": "[0.9,0.05,0.05]",
+        "training.duration": "12 steps",
+        "training.micro_batch_size": 2,
+        "training.global_batch_size": 8,
+        "training.precision": "fp32",
+        "optimizer.lr": 0.01,
+        "optimizer.warmup": "4 steps",
+        "evaluation.interval": "6 steps",
+        "evaluation.batches": 2,
+        "checkpoint.interval": "3 steps",
+        "monitor.log_interval": 1,
+        "monitor.tensorboard": "false",
+        "monitor.peak_tflops": 1.0,
+    }
+    settings |= {key.replace("__", "."): value for key, value in changes.items()}
+    return load_config(RunConfig, None, [f"{key}={value}" for key, value in settings.items()])
+
+
+def train_records(output_dir: Path) -> list[dict[str, Any]]:
+    """What each step was, from the metrics file: the parts that must not depend on when it ran."""
+    keys = ("step", "loss", "grad_norm", "learning_rate", "consumed_samples", "param_norm", "skipped_total")
+    lines = (output_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    return [{key: record[key] for key in keys} for record in records if record["kind"] == "train"]
+
+
+def states_differ(one: Path, other: Path) -> list[str]:
+    """Names of the tensors whose master weights or moments are not bitwise equal in two checkpoints."""
+    import torch
+
+    from pretrain.checkpoint.pieces import STATES
+    from pretrain.checkpoint.reader import CheckpointReader
+
+    a, b = CheckpointReader(one), CheckpointReader(other)
+    assert sorted(a.names()) == sorted(b.names())
+    return [
+        f"{state} of {name}"
+        for name in a.names()
+        for state in STATES
+        if not torch.equal(a.tensor(name, state), b.tensor(name, state))
+    ]
