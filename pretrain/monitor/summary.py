@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -52,7 +54,7 @@ class RunFigures:
         time_s: wall time of the sessions, from their start to their last record.
         tokens_per_s: tokens per second of step time, without validations, saves and each session's first step.
         mfu: share of the devices' peak; mean over the steps, weighted by time.
-        best: per validation set, the record with the lowest loss.
+        best: per validation or test set, the record with the lowest loss, and how many records there are.
     """
 
     time_s: float
@@ -76,9 +78,10 @@ def figures_of(records: Iterable[dict[str, Any]]) -> RunFigures:
                 mfu_time_s += record["interval_time_s"]
                 mfu_weighted += record["mfu"] * record["interval_time_s"]
         elif record["kind"] == "validation" and record["loss"] is not None:
-            known = best.get(record["name"])
-            if known is None or record["loss"] < known["loss"]:
-                best[record["name"]] = {key: record[key] for key in ("step", "loss", "perplexity", "bits_per_byte")}
+            known = best.get(record["name"], {"loss": math.inf, "evaluations": 0})
+            better = record if record["loss"] < known["loss"] else known
+            figures = {key: better[key] for key in ("step", "loss", "perplexity", "bits_per_byte")}
+            best[record["name"]] = figures | {"evaluations": known["evaluations"] + 1}
     return RunFigures(
         time_s=sum(sessions_s),
         tokens_per_s=tokens / interval_s if interval_s else None,
@@ -118,7 +121,7 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
 
 def next_commands(config: RunConfig) -> list[str]:
     """What one would type next."""
-    directory = config.output_dir
+    directory = shlex.quote(str(config.output_dir))
     commands = [f"python -m finetune export --checkpoint {directory} --output {directory}/export"]
     if config.monitor.tensorboard:
         commands.append(f"tensorboard --logdir {directory}/tensorboard --host 127.0.0.1")
@@ -143,12 +146,15 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
     for name, best in figures.best.items():
         per_byte = "" if best["bits_per_byte"] is None else f", {best['bits_per_byte']:.4f} bits per byte"
         perplexity = "infinite" if best["perplexity"] is None else f"{best['perplexity']:.2f}"
-        yield f"best {name}", f"loss {best['loss']:.4f}, perplexity {perplexity}{per_byte}, at step {best['step']}"
+        label = name if best["evaluations"] == 1 else f"best {name}"
+        yield label, f"loss {best['loss']:.4f}, perplexity {perplexity}{per_byte}, at step {best['step']}"
     if outcome.unigram_loss is not None:
         yield "unigram", f"loss {outcome.unigram_loss:.4f} (knows token frequencies only)"
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
     yield "checkpoint", str(outcome.checkpoint or "none")
     yield "logs", f"{config.output_dir}/{FILE_NAME}"
+    if outcome.ended_by != "finished":
+        yield "continue", "the same command goes on from the newest checkpoint"
     for number, command in enumerate(next_commands(config)):
         yield ("next" if number == 0 else ""), command
 

@@ -45,6 +45,8 @@ def trained(output_dir: Path) -> RunConfig:
             if step % 10 == 0:
                 loss = {10: 5.0, 20: 4.0, 30: 3.5, 40: 3.75}[step]
                 watched.log_eval(EvalRecord(step, "validation", loss, math.exp(loss), loss / 2))
+        if resumed_step:
+            watched.log_eval(EvalRecord(40, "test", 3.0, math.exp(3.0), None))
         watched.close()
     return config
 
@@ -61,7 +63,8 @@ def test_the_summary_says_what_how_well_where_and_what_next(tmp_path: Path) -> N
         "81.9k tokens",
         "tensor 1 x pipeline 1 x data 2, ZeRO-3, fp32",
         "4.1k tokens/s, MFU 0.2%",
-        "loss 3.5000, perplexity 33.12, 1.7500 bits per byte, at step 30",
+        "best validation  loss 3.5000, perplexity 33.12, 1.7500 bits per byte, at step 30\n",
+        "\ntest             loss 3.0000, perplexity 20.09, at step 40\n",
         "loss 6.2500 (knows token frequencies only)",
         "skipped          1 step\n",
         "run/checkpoints/step_00000040",
@@ -71,7 +74,7 @@ def test_the_summary_says_what_how_well_where_and_what_next(tmp_path: Path) -> N
         assert expected in text, text
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
     assert summary["best"]["validation"] == {
-        "step": 30, "loss": 3.5, "perplexity": math.exp(3.5), "bits_per_byte": 1.75,
+        "step": 30, "loss": 3.5, "perplexity": math.exp(3.5), "bits_per_byte": 1.75, "evaluations": 4,
     }  # fmt: skip
 
 
@@ -81,6 +84,7 @@ def test_a_stopped_run_without_validation_has_a_summary_too(tmp_path: Path) -> N
     ended = outcome(ended_by="SIGTERM", step=3, total_steps=None, unigram_loss=None, checkpoint=None)
     summary = write_summary(config, ended, io.StringIO())
     text = (tmp_path / "summary.txt").read_text()
+    assert "the same command goes on" in text
     assert "SIGTERM at step 3\n" in text and "unknown, MFU unknown" in text and "unigram" not in text
     assert f"tensorboard --logdir {tmp_path}/tensorboard --host 127.0.0.1" in summary["next_commands"]
     assert summary["best"] == {} and summary["checkpoint"] is None
