@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The samples of one forward pass on one data rank.
+    """The samples of one forward pass on one data rank. Tensors may be shared between batches: leave them as they are.
 
     Attributes:
         tokens_BS: int64, what the model reads.

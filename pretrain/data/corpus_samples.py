@@ -127,11 +127,15 @@ class CorpusSamples:
 
 def _cut(order: Arrays, place: int, length: int) -> list[tuple[int, int, bool]]:
     start, end = order["start"], place + length
-    first = int(np.searchsorted(start, place, side="right")) - 1
-    last = int(np.searchsorted(start, end, side="left"))
+    first = int(start.searchsorted(place, side="right")) - 1
+    last = int(start.searchsorted(end, side="left"))
     bounds = start[first : last + 1].tolist()
-    stretches = []
-    for i, source in enumerate(order["source"][first:last].tolist()):
-        begin = max(place, bounds[i])
-        stretches.append((source + begin - bounds[i], min(end, bounds[i + 1]) - begin, begin == bounds[i]))
+    sources = order["source"][first:last].tolist()
+    # Only the ends of the stretch can lie within a document.
+    skipped = place - bounds[0]
+    sources[0] += skipped
+    bounds[0], bounds[-1] = place, end
+    stretches = [(source, stop - begin, True) for source, begin, stop in zip(sources, bounds, bounds[1:])]
+    if skipped:
+        stretches[0] = (sources[0], bounds[1] - place, False)
     return stretches

@@ -143,10 +143,13 @@ class EpochOrders:
 
 
 def _select(corpus: Corpus, part: PartName, split: tuple[float, float, float], allocate: Allocate) -> None:
+    from data_prep.shards import ShardReader
+
     wanted = None if part == "all" else PARTS.index(part)
 
     def chosen(shard_number: int, first_document: int) -> tuple[np.ndarray, np.ndarray]:
-        offsets = np.asarray(corpus.shards[shard_number].document_offsets)
+        # A reader of its own, gone after use: the corpus' readers would keep their tables in memory for good.
+        offsets = ShardReader(corpus.shards[shard_number].prefix).document_offsets
         keep = np.diff(offsets) > 0
         if wanted is not None:
             for begin in range(0, len(keep), _CHUNK):

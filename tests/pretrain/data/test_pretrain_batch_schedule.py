@@ -88,5 +88,5 @@ def test_epochs_need_their_length_and_time_is_refused() -> None:
 
 
 def test_a_ramp_that_starts_above_its_end_is_refused() -> None:
-    with pytest.raises(ConfigError, match="is 16, above training.global_batch_size 8"):
+    with pytest.raises(ConfigError, match=r"is 16, above training\.global_batch_size 8"):
         global_batch_size_at(0, training(8, (16, 8, 100)))

@@ -14,7 +14,7 @@ from pretrain.data.blend import MAX_PERIOD, Blend
 _weights = st.lists(st.integers(1, 1000).map(lambda n: n / 100), min_size=1, max_size=12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 @given(weights=_weights)
 def test_no_corpus_is_ever_a_whole_sample_from_its_share(weights: list[float]) -> None:
     count = 3000
@@ -28,7 +28,7 @@ def test_no_corpus_is_ever_a_whole_sample_from_its_share(weights: list[float]) -
         assert error.max() < share.denominator
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 @given(weights=_weights, start=st.integers(0, 10**9))
 def test_far_away_samples_follow_the_shares_too_and_numbers_run_on(weights: list[float], start: int) -> None:
     blend = Blend(weights)
@@ -41,7 +41,7 @@ def test_far_away_samples_follow_the_shares_too_and_numbers_run_on(weights: list
         assert np.array_equal(mine, np.arange(len(mine)) + (mine[0] if len(mine) else 0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 @given(weights=_weights, numbers=st.lists(st.integers(0, 2**40), min_size=1, max_size=5))
 def test_a_sample_is_the_same_whoever_asks_and_in_which_company(weights: list[float], numbers: list[int]) -> None:
     blend = Blend(weights)

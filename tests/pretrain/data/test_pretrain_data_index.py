@@ -98,7 +98,10 @@ def test_an_unwritable_cache_is_one_clear_error(tmp_path: Path) -> None:
 _BUILDER = """
 import sys, time
 from pathlib import Path
+from pretrain.data import build_lock
 from pretrain.data.index_file import built_on_disk
+
+build_lock._FIRST_NOTICE_S = 0.2
 
 def build(allocate):
     with open(sys.argv[2], "a") as log:
@@ -125,7 +128,7 @@ def start_builder(tmp_path: Path, sleep_s: float, local_rank: int = 0) -> subpro
 
 
 def test_of_processes_at_the_same_time_one_builds_and_the_others_wait(tmp_path: Path) -> None:
-    processes = [start_builder(tmp_path, 2.5, rank) for rank in range(2)]
+    processes = [start_builder(tmp_path, 0.8, rank) for rank in range(2)]
     time.sleep(1)
     (tmp_path / "go").touch()
     outputs = [process.communicate(timeout=60) for process in processes]
@@ -177,7 +180,7 @@ def test_a_slow_builder_keeps_its_lock_alive(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(build_lock, "_is_dead", lambda holder: False)
         waiter = threading.Thread(target=wait)
         waiter.start()
-        time.sleep(2)
+        time.sleep(1.5)
         assert is_mine and not answers
         done.set()
         waiter.join(timeout=10)

@@ -41,7 +41,7 @@ def assert_equal(left: MicroBatch, right: MicroBatch) -> None:
         assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other, name
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     data_size=st.integers(1, 5),
     micro_batch_size=st.integers(1, 3),

@@ -4,20 +4,18 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.data.permutation import Permutation
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 5000), key=st.integers(0, 2**31))
 def test_every_element_is_hit_exactly_once(size: int, key: int) -> None:
     shuffled = Permutation(size, key, "documents")(np.arange(size))
     assert np.array_equal(np.sort(shuffled), np.arange(size))
 
 
-@settings(deadline=None)
 @given(size=st.integers(2, 2**61), key=st.integers(0, 2**31), data=st.data())
 def test_one_element_of_any_size_goes_where_the_vector_says(size: int, key: int, data: st.DataObject) -> None:
     numbers = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=5)))

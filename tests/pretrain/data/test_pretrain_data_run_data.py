@@ -10,7 +10,8 @@ import pytest
 from pretrain_data_corpora import VOCAB_SIZE, random_lengths, run_config, write_corpus
 
 from configs.errors import ConfigError, DataError
-from data_prep.config import TokenizerConfig
+from data_prep.config import TokenizeConfig, TokenizerConfig
+from data_prep.tokenization import tokenize
 from data_prep.tokenizer_training import train_tokenizer
 from pretrain.data.run_data import RunData
 
@@ -75,8 +76,8 @@ def test_the_fingerprint_changes_with_what_decides_the_samples(tmp_path: Path, c
     other = write_corpus(tmp_path / "other", [90, 50], first_token=50_000)
     mixture = [{"corpus": str(corpus), "weight": 2}, {"corpus": str(other), "weight": 1}]
 
-    def fingerprint(train: object = mixture, split: list[float] = [1.0, 0, 0], seq: int = 16, seed: int = 1) -> str:
-        config = run_config(tmp_path, {"train": train, "split": split}, seq_length=seq, seed=seed)
+    def fingerprint(train: object = mixture, seq: int = 16, seed: int = 1) -> str:
+        config = run_config(tmp_path, {"train": train, "split": [1.0, 0.0, 0.0]}, seq_length=seq, seed=seed)
         return json.dumps(RunData.open(config).fingerprint)
 
     same = [{"corpus": str(corpus), "weight": 0.6}, {"corpus": str(other), "weight": 0.3}]
@@ -167,3 +168,32 @@ def test_opening_needs_no_torch(tmp_path: Path, corpus: Path) -> None:
         "RunData.open(RunConfig.model_validate_json(sys.argv[1])).train.sample(0); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program, config.model_dump_json()], check=True)
+
+
+def test_text_goes_in_and_the_samples_decode_to_it(tmp_path: Path) -> None:
+    lines = [f"document {number} says that {number} times {number} is {number * number}" for number in range(400)]
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(lines))
+    source = {"input": [str(text)], "text_documents": "line"}
+    train_tokenizer(TokenizerConfig.model_validate(source | {"output": tmp_path / "tokenizer", "vocab_size": 300}))
+    paths = {"tokenizer": tmp_path / "tokenizer", "output": tmp_path / "corpus"}
+    tokenize(TokenizeConfig.model_validate(source | paths | {"workers": 1}))
+
+    data = RunData.open(run_config(tmp_path, {"train": str(tmp_path / "corpus"), "split": SPLIT}))
+    assert data.tokenizer is not None and data.token_bytes is not None
+    assert data.end_of_document_id == data.tokenizer.role("end_of_document")
+    read: list[str] = []
+    for stream in (data.train, data.validation["validation"], data.test["test"]):
+        order = stream.parts[0].documents.order(0, 0)
+        tokens = np.concatenate([shard.tokens for shard in stream.parts[0].corpus.shards])
+        for source_token, length in zip(order["source"], np.diff(order["start"])):
+            document = tokens[source_token : source_token + length]
+            assert document[-1] == data.end_of_document_id
+            read.append(data.tokenizer.decode(document))
+            assert int(data.token_bytes[document].sum()) == len(read[-1])
+    assert sorted(read) == sorted(lines)
+    # A sample is their text, cut anywhere.
+    inner = data.tokenizer.decode(data.train.sample(3).tolist()[2:-2])
+    assert any(part in line for line in lines for part in [inner[:12]])
+    floor = data.unigram_loss_nats(data.validation["validation"], 100)
+    assert 1 < floor < np.log(data.vocab_size)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def stream_of(
     return SampleStream("train", parts, weights or [1.0] * len(paths), seq_length, vocab_size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=60),
     seq_length=st.integers(1, 50),
@@ -53,7 +54,7 @@ def test_each_token_is_a_label_once_per_epoch_and_nothing_is_missing_between_epo
     row = np.concatenate([whole_epoch(stream, seed, epoch) for epoch in range(epochs + 1)])
     # Which samples begin in which epoch follows from lengths alone; within an epoch their order is free.
     borders = [-(-epoch * num_tokens // seq_length) for epoch in range(epochs + 1)]
-    for first, end in zip(borders, borders[1:]):
+    for first, end in pairwise(borders):
         pieces = [row[k * seq_length : (k + 1) * seq_length + 1].tolist() for k in range(first, end)]
         assert sorted(stream.samples(np.arange(first, end)).tolist()) == sorted(pieces)
 
@@ -101,7 +102,7 @@ def test_document_and_sample_orders_change_from_epoch_to_epoch_and_with_the_seed
 
 
 @given(numbers=st.lists(st.integers(0, 10**9), min_size=1, max_size=30), company=st.integers(0, 100))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_sample_depends_on_nothing_but_its_number(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int], company: int
 ) -> None:
@@ -156,7 +157,7 @@ def test_appended_documents_and_other_shard_borders_leave_the_split_alone() -> N
     assert 2 not in part_of_documents(np.arange(5000), (0.7, 0.3, 0.0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25)
 @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=30), seq_length=st.integers(1, 50))
 def test_an_evaluation_stream_counts_each_token_once(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], seq_length: int
