@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-RUN ?= runs/quickstart
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -33,10 +32,10 @@ $(VENV)/.for-developers: $(BIN)/python $(INPUTS)
 
 quickstart: export OMP_NUM_THREADS = 1
 quickstart: venv  ## From raw text to a fine-tuned, exported model on two processes.
-	python -m data_prep sample-corpus --config sample-corpus output=$(RUN)/corpus.jsonl
+	python -m data_prep sample-corpus --config sample-corpus
 	python -m data_prep train-tokenizer --config tokenizer-bpe-8k
 	python -m data_prep tokenize --config tokenize-sample
-	deepspeed --num_gpus 2 pretrain/main.py --config gpt-tiny
+	deepspeed --num_gpus 2 pretrain/main.py --config gpt-tiny parallel.tensor_size=2
 
 test: lint test-fast test-slow  ## Check everything: style, types, fast tests, slow tests.
 
@@ -60,6 +59,6 @@ docs: $(VENV)/.for-developers  ## Write the generated pages and schemas anew, th
 	python -m configs schema
 	pytest -q tests/repository/test_repository_docs.py
 
-clean:  ## Remove caches, .venv and the quickstart's run.
-	rm -rf .venv runs/quickstart build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## Remove caches, .venv and the quickstart's runs.
+	rm -rf .venv runs/sample runs/gpt-tiny build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +

@@ -89,6 +89,8 @@ class TrainingConfig(Section):
 
     duration: Duration
     """Length of the run, such as `1000 steps` or `2B tokens`."""
+    session_limit: Duration | None = None
+    """Steps or time after which this session saves and stops; the same command continues. Null: none."""
     micro_batch_size: int = Field(gt=0)
     """Samples per rank per forward pass."""
     global_batch_size: int = Field(gt=0)
@@ -97,6 +99,8 @@ class TrainingConfig(Section):
     """A smaller batch at the beginning; null: the same batch all along."""
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     """Number format of weights and activations; master weights and moments are always fp32."""
+    device: Literal["auto", "cpu"] = "auto"
+    """Where to train: on GPUs where there are some, or on the CPU in any case."""
     initial_loss_scale: float = Field(default=65536.0, ge=1)
     """Where fp16's dynamic loss scale starts."""
     max_skipped_steps: int = Field(default=10, ge=0)

@@ -20,7 +20,7 @@ class Ending:
 
     Attributes:
         progress: how far it came.
-        reason: `finished`, or the signal that asked for a stop.
+        reason: `finished`, or what asked for a stop.
     """
 
     progress: Progress
@@ -28,7 +28,7 @@ class Ending:
 
 
 def train(run: Session) -> Ending:
-    """Train from where `run` stands to its end, or to the step after which a signal on any rank asks for a stop.
+    """Train from where `run` stands to its end, or to the step after which any rank was asked to stop.
 
     Raises:
         Diverged: after too many steps in a row without a finite loss and gradient.
@@ -41,7 +41,8 @@ def train(run: Session) -> Ending:
         data_time_s = time.perf_counter() - started_s
 
         learning_rate = run.schedule.learning_rate(progress)
-        votes = (float(run.stop.requested is not None), float(run.save_is_due_by_time()))
+        reason = run.reason_to_stop(progress)
+        votes = (float(reason is not None), float(run.save_is_due_by_time()))
         result = run.engine.train_batch(micro_batches, step=progress.step, learning_rate=learning_rate, votes=votes)
         stop, save = (vote > 0 for vote in result.votes)
 
@@ -56,7 +57,7 @@ def train(run: Session) -> Ending:
         if run.save_is_due(progress) or save or stop or is_last:
             run.save(progress)
         if stop and not is_last:
-            return Ending(progress, run.stop.requested or "a signal on another rank")
+            return Ending(progress, reason or "a signal on another rank")
     return Ending(progress, "finished")
 
 

@@ -45,6 +45,9 @@ def main(
 
 def run(config: RunConfig) -> ExitStatus:
     """Check the run, train it, and say how it ended."""
+    if config.training.device == "cpu":
+        # Before anything imports torch, so that all of it finds no GPU.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from pretrain import preflight
 
     plan = preflight.check(config)

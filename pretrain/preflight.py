@@ -61,6 +61,7 @@ def _check_durations(config: RunConfig) -> None:
     counted = ("steps", "samples", "tokens")
     durations = [
         ("training.duration", config.training.duration, counted),
+        ("training.session_limit", config.training.session_limit, ("steps", "seconds")),
         ("optimizer.warmup", config.optimizer.warmup, counted),
         ("optimizer.decay", config.optimizer.decay, counted),
         ("evaluation.interval", config.evaluation.interval, ("steps",)),

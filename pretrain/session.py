@@ -77,8 +77,7 @@ class Session:
             plan.config.data.prefetch_batches,
         )
         self._evaluator = Evaluator(plan.config, self._data, self.engine, self.topology)
-        self._last_save_s = time.monotonic()
-        self._saved_step = self.progress.step
+        self._started_s = self._last_save_s = time.monotonic()
         self._write_description()
         self._data.prepare(self.progress.consumed_samples)
         self._greet(plan)
@@ -87,6 +86,17 @@ class Session:
     def is_main(self) -> bool:
         """Whether this rank is the one that speaks and writes."""
         return self.topology.rank == 0
+
+    def reason_to_stop(self, progress: Progress) -> str | None:
+        """Why, as far as this rank knows, the session should end with the step that comes; None: it should not."""
+        if self.stop.requested is not None:
+            return self.stop.requested
+        limit = self.config.training.session_limit
+        if limit is None:
+            return None
+        session_s, session_steps = time.monotonic() - self._started_s, progress.step + 1 - self.progress.step
+        over = session_steps >= limit.value if limit.unit == "steps" else session_s >= limit.value
+        return f"the session limit of {limit}" if over else None
 
     def evaluation_is_due(self, progress: Progress) -> bool:
         """Whether this step is one after which the validation sets are evaluated."""
@@ -112,7 +122,7 @@ class Session:
 
     def save(self, progress: Progress) -> None:
         """Save a checkpoint; returns as soon as training may go on."""
-        self._last_save_s, self._saved_step = time.monotonic(), progress.step
+        self._last_save_s = time.monotonic()
         stall = self._checkpoints.save(progress.step, self.engine.pieces(), self._metadata(progress))
         self.monitor.log_event(f"checkpoint of step {progress.step}: training stalled {stall.total_s:.2f} s")
 

@@ -6,7 +6,7 @@ Pretraining has an engine of its own with every parallel axis (`engine.py`); thi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -163,7 +163,7 @@ def full_weights(engine: Any) -> dict[str, torch.Tensor]:
     return weights
 
 
-def describe(engine: Any) -> Mapping[str, Any]:
+def describe(engine: Any) -> dict[str, Any]:
     """What really runs: the engine's class, its ZeRO stage, its optimizer's class, the ranks."""
     return {
         "engine": type(engine).__name__,
