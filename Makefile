@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+RUN ?= runs/quickstart
 
 BIN := $(VENV)/bin
+PRETRAIN = deepspeed --num_gpus 2 --log_level error pretrain/main.py --config gpt-tiny output_dir=$(RUN)/gpt \
+	data.train=$(RUN)/corpus parallel.tensor_size=2 training.device=cpu
 INPUTS := pyproject.toml constraints.txt
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -32,10 +35,17 @@ $(VENV)/.for-developers: $(BIN)/python $(INPUTS)
 
 quickstart: export OMP_NUM_THREADS = 1
 quickstart: venv  ## From raw text to a fine-tuned, exported model on two processes.
-	python -m data_prep sample-corpus --config sample-corpus
-	python -m data_prep train-tokenizer --config tokenizer-bpe-8k
-	python -m data_prep tokenize --config tokenize-sample
-	deepspeed --num_gpus 2 pretrain/main.py --config gpt-tiny parallel.tensor_size=2
+	rm -rf $(RUN)
+	python -m data_prep sample-corpus --output $(RUN)/text.jsonl
+	python -m data_prep train-tokenizer --config tokenizer-bpe-8k vocab_size=4096 --input $(RUN)/text.jsonl --output $(RUN)/tokenizer
+	python -m data_prep tokenize --input $(RUN)/text.jsonl --tokenizer $(RUN)/tokenizer --output $(RUN)/corpus --workers 2
+	@echo "# pretraining on two processes; this session stops half-way, with status 75 ..."
+	$(PRETRAIN) training.session_limit="150 steps" || test $$? -eq 75
+	@echo "# ... and the same command resumes it."
+	$(PRETRAIN)
+	python -m finetune export --checkpoint $(RUN)/gpt --output $(RUN)/export
+	python -m finetune generate --model $(RUN)/export --prompt "Return the" --max-new-tokens 60
+	python -m finetune classify --config classify-kind --model $(RUN)/gpt --output $(RUN)/classifier data.train=$(RUN)/text.jsonl
 
 test: lint test-fast test-slow  ## Check everything: style, types, fast tests, slow tests.
 
