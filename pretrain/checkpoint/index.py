@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,8 +145,12 @@ class Index:
         raw = {name: read_part_manifest(path, name) for name in manifest.parts}
         return cls(path, manifest, decode_parts(manifest, raw))
 
-    def find_damage(self, number: int) -> list[str]:
+    def find_damage(self, number: int, take: Callable[[int, Entry, str], str | None] | None = None) -> list[str]:
         """Read one part file and compare every hash.
+
+        Args:
+            number: which part.
+            take: may read a piece itself; returns its hash, or None to leave the reading to this method.
 
         Returns:
             one line for each thing that is wrong, naming file and tensor; empty when it is as it was written.
@@ -156,18 +161,19 @@ class Index:
                 damage.append(f"{part.file}: the header was changed (its hash does not match)")
             # In the order of the file.
             for state in STATES:
-                damage += [line for entry in part.entries for line in self.find_damage_in(number, entry, state)]
+                for entry in part.entries:
+                    damage += self.find_damage_in(number, entry, state, take(number, entry, state) if take else None)
         except ManifestProblem as problem:
             damage.append(str(problem))
         return damage
 
-    def find_damage_in(self, number: int, entry: Entry, state: str) -> list[str]:
-        """Compare the hash of one piece in one state; as `find_damage`.
+    def find_damage_in(self, number: int, entry: Entry, state: str, found: str | None = None) -> list[str]:
+        """Compare the hash of one piece in one state; `found` is its hash, if it has been read already.
 
         Raises:
             ManifestProblem: the file cannot be read.
         """
-        found = self.files.hash_range(number, entry.offsets[state], entry.elements * BYTES_PER_ELEMENT)
+        found = found or self.files.hash_range(number, entry.offsets[state], entry.elements * BYTES_PER_ELEMENT)
         if found == entry.hashes[state]:
             return []
         return [f"{self.parts[number].file}: {state}/{entry.name} was changed (its hash does not match)"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import CheckpointError, UserError, nearest
 from pretrain.checkpoint.attempt import warn
 from pretrain.checkpoint.directory import is_checkpoint, list_checkpoints
+from pretrain.checkpoint.filling import Filler
 from pretrain.checkpoint.index import (
     Index,
     as_checkpoint_error,
@@ -18,8 +19,7 @@ from pretrain.checkpoint.index import (
     read_part_manifest,
 )
 from pretrain.checkpoint.manifest import ManifestProblem
-from pretrain.checkpoint.part_writer import check_tensor
-from pretrain.checkpoint.pieces import STATES, Piece, rectangles
+from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
 
 if TYPE_CHECKING:
@@ -97,15 +97,13 @@ def _load_one(
     if isinstance(index, list):
         return index
     _check_tensors(index, pieces, ranks)
+    filler = Filler(index, pieces)
     with index.files:
-        if verify:
-            damage = [line for n in range(ranks.rank, len(index.parts), ranks.size) for line in index.find_damage(n)]
-            if problems := _agree(damage, ranks):
-                return problems
+        if verify and (problems := _agree(filler.verify(range(ranks.rank, len(index.parts), ranks.size)), ranks)):
+            return problems
         damage = []
         try:
-            for piece in pieces:
-                fill_piece(index, piece)
+            filler.fill()
         except ManifestProblem as problem:
             # The disk failed after the check; whatever is loaded next overwrites all of what was filled.
             damage = [str(problem)]
@@ -179,25 +177,6 @@ def _check_tensors(index: Index, pieces: list[Piece], ranks: Ranks) -> None:
     if unused:
         more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
         raise CheckpointError(f"holds {unused[0]}{more}, which the model does not have", where=index.path)
-
-
-def fill_piece(index: Index, piece: Piece) -> None:
-    """Fill the three states of one piece.
-
-    Raises:
-        ManifestProblem: a file cannot be read.
-    """
-    import torch
-
-    wanted = rectangles(piece.shape, piece.start, piece.stop)
-    for state in STATES:
-        tensor = check_tensor(piece, state).detach()
-        staging = tensor if tensor.device.type == "cpu" else torch.empty(piece.elements, dtype=torch.float32)
-        copied = index.fill(piece.shape.name, state, wanted, staging.numpy())
-        # The index covers every element once, so anything else is a mistake in the intersection.
-        assert copied == piece.elements, f"{piece.shape.name}: {copied} of {piece.elements} elements of {state}"
-        if staging is not tensor:
-            tensor.copy_(staging)
 
 
 def _agree(damage: list[str], ranks: Ranks) -> list[str]:

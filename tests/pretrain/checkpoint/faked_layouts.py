@@ -12,8 +12,8 @@ import torch
 
 from pretrain.checkpoint.attempt import Retention, SaveAttempt
 from pretrain.checkpoint.directory import step_name, temporary_name
+from pretrain.checkpoint.filling import Filler
 from pretrain.checkpoint.index import Index
-from pretrain.checkpoint.loader import fill_piece
 from pretrain.checkpoint.part_writer import copy_pieces, plan_part
 from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
 
@@ -150,8 +150,7 @@ def load_all_ranks(path, layout: FakeLayout, parameters=None) -> list[list[Piece
     index = Index.open(path)
     ranks = [pieces_of(layout, rank, nothing, parameters) for rank in range(layout.size)]
     for pieces in ranks:
-        for piece in pieces:
-            fill_piece(index, piece)
+        Filler(index, pieces).fill()
     return ranks
 
 
