@@ -25,11 +25,18 @@ Recipe = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file,
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
 Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace what an earlier run left in the output.")]
+# The deepspeed launcher adds it; the environment says the same.
+LocalRank = Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)]
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends it with one message and status 2."""
     guarded(lambda: app(prog_name="python -m finetune"))
+
+
+@app.callback()
+def launched(local_rank: LocalRank = 0) -> None:
+    """A pretraining checkpoint -> a Hugging Face model, generated text, a classifier."""
 
 
 @app.command("export")
@@ -100,6 +107,30 @@ def generate_command(
         if number:
             _print("-" * 20)
         _print(answer.prompt + answer.text)
+
+
+@app.command("classify")
+def classify_command(
+    settings: Settings = None,
+    config: Recipe = None,
+    model: Annotated[Path | None, typer.Option(help="A run's output directory, or an exported model.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    overwrite: Overwrite = None,
+    print_config: PrintConfig = False,
+    local_rank: LocalRank = 0,
+) -> None:
+    """Fine-tune a pretrained model to classify texts, and measure it; also under deepspeed and torchrun."""
+    from finetune.config import ClassifyConfig
+
+    given = {"model": model, "output_dir": output, "overwrite": overwrite}
+    loaded = _load(ClassifyConfig, config, given, settings)
+    if print_config:
+        return _print(to_yaml(loaded))
+    from finetune.classify import classify, show
+
+    result = classify(loaded, _print)
+    if result is not None:
+        show(result, loaded)
 
 
 def _load(

@@ -22,19 +22,50 @@ def causal_model(hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
     Raises:
         ValueError: if a tensor of the model is not among them, or one of them is not in the model.
     """
-    return _build(hf_config, tensors, class_name(hf_config["model_type"], "causal"), fresh=())
+    import transformers
+
+    with quiet_transformers():
+        config = transformers.AutoConfig.for_model(**dict(hf_config))
+        model = getattr(transformers, class_name(hf_config["model_type"]))(config).to(_float32())
+    _fill(model, tensors, new={"lm_head.weight"} if config.tie_word_embeddings else set())
+    return model.eval()
 
 
 def classifier_model(
-    hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], labels: list[str]
+    hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None, labels: list[str]
 ) -> PreTrainedModel:
-    """A sequence classifier whose body is that of the causal model `tensors`, with a new, seeded-by-torch head."""
-    body = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
-    fields = dict(hf_config) | {
+    """A sequence classifier in fp32, its new layer random (torch's generator decides).
+
+    Args:
+        hf_config: of the causal model.
+        tensors: weights of the causal model, of which all but the output layer are taken over; None: random ones.
+        labels: in the order of their numbers.
+
+    Raises:
+        DataError: transformers has no classifier of this architecture.
+        ValueError: as `causal_model`.
+    """
+    import transformers
+
+    drop = ("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version")
+    fields = {key: value for key, value in hf_config.items() if key not in drop} | {
         "id2label": dict(enumerate(labels)),
         "label2id": {label: number for number, label in enumerate(labels)},
+        "use_cache": False,
     }
-    return _build(fields, body, class_name(hf_config["model_type"], "classification"), fresh=("score.weight",))
+    with quiet_transformers():
+        config = transformers.AutoConfig.for_model(**fields)
+        try:
+            model = transformers.AutoModelForSequenceClassification.from_config(config)
+        except ValueError:
+            raise DataError(
+                f"transformers has no classifier for {fields['model_type']}", where="model", expected="llama, gpt2, ..."
+            ) from None
+    model = model.to(dtype=_float32())
+    if tensors is not None:
+        body = {name: tensor for name, tensor in tensors.items() if not name.startswith("lm_head.")}
+        _fill(model, body, new={"score.weight"})
+    return model.eval()
 
 
 def load_config(directory: Path) -> dict[str, Any]:
@@ -127,21 +158,18 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _build(
-    hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], name: str, fresh: tuple[str, ...]
-) -> PreTrainedModel:
-    import torch
-    import transformers
-
-    config = transformers.AutoConfig.for_model(**dict(hf_config))
-    with quiet_transformers():
-        model = getattr(transformers, name)(config).to(torch.float32)
+def _fill(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], new: set[str]) -> None:
     result = model.load_state_dict(dict(tensors), strict=False)
-    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    missing = set(result.missing_keys) - set(fresh) - tied
+    missing = set(result.missing_keys) - new
     if missing or result.unexpected_keys:
+        name = type(model).__name__
         raise ValueError(f"{name}: missing {sorted(missing)[:3]}, unexpected {sorted(result.unexpected_keys)[:3]}")
-    return model.eval()
+
+
+def _float32() -> torch.dtype:
+    import torch
+
+    return torch.float32
 
 
 def _first_line(error: BaseException) -> str:

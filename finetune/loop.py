@@ -1,0 +1,195 @@
+"""The training loop of every task: steps, validations, the best weights, an early stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from configs.durations import Duration
+from configs.errors import ConfigError, ExitStatus, UserError
+from finetune.config import TaskTraining
+from pretrain.config import OptimizerConfig
+from pretrain.schedules import Schedule
+
+if TYPE_CHECKING:
+    import torch
+
+LOSSES = frozenset({"loss"})  # figures that are better when smaller
+
+
+class Task(Protocol):
+    """What the loop asks of a task. Every rank calls the same methods in the same order."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every example is seen once."""
+        ...
+
+    def losses(self, engine: Any, step: int) -> list[Callable[[], torch.Tensor]]:
+        """Micro-batches of this rank in a step, each as a function that computes its loss."""
+        ...
+
+    def evaluate(self, engine: Any) -> Mapping[str, float]:
+        """Validation figures, the same on every rank. Collective."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Durations in steps.
+
+    Attributes:
+        total_steps: length of the training.
+        evaluate_every: steps between two validations.
+        schedule: learning rates.
+    """
+
+    total_steps: int
+    evaluate_every: int
+    schedule: Schedule
+
+    @classmethod
+    def resolve(cls, training: TaskTraining, optimizer: OptimizerConfig, steps_per_epoch: int) -> Plan:
+        """Bring all durations to steps.
+
+        Raises:
+            ConfigError: a duration in time or tokens.
+        """
+        total = _steps("training.duration", training.duration, steps_per_epoch, training.batch_size)
+        every = _steps("training.evaluate_every", training.evaluate_every, steps_per_epoch, training.batch_size)
+        schedule = Schedule.resolve(
+            optimizer, total_steps=total, total_samples=total * training.batch_size, seq_length=1
+        )
+        return cls(total, min(every, total), schedule)
+
+
+@dataclass
+class Fit:
+    """How the training went.
+
+    Attributes:
+        weights: the best by validation, fp32 or bf16 on the CPU; on rank 0 only.
+        best_step: when they were.
+        best: their validation figures.
+        steps: that were trained.
+        seconds: that it took, validations included.
+        history: validation figures and losses, for the record.
+    """
+
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    best_step: int = 0
+    best: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(engine: Any, task: Task, plan: Plan, training: TaskTraining, say: Callable[[str], None]) -> Fit:
+    """Train and keep the best weights. Collective.
+
+    Args:
+        engine: a DeepSpeed engine (`pretrain/engine/task_engine.py`).
+        task: batches, losses, validation.
+        plan: durations and learning rates.
+        training: which figure selects, how patient.
+        say: prints a line (on one rank).
+
+    Raises:
+        UserError: the loss is not a number; status DIVERGED.
+    """
+    from pretrain.engine.task_engine import full_weights
+
+    result = Fit()
+    started = time.monotonic()
+    worse = 0
+    recent: list[float] = []
+    for step in range(plan.total_steps):
+        recent.append(_train_step(engine, task, plan, training, step))
+        done = step + 1
+        if done % training.log_interval == 0 or done == plan.total_steps:
+            mean = sum(recent) / len(recent)
+            result.history.append({"step": done, "loss": mean})
+            say(_line(done, plan, mean, time.monotonic() - started, training.batch_size))
+            recent.clear()
+        if done % plan.evaluate_every and done < plan.total_steps:
+            continue
+        figures = dict(task.evaluate(engine))
+        result.history.append({"step": done} | {f"validation_{key}": value for key, value in figures.items()})
+        better = _is_better(figures, result.best, training.select_by)
+        say(_validation_line(done, figures, training.select_by if better else None))
+        if better:
+            result.weights, result.best, result.best_step, worse = full_weights(engine), figures, done, 0
+        else:
+            worse += 1
+        if training.patience is not None and worse >= training.patience:
+            say(f"stopped early: {training.select_by} was best at step {result.best_step}")
+            break
+    result.steps, result.seconds = done, time.monotonic() - started
+    return result
+
+
+def _train_step(engine: Any, task: Task, plan: Plan, training: TaskTraining, step: int) -> float:
+    """Returns the loss of the step, the mean over all ranks."""
+    import torch
+    import torch.distributed as dist
+
+    from pretrain.engine.task_engine import set_learning_rate
+
+    rate = plan.schedule.learning_rate(step, step * training.batch_size, training.batch_size)
+    set_learning_rate(engine, rate)
+    engine.train()
+    micro_batches = task.losses(engine, step)
+    total = torch.zeros((), device=engine.device)
+    for compute in micro_batches:
+        loss = compute()
+        engine.backward(loss)
+        engine.step()
+        total += loss.detach().float() / len(micro_batches)
+    dist.all_reduce(total)
+    mean = float(total) / dist.get_world_size()
+    if not math.isfinite(mean):
+        raise UserError(
+            f"the loss is {mean} at step {step + 1}",
+            where="training",
+            expected=f"a finite one; a smaller optimizer.lr (it is {rate:.2g} there) or precision=fp32 may help",
+            status=ExitStatus.DIVERGED,
+        )
+    return mean
+
+
+def _is_better(figures: Mapping[str, float], best: Mapping[str, float], select_by: str) -> bool:
+    if not best:
+        return True
+    if select_by in LOSSES:
+        return figures[select_by] < best[select_by]
+    return figures[select_by] > best[select_by]
+
+
+def _steps(key: str, duration: Duration, steps_per_epoch: int, batch_size: int) -> int:
+    if duration.unit == "epochs":
+        steps = int(duration.value) * steps_per_epoch
+    elif duration.unit in ("steps", "samples"):
+        steps = duration.in_steps(batch_size, 1)
+    else:
+        raise ConfigError(f"is {duration}", where=key, expected="epochs, steps or samples, such as '3 epochs'")
+    if steps < 1:
+        raise ConfigError(f"is {duration}", where=key, expected="at least one step")
+    return steps
+
+
+def _line(done: int, plan: Plan, loss: float, elapsed_s: float, batch_size: int) -> str:
+    speed = done / elapsed_s
+    rate = plan.schedule.learning_rate(done - 1, (done - 1) * batch_size, batch_size)
+    left = (plan.total_steps - done) / speed
+    return (
+        f"step {done:>5}/{plan.total_steps}  loss {loss:.4f}  lr {rate:.2e}"
+        f"  {speed * batch_size:,.0f} samples/s  {left:.0f} s left"
+    )
+
+
+def _validation_line(done: int, figures: Mapping[str, float], best: str | None) -> str:
+    values = "  ".join(f"{key} {value:.4f}" for key, value in figures.items())
+    return f"  validation at step {done}: {values}" + (f"  (best {best})" if best else "")
