@@ -9,7 +9,6 @@ order. Hence the sample of any number is found by arithmetic, a binary search, a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,10 @@ from pretrain.data.samples import Origin, Samples
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
+
+
+_Stretch = tuple[int, int, bool]
+"""Place of its first token in the corpus, length, and whether it begins its document."""
 
 
 class CorpusSamples:
@@ -69,10 +72,9 @@ class CorpusSamples:
     def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
         """Read samples `numbers`, int64 [n], into `rows`, int64 [n], of `samples`."""
         shards, firsts = self._shard_tokens, self._first_tokens
-        for row, (epoch, place) in zip(rows.tolist(), self._places(numbers)):
-            out = samples.tokens[row]
-            filled = 0
-            for source, length, is_start in self._stretches(epoch, place):
+        for row, stretches in zip(rows.tolist(), self._stretches(numbers)):
+            out, filled = samples.tokens[row], 0
+            for source, length, is_start in stretches:
                 # A stretch lies within one document, a document within one shard.
                 shard = bisect_right(firsts, source) - 1
                 local = source - firsts[shard]
@@ -84,9 +86,8 @@ class CorpusSamples:
 
     def origins(self, number: int) -> list[Origin]:
         """Where the tokens of sample `number` come from, in order."""
-        ((epoch, place),) = self._places(np.array([number]))
         origins = []
-        for source, length, _ in self._stretches(epoch, place):
+        for source, length, _ in self._stretches(np.array([number]))[0]:
             shard = bisect_right(self._first_tokens, source) - 1
             reader, local = self.corpus.shards[shard], source - self._first_tokens[shard]
             document = int(np.searchsorted(reader.document_offsets, local, side="right")) - 1
@@ -97,45 +98,51 @@ class CorpusSamples:
     def _epoch_of(self, number: int) -> int:
         return number * self._seq_length // self.documents.num_tokens
 
-    def _places(self, numbers: np.ndarray) -> Iterator[tuple[int, int]]:
+    def _places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Epoch, and place of the first token within it, of each sample."""
         length, num_tokens = self._seq_length, self.documents.num_tokens
         if not self.endless:
             count = self.num_samples_per_epoch
-            pieces = Permutation(count, "samples", *self._key)(numbers % count)
-            yield from ((0, piece * length) for piece in pieces.tolist())
-            return
+            return np.zeros_like(numbers), Permutation(count, "samples", *self._key)(numbers % count) * length
         epochs = numbers * length // num_tokens
         pieces = np.empty_like(epochs)
         for epoch in np.unique(epochs).tolist():
             first, end = -(-epoch * num_tokens // length), -(-(epoch + 1) * num_tokens // length)
             here = epochs == epoch
-            shuffle = Permutation(end - first, "samples", *self._key, epoch)
-            pieces[here] = first + shuffle(numbers[here] - first)
-        yield from zip(epochs.tolist(), (pieces * length - epochs * num_tokens).tolist())
+            pieces[here] = first + Permutation(end - first, "samples", *self._key, epoch)(numbers[here] - first)
+        return epochs, pieces * length - epochs * num_tokens
 
-    def _stretches(self, epoch: int, place: int) -> list[tuple[int, int, bool]]:
-        """Pieces of documents that make up a sample: place in the corpus, length, whether it begins the document."""
-        wanted = self._seq_length + 1
-        here = min(wanted, self.documents.num_tokens - place)
-        stretches = _cut(self._orders.order(epoch), place, here)
-        if here < wanted and self.endless:
-            # The next epoch's first documents; its whole order need not be there yet.
-            stretches += _cut(self._orders.head(epoch + 1, wanted - here), 0, wanted - here)
-        return stretches
+    def _stretches(self, numbers: np.ndarray) -> list[list[_Stretch]]:
+        """The stretches of documents that make up each sample."""
+        wanted, num_tokens = self._seq_length + 1, self.documents.num_tokens
+        epochs, places = self._places(numbers)
+        found: list[list[_Stretch]] = [[]] * len(numbers)
+        for epoch in np.unique(epochs).tolist():
+            rows = np.flatnonzero(epochs == epoch)
+            ends = np.minimum(places[rows] + wanted, num_tokens)
+            for row, stretches in zip(rows.tolist(), _cut(self._orders.order(epoch), places[rows], ends)):
+                found[row] = stretches
+            if self.endless:
+                for row in rows[places[rows] + wanted > num_tokens].tolist():
+                    # The next epoch's first documents; its whole order need not be there yet.
+                    rest = int(places[row]) + wanted - num_tokens
+                    head = self._orders.head(epoch + 1, rest)
+                    found[row] += _cut(head, np.array([0]), np.array([rest]))[0]
+        return found
 
 
-def _cut(order: Arrays, place: int, length: int) -> list[tuple[int, int, bool]]:
-    start, end = order["start"], place + length
-    first = int(start.searchsorted(place, side="right")) - 1
-    last = int(start.searchsorted(end, side="left"))
-    bounds = start[first : last + 1].tolist()
-    sources = order["source"][first:last].tolist()
-    # Only the ends of the stretch can lie within a document.
-    skipped = place - bounds[0]
-    sources[0] += skipped
-    bounds[0], bounds[-1] = place, end
-    stretches = [(source, stop - begin, True) for source, begin, stop in zip(sources, bounds, bounds[1:])]
-    if skipped:
-        stretches[0] = (sources[0], bounds[1] - place, False)
-    return stretches
+def _cut(order: Arrays, places: np.ndarray, ends: np.ndarray) -> list[list[_Stretch]]:
+    """The documents in each of the ranges [place, end) of an epoch, cut at its two ends."""
+    firsts = order["start"].searchsorted(places, side="right") - 1
+    lasts = order["start"].searchsorted(ends, side="left")
+    found = []
+    for place, end, first, last in zip(places.tolist(), ends.tolist(), firsts.tolist(), lasts.tolist()):
+        bounds = order["start"][first : last + 1].tolist()
+        sources = order["source"][first:last].tolist()
+        skipped = place - bounds[0]
+        bounds[0], bounds[-1] = place, end
+        stretches = [(source, stop - begin, True) for source, begin, stop in zip(sources, bounds, bounds[1:])]
+        if skipped:
+            stretches[0] = (sources[0] + skipped, bounds[1] - place, False)
+        found.append(stretches)
+    return found

@@ -147,25 +147,24 @@ def _select(corpus: Corpus, part: PartName, split: tuple[float, float, float], a
 
     wanted = None if part == "all" else PARTS.index(part)
 
-    def chosen(shard_number: int, first_document: int) -> tuple[np.ndarray, np.ndarray]:
-        # A reader of its own, gone after use: the corpus' readers would keep their tables in memory for good.
-        offsets = ShardReader(corpus.shards[shard_number].prefix).document_offsets
-        keep = np.diff(offsets) > 0
-        if wanted is not None:
-            for begin in range(0, len(keep), _CHUNK):
-                numbers = np.arange(begin, min(begin + _CHUNK, len(keep))) + first_document
-                keep[begin : begin + _CHUNK] &= part_of_documents(numbers, split) == wanted
-        return offsets, keep
-
     first_documents = np.cumsum([0] + [shard.num_documents for shard in corpus.shards])
     first_tokens = np.cumsum([0] + [shard.num_tokens for shard in corpus.shards])
-    count = sum(int(np.count_nonzero(chosen(i, int(first))[1])) for i, first in enumerate(first_documents[:-1]))
+    chosen = []
+    for shard, first in zip(corpus.shards, first_documents.tolist()):
+        # A reader of its own, gone after use: the corpus' readers would keep their tables in memory for good.
+        keep = np.diff(ShardReader(shard.prefix).document_offsets) > 0
+        if wanted is not None:
+            for begin in range(0, len(keep), _CHUNK):
+                numbers = np.arange(begin, min(begin + _CHUNK, len(keep))) + first
+                keep[begin : begin + _CHUNK] &= part_of_documents(numbers, split) == wanted
+        chosen.append(keep)
+    count = sum(int(np.count_nonzero(keep)) for keep in chosen)
     arrays = allocate({"source": count, "length": count, "num_tokens": 1})
     begin = total = 0
-    for i, first in enumerate(first_documents[:-1]):
-        offsets, keep = chosen(i, int(first))
+    for shard, first_token, keep in zip(corpus.shards, first_tokens.tolist(), chosen):
+        offsets = ShardReader(shard.prefix).document_offsets
         end = begin + int(np.count_nonzero(keep))
-        arrays["source"][begin:end] = first_tokens[i] + offsets[:-1][keep]
+        arrays["source"][begin:end] = first_token + offsets[:-1][keep]
         arrays["length"][begin:end] = np.diff(offsets)[keep]
         total += int(arrays["length"][begin:end].sum())
         begin = end

@@ -13,6 +13,7 @@ import numpy as np
 
 _HALF_ROUNDS = 8
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_HALF_WORD = np.uint64(32)
 _CHUNK = 1 << 15
 
 
@@ -73,10 +74,17 @@ class Permutation:
 
     def _scramble(self, x: np.ndarray) -> np.ndarray:
         low, high = x & self._low_mask, x >> self._low_bits
-        shift = np.uint64(32)
         for position, key in enumerate(self._round_keys):
             if position % 2 == 0:
-                high ^= (((low ^ key) * _MULTIPLIER) >> shift) & self._high_mask
+                read, written, mask = low, high, self._high_mask
             else:
-                low ^= (((high ^ key) * _MULTIPLIER) >> shift) & self._low_mask
-        return (high << self._low_bits) | low
+                read, written, mask = high, low, self._low_mask
+            # written ^= top half of (read ^ key) * multiplier, without intermediate arrays.
+            mixed = read ^ key
+            mixed *= _MULTIPLIER
+            mixed >>= _HALF_WORD
+            mixed &= mask
+            written ^= mixed
+        high <<= self._low_bits
+        high |= low
+        return high
