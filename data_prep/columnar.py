@@ -46,17 +46,15 @@ def columnar_units(path: Path, kind: Kind, config: SourceConfig) -> list[WorkUni
 
 def read_columnar(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Iterator[Document]:
     """The documents of a unit; rows whose text is null are malformed."""
-    first_row = 0
-    for batch, row_before in _batches(unit, config.text_field):
-        first_row = row_before
-        for row, text in enumerate(batch):
+    for batch, rows_before in _batches(unit, config.text_field):
+        for row, text in enumerate(batch, rows_before):
             if text is None:
                 if config.malformed == "skip":
                     counts.malformed += 1
                     continue
-                where = f"{unit.path}, row {first_row + row + 1}"
+                where = f"{unit.path}, row {row + 1}"
                 raise DataError(f"its column {config.text_field!r} is null", where=where, expected="a string")
-            yield Document(text, f"{unit.path.name}@{first_row + row}")
+            yield Document(text, f"{unit.path.name}@{row}")
 
 
 def _batches(unit: WorkUnit, column: str) -> Iterator[tuple[list[str | None], int]]:

@@ -134,7 +134,7 @@ def _lines(unit: WorkUnit) -> Iterator[Line]:
 def _paragraphs(unit: WorkUnit) -> Iterator[Line]:
     """Paragraphs that follow an empty line whose first byte lies in the unit, and the first of the file."""
     unbounded = WorkUnit(unit.path, unit.kind, unit.start, None, unit.size_bytes)
-    owner_at = 0 if unit.start == 0 else -1  # where the empty line before the next paragraph begins
+    next_is_ours = unit.start == 0
     paragraph: list[bytes] = []
     begin = 0
     for at, line in _lines(unbounded):
@@ -142,12 +142,12 @@ def _paragraphs(unit: WorkUnit) -> Iterator[Line]:
             if paragraph:
                 yield begin, b"".join(paragraph).rstrip(b"\r\n")
                 paragraph = []
-            owner_at = at
+            next_is_ours = True
             if unit.stop is not None and at >= unit.stop:
                 return
         elif paragraph:
             paragraph.append(line)
-        elif owner_at >= 0:
+        elif next_is_ours:
             begin = at
             paragraph.append(line)
         elif unit.stop is not None and at >= unit.stop:

@@ -53,6 +53,10 @@ def test_the_counts_on_disk_are_those_of_the_tokens(made):
     assert 0 < corpus.unigram_entropy_nats() < math.log(corpus.vocab_size)
 
 
+def fingerprint_at(path: Path) -> str:
+    return Corpus.open(path).fingerprint
+
+
 def test_the_fingerprint_is_of_the_content_not_of_the_place(made, corpus_path, prefix, tmp_path, tokenizer_path):
     assert Corpus.open(made).fingerprint == Corpus.open(corpus_path).fingerprint
     before = Corpus.open(prefix).fingerprint
@@ -66,6 +70,14 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(made, corpus_path, p
         tokenize(TokenizeConfig(input=[str(source)], tokenizer=tokenizer_path, output=tmp_path / text))
         prints.add(Corpus.open(tmp_path / text).fingerprint)
     assert len(prints) == 2
+    manifest = Corpus.open(made).manifest
+    other = {"tokenizer_fingerprint": "another", "vocab_size": 999, "end_of_document": None, "sources": []}
+    changed = {
+        key
+        for key, value in other.items()
+        if manifest.model_copy(update={key: value}).fingerprint != fingerprint_at(made)
+    }
+    assert changed == {"tokenizer_fingerprint", "vocab_size", "end_of_document"}
 
 
 def test_the_nearest_corpus_is_named(corpus_path, tmp_path):

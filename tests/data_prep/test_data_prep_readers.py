@@ -104,6 +104,11 @@ def test_parquet(tmp_path, kind, unit_bytes):
     assert read(tmp_path / "t.parquet", text_field="body", work_unit_bytes=unit_bytes) == texts
 
 
+def test_rows_are_numbered_through_the_file(tmp_path):
+    pq.write_table(pa.table({"text": ["a", "b", "c", None]}), tmp_path / "t.parquet", row_group_size=2)
+    assert "row 4: its column 'text' is null" in refused(tmp_path / "t.parquet", work_unit_bytes=1)
+
+
 def test_saved_hugging_face_datasets(tmp_path):
     import datasets
 

@@ -129,6 +129,8 @@ def test_an_existing_output_is_replaced_only_on_demand(tmp_path, text_file, toke
     before = files_of(tmp_path / "c")
     with pytest.raises(DataError, match=r"exists already(.|\n)*--overwrite"):
         tokenize(config)
+    with pytest.raises(DataError, match="exists already"):  # said before anything is read
+        tokenize(config.model_copy(update={"tokenizer": tmp_path / "none", "input": [str(tmp_path / "none")]}))
     tokenize(config.model_copy(update={"overwrite": True, "append_end_of_document": False}))
     assert files_of(tmp_path / "c") != before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]

@@ -60,6 +60,10 @@ def test_long_documents_are_encoded_in_parts(tokenizers, text):
         assert "".join(tokenizer_module._cut_at_lines(text)) == text
 
 
+def test_indentation_is_one_piece(tokenizers):
+    assert len(tokenizers["bpe"].encode("    ")) == 1
+
+
 def test_roles(tokenizers):
     tokenizer = tokenizers["bpe"]
     assert [tokenizer.role(name) for name in ROLES] == [2, 1, 0, 3, 4]
