@@ -43,21 +43,32 @@ def resolve_layout(config: RunConfig, world_size: int) -> Layout:
         ConfigError: if the layout does not fit the ranks, the model or the batch: every reason at once, and the
             nearest layouts that do fit.
     """
-    parallel, problems = config.parallel, _setting_problems(config)
+    parallel, settings, sizes = config.parallel, _setting_problems(config), []
     plane = parallel.tensor_size * parallel.pipeline_size
     if world_size % plane:
-        problems.append(
+        sizes.append(
             f"parallel.tensor_size {parallel.tensor_size} x parallel.pipeline_size {parallel.pipeline_size} = {plane}"
             f" does not divide the {world_size} ranks"
         )
     layout = Layout(parallel.tensor_size, parallel.pipeline_size, max(1, world_size // plane))
-    problems += _layout_problems(config, layout)
+    sizes += _layout_problems(config, layout)
+    problems = settings + sizes
     if not problems:
         return layout
-    legal = nearest_layouts(config, world_size)
-    proposal = "; ".join(str(option) for option in legal) if legal else "no layout fits; change the batch or the ranks"
-    listed = problems[0] if len(problems) == 1 else "".join(f"\n- {problem}" for problem in problems)
-    raise ConfigError(listed, where=f"layout on {world_size} ranks", expected=f"a layout such as {proposal}")
+    raise ConfigError(
+        problems[0] if len(problems) == 1 else "".join(f"\n- {problem}" for problem in problems),
+        where=f"layout on {world_size} rank{'s' if world_size > 1 else ''}",
+        expected=_proposal(config, layout, world_size) if sizes else None,
+    )
+
+
+def _proposal(config: RunConfig, wanted: Layout, world_size: int) -> str:
+    """What would fit: the nearest layouts, or else the nearest batch sizes."""
+    if legal := nearest_layouts(config, world_size):
+        return "a layout such as " + "; ".join(str(option) for option in legal)
+    unit, batch = config.training.micro_batch_size * wanted.data, config.training.global_batch_size
+    near = sorted({max(unit, batch // unit * unit), (batch // unit + 1) * unit})
+    return f"a training.global_batch_size such as {' or '.join(map(str, near))}, or other sizes of the model"
 
 
 def nearest_layouts(config: RunConfig, world_size: int, count: int = 3) -> list[Layout]:
