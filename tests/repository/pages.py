@@ -2,8 +2,9 @@
 
 What a fence is called says what a test does with it:
 
-- ```` ```bash ```` a command for any machine: it is run, from the root of a copy of the repository, the blocks of a
-  page in their order. A page may use what `make quickstart` leaves behind.
+- ```` ```bash ```` a command for any machine: it is run, the blocks of a page in their order, from the root of a fresh
+  copy of the repository. A page that goes on from what `make quickstart` leaves in `runs/` says so in a comment:
+  `<!-- after: make quickstart -->`. `make quickstart` runs once for all pages, and `make test` is only looked up.
 - ```` ```sh ```` a command for a cluster or a GPU: it is not run, but its recipe, its `key=value` settings, its
   options and its files have to exist.
 - anything else (`console`, `text`, `yaml`, `python`, ...) is only shown. A fence without a name is an error.
@@ -16,6 +17,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+AFTER_QUICKSTART = "<!-- after: make quickstart -->"
 FENCE = re.compile(r"^( *)(```+|~~~+) *(\S*)[^\n]*\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ASSIGNMENT = re.compile(r"^[A-Za-z_][\w.]*=")

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from pages import Block, EntryCall, blocks, entry_call, links
+from pages import AFTER_QUICKSTART, Block, EntryCall, blocks, entry_call, links
 
 from configs.load import find_recipe, load_config
 from configs.registry import ENTRIES
@@ -164,32 +164,22 @@ class Workspace:
         )
         return done.returncode, done.stdout
 
-    def quickstart_run(self) -> str:
-        """Where `make quickstart` writes, as the Makefile says."""
-        match = re.search(r"^RUN \?= (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert match
-        return match.group(1)
-
-    def ensure_quickstart(self) -> None:
-        """Run `make quickstart` unless its results are there."""
-        done = self.root / ".quickstart-done"
-        if not done.exists():
-            status, output = self.run("make quickstart")
-            assert status == 0, output[-4000:]
-            done.touch()
-
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return Workspace(tmp_path_factory.mktemp("repository"))
+def quickstart_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `runs` as `make quickstart` leaves it."""
+    workspace = Workspace(tmp_path_factory.mktemp("quickstart"))
+    status, output = workspace.run("make quickstart")
+    assert status == 0, output[-4000:]
+    return workspace.root / "runs"
 
 
 def as_run(script: str) -> str:
-    """A block as the test runs it: the tests do not run themselves, and the quickstart runs once."""
+    """A block as the test runs it: the tests do not run themselves, and the quickstart has run before the page."""
     lines = []
     for line in script.splitlines():
         if match := re.match(r"\s*make (test\S*|quickstart|clean|docs)\b", line):
-            # Only a target that exists has a rule to show.
+            # 0 or 1 where the target exists, 2 where there is no rule for it.
             line = f"make --question {match.group(1)} >/dev/null 2>&1 || test $? -eq 1"
         lines.append(line)
     return "\n".join(lines)
@@ -201,16 +191,17 @@ def run_blocks(page: Path) -> list[Block]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in WRITTEN if run_blocks(page)], ids=page_id)
-def test_commands_run(page: Path, workspace: Workspace) -> None:
+def test_commands_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    workspace = Workspace(tmp_path)
     to_run = run_blocks(page)
-    scripts = "".join(block.text for block in to_run)
-    if workspace.quickstart_run() in scripts or "make quickstart" in scripts:
-        workspace.ensure_quickstart()
+    if AFTER_QUICKSTART in page.read_text() or any("make quickstart" in block.text for block in to_run):
+        shutil.copytree(request.getfixturevalue("quickstart_runs"), tmp_path / "runs")
     for block in to_run:
         status, output = workspace.run(as_run(block.text))
         assert status == 0, f"{page_id(page)} line {block.line}, status {status}:\n{block.text}\n{output[-4000:]}"
 
 
-def test_targets_that_do_not_exist_fail(workspace: Workspace) -> None:
+def test_targets_that_do_not_exist_fail(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
     assert workspace.run(as_run("make test"))[0] == 0
     assert workspace.run(as_run("make tests-of-all"))[0] != 0
