@@ -244,7 +244,7 @@ class Workplace:
 
 def run(work: Path, argv: list[str]) -> Seen:
     """Run a command and see what it says and leaves."""
-    before = {path for path in work.rglob("*")}
+    before = set(work.rglob("*"))
     environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     command = [sys.executable, *(part.replace("{work}", str(work)) for part in argv)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180)

@@ -10,7 +10,7 @@ from typing import Any
 from configs.load import load_config
 from pretrain.config import RunConfig
 
-WORDS = "the old ship sails over a grey cold sea while no one on deck sees its light go out again".split()
+SENTENCE = "the old ship sails over a grey cold sea while no one on deck sees its light go out again"
 
 
 def make_corpus(directory: Path, documents: int = 400) -> Path:
@@ -20,11 +20,11 @@ def make_corpus(directory: Path, documents: int = 400) -> Path:
     from data_prep.tokenizer_training import train_tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
-    chance = random.Random(5)
+    chance, words = random.Random(5), SENTENCE.split()
     text = directory / "text.jsonl"
     with text.open("w", encoding="utf-8") as lines:
         for _ in range(documents):
-            sentence = " ".join(chance.choices(WORDS, k=chance.randint(5, 60)))
+            sentence = " ".join(chance.choices(words, k=chance.randint(5, 60)))
             lines.write(json.dumps({"text": sentence}) + "\n")
     train_tokenizer(load_config(TokenizerConfig, None, [f"input={text}", f"output={directory}/tok", "vocab_size=300"]))
     tokenize(

@@ -57,7 +57,8 @@ def main() -> int:
         over = loss > limits(case)[0] or norm > limits(case)[1]
         worst |= over
         seconds = time.perf_counter() - started_s
-        print(f"{case.name:58} {case.ranks:5} {loss:9.1e} {norm:9.1e} {seconds:8.1f} {'OVER' if over else ''}", flush=True)
+        verdict = "OVER" if over else ""
+        print(f"{case.name:58} {case.ranks:5} {loss:9.1e} {norm:9.1e} {seconds:8.1f} {verdict}", flush=True)
     print(json.dumps({"layouts": len(CASES), "all_within_limits": not worst}))
     return int(worst)
 

@@ -212,9 +212,7 @@ def train(case: Case, mutation: str | None = None, steps: int = STEPS) -> list[t
     return trajectory
 
 
-def largest_differences(
-    found: list[tuple[float, float]], reference: list[tuple[float, float]]
-) -> tuple[float, float]:
+def largest_differences(found: list[tuple[float, float]], reference: list[tuple[float, float]]) -> tuple[float, float]:
     """Largest relative differences of losses and of norms."""
     pairs = list(zip(found, reference, strict=True))
     losses = max(abs(a - b) / abs(b) for (a, _), (b, _) in pairs)

@@ -124,7 +124,7 @@ def _norm_left_to_deepspeed(case: Case) -> None:
         step = self.inner.step
 
         def finish_then_step(*args: Any, **kwargs: Any) -> Any:
-            _, finite = measure()
+            measure()
             step(*args, **kwargs)
             finisher = measure.__self__
             finisher.last.grad_norm = float(self.inner._global_grad_norm)
