@@ -70,5 +70,5 @@ docs: $(VENV)/.for-developers  ## Write the generated pages and schemas anew, th
 	pytest -q tests/repository/test_repository_docs.py
 
 clean:  ## Remove caches, .venv and the quickstart's runs.
-	rm -rf .venv runs/sample runs/gpt-tiny build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv runs/quickstart build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -not -path './.git/*' -exec rm -rf {} +

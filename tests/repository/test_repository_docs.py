@@ -27,6 +27,7 @@ PROGRAMS = frozenset(
 PROGRAMS |= frozenset({"salloc", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun"})
 PROGRAMS |= frozenset({"source", "tail", "tensorboard", "torchrun"})
 BLOCK_LIMIT_S = 600
+QUICKSTART_LIMIT_S = 1200
 
 
 def page_id(page: Path) -> str:
@@ -169,7 +170,7 @@ class Workspace:
 def quickstart_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder `runs` as `make quickstart` leaves it."""
     workspace = Workspace(tmp_path_factory.mktemp("quickstart"))
-    status, output = workspace.run("make quickstart")
+    status, output = workspace.run("make quickstart", QUICKSTART_LIMIT_S)
     assert status == 0, output[-4000:]
     return workspace.root / "runs"
 
