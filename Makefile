@@ -34,6 +34,7 @@ $(VENV)/.for-developers: $(BIN)/python $(INPUTS)
 	@touch $@ $(VENV)/.for-users
 
 quickstart: export OMP_NUM_THREADS = 1
+quickstart: export DS_ACCELERATOR = cpu
 quickstart: venv  ## From raw text to a fine-tuned, exported model on two processes.
 	rm -rf $(RUN)
 	python -m data_prep sample-corpus --output $(RUN)/text.jsonl
