@@ -40,6 +40,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"),
     Entry("train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"),
     Entry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
+    Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
+    Entry("classify", "finetune", "python -m finetune classify", "finetune.config:ClassifyConfig"),
 )
 LAYOUT_CHECK = "pretrain.layout:resolve_layout"
 
