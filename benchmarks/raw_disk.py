@@ -11,9 +11,8 @@ CHUNK_BYTES = 8 << 20
 
 def timed_write(path: Path, data: memoryview) -> float:
     """Seconds to write `data` to a new file and flush it to the disk."""
-    path.unlink(missing_ok=True)
     started_s = time.perf_counter()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         for start in range(0, len(data), CHUNK_BYTES):
             rest = data[start : start + CHUNK_BYTES]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+_SYNC_FILE_RANGE_WRITE = 2
 MAX_JSON_BYTES = 1 << 30
 
 
@@ -44,6 +48,25 @@ def read_small(path: Path, limit_bytes: int = MAX_JSON_BYTES) -> bytes:
         if size > limit_bytes:
             raise ValueError(f"holds {size} bytes, more than {limit_bytes}")
         return file.read(limit_bytes + 1)
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """The C library's function, where there is one (Linux)."""
+    function = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if function is not None:
+        function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return function
+
+
+def start_writing_back(descriptor: int, offset: int, size: int) -> None:
+    """Let the kernel begin to put a written range on the disk, without waiting for it.
+
+    The flush at the end then finds little left to do. Only a hint: what it returns does not matter. Not
+    `posix_fadvise`, which also starts the writing, but then waits for every processor of a busy machine.
+    """
+    if function := _sync_file_range():
+        function(descriptor, offset, size, _SYNC_FILE_RANGE_WRITE)
 
 
 def try_unlink(path: Path) -> None:

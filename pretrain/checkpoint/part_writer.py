@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from pretrain.checkpoint.durable import flush_directory, write_durably
+from pretrain.checkpoint.durable import flush_directory, start_writing_back, write_durably
 from pretrain.checkpoint.manifest import Entry, Part, hash_hex
 from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, STATES, Piece, rectangles
 
@@ -155,9 +155,7 @@ def write_part(plan: PartPlan, buffer: torch.Tensor, directory: Path) -> PartTim
         for start in range(0, len(data), CHUNK_BYTES):
             chunk = data[start : start + CHUNK_BYTES]
             write_all(file.fileno(), chunk)
-            if hasattr(os, "posix_fadvise"):
-                # On Linux this starts writing the range to the disk, instead of leaving all to the flush at the end.
-                os.posix_fadvise(file.fileno(), len(plan.header) + start, len(chunk), os.POSIX_FADV_DONTNEED)
+            start_writing_back(file.fileno(), len(plan.header) + start, len(chunk))
         clock.append(time.perf_counter())
         entries = [_hashed(entry, data, len(plan.header)) for entry in plan.entries]
         clock.append(time.perf_counter())
