@@ -91,9 +91,12 @@ def _write(path: Path, identity: str, build: Build) -> None:
 
         def allocate(lengths: dict[str, int]) -> Arrays:
             sizes.update(lengths)
+            size_bytes = _HEADER_BYTES + 8 * sum(lengths.values())
             with temporary.open("wb") as stream:
-                # Reserved, not sparse: a full disk is an error here and not a bus error while the map is filled.
-                os.posix_fallocate(stream.fileno(), 0, _HEADER_BYTES + 8 * sum(lengths.values()))
+                stream.truncate(size_bytes)
+                # Reserved, where the system can: a full disk is then an error here, not a bus error while filling.
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(stream.fileno(), 0, size_bytes)
             return _mapped(temporary, lengths, mode="r+")
 
         build(allocate)

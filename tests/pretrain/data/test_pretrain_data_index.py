@@ -96,7 +96,7 @@ def test_an_unwritable_cache_is_one_clear_error(tmp_path: Path) -> None:
 
 
 _BUILDER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from pretrain.data import build_lock
 from pretrain.data.index_file import built_on_disk
@@ -109,7 +109,9 @@ def build(allocate):
     time.sleep(float(sys.argv[3]))
     allocate({"a": 100})["a"][:] = range(100)
 
-while not Path(sys.argv[4]).exists():
+go = Path(sys.argv[4])
+go.with_name(f"ready-{os.environ['LOCAL_RANK']}").touch()
+while not go.exists():
     time.sleep(0.005)
 arrays = built_on_disk(Path(sys.argv[1]), "identity", build)
 print(int(arrays["a"].sum()))
@@ -128,8 +130,9 @@ def start_builder(tmp_path: Path, sleep_s: float, local_rank: int = 0) -> subpro
 
 
 def test_of_processes_at_the_same_time_one_builds_and_the_others_wait(tmp_path: Path) -> None:
-    processes = [start_builder(tmp_path, 0.8, rank) for rank in range(2)]
-    time.sleep(1)
+    processes = [start_builder(tmp_path, 1.5, rank) for rank in range(2)]
+    while len(list(tmp_path.glob("ready-*"))) < 2:
+        time.sleep(0.01)
     (tmp_path / "go").touch()
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
@@ -185,3 +188,9 @@ def test_a_slow_builder_keeps_its_lock_alive(tmp_path: Path, monkeypatch: pytest
         done.set()
         waiter.join(timeout=10)
     assert answers == [False]
+
+
+def test_who_gets_the_lock_after_another_built_builds_nothing(tmp_path: Path) -> None:
+    with built_once(tmp_path / "x.lock", lambda: True, "x") as is_mine:
+        assert not is_mine
+    assert not list(tmp_path.iterdir())
