@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,22 @@ def test_pieces_that_are_not_flat_fp32_are_refused(tmp_path):
     with pytest.raises(TypeError):
         writer.save(1, my_pieces(1), {"when": object()})
     assert list_checkpoints(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_without_waiting_still_finishes_its_checkpoint(tmp_path):
+    code = """if True:
+        import sys, time, pathlib
+        sys.path.insert(0, sys.argv[2])
+        from test_checkpoint_directory import CheckpointWriter, my_pieces
+        from pretrain.checkpoint import part_writer
+        sound = part_writer.write_all
+        part_writer.write_all = lambda descriptor, data: (time.sleep(0.3), sound(descriptor, data))
+        CheckpointWriter(pathlib.Path(sys.argv[1])).save(10, my_pieces(1), {})
+    """
+    argv = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
+    subprocess.run(argv, check=True, timeout=60)
+    assert newest_checkpoint(tmp_path) == tmp_path / step_name(10)
 
 
 @pytest.fixture

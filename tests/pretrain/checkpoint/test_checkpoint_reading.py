@@ -9,12 +9,13 @@ from pathlib import Path
 import orjson
 import pytest
 import torch
-from faked_layouts import SMALL_GPT, FakeLayout, random_state, save_all_ranks
+from faked_layouts import SMALL_GPT, FakeLayout, assert_pieces_equal, pieces_of, random_state, save_all_ranks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from configs.errors import CheckpointError
+from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.checkpoint.manifest import Manifest, ManifestProblem, Part, hash_hex
 from pretrain.checkpoint.part_files import MAX_OPEN_FILES
 from pretrain.checkpoint.reader import CheckpointReader, read_metadata
@@ -109,6 +110,18 @@ def test_damage_is_found_in_what_is_read_and_only_there(copy):
     with pytest.raises(CheckpointError, match=f"rank00002.safetensors: exp_avg_sq/{name} was changed"):
         reader.tensor(name, "exp_avg_sq")
     CheckpointReader(copy, verify=False).tensor(name, "exp_avg_sq")
+
+
+def test_one_process_loads_and_verifies_another_layout(copy):
+    pieces = pieces_of(FakeLayout(), 0, random_state(SMALL_GPT, 99))
+    assert load_checkpoint(copy.parent, pieces) == METADATA
+    assert_pieces_equal(pieces, pieces_of(FakeLayout(), 0, random_state(SMALL_GPT, 3)))
+    data = bytearray((copy / "rank00002.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "rank00002.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"rank00002\.safetensors: exp_avg_sq/decoder\.\S+ was changed"):
+        load_checkpoint(copy.parent, pieces)
+    load_checkpoint(copy.parent, pieces, verify=False)
 
 
 HOSTILE = {
