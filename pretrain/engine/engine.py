@@ -80,6 +80,9 @@ class TrainEngine:
         )
         face = ParameterPartitions if config.parallel.zero_stage == 3 else FlatPartitions
         self.zero: ZeroOptimizer = face(self._deepspeed.optimizer, parameters)
+        if config.training.precision == "fp16":
+            # deepspeed/runtime/fp16/loss_scaler.py: raises at the lowest scale; our guard counts skipped steps.
+            self.zero.inner.loss_scaler.raise_error_at_min_scale = False
         self._gradients = GradientFinisher(
             self.zero, topology, zero_stage=config.parallel.zero_stage, tied=config.model.tie_embeddings
         )

@@ -6,6 +6,7 @@ Pretraining has an engine of its own with every parallel axis (`engine.py`); thi
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,8 +78,7 @@ def task_processes(timeout_s: float = 1800.0) -> Iterator[Launch]:
                 raise MachineError(f"the ranks cannot meet ({problem})", where=address) from None
         yield launch
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        _stop_processes()
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)
@@ -171,6 +171,16 @@ def describe(engine: Any) -> dict[str, Any]:
         "optimizer": type(engine.optimizer).__name__,
         "world_size": dist.get_world_size(),
     }
+
+
+def _stop_processes() -> None:
+    if not dist.is_initialized():
+        return
+    communication = sys.modules.get("deepspeed.comm")
+    if communication is not None and communication.is_initialized():
+        communication.destroy_process_group()  # forgets DeepSpeed's clones of the group, too
+    else:
+        dist.destroy_process_group()
 
 
 def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
