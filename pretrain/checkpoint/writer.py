@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 SHARED_WAIT_S = 30.0
+CLOSE_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,12 @@ class CheckpointWriter:
         raise_together(self._ranks.broadcast(self._settle(self._ranks.gather(problem))), self.root)
 
     def close(self) -> None:
-        """Wait for this rank's work and let another run have the directory. Not collective."""
-        if self._attempt is not None:
-            self._attempt.finished.wait()
+        """Let another run have the directory. Not collective; a save under way gets a while to end.
+
+        After `wait_all_ranks` there is none. Otherwise something went wrong, and other ranks may be gone for good.
+        """
+        if self._attempt is not None and not self._attempt.finished.wait(CLOSE_WAIT_S):
+            self._attempt.give_up.set()
         if self._lock is not None:
             self._lock.release()
         self._buffer = None
