@@ -123,7 +123,7 @@ def _results(directory: Path, statuses: list[int | None], call: Call) -> list[An
         return [outcome["value"] for outcome in outcomes if outcome]
     raised = {rank: o for rank, o in enumerate(outcomes) if o is not None and not o["ok"]}
     errors = {rank: o["error"] for rank, o in raised.items() if o["error"] is not None}
-    died = {rank: status for rank, status in enumerate(statuses) if status is not None and status < 0}
+    died = {rank: status for rank, status in enumerate(statuses) if status and (status < 0 or outcomes[rank] is None)}
     if died:
         # What the others raised then is a consequence.
         first = next(iter(died))

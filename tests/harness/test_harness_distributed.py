@@ -41,6 +41,10 @@ def die() -> None:
     time.sleep(60)
 
 
+def exit_hard() -> None:
+    os._exit(7)
+
+
 def environment(name: str) -> str | None:
     import torch.distributed as dist
 
@@ -81,6 +85,11 @@ def running(pid: int) -> bool:
 def test_killed_rank_is_reported():
     with pytest.raises(RankFailure, match="rank 0 of 2 ended with status -9"):
         run_ranks(die, 2, process_group=False)
+
+
+def test_rank_that_exits_without_a_result_is_reported():
+    with pytest.raises(RankFailure, match="rank 0 of 1 ended with status 7"):
+        run_ranks(exit_hard, 1, process_group=False)
 
 
 def test_environment_reaches_the_ranks():

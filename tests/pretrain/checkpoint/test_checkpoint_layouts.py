@@ -20,9 +20,12 @@ from faked_layouts import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
-from pretrain.checkpoint.pieces import ShardedShape, as_matrix, rectangles, tiles_exactly
+from pretrain.checkpoint.loader import load_checkpoint
+from pretrain.checkpoint.pieces import Piece, ShardedShape, as_matrix, rectangles, tiles_exactly
 from pretrain.checkpoint.reader import CheckpointReader
+from pretrain.checkpoint.writer import CheckpointWriter
 
 LAYOUTS = [
     FakeLayout(),
@@ -132,6 +135,28 @@ def test_any_layout_loads_into_any_other_bitwise(tmp_path, source):
     for target in LAYOUTS:
         for rank, pieces in enumerate(load_all_ranks(path, target)):
             assert_pieces_equal(pieces, pieces_of(target, rank, values))
+
+
+def test_several_pieces_of_one_tensor_on_a_rank(tmp_path):
+    """As with a parameter that lies in two buckets of an optimizer."""
+    values = random_state(SMALL_GPT, seed=4)
+    halves = []
+    for piece in pieces_of(FakeLayout(), 0, values):
+        cut = piece.elements // 3
+        for start, stop in ((0, cut), (cut, piece.elements)):
+            views = {state: tensor[start:stop] for state, tensor in piece.tensors.items()}
+            halves.append(Piece(piece.shape, start, stop, views))
+    writer = CheckpointWriter(tmp_path, asynchronous=False)
+    writer.save(1, halves, {"step": 1})
+    reader = CheckpointReader(tmp_path)
+    for parameter in SMALL_GPT:
+        assert torch.equal(reader.tensor(parameter.name, "exp_avg"), values["exp_avg"][parameter.name])
+    assert len(load_file(tmp_path / "step_00000001" / "rank00000.safetensors")) == 3 * len(halves)
+    for piece in halves:
+        piece.tensors["master"].zero_()
+    load_checkpoint(tmp_path, halves)
+    whole = torch.cat([piece.tensors["master"] for piece in halves[:2]])
+    assert torch.equal(whole, values["master"]["embedding.word_embeddings.weight"].flatten())
 
 
 @given(st.data())
