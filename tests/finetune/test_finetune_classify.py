@@ -1,0 +1,197 @@
+"""Classification from a checkpoint to figures, predictions and a directory that transformers loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from finetune_oracle import oracle_logits
+from finetune_runs import llama, write_run
+from finetune_texts import classify_config, prepare
+from finetune_tokenizers import train_tokenizer
+
+from configs.errors import ConfigError, DataError, MachineError, UserError
+from finetune.classify import Result, classify
+from finetune.config import ExportConfig
+from finetune.export import export
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("classify")
+    prepare(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def result(root: Path, lines: list[str]) -> Result:
+    found = classify(classify_config(root, "classifier", training__zero_stage=2), lines.append)
+    assert found is not None
+    return found
+
+
+def predictions(folder: Path, part: str = "test") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / f"predictions-{part}.jsonl").read_text().splitlines()]
+
+
+def test_it_learns_and_says_what_ran(result: Result, lines: list[str]) -> None:
+    assert result.test["fine-tuned"]["accuracy"] > 0.9 > result.test["most frequent label"]["accuracy"] + 0.3
+    assert result.test["TF-IDF + logistic regression"]["accuracy"] > 0.9
+    expected = {"engine": "DeepSpeedEngine", "zero_stage": 2, "optimizer": "DeepSpeedZeroOptimizer", "world_size": 1}
+    assert result.record["ran"] == expected
+    losses = [row["loss"] for row in result.record["history"] if "loss" in row]
+    assert losses[-1] < 0.5 * losses[0] and len(losses) == result.record["steps"]
+    assert any("samples/s" in line for line in lines) and sum("validation at" in line for line in lines) == 6
+    best = max(row["validation_macro_f1"] for row in result.record["history"] if "validation_macro_f1" in row)
+    assert result.record["validation"]["fine-tuned"]["macro_f1"] == pytest.approx(best)
+
+
+def test_the_directory_gives_the_predictions_in_transformers_alone(result: Result, root: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = root / "classifier"
+    model, codec = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert list(model.config.id2label.values()) == result.record["labels"] == ["error", "file", "value"]
+    assert json.loads((folder / "labels.json").read_text()) == result.record["labels"]
+    texts = {json.loads(line)["id"]: json.loads(line) for line in (root / "texts.jsonl").read_text().splitlines()}
+    told = predictions(folder)
+    assert len(told) == result.record["test"]["fine-tuned"]["samples"] > 15
+    right = 0
+    for row in told:
+        assert row["gold"] == texts[row["id"]]["kind"]
+        with torch.no_grad():
+            logits = model(**codec(texts[row["id"]]["text"], return_tensors="pt")).logits[0]
+        found = torch.softmax(logits, -1).tolist()
+        assert list(row["probabilities"].values()) == pytest.approx(found, abs=1e-4)
+        assert row["predicted"] == model.config.id2label[int(logits.argmax())]
+        right += row["predicted"] == row["gold"]
+    assert right / len(told) == pytest.approx(result.record["test"]["fine-tuned"]["accuracy"])
+    # Padded together on the right, each text is still judged by its own last token.
+    batch = [texts[row["id"]]["text"] for row in told[:8]]
+    with torch.no_grad():
+        together = model(**codec(batch, return_tensors="pt", padding=True)).logits.softmax(-1)
+    for row, found in zip(told, together.tolist()):
+        assert list(row["probabilities"].values()) == pytest.approx(found, abs=1e-4)
+    assert (folder / "confusion-test.png").stat().st_size > 5000
+
+
+def test_it_starts_from_the_pretrained_weights(root: Path, result: Result) -> None:
+    """With a learning rate of next to nothing, the body is that of the checkpoint."""
+    from safetensors.torch import load_file
+
+    from finetune.hf_weights import to_hf
+    from finetune.sources import open_checkpoint
+
+    changes = {"optimizer__lr": 1e-12, "training__duration": "1 steps", "baselines": []}
+    for name, model in (("from-run", root / "run"), ("from-export", root / "export")):
+        if name == "from-export":
+            export(ExportConfig(checkpoint=root / "run", output=model, sequences=1), reference=oracle_logits)
+        assert classify(classify_config(root, name, model=model, **changes), lambda line: None)
+        saved = load_file(root / name / "model.safetensors")
+        source = open_checkpoint(root / "run")
+        for key, tensor in to_hf(source.tensors, source.model):
+            assert torch.allclose(saved[key], tensor, atol=1e-7), key
+    assert predictions(root / "from-run") == predictions(root / "from-export")
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_classifier(root: Path, result: Result) -> None:
+    again = classify(classify_config(root, "again", training__zero_stage=2), lambda line: None)
+    assert again is not None and again.record["history"] == result.record["history"]
+    assert predictions(root / "again") == predictions(root / "classifier")
+
+
+def test_options_change_what_they_say(root: Path) -> None:
+    changes: dict[str, Any] = {
+        "training__duration": "8 epochs",
+        "training__patience": 1,
+        "training__select_by": "loss",
+        "training__micro_batch_size": 4,
+        "training__batch_size": 32,
+        "class_weights": "balanced",
+        "optimizer__lr": 2e-2,
+        "baselines": ["scratch"],
+    }
+    found = classify(classify_config(root, "options", **changes), lambda line: None)
+    assert found is not None and set(found.test) == {"fine-tuned", "from scratch"}
+    assert found.record["steps"] < 8 * 6 and found.record["best_step"] < found.record["steps"]
+    losses = [row["validation_loss"] for row in found.record["history"] if "validation_loss" in row]
+    assert losses[-1] > min(losses) and found.record["validation"]["fine-tuned"]["loss"] == pytest.approx(min(losses))
+    assert found.record["ran"]["zero_stage"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"training__micro_batch_size": 5}, "training.micro_batch_size: is 5"),
+        ({"training__duration": "2 h"}, "training.duration: is 7200 seconds"),
+        ({"training__evaluate_every": "1M tokens"}, "training.evaluate_every"),
+        ({"training__precision": "bf16"}, "training.zero_stage: is 0 together with precision=bf16"),
+        ({"optimizer__lr": 1e30, "optimizer__clip_grad_norm": 0, "optimizer__warmup": "0 steps"}, "the loss is nan"),
+        ({"model": "/nowhere"}, "does not exist"),
+    ],
+)
+def test_mistakes_are_one_message_and_leave_nothing(root: Path, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError) as caught:
+        classify(classify_config(root, "wrong", **changes), lambda line: None)
+    assert named in str(caught.value)
+    assert not (root / "wrong").exists() and not list(root.glob(".*"))
+
+
+def test_the_output_is_checked_before_anything_else(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(DataError, match="holds other things"):
+        classify(classify_config(root, "x", output_dir=tmp_path, overwrite=True, model="/nowhere"))
+    with pytest.raises(MachineError):
+        classify(classify_config(root, "x", output_dir="/proc/nowhere/x", model="/nowhere"))
+    assert ConfigError is not DataError
+
+
+@pytest.mark.slow
+def test_a_gpt2_with_a_tokenizer_without_pad_token(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    tokenizer = train_tokenizer(tmp_path / "tok", pad_id=-1)
+    fields = {"position_embedding": "learned", "normalization": "LayerNorm", "activation": "gelu_tanh", "bias": True}
+    model = llama(tokenizer, **fields, num_query_groups=None)
+    write_run(tmp_path / "gpt2", model, tokenizer)
+    config = classify_config(tmp_path, "out", model=tmp_path / "gpt2", baselines=[], training__duration="2 epochs")
+    found = classify(config, lambda line: None)
+    assert found is not None and json.loads((tmp_path / "out" / "config.json").read_text())["pad_token_id"] == 1
+
+
+@pytest.mark.slow
+def test_bfloat16(root: Path) -> None:
+    changes = {"training__precision": "bf16", "training__zero_stage": 1, "baselines": []}
+    found = classify(classify_config(root, "bf16", **changes), lambda line: None)
+    assert found is not None and found.test["fine-tuned"]["accuracy"] > 0.8
+    assert json.loads((root / "bf16" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.slow
+def test_the_command_under_torchrun_prints_tables_once(root: Path) -> None:
+    launch = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2"]
+    settings = [f"data.train={root / 'texts.jsonl'}", "data.label_field=kind", "training.duration=1 epochs"]
+    command = [
+        "-m",
+        "finetune",
+        "classify",
+        "--model",
+        str(root / "run"),
+        "--output",
+        str(root / "launched"),
+        *settings,
+    ]
+    done = subprocess.run([*launch, *command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("macro mean") == 1 and done.stdout.count("classifier   ") == 1
+    assert json.loads((root / "launched" / "classify.json").read_text())["ran"]["world_size"] == 2

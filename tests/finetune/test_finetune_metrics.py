@@ -1,0 +1,60 @@
+"""Figures against hand-counted ones, tables and plot, baselines."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from finetune.baselines import majority, tfidf
+from finetune.metrics import classification_figures, comparison_table, confusion_table, label_table, plot_confusion
+
+GOLD = [0, 0, 0, 1, 1, 2]
+PREDICTED = [0, 0, 1, 1, 0, 1]
+LABELS = ["class", "function", "module", "topic"]
+
+
+def test_figures_are_those_counted_by_hand() -> None:
+    figures = classification_figures(GOLD, PREDICTED, LABELS)
+    assert figures["accuracy"] == pytest.approx(3 / 6)
+    assert figures["confusion"] == [[2, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert figures["labels"]["class"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3})
+    assert figures["labels"]["function"] == pytest.approx(
+        {"precision": 1 / 3, "recall": 1 / 2, "f1": 0.4, "support": 2}
+    )
+    assert figures["labels"]["topic"]["f1"] == 0
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 0.4) / 4)
+
+
+def test_tables_show_every_label() -> None:
+    from rich.console import Console
+
+    figures = classification_figures(GOLD, PREDICTED, LABELS)
+    console = Console(width=100, file=io.StringIO())
+    for table in (label_table(figures), confusion_table(figures), comparison_table({"ours": figures}, "test")):
+        console.print(table)
+    text = console.file.getvalue()
+    assert all(text.count(label) >= 3 for label in LABELS)
+    assert "0.667" in text and "0.500" in text and "ours" in text
+
+
+def test_the_plot_is_a_picture_of_the_matrix(tmp_path: Path) -> None:
+    import matplotlib.image
+
+    right = classification_figures([0, 1, 2, 3], [0, 1, 2, 3], LABELS)
+    wrong = classification_figures([0, 1, 2, 3], [1, 0, 3, 2], LABELS)
+    pictures = []
+    for name, figures in (("right", right), ("wrong", wrong)):
+        plot_confusion(figures, tmp_path / f"{name}.png")
+        pictures.append(matplotlib.image.imread(tmp_path / f"{name}.png"))
+    assert pictures[0].shape == pictures[1].shape and min(pictures[0].shape[:2]) > 300
+    assert (pictures[0] != pictures[1]).mean() > 0.05
+
+
+def test_baselines() -> None:
+    assert majority([1, 2, 2, 1, 0], 3) == [1, 1, 1]
+    train = ["raise an error", "return a list", "error raised", "a returned list"] * 5
+    labels = [0, 1, 0, 1] * 5
+    assert tfidf(train, labels, ["error", "list of", "error"], balanced=True, seed=0) == [0, 1, 0]
+    assert tfidf(["...", "!!!", "???"], [1, 1, 0], ["x", "y"], balanced=False, seed=0) == [1, 1]
