@@ -39,7 +39,7 @@ class DataConfig(Section):
     test: dict[str, Mixture] = {}
     """Test sets by name, evaluated once at the end; empty: the test part of the training corpora."""
     split: tuple[float, float, float] = (0.98, 0.01, 0.01)
-    """Shares of each training corpus' documents that train, validate and test where no own sets are named."""
+    """Shares of each training corpus' documents that train, validate and test; a hash of its number places each."""
     tokenizer: Path | None = None
     """Tokenizer directory; null: the copy that lies in the first training corpus."""
     reset_attention_at_documents: bool = False
@@ -67,6 +67,8 @@ class ParallelConfig(Section):
     """Whether norms and dropouts are split along the sequence within each tensor group."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What data-parallel ranks shard: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
+    zero3_persistent_elements: int = Field(default=100_000, ge=0)
+    """At stage 3, weights of up to so many elements (norms, biases) stay whole on each rank and are not gathered."""
     offload_optimizer: bool = False
     """Whether master weights and moments live in host memory (needs zero_stage >= 1)."""
     recompute: Literal["none", "selective", "full"] = "none"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pretrain.monitor.records import StepRecord
 from pretrain.progress import Progress
+from pretrain.stopping import Diverged
 
 if TYPE_CHECKING:
     from pretrain.engine.engine import StepResult
@@ -49,7 +50,11 @@ def train(run: Session) -> Ending:
         progress = progress.after(batch_size, applied=result.applied)
         record = step_record(run, progress, result, learning_rate, batch_size, started_s, data_time_s)
         run.monitor.log_step(record)
-        run.guard.observe(record)
+        try:
+            run.guard.observe(record)
+        except Diverged:
+            run.finish(progress, "diverged")
+            raise
 
         is_last = run.schedule.is_done(progress)
         if run.evaluation_is_due(progress) or is_last:

@@ -22,7 +22,7 @@ def deepspeed_config(config: RunConfig) -> dict[str, Any]:
         "contiguous_gradients": True,
         "reduce_bucket_size": 50_000_000,
         "allgather_bucket_size": 50_000_000,
-        "stage3_param_persistence_threshold": 0,
+        "stage3_param_persistence_threshold": parallel.zero3_persistent_elements,
         "stage3_prefetch_bucket_size": 0,
     }
     if parallel.offload_optimizer:

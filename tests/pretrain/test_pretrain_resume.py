@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import CheckpointError
+from configs.errors import CheckpointError, ExitStatus, UserError
 from tests.distributed import RankFailure, run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD
 from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, train_records
@@ -85,6 +85,7 @@ def test_state_is_bitwise_equal_at_each_hand_over_between_layouts(
 ) -> None:
     plain = model | {"model__hidden_dropout": 0, "model__attention_dropout": 0, "checkpoint__keep_last": 9}
     large = plain | {"parallel__zero_stage": 3, "parallel__tensor_size": 2, "parallel__pipeline_size": 2}
+    large |= {"parallel__zero3_persistent_elements": 500}
     small = plain | {"parallel__zero_stage": 1}
     run, straight = tmp_path / "moved", tmp_path / "straight"
     session(straight, corpus, 4, **large)
@@ -115,3 +116,37 @@ def test_twenty_kills_change_nothing() -> None:
     command = [sys.executable, "-m", "tests.pretrain.kill_and_resume", "--kills", "20"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
+def diverge(output_dir: Path, corpus: Path) -> None:
+    """On each rank: a run whose losses are not finite from the third step on."""
+    import torch
+
+    from pretrain import main
+    from pretrain.engine import engine
+
+    torch.set_num_threads(1)
+    original = engine.TrainEngine.train_batch
+
+    def train_batch(self: Any, batches: Any, *, step: int, **rest: Any) -> Any:
+        if step >= 2:
+            for batch in batches:
+                batch.loss_mask_BS[0, 0] = float("nan")
+        return original(self, batches, step=step, **rest)
+
+    engine.TrainEngine.train_batch = train_batch
+    main.run(tiny_config(output_dir, corpus, training__max_skipped_steps=3, checkpoint__interval="1 steps"))
+
+
+def test_a_run_that_diverges_ends_itself_with_a_report(tmp_path: Path, corpus: Path) -> None:
+    with pytest.raises(RankFailure) as failure:
+        run_ranks(diverge, 2, tmp_path, corpus, process_group=False, preload=SESSION)
+    error = failure.value.error
+    assert isinstance(error, UserError)
+    assert error.status == ExitStatus.DIVERGED
+    assert "3 steps in a row" in str(error)
+    assert "diverged at step 5" in (tmp_path / "summary.txt").read_text()
+    records = train_records(tmp_path)
+    assert [record["skipped_total"] for record in records] == [0, 0, 1, 2, 3]
+    # What was skipped changed nothing.
+    assert states_differ(tmp_path / "checkpoints/step_00000003", tmp_path / "checkpoints/step_00000004") == []

@@ -101,8 +101,9 @@ class Case:
 
 
 def _case(name: str, ranks: int, zero: int, tensor: int = 1, pipeline: int = 1, **options: Any) -> Case:
-    keys = ("sequence_parallel", "recompute", "offload_optimizer")
-    parallel = {"zero_stage": zero, "tensor_size": tensor, "pipeline_size": pipeline}
+    keys = ("sequence_parallel", "recompute", "offload_optimizer", "zero3_persistent_elements")
+    # Everything here is small; at stage 3 it is partitioned all the same.
+    parallel = {"zero_stage": zero, "tensor_size": tensor, "pipeline_size": pipeline, "zero3_persistent_elements": 0}
     parallel |= {key: options.pop(key) for key in keys if key in options}
     return Case(name, ranks, parallel, **options)
 
@@ -121,6 +122,9 @@ CASES: tuple[Case, ...] = (
     _case("zero 2, data 2", 2, 2),
     _case("zero 3, data 2", 2, 3),
     _case("zero 3, data 4, untied", 4, 3, **_UNTIED),
+    _case(
+        "zero 3, tensor 2, pipeline 2, small weights whole", 4, 3, tensor=2, pipeline=2, zero3_persistent_elements=9000
+    ),
     _case("zero 0, tensor 2", 2, 0, tensor=2),
     _case("zero 1, tensor 2, sequence", 2, 1, tensor=2, **_SP),
     _case("zero 2, tensor 2, sequence, data 2, gpt2", 4, 2, tensor=2, family="gpt2", **_SP),
