@@ -12,9 +12,8 @@ from typing import Any
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
-from data_prep.documents import Document
-from data_prep.inputs import Kind, WorkUnit
-from data_prep.readers import ReadCounts
+from data_prep.documents import Document, ReadCounts
+from data_prep.work_unit import Kind, WorkUnit
 
 
 def columnar_units(path: Path, kind: Kind, config: SourceConfig) -> list[WorkUnit]:

@@ -1,4 +1,4 @@
-"""The one type that flows through data preparation: a document."""
+"""What flows through data preparation: a document; and the count of records that were none."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ class Document:
     text: str
     id: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ReadCounts:
+    """What a reader left out."""
+
+    malformed: int = 0

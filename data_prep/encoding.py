@@ -11,10 +11,11 @@ import numpy as np
 
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
-from data_prep.inputs import WorkUnit
-from data_prep.readers import ReadCounts, read_documents
+from data_prep.documents import ReadCounts
+from data_prep.readers import read_documents
 from data_prep.shards import token_dtype
 from data_prep.tokenizer import Tokenizer
+from data_prep.work_unit import WorkUnit
 
 _BATCH_CHARS = 1 << 18
 MAX_DOCUMENT_TOKENS = 2**31 - 1

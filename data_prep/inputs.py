@@ -6,16 +6,14 @@ The cut depends on the files and `work_unit_bytes` only, never on the number of 
 from __future__ import annotations
 
 import glob
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import orjson
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
+from data_prep.work_unit import COMPRESSIONS, Kind, WorkUnit
 
-Kind = Literal["text", "jsonl", "parquet", "arrow"]
 KINDS: dict[str, Kind] = {
     ".txt": "text",
     ".text": "text",
@@ -24,32 +22,7 @@ KINDS: dict[str, Kind] = {
     ".json": "jsonl",
     ".parquet": "parquet",
 }
-COMPRESSIONS = (".gz", ".zst")
 _EXPECTED = f"files ending in {', '.join(KINDS)}, text and JSON also with {' or '.join(COMPRESSIONS)}"
-
-
-@dataclass(frozen=True)
-class WorkUnit:
-    """A part of one input file, small enough to be one task.
-
-    Attributes:
-        path: the file.
-        kind: what is in it, after decompression.
-        start, stop: bytes of a text or JSON file, row groups of a Parquet file, record batches of an Arrow file;
-            `stop` None: to the end.
-        size_bytes: about how much of the file this is, for progress.
-    """
-
-    path: Path
-    kind: Kind
-    start: int
-    stop: int | None
-    size_bytes: int
-
-    @property
-    def compression(self) -> str | None:
-        """`.gz`, `.zst` or None."""
-        return self.path.suffix if self.path.suffix in COMPRESSIONS else None
 
 
 def find_files(config: SourceConfig) -> list[tuple[Path, Kind]]:

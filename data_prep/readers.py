@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,19 +12,12 @@ import orjson
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
-from data_prep.documents import Document
-from data_prep.inputs import WorkUnit
+from data_prep.documents import Document, ReadCounts
+from data_prep.work_unit import WorkUnit
 
 _BOM = b"\xef\xbb\xbf"
 _CHUNK_BYTES = 1 << 20
 Line = tuple[int, bytes]  # byte position in the (decompressed) file, the line with its line break
-
-
-@dataclass
-class ReadCounts:
-    """What a reader left out."""
-
-    malformed: int = 0
 
 
 def read_documents(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Iterator[Document]:

@@ -11,8 +11,9 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.config import SpecialTokens, TokenizerConfig
+from data_prep.documents import ReadCounts
 from data_prep.inputs import find_files, work_units
-from data_prep.readers import ReadCounts, read_documents
+from data_prep.readers import read_documents
 from data_prep.tokenizer import MODEL_FILE, ROLES_FILE, Tokenizer, fingerprint_of, write_roles
 
 _MAX_SAMPLED_UNITS = 1024

@@ -87,8 +87,9 @@ def read_examples(paths: Sequence[str], config: ClassifyData, where: str) -> lis
         DataError: names the file or the text.
     """
     from data_prep.config import SourceConfig
+    from data_prep.documents import ReadCounts
     from data_prep.inputs import find_files, work_units
-    from data_prep.readers import ReadCounts, read_documents
+    from data_prep.readers import read_documents
 
     source = SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field})
     units = work_units(find_files(source), source)
