@@ -68,8 +68,8 @@ def samples_per_second(task: Callable[[int], None], batches: int) -> float:
     return batches * GLOBAL_BATCH_SIZE / (time.process_time() - began)
 
 
-def measure(corpus: Corpus, batches: int, rounds: int = 7) -> dict[str, float]:
-    documents = Documents(corpus, "all", (1.0, 0.0, 0.0), Path("unused"))
+def measure(corpus: Corpus, index_cache: Path, batches: int, rounds: int = 7) -> dict[str, float]:
+    documents = Documents(corpus, "all", (1.0, 0.0, 0.0), index_cache)
     samples = CorpusSamples(corpus, documents, SEQ_LENGTH, 1, endless=True)
     stream = SampleStream("train", [samples], [1.0], SEQ_LENGTH, VOCAB_SIZE)
     plain = BatchLoader(stream, CausalObjective(), MICRO_BATCH_SIZE)
@@ -102,7 +102,7 @@ def main() -> None:
     for mean in arguments.document_tokens:
         with tempfile.TemporaryDirectory() as directory:
             corpus = write_corpus(Path(directory) / "corpus", arguments.tokens, mean)
-            rates = measure(corpus, arguments.samples // GLOBAL_BATCH_SIZE)
+            rates = measure(corpus, Path(directory) / "index", arguments.samples // GLOBAL_BATCH_SIZE)
         results[f"documents_of_{mean}_tokens"] = {key: round(value, 3) for key, value in rates.items()}
         print(f"documents of {mean} tokens:", results[f"documents_of_{mean}_tokens"])
     began = time.process_time()
