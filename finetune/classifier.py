@@ -205,18 +205,14 @@ def save_classifier(
     source: Path,
 ) -> None:
     """Write a Hugging Face directory: config, safetensors, tokenizer, and the labels as a file of their own."""
-    from safetensors.torch import save_file
-
-    from finetune.hf_model import quiet_transformers
+    from finetune.hf_model import quiet_transformers, save_weights
 
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}
     model.config.architectures = [type(model).__name__]
     model.config.dtype = dtypes.pop()
     with quiet_transformers():
         model.config.save_pretrained(folder)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"}
-    )
+    save_weights(weights, folder / "model.safetensors")
     (folder / LABELS_FILE).write_text(json.dumps(labels, indent=2, ensure_ascii=False) + "\n", "utf-8")
     copy_tokenizer(start.codec, folder, source, start.context)
 

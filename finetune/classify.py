@@ -218,11 +218,14 @@ def _saved_scores(folder: Path, encoded: Encoded, start: Start) -> npt.NDArray[n
 
 
 def _scores(model: Any, encoded: Encoded, start: Start) -> npt.NDArray[np.float32]:
+    import torch
+
     from finetune.batches import by_length
     from finetune.classifier import probabilities
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     groups = by_length([len(row) for row in encoded.rows], 32)
-    found = probabilities(model.eval(), encoded.rows, groups, start.hf_config["pad_token_id"])
+    found = probabilities(model.to(device).eval(), encoded.rows, groups, start.hf_config["pad_token_id"], device)
     return np.stack([found[number] for number in range(len(encoded.rows))])
 
 

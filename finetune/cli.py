@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
-from configs.errors import ConfigError, guarded
+from configs.errors import ConfigError, UserError, report_and_exit
 from configs.load import Section, find_recipe, load_config, to_yaml
 
 app = typer.Typer(
@@ -30,8 +32,17 @@ LocalRank = Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=T
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends it with one message and status 2."""
-    guarded(lambda: app(prog_name="python -m finetune"))
+    """Run the command line; a user's mistake ends it with one message and status 2, told by the main process."""
+    try:
+        app(prog_name="python -m finetune")
+    except UserError as error:
+        from pretrain.preflight import is_main_process
+
+        if not is_main_process():
+            # The main process most often has the same to say; this one speaks only if that stays silent.
+            time.sleep(2)
+            error.problem = f"rank {os.environ.get('RANK', '?')}: {error.problem}"
+        report_and_exit(error)
 
 
 @app.callback()

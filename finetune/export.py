@@ -16,7 +16,7 @@ from data_prep.tokenizer import Tokenizer
 from finetune import gate, hf_tokenizer
 from finetune.config import ExportConfig
 from finetune.hf_families import SpecialIds, class_name, family_of, to_hf_config
-from finetune.hf_model import load_causal, quiet_transformers
+from finetune.hf_model import load_causal, quiet_transformers, save_weights
 from finetune.hf_weights import to_hf
 from finetune.model_card import model_card
 from finetune.sources import Source, find_tokenizer, open_checkpoint
@@ -120,16 +120,14 @@ def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path, ma
     total_bytes = 0
 
     def flush() -> None:
-        from safetensors.torch import save_file
-
-        save_file(pending, folder / _shard_name(len(shards), None), metadata={"format": "pt"})
+        save_weights(pending, folder / _shard_name(len(shards), None))
         shards.append(list(pending))
         pending.clear()
 
     for name, tensor in tensors:
         if pending and _bytes(pending.values()) + _bytes([tensor]) > limit:
             flush()
-        pending[name] = tensor.contiguous()
+        pending[name] = tensor
         total_bytes += _bytes([tensor])
     flush()
     if len(shards) == 1:

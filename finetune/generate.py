@@ -93,6 +93,7 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
 
     from finetune.hf_model import quiet_transformers
 
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     end = codec.end_of_document
     for prompt, ids in zip(prompts, encoded):
         settings = GenerationConfig(

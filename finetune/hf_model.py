@@ -141,6 +141,16 @@ def load_weights(cls: Any, directory: Path, dtype: str | None = None) -> PreTrai
     return model.eval()
 
 
+def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write a safetensors file that transformers reads, with the permissions that new files have."""
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+    path.chmod(mode)  # safetensors leaves it to the owner alone
+
+
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bars and advice from transformers inside; its errors still come as exceptions."""

@@ -56,7 +56,10 @@ class TransformersCodec:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        from finetune.hf_model import quiet_transformers
+
+        with quiet_transformers():  # it warns of texts longer than the context, which are cut later
+            ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
