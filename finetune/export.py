@@ -110,6 +110,11 @@ def _write_configs(fields: dict[str, Any], folder: Path, dtype: str) -> None:
         AutoConfig.for_model(**fields, dtype=dtype).save_pretrained(folder)
         special = {key: fields[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         GenerationConfig(do_sample=True, **special).save_pretrained(folder)
+    if "rope_parameters" in fields:
+        # Readers older than transformers 5 look for the base here, and would take 10000 without a word.
+        path = folder / "config.json"
+        older = {"rope_theta": fields["rope_parameters"]["rope_theta"], "torch_dtype": dtype}
+        path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | older, indent=2) + "\n", "utf-8")
 
 
 def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path, max_shard_gb: float) -> None:

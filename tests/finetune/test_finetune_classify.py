@@ -130,6 +130,15 @@ def test_options_change_what_they_say(root: Path) -> None:
     assert found.record["ran"]["zero_stage"] == 0
 
 
+def test_a_classifier_is_not_a_language_model(root: Path, result: Result) -> None:
+    from finetune.generate import Sampling, generate
+
+    with pytest.raises(DataError, match="holds a LlamaForSequenceClassification"):
+        list(generate(root / "classifier", ["x"], Sampling()))
+    with pytest.raises(DataError, match="expected: a causal language model"):
+        classify(classify_config(root, "wrong", model=root / "classifier"), lambda line: None)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

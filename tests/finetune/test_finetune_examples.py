@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError, DataError, UserError
+from configs.load import RECIPES, load_config
 from finetune.batches import Order, by_length, share
-from finetune.config import ClassifyData
+from finetune.config import ClassifyConfig, ClassifyData
 from finetune.examples import Splits, load_splits, split
 
 
@@ -171,3 +172,9 @@ def test_ranks_and_micro_batches_cover_a_batch(world: int, micro: int) -> None:
         parts = [share(batch, 16, rank, world, micro) for rank in range(world)]
         assert {(len(p), len(m)) for p in parts for m in p} == {(16 // world // micro, micro)}
         assert [n for p in parts for m in p for n in m if n >= 0] == batch
+
+
+@pytest.mark.parametrize("recipe", sorted((RECIPES / "finetune").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_load(recipe: Path) -> None:
+    config = load_config(ClassifyConfig, recipe)
+    assert config.model == Path("runs/quickstart/gpt") and config.data.label_field in ("kind", "package")

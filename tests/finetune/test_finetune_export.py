@@ -57,6 +57,8 @@ def test_an_export_loads_in_transformers_and_computes_the_same(run: Path, tokeni
     assert theirs.config.eos_token_id == theirs.generation_config.eos_token_id == tokenizer.role("end_of_document")
     assert theirs.config.max_position_embeddings == 64
     assert theirs.num_parameters() == record["parameters"]
+    assert json.loads((out / "config.json").read_text())["rope_theta"] == 10000.0
+    assert (out / "model.safetensors").stat().st_mode == (out / "config.json").stat().st_mode
     assert "AutoModelForCausalLM" in (out / "README.md").read_text()
 
 

@@ -144,6 +144,7 @@ def finetune(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_command_prints_prompt_and_text(model: Path, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("import\n")
     options = ["--max-new-tokens", "6", "--greedy", "--prompt-file", str(tmp_path / "p.txt")]
