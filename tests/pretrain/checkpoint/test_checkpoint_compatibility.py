@@ -114,6 +114,11 @@ def test_a_misspelt_permission_is_pointed_out():
         check_compatible(saved(), config("optimizer.lr=2.0e-3"), DATA, "t1", ["optimizer.lrr"])
 
 
+def test_the_beginning_of_a_name_is_no_permission():
+    with pytest.raises(CheckpointError):
+        check_compatible(saved(), config("optimizer.lr=2.0e-3"), DATA, "t1", ["optimizer.l", "opt"])
+
+
 def test_a_key_younger_than_the_checkpoint_counts_as_its_default():
     old = saved()
     for section in (old["config"]["model"], old["model"]):

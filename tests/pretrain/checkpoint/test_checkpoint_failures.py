@@ -162,6 +162,28 @@ def test_disk_full_on_one_rank_is_told_on_all_and_leaves_no_trace(tmp_path, how)
     run_ranks(load_and_compare, 2, tmp_path, PAIR, seed=40)
 
 
+def fail_without_a_word(root: Path) -> str:
+    """Rank 1 cannot write, and cannot even leave a mark that it could not."""
+    from pretrain.checkpoint import attempt
+
+    writer = CheckpointWriter(root, asynchronous=True)
+
+    def broken(descriptor: int, data: memoryview) -> None:
+        raise OSError(5, "Input/output error")
+
+    if dist.get_rank() == 1:
+        part_writer.write_all = broken
+        attempt.SaveAttempt._withdraw = lambda self: None
+    writer.save(20, my_pieces(PAIR, seed=20), {"step": 20})
+    return expect_error(writer.save, 30, my_pieces(PAIR, seed=30), {"step": 30})[1]
+
+
+def test_a_rank_that_fails_without_a_mark_does_not_hold_up_the_others(tmp_path):
+    for message in run_ranks(fail_without_a_word, 2, tmp_path, timeout_s=30):
+        assert "rank00001.safetensors: Input/output error (rank 1)" in message
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 def save_beyond_file_limit(root: Path) -> str:
     writer = CheckpointWriter(root, asynchronous=True)
     writer.save(10, my_pieces(PAIR, seed=10), {"step": 10})
