@@ -134,7 +134,8 @@ def main() -> None:
                 "rounds": options.rounds,
             }
         )
-        print(f"ZeRO {stage}: bare {1e3 * bare_s:8.1f} ms  engine {1e3 * ours_s:8.1f} ms  ratio {ratio:.3f}", flush=True)
+        shown = f"bare {1e3 * bare_s:8.1f} ms  engine {1e3 * ours_s:8.1f} ms  ratio {ratio:.3f}"
+        print(f"ZeRO {stage}: {shown}", flush=True)
         if options.profile:
             show_profile(ours)
     RESULTS.mkdir(exist_ok=True)
