@@ -1,11 +1,11 @@
 """Checkpoint save and load against raw memory and disk, in the same run, in turns.
 
-    python benchmarks/checkpoint_speed.py --megabytes 768 --ranks 2 --trials 5
+    python benchmarks/checkpoint_speed.py --megabytes 768 --ranks 2 --trials 9
 
 Prints a table and writes it to `benchmarks/results/checkpoint_speed.json`. Save throughput counts from the call to the
 commit; load throughput includes the comparison of every hash; reads come from the disk, not from the page cache. With
-several ranks, all of them write (or read) their share at the same time in every row. Ratios are of the best rounds:
-whatever else runs on the machine only ever adds time. Medians stand beside them.
+several ranks, all of them write (or read) their share at the same time in every row. Targets are judged by the medians;
+the best rounds stand beside them, since whatever else runs on the machine only ever adds time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHAPES = {
     "fc2": (HIDDEN, 4 * HIDDEN),
 }
 SHAPES |= {"norm1": (HIDDEN,), "norm2": (HIDDEN,)}
-TARGETS = {"stall / memory copy": (1.25, "<="), "save / raw write": (0.7, ">="), "load / raw read": (0.7, ">=")}
+TARGETS = {"stall / memory copy": (1.0, "<="), "save / raw write": (0.7, ">="), "load / raw read": (0.7, ">=")}
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=768, help="size of the checkpoint, all ranks together")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--trials", type=int, default=5, help="rounds; one more before them is not counted")
+    parser.add_argument("--trials", type=int, default=9, help="rounds; one more before them is not counted")
     parser.add_argument("--directory", type=Path, help="on the disk to measure; default: the temporary directory")
     arguments = parser.parse_args()
     with socket.socket() as probe:
@@ -153,15 +153,15 @@ def report(times: dict[str, list[float]], total_bytes: int, arguments: argparse.
     """Print the table and write the results."""
     median = {name: statistics.median(found) for name, found in times.items()}
     best = {name: min(found) for name, found in times.items()}
-    ratios, median_ratios = _ratios(best), _ratios(median)
+    ratios, best_ratios = _ratios(median), _ratios(best)
     print(f"{total_bytes / 1e6:.0f} MB, {arguments.ranks} ranks, {arguments.trials} rounds")
-    print(f"{'':<22}{'best (s)':>9}{'GB/s':>8}{'median (s)':>12}")
+    print(f"{'':<22}{'median (s)':>11}{'GB/s':>8}{'best (s)':>11}")
     for name in ("memory copy", "stall", "raw write", "save", "raw read", "load"):
-        print(f"{name:<22}{best[name]:>9.3f}{total_bytes / best[name] / 1e9:>8.2f}{median[name]:>12.3f}")
+        print(f"{name:<22}{median[name]:>11.3f}{total_bytes / median[name] / 1e9:>8.2f}{best[name]:>11.3f}")
     for name, ratio in ratios.items():
         limit, sense = TARGETS[name]
         met = "met" if (ratio <= limit if sense == "<=" else ratio >= limit) else "MISSED"
-        print(f"{name:<22}{ratio:>9.2f}{'':>8}{median_ratios[name]:>12.2f}   target {sense} {limit}: {met}")
+        print(f"{name:<22}{ratio:>11.2f}{'':>8}{best_ratios[name]:>11.2f}   target {sense} {limit}: {met}")
     RESULTS.mkdir(exist_ok=True)
     result = {
         "command": f"python benchmarks/checkpoint_speed.py --megabytes {arguments.megabytes} --ranks {arguments.ranks}"
@@ -171,8 +171,8 @@ def report(times: dict[str, list[float]], total_bytes: int, arguments: argparse.
         "total_bytes": total_bytes,
         "times_s": {name: [round(value, 4) for value in found] for name, found in times.items()},
         "median_s": {name: round(value, 4) for name, value in median.items()},
-        "ratios_of_best": {name: round(value, 3) for name, value in ratios.items()},
-        "ratios_of_medians": {name: round(value, 3) for name, value in median_ratios.items()},
+        "ratios_of_medians": {name: round(value, 3) for name, value in ratios.items()},
+        "ratios_of_best": {name: round(value, 3) for name, value in best_ratios.items()},
         "targets": {name: f"{sense} {limit}" for name, (limit, sense) in TARGETS.items()},
     }
     (RESULTS / "checkpoint_speed.json").write_text(json.dumps(result, indent=2) + "\n")

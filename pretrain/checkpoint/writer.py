@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class SaveStall:
     Attributes:
         wait_s: for the save before this one to end.
         agree_s: for the ranks to agree, and the free-space check.
-        copy_s: for the copy into host memory.
+        copy_s: for the copy into host memory, which goes on at the same time.
         total_s: all of it; when not asynchronous, up to the commit.
         copied_bytes: what this rank copied.
     """
@@ -89,6 +90,7 @@ class CheckpointWriter:
         self._attempt: SaveAttempt | None = None
         self._buffer: torch.Tensor | None = None
         self._lock: DirectoryLock | None = None
+        self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint-copy")
         self._open_directory()
 
     def save(self, step: int, pieces: list[Piece], metadata: dict[str, Any]) -> SaveStall:
@@ -111,11 +113,15 @@ class CheckpointWriter:
         plan = plan_part(pieces, self._ranks.rank)
         problem = self._await_part()
         clock.append(time.perf_counter())
-        directory = self._begin(step, problem, plan.file_bytes)
-        clock.append(time.perf_counter())
+        # This rank's last part is written or given up, so its memory is free. Nothing is written before all agree.
         buffer = self._reserve(plan.elements * len(STATES), pieces)
-        copy_pieces(plan, buffer)
-        clock.append(time.perf_counter())
+        copying = self._copier.submit(copy_pieces, plan, buffer)
+        try:
+            directory = self._begin(step, problem, plan.file_bytes)
+            clock.append(time.perf_counter())
+        finally:
+            # Also before an error is told: the tensors belong to the optimizer again from then on.
+            copy_s = copying.result()
         self._attempt = SaveAttempt(
             directory=directory,
             step=step,
@@ -130,7 +136,7 @@ class CheckpointWriter:
         self._attempt.start()
         if not self.asynchronous:
             self.wait_all_ranks()
-        wait_s, agree_s, copy_s = (after - before for before, after in itertools.pairwise(clock))
+        wait_s, agree_s = (after - before for before, after in itertools.pairwise(clock))
         copied = plan.file_bytes - len(plan.header)
         return SaveStall(wait_s, agree_s, copy_s, time.perf_counter() - clock[0], copied)
 
@@ -168,6 +174,7 @@ class CheckpointWriter:
             self._attempt.give_up.set()
         if self._lock is not None:
             self._lock.release()
+        self._copier.shutdown(wait=False)
         self._buffer = None
 
     def _await_part(self) -> Problem | None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from pretrain.checkpoint.loader import load_checkpoint
+from pretrain.checkpoint.part_writer import adjacent_runs
 from pretrain.checkpoint.pieces import Piece, ShardedShape, as_matrix, rectangles, tiles_exactly
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.checkpoint.writer import CheckpointWriter
@@ -135,6 +136,14 @@ def test_any_layout_loads_into_any_other_bitwise(tmp_path, source):
     for target in LAYOUTS:
         for rank, pieces in enumerate(load_all_ranks(path, target)):
             assert_pieces_equal(pieces, pieces_of(target, rank, values))
+
+
+def test_only_neighbours_in_one_memory_are_copied_as_one():
+    memory, other = torch.arange(10.0), torch.arange(100.0, 110.0)
+    tensors = [memory[0:3], memory[3:5], memory[6:8], other[8:10], memory[8:10], memory[0:2]]
+    runs = adjacent_runs(tensors)
+    assert torch.equal(torch.cat(runs), torch.cat(tensors))
+    assert [len(run) for run in runs] == [5, 2, 2, 2, 2]
 
 
 def test_several_pieces_of_one_tensor_on_a_rank(tmp_path):
