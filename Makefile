@@ -51,7 +51,7 @@ quickstart: venv  ## From raw text to a fine-tuned, exported model on two proces
 test: lint test-fast test-slow  ## Check everything: style, types, fast tests, slow tests.
 
 test-fast: $(VENV)/.for-developers  ## The tests of a few seconds each.
-	pytest -q -m 'not slow' $(PYTEST_ARGS)
+	pytest -q -n 2 --dist loadfile -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.for-developers  ## Many processes, whole runs, a real Slurm where one can be installed.
 	pytest -q -m slow --durations=10 $(PYTEST_ARGS)

@@ -107,7 +107,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: BaseModel) -> str:
     """`config` as YAML that `load_config` reads back to an equal config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    values = config.model_dump(mode="json")
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+    if yaml.safe_load(text) == values:
+        return text
+    # Some letters, such as the next-line character U+0085, do not survive unescaped.
+    return yaml.safe_dump(values, sort_keys=False, width=110)
 
 
 def field_keys(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
