@@ -168,6 +168,7 @@ def report(times: dict[str, list[float]], total_bytes: int, arguments: argparse.
         f" --trials {arguments.trials}",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "cpus": os.cpu_count(),
+        "load_average_at_end": [round(value, 1) for value in os.getloadavg()],
         "total_bytes": total_bytes,
         "times_s": {name: [round(value, 4) for value in found] for name, found in times.items()},
         "median_s": {name: round(value, 4) for name, value in median.items()},
