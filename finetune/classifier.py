@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
-from finetune import batches
+from finetune import batches, hf_tokenizer
 from finetune.config import ClassifyConfig
 from finetune.hf_families import to_hf_config
 from finetune.hf_tokenizer import OWN_FOLDER, special_ids
 from finetune.hf_weights import to_hf
 from finetune.metrics import classification_figures
-from finetune.text_codec import OwnCodec, TextCodec, load_codec
+from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,7 @@ class Start:
         tensors: its weights by transformers' names.
         codec: its tokenizer.
         context: tokens that it can read.
+        closing: id that is put after each text; None: nothing is.
         provenance: where it comes from, for the record.
     """
 
@@ -48,6 +49,12 @@ class Start:
     codec: TextCodec
     context: int
     provenance: dict[str, Any]
+    closing: int | None = None
+
+    @property
+    def pad(self) -> int:
+        """Id to pad with; never the last token of a text."""
+        return int(self.hf_config["pad_token_id"])
 
 
 @dataclass(frozen=True)
@@ -65,27 +72,40 @@ class Encoded:
     cut: int
 
 
-def read_start(model: Path, tokenizer_dir: Path | None = None) -> Start:
+def read_start(model: Path, tokenizer_dir: Path | None = None, append_end_of_document: bool = True) -> Start:
     """Read a checkpoint of ours (any layout) or a Hugging Face directory.
 
     Raises:
-        UserError: neither, damaged, without its tokenizer, or without a token to pad with.
+        UserError: neither, damaged, without its tokenizer, or without a token to close texts or to pad with.
     """
     if (model / "config.json").is_file():
         start = _read_export(model, tokenizer_dir)
     else:
         start = _read_checkpoint(model, tokenizer_dir)
-    pad = start.codec.pad if start.codec.pad is not None else start.codec.end_of_document
+    codec = start.codec
+    if append_end_of_document and codec.end_of_document is None:
+        raise DataError(
+            "has no end-of-document token",
+            where=f"the tokenizer of {model}",
+            expected="one, or data.append_end_of_document=false",
+        )
+    closing = codec.end_of_document if append_end_of_document else None
+    # Transformers reads a text at its last token that is not the pad token: the two must differ.
+    spare = [number for number in (codec.pad, codec.unknown, codec.end_of_document) if number is not None]
+    pad = next((number for number in spare if number != closing), None)
     if pad is None:
-        raise DataError("has neither a pad nor an end-of-document token", where=f"the tokenizer of {model}")
-    start.hf_config["pad_token_id"] = pad
-    return start
+        raise DataError(
+            "has no token to pad with", where=f"the tokenizer of {model}", expected="a pad or unknown token"
+        )
+    return replace(start, hf_config=start.hf_config | {"pad_token_id": pad}, closing=closing)
 
 
-def encode(codec: TextCodec, texts: Sequence[str], gold: list[int], max_tokens: int) -> Encoded:
-    """Token ids of the beginning of each text."""
-    rows = codec.encode_batch(texts)
-    return Encoded([row[:max_tokens] for row in rows], gold, sum(len(row) > max_tokens for row in rows))
+def encode(start: Start, texts: Sequence[str], gold: list[int], max_tokens: int) -> Encoded:
+    """Token ids of the beginning of each text, closed if the classifier wants it."""
+    close = [start.closing] if start.closing is not None else []
+    room = min(max_tokens, start.context) - len(close)
+    rows = start.codec.encode_batch(texts)
+    return Encoded([row[:room] + close for row in rows], gold, sum(len(row) > room for row in rows))
 
 
 class Classification:
@@ -214,21 +234,28 @@ def save_classifier(
         model.config.save_pretrained(folder)
     save_weights(weights, folder / "model.safetensors")
     (folder / LABELS_FILE).write_text(json.dumps(labels, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    copy_tokenizer(start.codec, folder, source, start.context)
+    copy_tokenizer(start, folder, source)
 
 
-def copy_tokenizer(codec: TextCodec, folder: Path, source: Path, context: int) -> None:
-    """Give a model's directory its tokenizer: ours, and transformers' where there is an exact counterpart."""
-    from finetune import hf_tokenizer
+def copy_tokenizer(start: Start, folder: Path, source: Path) -> None:
+    """Give a classifier's directory its tokenizer: ours, and transformers' where there is an exact counterpart.
 
+    Transformers' closes texts and pads as the classifier was trained, without being told.
+    """
+    codec = start.codec
     if not isinstance(codec, OwnCodec):
-        codec.tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
+        assert isinstance(codec, TransformersCodec)
+        codec.tokenizer.pad_token = codec.tokenizer.convert_ids_to_tokens(start.pad)
+        if start.closing is not None and hasattr(codec.tokenizer, "backend_tokenizer"):
+            piece = codec.tokenizer.convert_ids_to_tokens(start.closing)
+            hf_tokenizer.append_token(codec.tokenizer.backend_tokenizer, piece, start.closing)
+        codec.tokenizer.save_pretrained(folder)
         if (source / OWN_FOLDER).is_dir():
             Tokenizer.load(source / OWN_FOLDER).copy_to(folder / OWN_FOLDER)
         return
     codec.tokenizer.copy_to(folder / OWN_FOLDER)
     try:
-        hf_tokenizer.save(codec.tokenizer, folder, context)
+        hf_tokenizer.save(codec.tokenizer, folder, start.context, pad=start.pad, append=start.closing)
         hf_tokenizer.check_same_ids(codec.tokenizer, folder)
     except DataError:
         # Our own tokenizer is there in any case; transformers' must not be there if it reads other ids.

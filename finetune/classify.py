@@ -54,11 +54,10 @@ def classify(config: ClassifyConfig, say: Callable[[str], None] = print) -> Resu
     from finetune.classifier import encode, read_start
     from pretrain.engine.task_engine import task_processes
 
-    start = read_start(config.model, config.tokenizer_dir)
+    start = read_start(config.model, config.tokenizer_dir, config.data.append_end_of_document)
     numbers = {label: number for number, label in enumerate(splits.labels)}
-    longest = min(config.data.max_tokens, start.context)
     encoded = {
-        part: encode(start.codec, [e.text for e in examples], [numbers[e.label] for e in examples], longest)
+        part: encode(start, [e.text for e in examples], [numbers[e.label] for e in examples], config.data.max_tokens)
         for part, examples in splits.parts.items()
     }
     with task_processes() as launch:
@@ -100,7 +99,7 @@ def _fit(
         encoded["train"],
         encoded["validation"],
         labels,
-        pad=start.hf_config["pad_token_id"],
+        pad=start.pad,
         rank=rank,
         world_size=world,
     )
@@ -225,7 +224,7 @@ def _scores(model: Any, encoded: Encoded, start: Start) -> npt.NDArray[np.float3
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     groups = by_length([len(row) for row in encoded.rows], 32)
-    found = probabilities(model.to(device).eval(), encoded.rows, groups, start.hf_config["pad_token_id"], device)
+    found = probabilities(model.to(device).eval(), encoded.rows, groups, start.pad, device)
     return np.stack([found[number] for number in range(len(encoded.rows))])
 
 

@@ -59,8 +59,10 @@ class ClassifyData(Section):
     """Shares of `train` that train, validate and test; the last two count only where no files are named."""
     split_by: str | None = None
     """Field whose equal values stay on one side of the split, such as `package`; null: the text itself."""
-    max_tokens: int = Field(default=256, ge=1)
-    """Tokens of a text that are read, from its beginning; never more than the model's context."""
+    max_tokens: int = Field(default=256, ge=2)
+    """Tokens of a text that are read, from its beginning, the closing one included; at most the model's context."""
+    append_end_of_document: bool = True
+    """Whether that token closes each text, so that the new layer always reads the same token."""
     max_train_samples: int | None = Field(default=None, ge=1)
     """Training texts, chosen by the seed; null: all."""
     max_eval_samples: int | None = Field(default=None, ge=1)

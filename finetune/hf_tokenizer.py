@@ -52,20 +52,29 @@ def special_ids(tokenizer: Tokenizer) -> SpecialIds:
     return SpecialIds(role("end_of_document"), role("beginning_of_document"), role("pad"))
 
 
-def save(tokenizer: Tokenizer, directory: Path, seq_length: int) -> None:
+def save(
+    tokenizer: Tokenizer, directory: Path, seq_length: int, *, pad: int | None = None, append: int | None = None
+) -> None:
     """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs.
 
     Args:
         tokenizer: ours.
         directory: an existing directory.
         seq_length: tokens that the model takes.
+        pad: id to pad with; None: that of the role.
+        append: id that is put after each text when special tokens are asked for, as they are by default; None: nothing.
 
     Raises:
         DataError: as `convert`.
     """
-    convert(tokenizer.model_path).save(str(directory / "tokenizer.json"))
+    pipeline = convert(tokenizer.model_path)
     proto = _read_proto(tokenizer.model_path)
+    if append is not None:
+        append_token(pipeline, proto.pieces[append].piece, append)
+    pipeline.save(str(directory / "tokenizer.json"))
     ids = {name: tokenizer.role(role) for name, role in _ROLES.items()}
+    if pad is not None:
+        ids["pad_token"] = pad
     config: dict[str, Any] = {name: proto.pieces[number].piece for name, number in ids.items() if number is not None}
     if tokenizer.sentinels:
         config["extra_special_tokens"] = [proto.pieces[number].piece for number in tokenizer.sentinels]
@@ -78,6 +87,16 @@ def save(tokenizer: Tokenizer, directory: Path, seq_length: int) -> None:
         "split_special_tokens": True,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def append_token(pipeline: tokenizers.Tokenizer, piece: str, number: int) -> None:
+    """Make a `tokenizers` pipeline put a special token after each text."""
+    from tokenizers.processors import TemplateProcessing
+
+    template = f"$A {piece}"
+    pipeline.post_processor = TemplateProcessing(
+        single=template, pair=f"{template} $B {piece}", special_tokens=[(piece, number)]
+    )
 
 
 def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] = ()) -> int:

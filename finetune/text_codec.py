@@ -16,6 +16,7 @@ class TextCodec(Protocol):
 
     end_of_document: int | None
     pad: int | None
+    unknown: int | None
     vocab_size: int
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -34,6 +35,7 @@ class OwnCodec:
         self.tokenizer = tokenizer
         self.end_of_document = tokenizer.role("end_of_document")
         self.pad = tokenizer.role("pad")
+        self.unknown = tokenizer.role("unknown")
         self.vocab_size = tokenizer.vocab_size
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -52,6 +54,7 @@ class TransformersCodec:
         self.tokenizer = tokenizer
         self.end_of_document: int | None = tokenizer.eos_token_id
         self.pad: int | None = tokenizer.pad_token_id
+        self.unknown: int | None = tokenizer.unk_token_id
         self.vocab_size = len(tokenizer)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:

@@ -88,6 +88,7 @@ def test_the_directory_gives_the_predictions_in_transformers_alone(result: Resul
 def test_it_starts_from_the_pretrained_weights(root: Path, result: Result) -> None:
     """With a learning rate of next to nothing, the body is that of the checkpoint."""
     from safetensors.torch import load_file
+    from transformers import AutoTokenizer
 
     from finetune.hf_weights import to_hf
     from finetune.sources import open_checkpoint
@@ -102,6 +103,9 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: Result) -> No
         for key, tensor in to_hf(source.tensors, source.model):
             assert torch.allclose(saved[key], tensor, atol=1e-7), key
     assert predictions(root / "from-run") == predictions(root / "from-export")
+    codecs = [AutoTokenizer.from_pretrained(root / name) for name in ("from-run", "from-export")]
+    encoded = [codec(["a class ", "b"], padding=True).input_ids for codec in codecs]
+    assert encoded[0] == encoded[1] and encoded[0][0][-1] == 1 and encoded[0][1][-1] == 2
 
 
 @pytest.mark.slow
@@ -168,14 +172,21 @@ def test_the_output_is_checked_before_anything_else(root: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_gpt2_with_a_tokenizer_without_pad_token(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     prepare(tmp_path)
     tokenizer = train_tokenizer(tmp_path / "tok", pad_id=-1)
     fields = {"position_embedding": "learned", "normalization": "LayerNorm", "activation": "gelu_tanh", "bias": True}
     model = llama(tokenizer, **fields, num_query_groups=None)
     write_run(tmp_path / "gpt2", model, tokenizer)
-    config = classify_config(tmp_path, "out", model=tmp_path / "gpt2", baselines=[], training__duration="2 epochs")
-    found = classify(config, lambda line: None)
-    assert found is not None and json.loads((tmp_path / "out" / "config.json").read_text())["pad_token_id"] == 1
+    # Texts are read at their last token that is no padding: the closing token must not be the padding.
+    for closed, pad in ((True, 0), (False, 0)):
+        changes = {"training__duration": "2 epochs", "data__append_end_of_document": closed, "overwrite": True}
+        found = classify(classify_config(tmp_path, "out", model=tmp_path / "gpt2", baselines=[], **changes), list)
+        assert found is not None and json.loads((tmp_path / "out" / "config.json").read_text())["pad_token_id"] == pad
+        codec = AutoTokenizer.from_pretrained(tmp_path / "out")
+        assert codec.pad_token_id == pad
+        assert (codec("a b").input_ids[-1] == tokenizer.role("end_of_document")) is closed
 
 
 @pytest.mark.slow
