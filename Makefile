@@ -54,7 +54,7 @@ test-fast: $(VENV)/.for-developers  ## The tests of a few seconds each.
 	pytest -q -n 2 --dist loadfile -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.for-developers  ## Many processes, whole runs, a real Slurm where one can be installed.
-	pytest -q -m slow --durations=10 $(PYTEST_ARGS)
+	pytest -q -n 2 --dist loadfile -m slow --durations=10 $(PYTEST_ARGS)
 
 lint: $(VENV)/.for-developers  ## ruff and mypy, as the pre-commit hooks run them.
 	ruff check

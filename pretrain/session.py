@@ -57,6 +57,7 @@ class Session:
             keep_every_steps=_steps(plan.config.checkpoint.keep_every),
         )
         self.progress = self._resume()
+        self._checkpoints.prepare(self.engine.pieces())
         self.monitor = Monitor(
             plan.config,
             layout=plan.layout,
@@ -164,6 +165,7 @@ class Session:
             self._data.fingerprint,
             self._data.tokenizer_fingerprint,
             self.config.checkpoint.allow_changes,
+            where=self.config.output_dir / "checkpoints",
         )
 
     def _metadata(self, progress: Progress) -> dict[str, Any]:
