@@ -3,8 +3,8 @@
     python -m benchmarks.step_time [--recipe gpt-tiny] [--zero-stage 1] [--rounds 10] [--precision fp32]
 
 Both run in this one process, in turn, so that a machine whose speed drifts slows both. The bare loop is what one would
-write by hand: forward, mean loss, backward, accumulate, clip, fused AdamW. Prints the ratio of the medians and where
-the rest goes; writes benchmarks/results/step_time.json.
+write by hand: forward, mean loss, backward, accumulate, clip, fused AdamW. Prints the median of the ratios
+round by round (`--profile`: and where the engine's step goes); writes benchmarks/results/step_time.json.
 """
 
 from __future__ import annotations

@@ -19,7 +19,9 @@ _MISSING = object()
 class Section(BaseModel):
     """Base of every config class: frozen, unknown keys refused, each field's docstring is its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 Config = TypeVar("Config", bound=Section)

@@ -62,7 +62,7 @@ def train(run: Session) -> Ending:
         if run.save_is_due(progress) or save or stop or is_last:
             run.save(progress)
         if stop and not is_last:
-            return Ending(progress, reason or "a signal on another rank")
+            return Ending(progress, reason or "a wish of another rank")
     return Ending(progress, "finished")
 
 

@@ -14,6 +14,8 @@ from pretrain.config import RunConfig
 from pretrain.engine.launch import Launch, discover
 from pretrain.layout import Layout, resolve_layout
 from pretrain.model_config import ModelConfig
+from pretrain.progress import Progress
+from pretrain.run_schedule import RunSchedule
 
 if TYPE_CHECKING:
     from pretrain.data.run_data import RunData
@@ -45,6 +47,7 @@ def check(config: RunConfig) -> Plan:
     launch = discover()
     layout = resolve_layout(config, launch.world_size)
     _check_durations(config)
+    RunSchedule(config, Progress())
     _check_device(config)
     _check_output(config, launch)
 

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
-from pretrain.batch_schedule import RunLength, global_batch_size_at, steps_and_samples
+from pretrain.batch_schedule import global_batch_size_at, step_of, steps_and_samples
 from pretrain.config import RunConfig
 from pretrain.progress import Progress
 from pretrain.schedules import Schedule
 
 
 class RunSchedule:
-    """What `config` plans for each step.
+    """What `config` plans for each step, from where the run stands.
+
+    Attributes:
+        total_steps: steps of the whole run, from its very beginning.
+
+    Args:
+        config: the run.
+        progress: where it stands. A run whose batch size was changed on the way still ends at its tokens or samples.
 
     Raises:
         ConfigError: for durations that do not fit each other.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, progress: Progress) -> None:
         self._config = config
-        self.length: RunLength = steps_and_samples(config.training.duration, config.training, config.model.seq_length)
+        training = config.training
+        length = steps_and_samples(training.duration, training, config.model.seq_length)
+        self._ends_by_steps = training.duration.unit == "steps"
+        self._total_samples = length.samples
+        self.total_steps = length.steps
+        if not self._ends_by_steps:
+            self.total_steps += progress.step - step_of(progress.consumed_samples, training)
         self._rates = Schedule.resolve(
             config.optimizer,
-            total_steps=self.length.steps,
-            total_samples=self.length.samples,
+            total_steps=self.total_steps,
+            total_samples=self._total_samples,
             seq_length=config.model.seq_length,
         )
 
-    @cached_property
-    def total_steps(self) -> int:
-        """Steps of the whole run, from its very beginning."""
-        return self.length.steps
-
     def is_done(self, progress: Progress) -> bool:
         """Whether nothing is left to train."""
-        return progress.step >= self.length.steps
+        if self._ends_by_steps:
+            return progress.step >= self.total_steps
+        return progress.consumed_samples >= self._total_samples
 
     def global_batch_size(self, progress: Progress) -> int:
         """Samples of the next step."""

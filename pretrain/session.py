@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from configs.errors import CheckpointError
 from configs.load import to_yaml
 from data_prep.atomic import staged_file
 from pretrain.checkpoint.compatibility import check_compatible
@@ -16,7 +19,7 @@ from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.config import RunConfig
 from pretrain.data.loader import BatchLoader
-from pretrain.engine import topology
+from pretrain.engine import cpu_bridge, topology
 from pretrain.engine.engine import TrainEngine
 from pretrain.evaluation import Evaluator
 from pretrain.monitor.monitor import Monitor
@@ -46,7 +49,6 @@ class Session:
     def __init__(self, plan: Plan, stop: StopRequest) -> None:
         self.config: RunConfig = plan.config
         self.stop = stop
-        self.schedule = RunSchedule(plan.config)
         self.topology = topology.start(plan.launch, plan.layout)
         self._data = plan.data
         self.engine = TrainEngine(plan.config, self.topology)
@@ -56,7 +58,9 @@ class Session:
             keep_last=plan.config.checkpoint.keep_last,
             keep_every_steps=_steps(plan.config.checkpoint.keep_every),
         )
+        self._accepted_changes: list[str] = []
         self.progress = self._resume()
+        self.schedule = RunSchedule(plan.config, self.progress)
         self._checkpoints.prepare(self.engine.pieces())
         self.monitor = Monitor(
             plan.config,
@@ -93,7 +97,7 @@ class Session:
         if self.stop.requested is not None:
             return self.stop.requested
         limit = self.config.training.session_limit
-        if limit is None:
+        if limit is None or not self.is_main:
             return None
         session_s, session_steps = time.monotonic() - self._started_s, progress.step + 1 - self.progress.step
         over = session_steps >= limit.value if limit.unit == "steps" else session_s >= limit.value
@@ -146,20 +150,24 @@ class Session:
     def _resume(self) -> Progress:
         root = self.config.output_dir / "checkpoints"
         mode = self.config.checkpoint.resume
-        if mode == "never" or (mode == "auto" and self._none_anywhere(newest_checkpoint(root) is None)):
+        if mode == "never" or (mode == "auto" and self._finds_none(root)):
             return Progress()
         metadata = load_checkpoint(root, self.engine.pieces(), check=self._check_same_run)
         self.engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
         return Progress(metadata["step"], metadata["consumed_samples"], metadata["skipped_steps"])
 
-    def _none_anywhere(self, none_here: bool) -> bool:
-        """What the main rank sees, so that all ranks do the same."""
-        seen = torch.tensor([float(none_here)], device=self.topology.device)
-        torch.distributed.broadcast(seen, 0)
-        return bool(seen.item())
+    def _finds_none(self, root: Path) -> bool:
+        """Whether the main rank sees no checkpoint; all ranks do as it does."""
+        none = torch.zeros(1, device=self.topology.device)
+        if self.is_main:
+            # Where looking fails, loading will say why, on all ranks.
+            with contextlib.suppress(CheckpointError):
+                none.fill_(float(newest_checkpoint(root) is None))
+        torch.distributed.broadcast(none, 0)
+        return bool(none.item())
 
     def _check_same_run(self, metadata: dict[str, Any]) -> None:
-        check_compatible(
+        self._accepted_changes = check_compatible(
             metadata,
             self.config,
             self._data.fingerprint,
@@ -205,9 +213,9 @@ class Session:
         self.monitor.log_event(
             f"{started}: {self.config.model.num_parameters():,} parameters, {plan.layout},"
             f" ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
-            f" by {plan.launch.launcher} on {self._device_name()}"
+            f" by {plan.launch.launcher} on {self._device_name()}{', CPU bridge active' if cpu_bridge.is_active() else ''}"
         )
-        for note in self._data.notes:
+        for note in (*self._data.notes, *(f"accepted change: {line}" for line in self._accepted_changes)):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:

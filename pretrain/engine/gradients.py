@@ -25,13 +25,11 @@ class StepNumbers:
     Attributes:
         loss: mean loss of the global batch, nats per token.
         grad_norm: norm of the unclipped gradient.
-        is_finite: whether loss and norm are numbers.
         votes: each vote summed over the ranks.
     """
 
     loss: float
     grad_norm: float
-    is_finite: bool
     votes: list[float]
 
 
@@ -44,7 +42,7 @@ class GradientFinisher:
         self.averages_over_data = zero_stage == 0 and topology.layout.data > 1
         self.counts_own_data = zero_stage > 0 or topology.data_rank == 0
         self.has_tied_copies = tied and topology.layout.pipeline > 1
-        self.last = StepNumbers(0.0, 0.0, True, [])
+        self.last = StepNumbers(0.0, 0.0, [])
         self._expected = torch.zeros(1, device=topology.device)
         zero.before_step(self.finish)
 
@@ -76,7 +74,7 @@ class GradientFinisher:
         norm = totals[0].sqrt()
         scaled_norm, loss, *votes = [float(norm), *totals[1:].tolist()]
         finite = math.isfinite(scaled_norm) and math.isfinite(loss)
-        self.last = StepNumbers(loss, scaled_norm / self.zero.loss_scale, finite, votes)
+        self.last = StepNumbers(loss, scaled_norm / self.zero.loss_scale, votes)
         return norm, finite
 
     def average_over_data(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:

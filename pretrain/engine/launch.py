@@ -7,6 +7,7 @@ their own; a plain `python` is one process. Nothing here imports torch.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -46,10 +47,13 @@ def discover(environment: dict[str, str] | None = None) -> Launch:
     env = dict(os.environ) if environment is None else environment
     if "RANK" in env and "WORLD_SIZE" in env:
         return _from_torch(env)
-    if "OMPI_COMM_WORLD_RANK" in env or "PMI_RANK" in env:
-        return _from_mpi(env)
-    if int(env.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in env and "SLURM_STEP_ID" in env:
+    if "OMPI_COMM_WORLD_RANK" in env:
+        return _from_mpi(env, _integer(env, "OMPI_COMM_WORLD_SIZE", "1"))
+    # Before PMI: srun may speak it too, to an MPI that is not the one installed here.
+    if "SLURM_PROCID" in env and "SLURM_STEP_ID" in env and _integer(env, "SLURM_NTASKS", "1") > 1:
         return _from_slurm(env)
+    if "PMI_RANK" in env:
+        return _from_mpi(env, _integer(env, "PMI_SIZE", "1"))
     return Launch(0, 1, 0, 1, None, None, "python")
 
 
@@ -87,11 +91,17 @@ def _from_slurm(env: dict[str, str]) -> Launch:
         _integer(env, "SLURM_PROCID"),
         _integer(env, "SLURM_NTASKS"),
         _integer(env, "SLURM_LOCALID", "0"),
-        _integer(env, "SLURM_TASKS_PER_NODE", "1") if env.get("SLURM_TASKS_PER_NODE", "1").isdigit() else 1,
+        _tasks_per_node(env.get("SLURM_TASKS_PER_NODE", "1")),
         env.get("MASTER_ADDR") or _first_slurm_host(env),
-        _integer(env, "MASTER_PORT", str(20000 + int(env.get("SLURM_JOB_ID", "0")) % 20000)),
+        _integer(env, "MASTER_PORT", str(20000 + _integer(env, "SLURM_JOB_ID", "0") % 20000)),
         "srun",
     )
+
+
+def _tasks_per_node(text: str) -> int:
+    """Tasks on the first node, of Slurm's `2(x3),1`."""
+    digits = re.match(r"\d+", text)
+    return int(digits.group()) if digits else 1
 
 
 def _first_slurm_host(env: dict[str, str]) -> str:
@@ -109,7 +119,7 @@ def _first_slurm_host(env: dict[str, str]) -> str:
     return answer.stdout.split()[0]
 
 
-def _from_mpi(env: dict[str, str]) -> Launch:
+def _from_mpi(env: dict[str, str], started: int) -> Launch:
     """Ranks from mpi4py; rank 0's address and a port that is free there are broadcast over MPI."""
     try:
         from mpi4py import MPI
@@ -118,11 +128,17 @@ def _from_mpi(env: dict[str, str]) -> Launch:
             f"mpi4py cannot start ({error})", where="mpirun", expected="an mpi4py that fits this mpirun"
         ) from None
     world = MPI.COMM_WORLD
+    if world.Get_size() != started:
+        raise MachineError(
+            f"mpirun started {started} processes, but mpi4py's MPI sees {world.Get_size()}",
+            where="mpirun",
+            expected="the mpirun that came with this environment's MPI, or torchrun",
+        )
     local = world.Split_type(MPI.COMM_TYPE_SHARED)
     offer = None
     if world.Get_rank() == 0:
         address = "127.0.0.1" if local.Get_size() == world.Get_size() else socket.gethostname()
-        offer = (env.get("MASTER_ADDR", address), int(env.get("MASTER_PORT", "0")) or free_port())
+        offer = (env.get("MASTER_ADDR", address), _integer(env, "MASTER_PORT", "0") or free_port())
     address, port = world.bcast(offer, root=0)
     return Launch(world.Get_rank(), world.Get_size(), local.Get_rank(), local.Get_size(), address, int(port), "mpirun")
 

@@ -102,6 +102,10 @@ def _choose_device(launch: Launch) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     count = torch.cuda.device_count()
+    if count == 1 and launch.launcher == "srun":
+        # srun --gpus-per-task shows each task its own GPU only.
+        torch.cuda.set_device(0)
+        return torch.device("cuda", 0)
     if launch.local_rank >= count:
         raise MachineError(
             f"local rank {launch.local_rank} has no GPU of its own: this machine shows {count}",
@@ -130,8 +134,9 @@ def _start_torch(launch: Launch, device: torch.device) -> None:
             **options,
         )
     except (dist.DistError, RuntimeError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
         raise MachineError(
-            f"rank {launch.rank} of {launch.world_size} could not meet the others: {str(error).splitlines()[0]}",
+            f"rank {launch.rank} of {launch.world_size} could not meet the others: {reason}",
             where=f"{launch.master_address}:{launch.master_port}",
             expected="an address that every rank reaches and a port that is free (MASTER_ADDR, MASTER_PORT)",
         ) from None

@@ -54,11 +54,6 @@ class ZeroOptimizer(ABC):
         """What the loss is multiplied by before its backward pass; 1 without fp16."""
         return float(self.inner.loss_scale)
 
-    @property
-    def overflowed(self) -> bool:
-        """Whether the last step was skipped."""
-        return bool(self.inner.overflow)
-
     @abstractmethod
     def begin_step(self) -> None:
         """Make ready for the first micro-batch of a step."""
@@ -74,6 +69,11 @@ class ZeroOptimizer(ABC):
         It finishes the gradients and returns their global norm (scaled by `loss_scale`) and whether the step may
         be applied.
         """
+
+    def _measured(self, measure: Callable[[], tuple[torch.Tensor, bool]]) -> tuple[torch.Tensor, bool]:
+        """The norm where the gradients are: in host memory with an offloaded optimizer."""
+        norm, may_apply = measure()
+        return norm.to(self.flats()[0].device), may_apply
 
     @abstractmethod
     def owned_ranges(self) -> Iterator[OwnedRange]:
@@ -148,7 +148,7 @@ class FlatPartitions(ZeroOptimizer):
 
         def check_overflow(partition_gradients: bool = True) -> None:
             nonlocal norm
-            norm, may_apply = measure()
+            norm, may_apply = self._measured(measure)
             zero.overflow = not may_apply
 
         # stage_1_and_2.py:3029 calls this first of all, and asks for the norm at :3038.
@@ -207,7 +207,7 @@ class ParameterPartitions(ZeroOptimizer):
 
         def check(update_scale: bool = True) -> bool:
             nonlocal norm
-            norm, may_apply = measure()
+            norm, may_apply = self._measured(measure)
             zero.overflow = not may_apply
             return zero._loss_scale_update_and_overflow_cleanup() if update_scale else zero.overflow
 
