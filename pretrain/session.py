@@ -210,10 +210,11 @@ class Session:
 
     def _greet(self, plan: Plan) -> None:
         started = f"resumed at step {self.progress.step}" if self.progress.step else "started"
+        bridge = ", CPU bridge active" if cpu_bridge.is_active() else ""
         self.monitor.log_event(
             f"{started}: {self.config.model.num_parameters():,} parameters, {plan.layout},"
             f" ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
-            f" by {plan.launch.launcher} on {self._device_name()}{', CPU bridge active' if cpu_bridge.is_active() else ''}"
+            f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
         )
         for note in (*self._data.notes, *(f"accepted change: {line}" for line in self._accepted_changes)):
             self.monitor.log_event(note)
