@@ -83,15 +83,24 @@ def ended(leader: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if child else None
 
 
-def attempt(config: RunConfig, log: Path, chance: random.Random, *, in_save: bool, longest_s: float) -> str:
+def newest(checkpoints: Path) -> int:
+    """Step of the newest complete checkpoint; 0: none."""
+    return max((int(path.name.removeprefix("step_")) for path in checkpoints.glob("step_*[0-9]")), default=0)
+
+
+def attempt(
+    config: RunConfig, log: Path, chance: random.Random, *, in_save: bool, longest_s: float, furthest_steps: float
+) -> str:
     """Run until a random moment, or through; says what happened."""
     leader, started_s = start(config, log), time.monotonic()
     deadline_s = started_s + (chance.uniform(0.2, longest_s) if longest_s < 1e9 else longest_s)
     checkpoints = config.output_dir / "checkpoints"
-    old = set(checkpoints.glob(".tmp-*"))
+    old, complete = set(checkpoints.glob(".tmp-*")), newest(checkpoints)
     while (status := ended(leader)) is None:
         saving = set(checkpoints.glob(".tmp-*")) - old
-        if time.monotonic() > deadline_s and (saving or not in_save):
+        # Two saves are enough for one attempt: there must be something left for the other kills.
+        is_time = time.monotonic() > deadline_s or newest(checkpoints) >= complete + furthest_steps
+        if is_time and (saving or not in_save):
             os.killpg(leader, signal.SIGKILL)
             os.waitpid(leader, 0)
             half_written = len(set(checkpoints.glob(".tmp-*")) - old)
@@ -106,7 +115,7 @@ def main() -> int:
     """Run, kill, compare; 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=180)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
@@ -128,9 +137,11 @@ def main() -> int:
     kills = during_save = 0
     while True:
         # Late enough to make progress now and then, early enough to need all the kills.
-        longest_s = 0.15 * whole_s if kills < options.kills else 1e9
+        longest_s, furthest = (0.15 * whole_s, 6) if kills < options.kills else (1e9, 1e9)
         in_save = kills % 2 == 1 and kills < options.kills
-        happened = attempt(killed, root / "killed.log", chance, in_save=in_save, longest_s=longest_s)
+        happened = attempt(
+            killed, root / "killed.log", chance, in_save=in_save, longest_s=longest_s, furthest_steps=furthest
+        )
         steps = sorted(p.name for p in (root / "killed" / "checkpoints").glob("step_*"))
         print(f"attempt {kills + 1}: {happened}; newest complete: {steps[-1] if steps else 'none'}", flush=True)
         if happened == "finished":
