@@ -8,7 +8,7 @@ RUN ?= runs/quickstart
 
 BIN := $(VENV)/bin
 PRETRAIN = deepspeed --num_gpus 2 --log_level error pretrain/main.py --config gpt-tiny output_dir=$(RUN)/gpt \
-	data.train=$(RUN)/corpus parallel.tensor_size=2 training.device=cpu
+	data.train=$(RUN)/corpus parallel.zero_stage=3 parallel.tensor_size=2 training.device=cpu
 INPUTS := pyproject.toml constraints.txt
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
