@@ -61,7 +61,7 @@ def test_the_summary_says_what_how_well_where_and_what_next(tmp_path: Path) -> N
         "finished at step 40 of 40",
         "1.24M parameters (4 layers, hidden 128)",
         "81.9k tokens",
-        "tensor 1 x pipeline 1 x data 2, ZeRO-3, fp32",
+        "tensor 1 x pipeline 1 x data 2, ZeRO-1, fp32",
         "4.1k tokens/s, MFU 0.2%",
         "best validation  loss 3.5000, perplexity 33.12, 1.7500 bits per byte, at step 30\n",
         "\ntest             loss 3.0000, perplexity 20.09, at step 40\n",
