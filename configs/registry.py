@@ -40,6 +40,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"),
     Entry("train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"),
     Entry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
+    Entry("mix", "data_prep", "python -m data_prep mix", "data_prep.mixing:MixConfig"),
     Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
     Entry("classify", "finetune", "python -m finetune classify", "finetune.config:ClassifyConfig"),
 )

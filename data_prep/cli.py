@@ -20,6 +20,7 @@ import typer
 
 from configs.errors import guarded
 from configs.load import Section, find_recipe, load_config, to_yaml
+from data_prep import corpus_commands
 
 app = typer.Typer(
     help="Raw text -> tokenizer -> memory-mapped shards of tokens.",
@@ -40,7 +41,6 @@ Input = Annotated[
     typer.Option("--input", "-i", help="File, directory or pattern to read; can be given several times."),
 ]
 TextField = Annotated[str | None, typer.Option("--text-field", help="Field or column that holds the text.")]
-CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus directory or a Megatron prefix.")]
 
 
 def main() -> None:
@@ -134,33 +134,7 @@ def tokenize_command(
     _next(f"inspect {loaded.output} --document 0")
 
 
-@app.command("inspect")
-def inspect_command(
-    corpus: CorpusPath,
-    document: Annotated[list[int] | None, typer.Option(help="Print the text of this document, from 0.")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Decode with this tokenizer directory.")] = None,
-) -> None:
-    """Show what a corpus holds, and the text of single documents."""
-    from data_prep.corpus import Corpus
-    from data_prep.inspection import decode_document, describe_corpus
-    from data_prep.tokenizer import Tokenizer
-
-    opened = Corpus.open(corpus)
-    if not document:
-        return _print("\n".join(describe_corpus(opened)))
-    decoder = Tokenizer.load(tokenizer) if tokenizer is not None else None
-    for number in document:
-        _print(decode_document(opened, number, decoder))
-
-
-@app.command("verify")
-def verify_command(corpus: CorpusPath) -> None:
-    """Read a whole corpus and check its hashes, ids and counts."""
-    from data_prep.corpus import Corpus
-    from data_prep.inspection import verify_corpus
-
-    for line in verify_corpus(Corpus.open(corpus)):
-        _print(line)
+corpus_commands.register(app)
 
 
 @contextmanager

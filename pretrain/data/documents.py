@@ -9,41 +9,21 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_prep.split import PARTS, PartName, part_of_documents
 from pretrain.data.index_file import Allocate, Arrays, Build, built_in_memory, built_on_disk
-from pretrain.data.permutation import Permutation, derive_key, hash_numbers
+from pretrain.data.permutation import Permutation, derive_key
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
 
-PartName = Literal["train", "validation", "test", "all"]
-PARTS: tuple[PartName, ...] = ("train", "validation", "test")
 IN_MEMORY_DOCUMENTS = 1 << 17
 """Corpora up to this size have no index files: computing the order anew takes milliseconds."""
 _CHUNK = 1 << 20
 _EPOCHS_KEPT = 2
-
-
-def part_of_documents(numbers: np.ndarray, split: tuple[float, float, float]) -> np.ndarray:
-    """Which of `PARTS` each document belongs to, by a fixed hash of its number in the corpus.
-
-    Neither the seed nor the cut into shards matters, and documents appended to a corpus change nothing for those
-    before them. Unlike contiguous ranges, the parts are alike even where a corpus drifts from beginning to end.
-
-    Args:
-        numbers: document numbers within the whole corpus, int64 [n].
-        split: shares of the parts.
-
-    Returns:
-        Positions in `PARTS`, int64 [n].
-    """
-    bounds = np.array([split[0], split[0] + split[1]])
-    bounds[bounds > 1 - 1e-9] = 1.0
-    uniform = (hash_numbers(numbers) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return np.searchsorted(bounds, uniform, side="right")
 
 
 class Documents:

@@ -22,14 +22,6 @@ def derive_key(*parts: int | str) -> bytes:
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=32).digest()
 
 
-def hash_numbers(numbers: np.ndarray) -> np.ndarray:
-    """A fixed 64-bit hash of each number (the finalizer of SplitMix64), uint64 [n] -> uint64 [n]."""
-    x = numbers.astype(np.uint64) + _MULTIPLIER
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
 class Permutation:
     """A one-to-one map of [0, size) onto itself that a key decides.
 

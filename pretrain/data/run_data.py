@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.errors import DataError
+from data_prep.split import PARTS, PartName
 from pretrain.config import RunConfig, WeightedCorpus
 from pretrain.data import unigram
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
 from pretrain.data.corpus_samples import CorpusSamples
-from pretrain.data.documents import PARTS, Documents, PartName
+from pretrain.data.documents import Documents
 from pretrain.data.stream import SampleStream
 
 if TYPE_CHECKING:

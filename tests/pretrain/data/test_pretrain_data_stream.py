@@ -11,8 +11,9 @@ from pretrain_data_corpora import VOCAB_SIZE, random_lengths, write_corpus
 
 from configs.errors import DataError
 from data_prep.corpus import Corpus
+from data_prep.split import part_of_documents
 from pretrain.data.corpus_samples import CorpusSamples
-from pretrain.data.documents import Documents, part_of_documents
+from pretrain.data.documents import Documents
 from pretrain.data.stream import SampleStream
 
 SPLIT = (0.8, 0.1, 0.1)
