@@ -9,6 +9,7 @@ counts 1 to 4.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,27 +89,21 @@ class Predictor:
         self._ends = np.zeros(len(held_out.tokens), dtype=np.int64)
         self._ends[:] = held_out.tokens
 
-    def scores(self, max_order: int) -> list[OrderScore]:
-        """Score the models of length 1 up to `max_order`."""
-        level, scores = first_level(self.training), []
+    def predict(self, max_order: int) -> Iterator[tuple[OrderScore, np.ndarray]]:
+        """The models of length 1 up to `max_order`: score, and the probability of each token, float64 [tokens]."""
+        level = first_level(self.training)
         for order in range(1, max_order + 1):
             found = level.find(np.where(self._histories >= 0, self._histories * level.width + self._last, -1))
-            score, _ = self._score(level, found)
-            scores.append(score)
+            probabilities, discounts = self._probabilities(level, adjusted_counts(level, None), found)
+            ngrams = int(np.count_nonzero(level.counts)) - int(order == 1)  # the begin token is none
+            yield OrderScore(order, ngrams, float(-np.log(probabilities).mean()), discounts), probabilities
             if order == max_order:
-                break
+                return
             above = next_level(self.training, level)
             level.numbers = np.empty(0, dtype=np.int32)
             self.lower = self._probabilities(level, adjusted_counts(level, above), found)[0]
             self._advance(level, found)
             level = above
-        return scores
-
-    def _score(self, level: Level, found: np.ndarray) -> tuple[OrderScore, np.ndarray]:
-        probabilities, discounts = self._probabilities(level, adjusted_counts(level, None), found)
-        loss = float(-np.log(probabilities).mean())
-        ngrams = int(np.count_nonzero(level.counts)) - int(level.order == 1)
-        return OrderScore(level.order, ngrams, loss, discounts), probabilities
 
     def _probabilities(self, level: Level, counts: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, Discounts]:
         """Of each predicted token, by n-grams up to this level's length, float64 [tokens]."""

@@ -140,7 +140,7 @@ def ngram_floor(
     part: PartName = "validation" if own else "all"
     training, counted = read_part(corpus, "train", split, max_tokens, vocab_size)
     held_out, predicted = read_part(validation or corpus, part, split, max_held_out_tokens, vocab_size)
-    scores = Predictor(training, held_out).scores(max_order)
+    scores = [score for score, _ in Predictor(training, held_out).predict(max_order)]
     held_out_bytes = None
     if decoder is not None:
         sizes = decoder.token_bytes()

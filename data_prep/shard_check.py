@@ -50,9 +50,9 @@ class Problems:
 
     def add_many(self, file: Path, kind: str, texts: list[str], count: int) -> None:
         """Note `count` problems, the first of which `texts` says."""
-        for text in texts[: max(0, self.limit - self.seen[file, kind])]:
-            self.found.append(Problem(file, text))
-        self.seen[file, kind] += count
+        if count:
+            self.found += [Problem(file, text) for text in texts[: max(0, self.limit - self.seen[file, kind])]]
+            self.seen[file, kind] += count
 
     def take(self, other: Problems) -> None:
         """Add what was found elsewhere."""

@@ -39,10 +39,12 @@ def _draw(stats: CorpusStatistics) -> bytes:
     ranks.set(xscale="log", yscale="log", xlabel="rank of the id", ylabel="occurrences")
     shards.bar(range(len(stats.shards)), [shard["tokens"] / 1e6 for shard in stats.shards])
     shards.set(xlabel="shard", ylabel="million tokens")
+    shards.xaxis.get_major_locator().set_params(integer=True)
     key = "tokens" if stats.sources and "tokens" in stats.sources[0] else "bytes"
     largest = sorted(stats.sources, key=lambda source: -source.get(key, 0))[:SHOWN][::-1]
     sources.barh([Path(source["path"]).name[-40:] for source in largest], [source[key] / 1e6 for source in largest])
-    sources.set(xlabel=f"million {key}", title=f"largest sources of {len(stats.sources):,}")
+    more = f"the {SHOWN} largest of {len(stats.sources):,}" if len(stats.sources) > SHOWN else ""
+    sources.set(xlabel=f"million {key} of each source", title=more)
     for axes in (lengths, ranks, shards):
         axes.grid(alpha=0.3)
     picture = io.BytesIO()
