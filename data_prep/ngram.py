@@ -167,6 +167,55 @@ def report_path(corpus: Corpus) -> Path:
     return corpus.path.with_name(f"{corpus.path.name}.{NGRAM_FILE}")
 
 
+@dataclass(frozen=True)
+class NgramFloor:
+    """The best figure of a report, and what it is a figure of.
+
+    Attributes:
+        order: the length of the n-grams.
+        loss_nats: mean loss on the predicted tokens.
+        split: shares of the parts.
+        training_fingerprint, held_out_fingerprint: of the corpora counted and predicted.
+        part: which part of the latter.
+        counted_share: of the training part's tokens, how many were counted.
+    """
+
+    order: int
+    loss_nats: float
+    split: tuple[float, float, float]
+    training_fingerprint: str
+    held_out_fingerprint: str
+    part: str
+    counted_share: float
+
+
+def read_floor(corpus: Corpus) -> NgramFloor | None:
+    """The best figure that `ngram` wrote for a corpus; None where it was not run.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    path = report_path(corpus)
+    if not path.exists():
+        return None
+    try:
+        report = orjson.loads(path.read_bytes())
+        best = next(row for row in report["orders"] if row["order"] == report["best_order"])
+        first, second, third = map(float, report["split"])
+        return NgramFloor(
+            order=int(best["order"]),
+            loss_nats=float(best["loss_nats"]),
+            split=(first, second, third),
+            training_fingerprint=str(report["training"]["fingerprint"]),
+            held_out_fingerprint=str(report["held_out"]["fingerprint"]),
+            part=str(report["held_out"]["part"]),
+            counted_share=report["training"]["tokens"] / report["training"]["available_tokens"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, ZeroDivisionError) as error:
+        problem = f"cannot be read: {type(error).__name__} {error}"
+        raise DataError(problem, where=path, expected="a file that `python -m data_prep ngram` wrote") from None
+
+
 def _check_same_tokenizer(corpus: Corpus, other: Corpus) -> None:
     known = (corpus.tokenizer_fingerprint, other.tokenizer_fingerprint)
     if None not in known and known[0] != known[1]:

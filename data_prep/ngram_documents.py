@@ -17,6 +17,7 @@ from data_prep.split import PARTS, PartName, part_of_documents, uniform
 
 Keep = Callable[[np.ndarray], np.ndarray]
 """Which of the documents with these numbers, int64 [n], are taken, bool [n]."""
+_LARGEST_ID = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,17 @@ def _fill(stream: Stream, corpus: Corpus, keep: Keep) -> None:
 
 
 def largest_id(corpus: Corpus) -> int:
-    """The largest id that occurs, read piece by piece; -1 without tokens."""
+    """The largest id that occurs, read piece by piece; -1 without tokens.
+
+    Raises:
+        DataError: if it is beyond any vocabulary.
+    """
     largest = -1
     for shard in corpus.shards:
         for piece in read_documents(shard):
-            largest = max(largest, int(piece.tokens.max(initial=-1)))
+            if len(piece.tokens):
+                largest = max(largest, int(piece.tokens.max()))
+        if largest > _LARGEST_ID:
+            expected = f"ids up to {_LARGEST_ID:,}, or --tokenizer to say which there are"
+            raise DataError(f"holds the id {largest}", where=bin_path(shard.prefix), expected=expected)
     return largest

@@ -33,10 +33,13 @@ def _draw(stats: CorpusStatistics) -> bytes:
     edges = [max(1, row[0]) for row in rows]
     widths = [row[1] - row[0] + 1 for row in rows]
     lengths.bar(edges, [row[2] for row in rows], widths, align="edge", edgecolor="white")
-    lengths.set(xscale="log", yscale="log", xlabel="tokens per document", ylabel="documents")
+    lengths.set(xlabel="tokens per document", ylabel="documents")
     frequencies = np.sort(stats.counts[stats.counts > 0])[::-1]
     ranks.plot(np.arange(1, len(frequencies) + 1), frequencies, linewidth=1.2)
-    ranks.set(xscale="log", yscale="log", xlabel="rank of the id", ylabel="occurrences")
+    ranks.set(xlabel="rank of the id", ylabel="occurrences")
+    if stats.tokens:
+        for axes in (lengths, ranks):
+            axes.set(xscale="log", yscale="log")
     shards.bar(range(len(stats.shards)), [shard["tokens"] / 1e6 for shard in stats.shards])
     shards.set(xlabel="shard", ylabel="million tokens")
     shards.xaxis.get_major_locator().set_params(integer=True)

@@ -15,6 +15,7 @@ from data_prep.atomic import staged_file
 from pretrain.config import RunConfig
 from pretrain.monitor import wording
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
+from pretrain.monitor.ngram_floor import ngram_rows
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
         yield label, f"loss {best['loss']:.4f}, perplexity {perplexity}{per_byte}, at step {best['step']}"
     if outcome.unigram_loss is not None:
         yield "unigram", f"loss {outcome.unigram_loss:.4f} (knows token frequencies only)"
+    yield from ngram_rows(config)
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
     yield "checkpoint", str(outcome.checkpoint or "none")
     yield "logs", f"{config.output_dir}/{FILE_NAME}"

@@ -8,7 +8,7 @@ import pytest
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.inspection import decode_document, describe_corpus, verify_corpus
+from data_prep.inspection import decode_document, describe_corpus
 from data_prep.shard_writer import ShardWriter
 from data_prep.tokenization import tokenize
 from data_prep.tokenizer import Tokenizer
@@ -43,7 +43,6 @@ def test_a_bare_prefix(prefix):
     assert corpus.unigram_entropy_nats() == pytest.approx(-sum(p * math.log(p) for p in shares))
     assert corpus.tokenizer_path is corpus.tokenizer_fingerprint is corpus.vocab_size is corpus.text_bytes is None
     assert Corpus.open(prefix.with_suffix(".bin")).fingerprint == corpus.fingerprint
-    assert list(verify_corpus(corpus)) == ["6 tokens counted, 3 different ids"]
 
 
 def test_the_counts_on_disk_are_those_of_the_tokens(made):
@@ -126,16 +125,6 @@ def test_token_counts_of_another_corpus(corpus_path):
     np.save(corpus_path / "token_counts.npy", np.ones(420, dtype=np.int64))
     with pytest.raises(DataError, match="holds 420 ids and 420 tokens"):
         Corpus.open(corpus_path).token_counts()
-
-
-def test_verify_finds_a_changed_token(corpus_path):
-    assert len(list(verify_corpus(Corpus.open(corpus_path)))) > 3
-    shard = corpus_path / "shard_00001.bin"
-    raw = bytearray(shard.read_bytes())
-    raw[10] ^= 1
-    shard.write_bytes(raw)
-    with pytest.raises(DataError, match=r"shard_00001\.bin: has the hash"):
-        list(verify_corpus(Corpus.open(corpus_path)))
 
 
 def test_inspection_names_counts_and_decodes(made, texts, prefix, tokenizer_path):

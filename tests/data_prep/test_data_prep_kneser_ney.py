@@ -79,3 +79,32 @@ def test_discounts_fall_back_where_counts_give_none():
     y = 100 / 180
     expected = (1 - 2 * y * 40 / 100, 2 - 3 * y * 20 / 40, 3 - 4 * y * 12 / 20)
     assert estimated.estimated and estimated.values == pytest.approx(expected)
+
+
+def numbered_documents(count: int, seed: int, words: int = 60) -> list[list[int]]:
+    """Documents that do not depend on any library's generator; each ends with the id `words`."""
+    state, documents = seed, []
+
+    def draw(below: int) -> int:
+        nonlocal state
+        state = (state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        return (state >> 33) % below
+
+    for _ in range(count):
+        tokens = [draw(words)]
+        for _ in range(draw(14)):
+            tokens.append((5 * tokens[-1] + draw(1 + draw(8)) * draw(3)) % words)
+        documents.append([*tokens, words])
+    return documents
+
+
+# What KenLM's lmplz (0.3.0, --discount_fallback) and query say of the same documents, in nats per token: its single
+# precision gives seven digits. Its <unk> is the one id that does not occur, its </s> the id that ends a document.
+KENLM_LOSSES = {1: 3.72010740, 2: 2.27104863, 3: 2.31979330, 4: 2.34968356, 5: 2.37021433}
+
+
+def test_losses_are_those_of_kenlm():
+    training, held_out = numbered_documents(400, 1), numbered_documents(40, 2)
+    for score, _ in Predictor(stream(training, 62), stream(held_out, 62)).predict(5):
+        assert score.loss_nats == pytest.approx(KENLM_LOSSES[score.order], rel=3e-7), score.order
+        assert score.discounts.estimated == (score.order > 1)

@@ -1,0 +1,62 @@
+"""What n-gram models lose on a run's validation sets, where `python -m data_prep ngram` has found it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.errors import UserError
+from pretrain.config import RunConfig
+
+if TYPE_CHECKING:
+    from data_prep.ngram import NgramFloor
+
+
+def ngram_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Rows for the summary: a figure that can be held against the validation loss of this run, or nothing.
+
+    It can where the run trains on one corpus, and the figure is of that corpus as it is now and of the same held-out
+    documents. A file that cannot be read is said, and no reason to fail.
+    """
+    from data_prep.corpus import Corpus
+    from data_prep.ngram import METHOD, read_floor
+
+    if len(config.data.train) != 1:
+        return
+    try:
+        corpus = Corpus.open(config.data.train[0].corpus)
+    except UserError:
+        return  # the run is over, and its summary needs no corpus
+    try:
+        floor = read_floor(corpus)
+        if floor is None or floor.training_fingerprint != corpus.fingerprint:
+            return
+        name = _held_out_set(config, floor, corpus.fingerprint)
+    except UserError as error:
+        yield "n-gram", f"not known: {error.where}: {error.problem}"
+        return
+    if name is not None:
+        about = METHOD if name == "validation" else f"{METHOD}, on {name}"
+        if floor.counted_share < 1:
+            about += f", from {floor.counted_share:.1%} of the training tokens"
+        yield f"{floor.order}-gram", f"loss {floor.loss_nats:.4f} ({about})"
+
+
+def _held_out_set(config: RunConfig, floor: NgramFloor, training_fingerprint: str) -> str | None:
+    """The validation set whose documents the figure is of; None: there is none."""
+    if floor.split != config.data.split:
+        return None
+    if not config.data.validation:
+        own = floor.held_out_fingerprint == training_fingerprint and floor.part == "validation"
+        return "validation" if own else None
+    for name, mixture in config.data.validation.items():
+        if len(mixture) == 1 and floor.held_out_fingerprint == _fingerprint(mixture[0].corpus):
+            return name
+    return None
+
+
+def _fingerprint(path: Path) -> str:
+    from data_prep.corpus import Corpus
+
+    return Corpus.open(path).fingerprint

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monitor_runs import run_config
+from test_monitor_summary import outcome
+
+from data_prep.corpus import Corpus
+from data_prep.ngram import NGRAM_FILE, ngram_floor, report_path, write_report
+from data_prep.shard_writer import ShardWriter
+from pretrain.config import DataConfig
+from pretrain.monitor.ngram_floor import ngram_rows
+from pretrain.monitor.summary import write_summary
+
+SPLIT = (0.8, 0.1, 0.1)
+
+
+def write_prefix(path: Path, seed: int = 0) -> Path:
+    generator = np.random.default_rng(seed)
+    with ShardWriter(path, np.dtype("<u2")) as writer:
+        # A bare prefix is known by its index: other corpora need other lengths.
+        for _ in range(200):
+            writer.add_document(np.append(generator.integers(3, 20, 12 + seed), 2).astype("<u2"))
+    return path
+
+
+def count(path: Path, validation: Path | None = None, max_tokens: int = 10**9) -> float:
+    corpus = Corpus.open(path)
+    other = None if validation is None else Corpus.open(validation)
+    limits = {"max_tokens": max_tokens, "max_held_out_tokens": 10**9}
+    report = ngram_floor(corpus, max_order=3, split=SPLIT, validation=other, **limits)
+    write_report(report, report_path(corpus))
+    assert report.best.order == 1  # the ids are random
+    return report.best.loss_nats
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return write_prefix(tmp_path / "corpus")
+
+
+def rows(tmp_path: Path, corpus: Path, *overrides: str) -> list[tuple[str, str]]:
+    settings = (f"data.train={corpus}", f"data.split={list(SPLIT)}", *overrides)
+    return list(ngram_rows(run_config(tmp_path / "run", *settings)))
+
+
+def test_the_figure_stands_beside_the_unigram_loss(tmp_path: Path, corpus: Path) -> None:
+    loss = count(corpus)
+    config = run_config(tmp_path / "run", f"data.train={corpus}", f"data.split={list(SPLIT)}")
+    (tmp_path / "run").mkdir()
+    write_summary(config, outcome(), io.StringIO())
+    lines = (tmp_path / "run" / "summary.txt").read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("unigram"))
+    assert lines[at + 1] == f"1-gram      loss {loss:.4f} (modified Kneser-Ney)"
+
+
+def test_a_sample_is_said(tmp_path: Path, corpus: Path) -> None:
+    count(corpus, max_tokens=1000)
+    ((_, text),) = rows(tmp_path, corpus)
+    assert "% of the training tokens)" in text and "Kneser-Ney, from " in text
+
+
+def test_a_figure_of_something_else_is_not_shown(tmp_path: Path, corpus: Path) -> None:
+    assert rows(tmp_path, corpus) == []
+    count(corpus)
+    assert len(rows(tmp_path, corpus)) == 1
+    assert rows(tmp_path, corpus, "data.split=[0.9,0.05,0.05]") == []
+    other = write_prefix(tmp_path / "other", seed=1)
+    assert rows(tmp_path, corpus, f"data.validation={{v: {other}}}") == []
+    assert rows(tmp_path, corpus, f"data.train=[{corpus}, {other}]") == []
+    report_path(Corpus.open(corpus)).rename(report_path(Corpus.open(other)))
+    assert rows(tmp_path, other) == []
+    assert rows(tmp_path, tmp_path / "gone") == []
+
+
+def test_a_validation_set_of_its_own_is_named(tmp_path: Path, corpus: Path) -> None:
+    other = write_prefix(tmp_path / "other", seed=1)
+    loss = count(corpus, validation=other)
+    found = rows(tmp_path, corpus, f"data.validation={{held: {other}}}")
+    assert found == [("1-gram", f"loss {loss:.4f} (modified Kneser-Ney, on held)")]
+    assert rows(tmp_path, corpus) == []
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"orders": []}', b'{"orders": [], "best_order": 3}'])
+def test_a_damaged_file_is_said_and_no_reason_to_fail(tmp_path: Path, corpus: Path, content: bytes) -> None:
+    report_path(Corpus.open(corpus)).write_bytes(content)
+    ((label, text),) = rows(tmp_path, corpus)
+    assert label == "n-gram" and NGRAM_FILE in text and "cannot be read" in text
+
+
+def test_the_split_is_pretrainings_own() -> None:
+    from data_prep.split import DEFAULT_SPLIT
+
+    assert DataConfig.model_fields["split"].default == DEFAULT_SPLIT
+
+
+def test_the_report_of_a_directory_lies_in_it(tmp_path: Path) -> None:
+    class Directory:
+        path, manifest = tmp_path / "c", object()
+
+    assert report_path(Directory()) == tmp_path / "c" / NGRAM_FILE  # type: ignore[arg-type]
