@@ -7,7 +7,6 @@ settings that are given most.
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ import typer
 
 from configs.errors import guarded
 from configs.load import Section, find_recipe, load_config, to_yaml
+from data_prep import tokenizer_commands
 
 app = typer.Typer(
     help="Raw text -> tokenizer -> memory-mapped shards of tokens.",
@@ -76,33 +76,7 @@ def sample_corpus_command(
     _next(f"train-tokenizer --config tokenizer-bpe-8k --input {loaded.output} --output {tokenizer}")
 
 
-@app.command("train-tokenizer")
-def train_tokenizer_command(
-    settings: Settings = None,
-    config: Recipe = None,
-    input: Input = None,
-    output: Output = None,
-    algorithm: Annotated[str | None, typer.Option(help="bpe, unigram, char or word.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="Number of ids.")] = None,
-    text_field: TextField = None,
-    overwrite: Overwrite = None,
-    print_config: PrintConfig = False,
-) -> None:
-    """Learn a SentencePiece vocabulary from a sample of the text."""
-    from data_prep.config import SourceConfig, TokenizerConfig
-
-    given = {"input": input, "output": output, "algorithm": algorithm, "vocab_size": vocab_size}
-    given |= {"text_field": text_field, "overwrite": overwrite}
-    loaded = _load(TokenizerConfig, config, given, settings)
-    if print_config:
-        return _print(to_yaml(loaded))
-    from data_prep.tokenizer_training import describe, train_tokenizer
-
-    _print("\n".join(describe(train_tokenizer(loaded), loaded.output)))
-    source, corpus = " --input ".join(map(shlex.quote, loaded.input)), loaded.output.with_name("corpus")
-    reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
-    settings = [f"{key}={value}" for key, value in reading.items()]
-    _next(" ".join([f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}", *settings]))
+tokenizer_commands.register(app)
 
 
 @app.command("tokenize")

@@ -111,7 +111,11 @@ class TokenizerConfig(SourceConfig):
     special_tokens: SpecialTokens = SpecialTokens()
     """Spelling of the special tokens by role."""
     sample_bytes: int = Field(50_000_000, ge=1)
-    """About how many bytes of text are learned from, taken evenly from all input."""
+    """UTF-8 bytes of text that are learned from, drawn uniformly over all documents; they are held in memory."""
+    sample_share: float = Field(1.0, gt=0, le=1)
+    """Share of the work units that are read at all; below 1, a huge input is not read to its end for its sample."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Decides which documents are drawn."""
     overwrite: bool = False
     """Replace the output if it exists."""
 

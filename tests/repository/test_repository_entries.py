@@ -47,6 +47,8 @@ HELP = [
     ("data_prep", "--help"),
     ("data_prep", "sample-corpus", "--help"),
     ("data_prep", "train-tokenizer", "--help"),
+    ("data_prep", "import-tokenizer", "--help"),
+    ("data_prep", "tokenizer-report", "--help"),
     ("data_prep", "tokenize", "--help"),
     ("data_prep", "inspect", "--help"),
     ("pretrain/main.py", "--help"),
