@@ -1,4 +1,4 @@
-"""Who does what, agreed through the file system alone: locks that end with the process that holds them, also by SIGKILL."""
+"""Who does what, agreed through the file system: locks that end with the process that holds them, however it ends."""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,10 +23,10 @@ from data_prep.config import TokenizeConfig
 from data_prep.documents import ReadCounts
 from data_prep.files import FileState, file_state
 from data_prep.readers import read_batches
-from data_prep.shard_record import ShardRecord, SourceCounts, lock_path
+from data_prep.shard_record import Pulse, ShardRecord, SourceCounts, lock_path
 from data_prep.shard_writer import ShardWriter
 from data_prep.shards import metadata_path, token_dtype
-from data_prep.tokenizer import Tokenizer
+from data_prep.tokenizer import EngineName, Tokenizer
 from data_prep.work_unit import WorkUnit
 
 _BATCH_CHARS = 1 << 18
@@ -47,29 +50,50 @@ class ShardTask:
     units: tuple[WorkUnit, ...]
     states: dict[str, FileState]
     config: TokenizeConfig
-    engine: str
+    engine: EngineName
     tokenizer: Path
     directory: Path
 
 
-def make_shard(task: ShardTask) -> ShardRecord | None:
-    """Make a shard that is not there yet; None when another process is at work on it.
+@dataclass(frozen=True)
+class Made:
+    """What came of a task.
+
+    Attributes:
+        record: of the shard; None: another process is at work on it.
+        worker: who made it; None: it was there already.
+        took_s: how long that took.
+    """
+
+    record: ShardRecord | None
+    worker: str | None = None
+    took_s: float = 0.0
+
+
+def make_shard(task: ShardTask) -> Made:
+    """Make a shard, unless it is there already or another process is at work on it.
 
     Raises:
         DataError: for input that cannot be used.
         MachineError: if the shard cannot be written.
     """
+    record = ShardRecord.read(task.directory, task.name)
+    if record is not None:
+        return Made(record)
     lock = lock_path(task.directory, task.name)
     with writing(lock), claimed(lock) as mine:
         if not mine:
-            return None
+            return Made(None)
+        # Perhaps it became ready between the two looks.
         record = ShardRecord.read(task.directory, task.name)
-        if record is None:
-            # With the lock held, whatever lies there under this name is of a process that died.
-            for leftover in task.directory.glob(f".{task.name}.*"):
-                leftover.unlink(missing_ok=True)
-            record = _make(task)
-        return record
+        if record is not None:
+            return Made(record)
+        # With the lock held, whatever lies there under this name is of a process that died.
+        for leftover in task.directory.glob(f".{task.name}.*"):
+            leftover.unlink(missing_ok=True)
+        started_s = time.monotonic()
+        record = _make(task)
+        return Made(record, f"{socket.gethostname()}:{os.getpid()}", time.monotonic() - started_s)
 
 
 def _make(task: ShardTask) -> ShardRecord:
@@ -85,8 +109,8 @@ def _make(task: ShardTask) -> ShardRecord:
         writer = stack.enter_context(ShardWriter(prefix, token_dtype(tokenizer.vocab_size)))
         metadata = None
         if task.config.metadata_fields:
-            path = stack.enter_context(staged_file(metadata_path(prefix)))
-            metadata = stack.enter_context(path.open("wb"))
+            temporary = stack.enter_context(staged_file(metadata_path(prefix)))
+            metadata = stack.enter_context(temporary.open("wb"))
         digest = _encode(task, tokenizer, writer, metadata, record, counts, left_out)
     record.documents, record.sequences, record.tokens = writer.num_documents, writer.num_sequences, writer.num_tokens
     record.malformed, record.too_long = left_out.malformed, left_out.too_long
@@ -110,6 +134,7 @@ def _encode(
     """Read, encode and write all batches; returns the hash of the metadata."""
     end = tokenizer.role("end_of_document") if task.config.append_end_of_document else None
     digest = xxhash.xxh3_128() if metadata is not None else None
+    pulse = Pulse(task.directory, task.name)
     for texts in _batches(task, left_out, record):
         ids, lengths, sequences = _ids(tokenizer, texts.texts, end, task.config.sentences)
         tokens = ids.astype(writer.dtype, copy=False)
@@ -121,6 +146,8 @@ def _encode(
                 digest.update(lines)
                 metadata.write(lines)
         _count_sources(record, texts, lengths, sequences)
+        pulse.beat(record.text_bytes, writer.num_tokens, record.empty + left_out.records)
+    pulse.end()
     return digest.hexdigest() if digest is not None else None
 
 
@@ -169,21 +196,19 @@ def _ids(
     tokenizer: Tokenizer, texts: list[str], end: int | None, sentences: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Ids [tokens], length of each sequence [sequences], and sequences of each document [documents] or None."""
-    sequences = None
     if sentences:
         from data_prep.sentences import split_sentences
 
         split = [split_sentences(text) for text in texts]
         sequences = np.array([len(parts) for parts in split], dtype=np.int64)
         texts = [part for parts in split for part in parts]
-    ids, lengths = tokenizer.encode_flat(texts)
-    if end is not None:
-        ends = np.cumsum(lengths)
-        last = np.arange(len(texts)) if sequences is None else np.cumsum(sequences) - 1
-        ids = np.insert(ids, ends[last], end)
-        lengths = lengths.copy()
-        lengths[last] += 1
-    return ids, lengths, sequences
+        ids, lengths = tokenizer.encode_flat(texts)
+        if end is not None:
+            last = np.cumsum(sequences) - 1
+            ids = np.insert(ids, np.cumsum(lengths)[last], end)
+            lengths[last] += 1
+        return ids, lengths, sequences
+    return *tokenizer.encode_flat(texts, append=end), None
 
 
 def _count_sources(record: ShardRecord, texts: _Texts, lengths: np.ndarray, sequences: np.ndarray | None) -> None:
@@ -202,5 +227,5 @@ def _count_sources(record: ShardRecord, texts: _Texts, lengths: np.ndarray, sequ
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(path: Path, engine: str) -> Tokenizer:
+def _tokenizer(path: Path, engine: EngineName) -> Tokenizer:
     return Tokenizer.load(path, engine=engine)

@@ -70,7 +70,9 @@ def file_state(path: str) -> FileState:
         size = info.get("size")
         if size is None:
             raise DataError("its server does not tell its size", where=path, expected="a file of known size")
-        version = next((str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified", "updated") if info.get(key)), "")
+        version = next(
+            (str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified", "updated") if info.get(key)), ""
+        )
         return FileState(int(size), version)
 
 
@@ -144,7 +146,9 @@ def remote(url: str) -> Iterator[tuple[Any, str]]:
     except FileNotFoundError:
         raise DataError("there is no such file", where=url) from None
     except ValueError as error:
-        raise DataError(f"cannot be opened: {error}", where=url, expected="a path, or a URL that fsspec knows") from None
+        raise DataError(
+            f"cannot be opened: {error}", where=url, expected="a path, or a URL that fsspec knows"
+        ) from None
     except Exception as error:  # what a remote file system's library raises is not ours to list
         raise DataError(f"cannot be read: {type(error).__name__}: {error}", where=url) from None
 

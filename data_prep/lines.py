@@ -1,4 +1,4 @@
-"""Byte ranges of a file -> blocks of whole lines and paragraphs, in memory that does not grow with the file or a line."""
+"""Byte ranges of a file -> blocks of whole lines and paragraphs, in memory that does not grow with the file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def line_blocks(unit: WorkUnit, max_line_bytes: int, too_long: TooLong) -> Itera
 
 
 def lines_of(block: Block) -> Iterator[Block]:
-    """The lines of a block with their positions, `\\n` left off."""
+    """The lines of a block with their positions, line feeds left off."""
     at, data = block
     for line in data.removesuffix(b"\n").split(b"\n"):
         yield at, line

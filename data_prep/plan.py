@@ -1,7 +1,7 @@
 """The plan of a corpus: every unit of work with the shard that it becomes, fixed before the first is begun.
 
-It lies in the corpus from the first moment on, so that whoever continues (after a kill, on another machine) does the same
-work, and so that a changed input or recipe is noticed.
+It lies in the corpus from the first moment on, so that whoever continues (after a kill, on another machine) does the
+same work, and so that a changed input or recipe is noticed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Plan:
         try:
             raw = orjson.loads(path.read_bytes())
             if raw["version"] != PLAN_VERSION:
-                raise DataError(f"is a plan of version {raw['version']}", where=path, expected=f"version {PLAN_VERSION}")
+                raise DataError(
+                    f"is a plan of version {raw['version']}", where=path, expected=f"version {PLAN_VERSION}"
+                )
             return cls(
                 recipe=dict(raw["recipe"]),
                 tokenizer=str(raw["tokenizer"]),

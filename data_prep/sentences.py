@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from configs.errors import ConfigError
 
 
@@ -26,4 +28,4 @@ def split_sentences(text: str) -> list[str]:
     _, spans = blingfire.text_to_sentences_and_offsets(text)
     starts = [start for start, _ in spans[1:]]
     bounds = [0, *starts, len(text)]
-    return [text[begin:end] for begin, end in zip(bounds, bounds[1:]) if begin < end]
+    return [text[begin:end] for begin, end in itertools.pairwise(bounds) if begin < end]

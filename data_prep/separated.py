@@ -45,8 +45,8 @@ def read_separated(
             except csv.Error as error:
                 # The rest of the file is inside of this field: nothing after it can be trusted.
                 yield _batch(texts, metadata, fields)
-                problem = f"a quoted field that begins here does not end: {error}"
-                raise DamagedFileError(problem, where=f"{unit.path}, line {begin}") from None
+                unclosed = f"a quoted field that begins here does not end: {error}"
+                raise DamagedFileError(unclosed, where=f"{unit.path}, line {begin}") from None
             except DamagedFileError:
                 yield _batch(texts, metadata, fields)
                 raise
@@ -60,8 +60,8 @@ def read_separated(
                 continue
             problem = _problem(row, header)
             if problem is not None:
-                error = DataError(problem, where=f"{unit.path}, line {begin}", expected=f"{len(header)} fields of UTF-8")
-                counts.leave_out(error, "malformed", config)
+                where, expected = f"{unit.path}, line {begin}", f"{len(header)} fields of UTF-8"
+                counts.leave_out(DataError(problem, where=where, expected=expected), "malformed", config)
                 continue
             record = dict(zip(header, row))
             texts.append(text_of(record, config))
@@ -106,7 +106,9 @@ def _header(path: str, rows: Any, config: SourceConfig) -> list[str]:
         with reading(path):
             header = next(rows, None) or []
     except csv.Error as error:
-        raise DataError(f"its first row cannot be read: {error}", where=path, expected="a row of column names") from None
+        raise DataError(
+            f"its first row cannot be read: {error}", where=path, expected="a row of column names"
+        ) from None
     for column in config.text_field:
         if column not in header:
             raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from data_prep.atomic import staged_file
 from data_prep.shards import bin_path, idx_path
 
 RECORDS = "finished"
+PULSE_INTERVAL_S = 2.0
 
 
 @dataclass
@@ -80,6 +82,34 @@ class ShardRecord:
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             return None
         return record if whole else None
+
+
+class Pulse:
+    """Lets others see how far a shard in the making is, every few seconds, through a small file beside its record."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._path = directory / RECORDS / f"{name}.pulse"
+        self._told_s = time.monotonic()
+
+    def beat(self, text_bytes: int, tokens: int, left_out: int) -> None:
+        """Tell it, if it is time."""
+        now_s = time.monotonic()
+        if now_s - self._told_s >= PULSE_INTERVAL_S:
+            self._told_s = now_s
+            self._path.write_bytes(orjson.dumps([text_bytes, tokens, left_out]))
+
+    def end(self) -> None:
+        """The shard is finished."""
+        self._path.unlink(missing_ok=True)
+
+
+def read_pulse(directory: Path, name: str) -> tuple[int, int, int] | None:
+    """Bytes of text, tokens and records left out of a shard in the making, as far as is known."""
+    try:
+        text_bytes, tokens, left_out = orjson.loads((directory / RECORDS / f"{name}.pulse").read_bytes())
+    except (OSError, orjson.JSONDecodeError, ValueError, TypeError):
+        return None
+    return text_bytes, tokens, left_out
 
 
 def record_path(directory: Path, name: str) -> Path:

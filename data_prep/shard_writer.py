@@ -92,7 +92,9 @@ class ShardWriter:
                 self._files["bin"].write(chunk)
             self._files["lengths"].write(lengths_tokens.astype("<i4").data)
             if sequences is not None:
-                assert self._files["documents"].tell() == 8 * self.num_documents, "sequences are counted always or never"
+                assert self._files["documents"].tell() == 8 * self.num_documents, (
+                    "sequences are counted always or never"
+                )
                 self._files["documents"].write(sequences.astype("<i8").data)
         self.num_documents += len(lengths_tokens) if sequences is None else len(sequences)
         self.num_sequences += len(lengths_tokens)

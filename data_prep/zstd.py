@@ -56,7 +56,7 @@ class ZstdStream(io.RawIOBase):
         try:
             self._ready = memoryview(self._frame.decompress(self._compressed))
         except self._error as error:
-            raise OSError(f"it is not valid Zstandard: {error}") from None
+            raise OSError(f"not valid Zstandard: {error}") from None
         if self._frame.eof:
             self._compressed, self._frame = self._frame.unused_data, None
         else:
