@@ -39,6 +39,12 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config:RunConfig"),
     Entry("sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"),
     Entry("train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"),
+    Entry(
+        "tokenizer-report",
+        "data_prep",
+        "python -m data_prep tokenizer-report",
+        "data_prep.tokenizer_config:TokenizerReportConfig",
+    ),
     Entry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
     Entry("mix", "data_prep", "python -m data_prep mix", "data_prep.mixing:MixConfig"),
     Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),

@@ -20,7 +20,7 @@ import typer
 
 from configs.errors import guarded
 from configs.load import Section, find_recipe, load_config, to_yaml
-from data_prep import corpus_commands
+from data_prep import corpus_commands, tokenizer_commands
 
 app = typer.Typer(
     help="Raw text -> tokenizer -> memory-mapped shards of tokens.",
@@ -40,7 +40,7 @@ Input = Annotated[
     list[str] | None,
     typer.Option("--input", "-i", help="File, directory or pattern to read; can be given several times."),
 ]
-TextField = Annotated[str | None, typer.Option("--text-field", help="Field or column that holds the text.")]
+TextField = Annotated[list[str] | None, typer.Option("--text-field", help="Field or column that holds the text.")]
 
 
 def main() -> None:
@@ -76,33 +76,7 @@ def sample_corpus_command(
     _next(f"train-tokenizer --config tokenizer-bpe-8k --input {loaded.output} --output {tokenizer}")
 
 
-@app.command("train-tokenizer")
-def train_tokenizer_command(
-    settings: Settings = None,
-    config: Recipe = None,
-    input: Input = None,
-    output: Output = None,
-    algorithm: Annotated[str | None, typer.Option(help="bpe, unigram, char or word.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="Number of ids.")] = None,
-    text_field: TextField = None,
-    overwrite: Overwrite = None,
-    print_config: PrintConfig = False,
-) -> None:
-    """Learn a SentencePiece vocabulary from a sample of the text."""
-    from data_prep.config import SourceConfig, TokenizerConfig
-
-    given = {"input": input, "output": output, "algorithm": algorithm, "vocab_size": vocab_size}
-    given |= {"text_field": text_field, "overwrite": overwrite}
-    loaded = _load(TokenizerConfig, config, given, settings)
-    if print_config:
-        return _print(to_yaml(loaded))
-    from data_prep.tokenizer_training import describe, train_tokenizer
-
-    _print("\n".join(describe(train_tokenizer(loaded), loaded.output)))
-    source, corpus = " --input ".join(map(shlex.quote, loaded.input)), loaded.output.with_name("corpus")
-    reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
-    settings = [f"{key}={value}" for key, value in reading.items()]
-    _next(" ".join([f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}", *settings]))
+tokenizer_commands.register(app)
 
 
 @app.command("tokenize")
@@ -114,9 +88,8 @@ def tokenize_command(
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory.")] = None,
     text_field: TextField = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes; the result does not depend on it.")] = None,
-    skip_malformed: Annotated[
-        bool, typer.Option("--skip-malformed", help="Leave out records that are damaged.")
-    ] = False,
+    engine: Annotated[str | None, typer.Option(help="reference, kitoken or auto.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record or file that is damaged.")] = False,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
 ) -> None:
@@ -124,14 +97,20 @@ def tokenize_command(
     from data_prep.config import TokenizeConfig
 
     given = {"input": input, "output": output, "tokenizer": tokenizer, "text_field": text_field, "workers": workers}
-    given |= {"malformed": "skip" if skip_malformed else None, "overwrite": overwrite}
+    given |= {"engine": engine, "overwrite": overwrite}
+    given |= {"malformed": "stop", "damaged_files": "stop"} if strict else {}
     loaded = _load(TokenizeConfig, config, given, settings)
     if print_config:
         return _print(to_yaml(loaded))
     from data_prep.tokenization import summarize, tokenize
 
-    _print("\n".join(summarize(tokenize(loaded), loaded.output)))
-    _next(f"inspect {loaded.output} --document 0")
+    result = tokenize(loaded)
+    if result.served:
+        return
+    _print("\n".join(summarize(result, loaded.output)))
+    if result.manifest is not None:
+        _print(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
+        _next(f"inspect {loaded.output} --document 0")
 
 
 corpus_commands.register(app)
@@ -142,7 +121,7 @@ def _tidy_when_stopped() -> Iterator[None]:
     """End by an exception, not abruptly, on SIGINT and SIGTERM: half-made outputs are removed on the way out."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        print(f"stopped by {signal.Signals(number).name}; nothing was written", file=sys.stderr, flush=True)
+        print(f"stopped by {signal.Signals(number).name}; what is finished stays", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -18,9 +18,10 @@ from data_prep.corpus import Corpus
 from data_prep.executor import available_cores, open_executor, run_tasks
 from data_prep.lengths import LengthHistogram
 from data_prep.progress import Progress
-from data_prep.shard_pieces import IndexPieces, metadata_path, read_documents
-from data_prep.shards import ShardReader
+from data_prep.shard_pieces import IndexPieces, read_documents
+from data_prep.shards import ShardReader, metadata_path
 from data_prep.statistics import entropy_nats, id_counts
+from data_prep.tally import Tally
 from data_prep.tokenizer import Tokenizer
 
 _QUANTILES = (0, 10, 50, 90, 99, 100)
@@ -193,10 +194,12 @@ def search_corpus(
     sizes = [corpus.num_tokens // max(1, len(tasks))] * len(tasks)
     waiting: dict[int, list[Match]] = {}
     following = found = 0
-    with Progress("search", sum(sizes)) as progress, open_executor(workers, ["data_prep.inspection"]) as executor:
+    tally = Tally()
+    with Progress("search", sum(sizes), tally.look), open_executor(workers, ["data_prep.inspection"]) as executor:
+        assert executor is not None, "no MPI ranks here"
         for number, matches in run_tasks(executor, _search, tasks, in_flight=2 * workers if workers > 1 else 1):
             waiting[number] = matches
-            progress.advance(sizes[number], sizes[number])
+            tally.advance(sizes[number], sizes[number])
             while following in waiting:
                 for match in waiting.pop(following):
                     if found < limit:

@@ -14,6 +14,7 @@ from data_prep.progress import Progress
 from data_prep.shard_pieces import IndexPieces, read_documents
 from data_prep.shards import bin_path
 from data_prep.split import PARTS, PartName, part_of_documents, uniform
+from data_prep.tally import Tally
 
 Keep = Callable[[np.ndarray], np.ndarray]
 """Which of the documents with these numbers, int64 [n], are taken, bool [n]."""
@@ -100,7 +101,8 @@ def _count(corpus: Corpus, keep: Keep) -> tuple[int, int]:
 def _fill(stream: Stream, corpus: Corpus, keep: Keep) -> None:
     """Copy the documents that `keep` takes into a stream, a begin token in front of each."""
     at = before = 0
-    with Progress("read", sum(shard.num_tokens * shard.dtype.itemsize for shard in corpus.shards)) as progress:
+    tally = Tally()
+    with Progress("read", sum(shard.num_tokens * shard.dtype.itemsize for shard in corpus.shards), tally.look):
         for shard in corpus.shards:
             for piece in read_documents(shard):
                 lengths = np.diff(piece.starts)
@@ -116,7 +118,7 @@ def _fill(stream: Stream, corpus: Corpus, keep: Keep) -> None:
                 with_begins = np.insert(tokens, ends - lengths[taken], stream.vocab_size)
                 stream.tokens[at : at + len(with_begins)] = with_begins
                 at += len(with_begins)
-                progress.advance(piece.tokens.nbytes, len(tokens))
+                tally.advance(piece.tokens.nbytes, len(tokens))
             before += shard.num_documents
 
 

@@ -12,8 +12,8 @@ import xxhash
 
 from configs.errors import DataError
 from data_prep.manifest import ShardEntry
-from data_prep.shard_pieces import TOKENS_PER_PIECE, DocumentEnds, IndexPieces, metadata_path, read_tokens
-from data_prep.shards import ShardReader, bin_path, idx_path
+from data_prep.shard_pieces import TOKENS_PER_PIECE, DocumentEnds, IndexPieces, read_tokens
+from data_prep.shards import ShardReader, bin_path, idx_path, metadata_path
 
 _SEQUENCES_PER_PIECE = 1 << 19
 
@@ -108,6 +108,7 @@ class ShardFindings:
     problems: Problems
     counts: np.ndarray
     documents: int = 0
+    sequences: int = 0
     tokens: int = 0
     checked_bytes: int = 0
 
@@ -128,8 +129,9 @@ def check_shard(check: ShardCheck) -> ShardFindings:
     in_order = _check_index(pieces, reader, findings.problems) if check.index else True
     if check.index:
         findings.documents, findings.tokens = reader.num_documents, reader.num_tokens
+        findings.sequences = pieces.num_sequences
         _check_counts(check, reader, findings.problems)
-        _check_metadata(check.prefix, reader.num_documents, findings.problems)
+        _check_metadata(check, reader.num_documents, findings.problems)
     try:
         _check_tokens(check, reader, pieces if in_order else None, findings)
     except DataError as error:
@@ -209,13 +211,16 @@ def _check_index(pieces: IndexPieces, reader: ShardReader, problems: Problems) -
     return problems.count == before
 
 
-def _check_metadata(prefix: Path, documents: int, problems: Problems) -> None:
-    path = metadata_path(prefix)
+def _check_metadata(check: ShardCheck, documents: int, problems: Problems) -> None:
+    path, written = metadata_path(check.prefix), check.entry.metadata_xxh3 if check.entry is not None else None
     if not path.exists():
+        if written is not None:
+            problems.add(path, "size", "is missing")
         return
-    number = 0
+    number, digest = 0, xxhash.xxh3_128()
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
+            digest.update(line)
             try:
                 right = isinstance(orjson.loads(line), dict)
             except orjson.JSONDecodeError:
@@ -224,6 +229,8 @@ def _check_metadata(prefix: Path, documents: int, problems: Problems) -> None:
                 problems.add(path, "line", f"line {number} is not a JSON object")
     if number != documents:
         problems.add(path, "lines", f"has {number:,} lines for {documents:,} documents")
+    if written is not None and digest.hexdigest() != written:
+        problems.add(path, "hash", f"has the hash {digest.hexdigest()}; the manifest says {written}")
 
 
 def _check_tokens(check: ShardCheck, reader: ShardReader, pieces: IndexPieces | None, findings: ShardFindings) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -172,8 +171,3 @@ class DocumentEnds:
             else:
                 high = middle
         return low
-
-
-def metadata_path(prefix: Path) -> Path:
-    """Where the metadata of a shard's documents lies, a JSON object per line, if it was asked for."""
-    return prefix.with_name(prefix.name + ".meta.jsonl")

@@ -1,22 +1,19 @@
-"""`train-tokenizer`: a deterministic sample of the documents -> a SentencePiece vocabulary with its roles."""
+"""`train-tokenizer`: a uniform sample of the documents -> a SentencePiece vocabulary with its roles."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 from configs.errors import ConfigError, DataError
 from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.config import SpecialTokens, TokenizerConfig
-from data_prep.documents import ReadCounts
-from data_prep.inputs import find_files, work_units
-from data_prep.readers import read_documents
+from data_prep.text_sample import sample_documents
 from data_prep.tokenizer import MODEL_FILE, ROLES_FILE, Tokenizer, fingerprint_of, write_roles
 
-_MAX_SAMPLED_UNITS = 1024
 _MAX_LINE_CHARS = 4000
 # SentencePiece leaves out every training line that holds one of these.
 _LINE_BREAKS = re.compile("[\n\r\t\u2581\u2585]+")
@@ -32,10 +29,11 @@ def train_tokenizer(config: TokenizerConfig) -> Tokenizer:
     """
     check_replaceable(config.output, ROLES_FILE, config.overwrite)
     roles, sentinels = _assign_ids(config.special_tokens)
-    lines = [line for text in sample_texts(config) for line in training_lines(text)]
-    if not lines:
+    lines = (line for text in sample_texts(config) for line in training_lines(text))
+    first = next(lines, None)
+    if first is None:
         raise DataError("there is no text in any document", where=", ".join(config.input))
-    model = _train(config, roles, lines)
+    model = _train(config, roles, chain([first], lines))
     with staged_directory(config.output, ROLES_FILE, config.overwrite) as directory:
         (directory / MODEL_FILE).write_bytes(model)
         write_roles(directory, config.algorithm, roles, sentinels, fingerprint_of(model, roles, sentinels))
@@ -43,22 +41,14 @@ def train_tokenizer(config: TokenizerConfig) -> Tokenizer:
 
 
 def sample_texts(config: TokenizerConfig) -> Iterator[str]:
-    """About `sample_bytes` of text, the same share of every part of the input.
-
-    A part gives its first documents; compressed files cannot be entered in the middle, so theirs are from the
-    beginning of the file.
-    """
-    units = work_units(find_files(config), config)
-    stride = -(-len(units) // _MAX_SAMPLED_UNITS)
-    units = units[stride // 2 :: stride]
-    share = config.sample_bytes / sum(unit.size_bytes for unit in units)
-    for unit in units:
-        left_bytes = unit.size_bytes * share
-        for document in read_documents(unit, config, ReadCounts()):
+    """`sample_bytes` of text, drawn uniformly over the documents of the input; see `sample_documents`."""
+    left_bytes = config.sample_bytes
+    for document in sample_documents(config, config.sample_bytes, config.seed, config.sample_share):
+        if document.size_bytes > left_bytes:
+            yield document.text.encode()[:left_bytes].decode(errors="ignore")
+        else:
             yield document.text
-            left_bytes -= len(document.text.encode())
-            if left_bytes <= 0:
-                break
+        left_bytes -= document.size_bytes
 
 
 def training_lines(text: str) -> Iterator[str]:
@@ -86,7 +76,7 @@ def _assign_ids(special: SpecialTokens) -> tuple[dict[str, int | None], list[int
     return roles, list(range(taken, taken + special.sentinels))
 
 
-def _train(config: TokenizerConfig, roles: dict[str, int | None], lines: list[str]) -> bytes:
+def _train(config: TokenizerConfig, roles: dict[str, int | None], lines: Iterator[str]) -> bytes:
     from sentencepiece import SentencePieceTrainer
 
     special = config.special_tokens
@@ -109,7 +99,7 @@ def _train(config: TokenizerConfig, roles: dict[str, int | None], lines: list[st
         pieces["pad_piece"] = special.pad
     try:
         SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
+            sentence_iterator=lines,
             model_writer=model,
             model_type=config.algorithm,
             vocab_size=config.vocab_size,
@@ -153,17 +143,3 @@ def _explain(config: TokenizerConfig, message: str) -> Exception:
     if at_least:
         return ConfigError(problem, expected=f"at least {at_least[1]}, or a smaller character_coverage")
     return DataError(f"SentencePiece cannot learn from this text: {message}", where=", ".join(config.input))
-
-
-def describe(tokenizer: Tokenizer, directory: Path) -> list[str]:
-    """Lines that say what was learned."""
-    roles = {
-        name: tokenizer.role(name) for name in ("end_of_document", "beginning_of_document", "unknown", "pad", "mask")
-    }
-    spelled = ", ".join(f"{name} {token}" for name, token in roles.items() if token is not None)
-    return [
-        f"tokenizer    {directory}",
-        f"algorithm    {tokenizer.algorithm}, {tokenizer.vocab_size:,} ids",
-        f"roles        {spelled}" + (f", {len(tokenizer.sentinels)} sentinels" if tokenizer.sentinels else ""),
-        f"fingerprint  {tokenizer.fingerprint}",
-    ]

@@ -16,6 +16,7 @@ from data_prep.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, Manifest
 from data_prep.progress import Progress
 from data_prep.shard_check import Problems, ShardCheck, ShardFindings, check_shard
 from data_prep.shards import ShardReader, bin_path, idx_path
+from data_prep.tally import Tally
 
 _STRETCH_TOKENS = 1 << 27
 
@@ -96,6 +97,11 @@ def verify_corpus(
         if not found.problems.count:
             result.shards += _said(check, found)
         result.problems.take(found.problems)
+        if manifest is not None and not manifest.sentences and found.sequences != found.documents:
+            text = (
+                f"has {found.sequences:,} sequences in {found.documents:,} documents; the manifest knows no sentences"
+            )
+            result.problems.add(idx_path(check.prefix), "sentences", text)
         result.documents += found.documents
         result.tokens += found.tokens
         result.checked_bytes += found.checked_bytes
@@ -111,10 +117,12 @@ def verify_corpus(
 def _run(checks: list[ShardCheck], workers: int) -> list[ShardFindings]:
     findings: dict[int, ShardFindings] = {}
     total = sum(check.size_bytes for check in checks)
-    with Progress("verify", total) as progress, open_executor(workers, ["data_prep.shard_check"]) as executor:
+    tally = Tally()
+    with Progress("verify", total, tally.look), open_executor(workers, ["data_prep.shard_check"]) as executor:
+        assert executor is not None, "no MPI ranks here"
         for number, found in run_tasks(executor, check_shard, checks, in_flight=2 * workers if workers > 1 else 1):
             findings[number] = found
-            progress.advance(checks[number].size_bytes, found.tokens)
+            tally.advance(checks[number].size_bytes, found.tokens)
     return [findings[number] for number in range(len(checks))]
 
 
@@ -197,9 +205,9 @@ def _check_sources(directory: Path, manifest: Manifest, result: Verification) ->
         ("documents", manifest.documents),
         ("tokens", manifest.tokens),
         ("text_bytes", manifest.text_bytes),
-        ("malformed", manifest.malformed_records),
+        ("malformed", manifest.malformed_records + manifest.too_long_records),
     ):
-        found = sum(getattr(source, name, 0) for source in manifest.sources)
+        found = sum(getattr(source, name) for source in manifest.sources)
         if found and found != total:
             text = f"its sources have {found:,} {name} in all; the corpus has {total:,}"
             result.problems.add(directory / MANIFEST, "sources", text)

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import MachineError
+from configs.errors import ConfigError, MachineError
 from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.tokenizer import Tokenizer
 from finetune import gate, hf_tokenizer
@@ -57,6 +57,12 @@ def export(config: ExportConfig, reference: gate.Reference | None = None) -> dic
 
 def _write_tokenizer(config: ExportConfig, source: Source, tokenizer: Tokenizer, folder: Path) -> int:
     """Returns how many texts were compared."""
+    if config.tokenizer == "sentencepiece-only" and tokenizer.kind != "sentencepiece":
+        raise ConfigError(
+            f"is sentencepiece-only, but {tokenizer.model_path} is of the kind {tokenizer.kind}",
+            where="tokenizer",
+            expected="huggingface or none",
+        )
     # In a folder of its own: transformers would take tokenizer.model and tokenizer.json for its own.
     tokenizer.copy_to(folder / hf_tokenizer.OWN_FOLDER)
     if config.tokenizer == "sentencepiece-only":

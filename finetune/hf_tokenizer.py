@@ -1,14 +1,17 @@
-"""Our SentencePiece tokenizer -> a `tokenizer.json` that gives the same ids, or a refusal."""
+"""Our tokenizer of any kind -> a `tokenizer.json` that gives the same ids, or a refusal."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
+from data_prep.tokenizer.byte_alphabet import to_byte_alphabet
+from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
 from finetune.hf_families import SpecialIds
 
 if TYPE_CHECKING:
@@ -67,17 +70,16 @@ def save(
     Raises:
         DataError: as `convert`.
     """
-    pipeline = convert(tokenizer.model_path)
-    proto = _read_proto(tokenizer.model_path)
+    pipeline, spelling = _pipeline(tokenizer)
     if append is not None:
-        append_token(pipeline, proto.pieces[append].piece, append)
+        append_token(pipeline, spelling(append), append)
     pipeline.save(str(directory / "tokenizer.json"))
     ids = {name: tokenizer.role(role) for name, role in _ROLES.items()}
     if pad is not None:
         ids["pad_token"] = pad
-    config: dict[str, Any] = {name: proto.pieces[number].piece for name, number in ids.items() if number is not None}
+    config: dict[str, Any] = {name: spelling(number) for name, number in ids.items() if number is not None}
     if tokenizer.sentinels:
-        config["extra_special_tokens"] = [proto.pieces[number].piece for number in tokenizer.sentinels]
+        config["extra_special_tokens"] = [spelling(number) for number in tokenizer.sentinels]
     config |= {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": seq_length,
@@ -87,6 +89,21 @@ def save(
         "split_special_tokens": True,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _pipeline(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, Callable[[int], str]]:
+    """A pipeline that does what the tokenizer does, and how it spells an id."""
+    import tokenizers
+
+    if tokenizer.kind == "huggingface":
+        own = tokenizers.Tokenizer.from_file(str(tokenizer.model_path))
+        own.no_padding()
+        own.no_truncation()
+        return own, own.id_to_token
+    if isinstance(tokenizer, TiktokenTokenizer):
+        return convert_tiktoken(tokenizer), tokenizer.piece
+    proto = _read_proto(tokenizer.model_path)
+    return convert(tokenizer.model_path), lambda number: proto.pieces[number].piece
 
 
 def append_token(pipeline: tokenizers.Tokenizer, piece: str, number: int) -> None:
@@ -168,6 +185,45 @@ def convert(model_file: Path) -> tokenizers.Tokenizer:
             if piece.type in symbols
         ]
     )
+    return pipeline
+
+
+def convert_tiktoken(tokenizer: TiktokenTokenizer) -> tokenizers.Tokenizer:
+    """The `tokenizers` pipeline that does what a tiktoken vocabulary does; its special tokens become special tokens."""
+    import tokenizers
+    from tokenizers import AddedToken, Regex, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+
+    ranks = tokenizer.ranks()
+    spelled = {data: to_byte_alphabet(data) for data in ranks}
+    # tiktoken joins the neighbours whose joint string has the lowest rank; here every way to cut a string in two is a
+    # merge with its rank. A word that is in the vocabulary is taken whole by both.
+    merges = [
+        (spelled[data[:cut]], spelled[data[cut:]])
+        for data in sorted(ranks, key=ranks.__getitem__)
+        for cut in range(1, len(data))
+        if data[:cut] in ranks and data[cut:] in ranks
+    ]
+    vocab = {spelled[data]: number for data, number in ranks.items()}
+    pipeline = tokenizers.Tokenizer(BPE(vocab=vocab, merges=merges, ignore_merges=True))
+    # In this library's regular expressions a plus after a counted repetition is another repetition.
+    pattern = re.sub(r"(\{\d+(?:,\d*)?\})\+", r"\1", tokenizer.pattern)
+    pipeline.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    pipeline.decoder = decoders.ByteLevel()
+    special = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+    pipeline.add_tokens([AddedToken(spelling, special=True, normalized=False) for spelling, _ in special])
+    for spelling, number in special:
+        if pipeline.token_to_id(spelling) != number:
+            raise DataError(
+                f"gives its special token {spelling!r} the id {number}, after a gap that transformers does not allow",
+                where=tokenizer.model_path,
+                expected=f"{pipeline.token_to_id(spelling)}; or tokenizer=none",
+            )
     return pipeline
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from configs.errors import CheckpointError, DataError
-from data_prep.tokenizer import MODEL_FILE, ROLES_FILE, Tokenizer
+from data_prep.tokenizer import Tokenizer, is_tokenizer
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.model_config import ModelConfig
 
@@ -86,7 +86,7 @@ def find_tokenizer(source: Source, override: Path | None = None) -> Tokenizer:
         DataError: there is none, or it is not the one that the model was trained with.
     """
     candidates = [override] if override is not None else _tokenizer_places(source)
-    found = next((place for place in candidates if override is not None or _is_tokenizer(place)), None)
+    found = next((place for place in candidates if override is not None or is_tokenizer(place)), None)
     if found is None:
         looked = ", ".join(str(place) for place in candidates)
         raise DataError(
@@ -128,7 +128,3 @@ def _tokenizer_places(source: Source) -> list[Path]:
         if isinstance(item, dict) and item.get("corpus"):
             places.append(Path(item["corpus"]) / "tokenizer")
     return places
-
-
-def _is_tokenizer(place: Path) -> bool:
-    return (place / MODEL_FILE).is_file() and (place / ROLES_FILE).is_file()

@@ -65,6 +65,7 @@ def write_corpus(path: Path, tokenizer_path: Path, texts: list[list[list[str]]],
         vocab_size=tokenizer.vocab_size,
         end_of_document=end,
         tokenizer_fingerprint=tokenizer.fingerprint,
+        sentences=any(len(sentences) > 1 for documents in texts for sentences in documents),
         text_bytes=sum(len(s.encode()) for documents in texts for sentences in documents for s in sentences),
         shards=entries,
     ).write(path)

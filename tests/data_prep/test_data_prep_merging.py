@@ -73,7 +73,7 @@ def test_merging_all_into_one_is_what_one_shard_would_have_been(corpus, tokenize
     assert Corpus.open(tmp_path / "merged").fingerprint == Corpus.open(whole).fingerprint
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shards=st.lists(
         st.lists(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=3), max_size=8), min_size=1, max_size=3
@@ -93,7 +93,6 @@ def test_any_shape_of_corpus(tmp_path_factory, shards, limit, piece):
     Manifest.model_validate(values).write(path / "c")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shard_pieces, "DOCUMENTS_PER_PIECE", piece)
-        patch.setattr(merging, "_ITEMS", piece)
         merged = merge_corpus(Corpus.open(path / "c"), path / "m", limit)
     again = Corpus.open(path / "m")
     assert content(again) == [document for documents in shards for document in documents]
@@ -106,7 +105,7 @@ def test_nothing_is_left_when_it_fails(corpus, tmp_path, monkeypatch):
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(merging, "_copy_tokens", full)
+    monkeypatch.setattr(merging, "_copy_documents", full)
     with pytest.raises(MachineError, match="No space left"):
         merge_corpus(corpus, tmp_path / "merged", 1 << 40)
     assert list(tmp_path.iterdir()) == []

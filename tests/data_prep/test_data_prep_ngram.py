@@ -23,7 +23,7 @@ ALL = {"max_tokens": 10**9, "max_held_out_tokens": 10**9}
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, text_file, tokenizer_path) -> Corpus:
     output = tmp_path_factory.mktemp("ngram") / "corpus"
-    settings = {"work_unit_bytes": 5000, "max_shard_bytes": 20000, "workers": 1}
+    settings = {"work_unit_bytes": 31000, "workers": 1}
     tokenize(TokenizeConfig(input=[str(text_file)], tokenizer=tokenizer_path, output=output, **settings))
     return Corpus.open(output)
 

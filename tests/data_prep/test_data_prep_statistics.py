@@ -22,7 +22,7 @@ from data_prep.tokenizer import Tokenizer
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, text_file, tokenizer_path) -> Corpus:
     output = tmp_path_factory.mktemp("stats") / "corpus"
-    settings = {"work_unit_bytes": 5000, "max_shard_bytes": 20000, "workers": 1}
+    settings = {"work_unit_bytes": 31000, "workers": 1}
     tokenize(TokenizeConfig(input=[str(text_file)], tokenizer=tokenizer_path, output=output, **settings))
     return Corpus.open(output)
 
@@ -73,7 +73,9 @@ def test_the_figures_are_those_of_the_corpus(corpus, texts):
     tokenizer = Tokenizer.load(corpus.tokenizer_path)
     assert all(row["piece"] == tokenizer.piece(row["id"]) and row["count"] == counts[row["id"]] for row in top)
     assert [row["tokens"] for row in data["shards"]] == [shard.num_tokens for shard in corpus.shards]
-    assert [set(row) for row in data["sources"]] == [{"path", "bytes"}]
+    (source,) = data["sources"]
+    assert (source["documents"], source["tokens"]) == (len(texts), corpus.num_tokens)
+    assert source["path"].endswith("text.jsonl") and source["malformed"] == 0
 
 
 def test_the_text_says_the_same(corpus):

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from sentence_corpora import write_corpus
 
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
+from data_prep.corpus import Corpus
 from data_prep.manifest import Manifest
+from data_prep.merging import merge_corpus
 from data_prep.shard_writer import ShardWriter
-from data_prep.shards import index_bytes
 from data_prep.tokenization import tokenize
 from data_prep.verification import verify_corpus
 
@@ -19,7 +21,7 @@ from data_prep.verification import verify_corpus
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, text_file, tokenizer_path) -> Path:
     output = tmp_path_factory.mktemp("verified") / "corpus"
-    settings = {"work_unit_bytes": 5000, "max_shard_bytes": 20000, "workers": 1}
+    settings = {"work_unit_bytes": 31000, "workers": 1}
     tokenize(TokenizeConfig(input=[str(text_file)], tokenizer=tokenizer_path, output=output, **settings))
     return output
 
@@ -176,15 +178,12 @@ def test_every_problem_is_counted_and_the_first_are_named(corpus):
     assert any(line.startswith("problem:") for line in lines) and "problems" in lines[-1]
 
 
-def test_counts_of_sources_add_up(corpus, monkeypatch):
-    from data_prep import verification
-
-    class Counted:
-        documents, tokens, text_bytes, malformed = 7, 0, 0, 0
-
-    manifest = Manifest.read(corpus).model_copy(update={"sources": [Counted()]})
-    monkeypatch.setattr(verification.Manifest, "read", lambda path: manifest)
-    assert problems(corpus) == ["manifest.json: its sources have 7 documents in all; the corpus has 400"]
+def test_counts_of_sources_add_up(corpus):
+    sources = orjson.loads((corpus / "manifest.json").read_bytes())["sources"]
+    assert sum(source["documents"] for source in sources) == 400
+    sources[0]["documents"] += 7
+    edit_manifest(corpus, sources=sources)
+    assert problems(corpus) == ["manifest.json: its sources have 407 documents in all; the corpus has 400"]
 
 
 def test_files_that_nothing_reads_are_noted(corpus):
@@ -253,14 +252,29 @@ def test_what_is_no_corpus_is_one_error(tmp_path, corpus):
 
 
 def test_several_sequences_in_a_document(tmp_path):
-    np.array([4, 5, 6, 2, 7, 2], dtype="<u2").tofile(tmp_path / "s.bin")
-    index = bytearray(index_bytes(np.dtype("<u2"), np.array([2, 2, 2])))
-    # Two documents: sequences 0 and 1, and sequence 2.
-    index[26:34] = (3).to_bytes(8, "little")
-    index[34 + 36 :] = b"".join(n.to_bytes(8, "little") for n in (0, 2, 3))
-    (tmp_path / "s.idx").write_bytes(index)
+    with ShardWriter(tmp_path / "s", np.dtype("<u2")) as writer:
+        writer.add_documents(np.array([4, 5, 6, 2, 7, 2], dtype="<u2"), np.array([2, 2, 2]), np.array([2, 1]))
     assert problems(tmp_path / "s", end_of_document=2) == []
     assert len(problems(tmp_path / "s", end_of_document=5)) == 3
+
+
+def test_sentences_that_the_manifest_does_not_know_are_named(tmp_path, tokenizer_path):
+    path = write_corpus(tmp_path / "c", tokenizer_path, [[["one", "two"], ["three"]]])
+    assert problems(path) == []
+    edit_manifest(path, sentences=False)
+    (found,) = problems(path)
+    assert found.startswith("shard_00000.idx: has 3 sequences in 2 documents")
+
+
+def test_metadata_is_held_against_its_hash(tmp_path, tokenizer_path):
+    path = write_corpus(tmp_path / "c", tokenizer_path, [[["one"], ["two"]]])
+    merge_corpus(Corpus.open(path), tmp_path / "m", 1 << 40)
+    assert problems(tmp_path / "m") == []
+    metadata = tmp_path / "m" / "shard_00000.meta.jsonl"
+    metadata.write_bytes(metadata.read_bytes().replace(b"t1", b"t2"))
+    assert len(found := problems(tmp_path / "m")) == 1 and "shard_00000.meta.jsonl: has the hash" in found[0]
+    metadata.unlink()
+    assert problems(tmp_path / "m") == ["shard_00000.meta.jsonl: is missing"]
 
 
 SCRIPT = """

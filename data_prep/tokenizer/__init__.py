@@ -1,0 +1,28 @@
+"""Text <-> token ids, for vocabularies of SentencePiece, Hugging Face and tiktoken, behind one interface.
+
+A tokenizer is a directory of a vocabulary file, as its library writes it, and `tokenizer.json`: the kind, which id
+plays which role, and a fingerprint. What depends on the kind is in one module each; `engines` is what may replace the
+kind's own library where it is proven to give the same ids.
+"""
+
+from __future__ import annotations
+
+from data_prep.tokenizer.engines import EngineName
+from data_prep.tokenizer.interface import Tokenizer, is_tokenizer
+from data_prep.tokenizer.parity import ParityResult, check_parity, choose_engine
+from data_prep.tokenizer.roles import MODEL_FILE, ROLES, ROLES_FILE, VOCABULARY_FILES, fingerprint_of, write_roles
+
+__all__ = [
+    "MODEL_FILE",
+    "ROLES",
+    "ROLES_FILE",
+    "VOCABULARY_FILES",
+    "EngineName",
+    "ParityResult",
+    "Tokenizer",
+    "check_parity",
+    "choose_engine",
+    "fingerprint_of",
+    "is_tokenizer",
+    "write_roles",
+]

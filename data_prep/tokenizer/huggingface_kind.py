@@ -1,0 +1,196 @@
+"""Vocabularies of Hugging Face's `tokenizers` library: a `tokenizer.json`, and the files beside it that name roles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from configs.errors import DataError, MachineError
+from data_prep.tokenizer.byte_alphabet import from_byte_alphabet
+from data_prep.tokenizer.engines import Engine, EngineName, HuggingFaceEngine, explaining
+from data_prep.tokenizer.interface import Tokenizer
+from data_prep.tokenizer.roles import (
+    ROLES,
+    SENTINELS,
+    Description,
+    numbered_tokens,
+    read_bytes,
+    read_json,
+    usual_roles,
+)
+
+_CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+_CONFIG_KEYS = {
+    "end_of_document": "eos_token",
+    "beginning_of_document": "bos_token",
+    "unknown": "unk_token",
+    "pad": "pad_token",
+    "mask": "mask_token",
+}
+_ALGORITHMS = {"BPE": "bpe", "Unigram": "unigram", "WordPiece": "wordpiece", "WordLevel": "word"}
+_SPACE = "\u2581"
+
+
+class HuggingFaceTokenizer(Tokenizer):
+    """A `tokenizer.json`; `Tokenizer.load` makes it.
+
+    Nothing is added to texts, cut off or padded, and text that looks like a special token stays text. Added tokens that
+    the file itself does not call special are found in text, as their makers meant them to be.
+    """
+
+    kind = "huggingface"
+
+    def __init__(
+        self, model_path: Path, content: bytes, pipeline: Any, description: Description, engine: EngineName
+    ) -> None:
+        self._pipeline = pipeline
+        self._json: dict[str, Any] = orjson.loads(content)
+        self._added = {int(token): added for token, added in pipeline.get_added_tokens_decoder().items()}
+        self.vocab_size = max(pipeline.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        super().__init__(model_path, content, description, engine)
+
+    @classmethod
+    def read(cls, model_path: Path, description: Description | None, engine: EngineName) -> HuggingFaceTokenizer:
+        """Read a `tokenizer.json`; without a description, the roles are those that the files beside it name."""
+        content = read_bytes(model_path, "a tokenizer.json of Hugging Face's tokenizers library")
+        try:
+            from tokenizers import Tokenizer as Pipeline
+        except ImportError:
+            raise MachineError(
+                "the library that reads it is not installed",
+                where=model_path,
+                expected="pip install 'bessemer[tokenizers]'",
+            ) from None
+        # Its own threads would fight with the worker processes for the cores.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        with explaining(model_path, "tokenizers"):
+            pipeline = Pipeline.from_buffer(content)
+            pipeline.no_padding()
+            pipeline.no_truncation()
+            pipeline.encode_special_tokens = True
+        if not pipeline.get_vocab_size(with_added_tokens=True):
+            raise DataError("holds no pieces", where=model_path, expected="a trained vocabulary")
+        if description is None:
+            description = _described_by(pipeline, orjson.loads(content), model_path.parent)
+        return cls(model_path, content, pipeline, description, engine)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; special tokens decode to nothing, incomplete UTF-8 to U+FFFD."""
+        text: str = self._pipeline.decode([int(i) for i in ids], skip_special_tokens=True)
+        return text
+
+    def piece(self, token: int) -> str:
+        """How the vocabulary writes the id `token`, spaces as they are; empty for an id that is not in use."""
+        piece = self._pipeline.id_to_token(int(token))
+        if piece is None:
+            return ""
+        if self._is_byte_level and int(token) not in self._added:
+            return from_byte_alphabet(piece).decode("utf-8", "replace")
+        return str(piece).replace(_SPACE, " ")
+
+    def find(self, spelling: str) -> int | None:
+        """The id of the piece or added token that is spelled so, None if there is none."""
+        token = self._pipeline.token_to_id(spelling)
+        return None if token is None else int(token)
+
+    def is_special(self, token: int) -> bool:
+        """Whether no text is ever encoded as this id."""
+        added = self._added.get(int(token))
+        return self._pipeline.id_to_token(int(token)) is None or (added is not None and added.special)
+
+    def token_bytes(self) -> np.ndarray:
+        """UTF-8 bytes of text that each id stands for, int32 [vocab_size]; special tokens 0, byte pieces 1.
+
+        WordPiece drops the spaces between words; each piece that begins one counts one for it.
+        """
+        sizes = np.zeros(self.vocab_size, dtype=np.int32)
+        prefix = str(self._json["model"].get("continuing_subword_prefix") or "")
+        is_wordpiece = self._json["model"].get("type") == "WordPiece"
+        for token in range(self.vocab_size):
+            if self.is_special(token):
+                continue
+            piece = str(self._pipeline.id_to_token(token))
+            if token in self._added:
+                sizes[token] = len(self._added[token].content.encode())
+            elif self._is_byte_level:
+                sizes[token] = len(from_byte_alphabet(piece))
+            elif self._has_byte_pieces and _is_byte_piece(piece):
+                sizes[token] = 1
+            elif is_wordpiece:
+                inner = bool(prefix) and piece.startswith(prefix)
+                sizes[token] = len(piece.removeprefix(prefix).encode()) if inner else len(piece.encode()) + 1
+            else:
+                sizes[token] = len(piece.replace(_SPACE, " ").encode())
+        return sizes
+
+    def byte_tokens(self) -> np.ndarray:
+        """Which ids write a part of a character that the vocabulary lacks, bool [vocab_size]."""
+        found = np.zeros(self.vocab_size, dtype=bool)
+        for piece, token in self._pipeline.get_vocab(with_added_tokens=False).items():
+            if self._is_byte_level:
+                found[token] = not _is_text(from_byte_alphabet(piece))
+            else:
+                found[token] = self._has_byte_pieces and _is_byte_piece(piece)
+        return found
+
+    def _reference(self) -> Engine:
+        return HuggingFaceEngine(self._pipeline)
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        return "ByteLevel" in set(_types(self._json.get("decoder")))
+
+    @cached_property
+    def _has_byte_pieces(self) -> bool:
+        return "ByteFallback" in set(_types(self._json.get("decoder")))
+
+
+def _types(part: object) -> Iterator[str]:
+    """Types of a part of the pipeline and, if it is a sequence, of its members."""
+    if isinstance(part, dict):
+        yield str(part.get("type"))
+        for members in part.values():
+            for member in members if isinstance(members, list) else ():
+                yield from _types(member)
+
+
+def _is_byte_piece(piece: str) -> bool:
+    return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _described_by(pipeline: Any, content: dict[str, Any], directory: Path) -> Description:
+    """Roles as the files beside `tokenizer.json` name them, else by the usual spellings of special tokens."""
+    special = {
+        added.content: int(token) for token, added in pipeline.get_added_tokens_decoder().items() if added.special
+    }
+    roles = usual_roles(special.get)
+    unknown = content["model"].get("unk_token")
+    if isinstance(content["model"].get("unk_id"), int):
+        roles["unknown"] = content["model"]["unk_id"]
+    elif isinstance(unknown, str):
+        roles["unknown"] = pipeline.token_to_id(unknown)
+    for name in _CONFIG_FILES:
+        if not (directory / name).is_file():
+            continue
+        named = read_json(directory / name, "the config of a Hugging Face tokenizer")
+        for role in ROLES:
+            spelling = named.get(_CONFIG_KEYS[role]) if isinstance(named, dict) else None
+            spelling = spelling.get("content") if isinstance(spelling, dict) else spelling
+            if isinstance(spelling, str):
+                roles[role] = pipeline.token_to_id(spelling)
+    algorithm = _ALGORITHMS.get(content["model"].get("type"), "unknown")
+    return Description("huggingface", algorithm, roles, numbered_tokens(SENTINELS, special.get))

@@ -1,0 +1,241 @@
+"""What every tokenizer can do, whatever library its vocabulary comes from; and how one is found."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import ConfigError, DataError, nearest
+from data_prep.tokenizer import parts
+from data_prep.tokenizer.engines import Engine, EngineName, flatten, join, load_kitoken
+from data_prep.tokenizer.roles import (
+    ROLES,
+    ROLES_FILE,
+    VOCABULARY_FILES,
+    Description,
+    fingerprint_of,
+    is_huggingface,
+    read_description,
+    read_json,
+    write_roles,
+)
+
+_EXPECTED = "a tokenizer directory, a SentencePiece .model, a tokenizer.json or a .tiktoken file"
+
+
+class Tokenizer(ABC):
+    """Text to ids and back; load one with `Tokenizer.load`.
+
+    Attributes:
+        kind: `sentencepiece`, `huggingface` or `tiktoken`.
+        algorithm: `bpe`, `unigram`, `char`, `word` or `wordpiece`; `unknown` where the file does not tell.
+        model_path: the vocabulary file.
+        sentinels: ids that stand for masked spans, in order; often none.
+        fingerprint: hash of the vocabulary and the roles; equal for tokenizers that give equal ids.
+        engine: which library encodes: `reference`, the kind's own, or `kitoken`.
+        library: its name.
+        extra: what else decides the ids (tiktoken: `pattern` and `special_tokens`).
+    """
+
+    kind: str
+    vocab_size: int
+    """Number of ids, gaps between them included."""
+
+    def __init__(self, model_path: Path, vocabulary: bytes, description: Description, engine: EngineName) -> None:
+        self.model_path = model_path
+        self.algorithm = description.algorithm
+        self._roles = {name: description.roles.get(name) for name in ROLES}
+        self.sentinels = list(description.sentinels)
+        self.extra = dict(description.extra)
+        self.fingerprint = fingerprint_of(vocabulary, self._roles, self.sentinels, self.extra)
+        self.engine = engine
+        self._engine = self._reference() if engine == "reference" else self._kitoken(vocabulary)
+        self.library = self._engine.name
+
+    @classmethod
+    def load(cls, path: Path | str, engine: EngineName = "reference") -> Tokenizer:
+        """Read a tokenizer of any kind.
+
+        Args:
+            path: a tokenizer directory, or a bare vocabulary: a SentencePiece `.model`, a `tokenizer.json` of Hugging
+                Face or the directory with it, a `.tiktoken` file. The roles of a bare one are those that it, or the
+                files beside it, name.
+            engine: `reference` is the library that the vocabulary is made for; `kitoken` reads the same files and is
+                faster. Ask `choose_engine` first whether it gives the same ids.
+
+        Raises:
+            DataError: if there is none, or it is damaged.
+            MachineError: if a library that it needs is not installed.
+        """
+        from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
+        from data_prep.tokenizer.sentencepiece_kind import SentencePieceTokenizer
+        from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
+
+        if engine not in ("reference", "kitoken"):
+            raise ConfigError(
+                f"there is no engine {engine!r}",
+                where="engine",
+                expected="reference or kitoken",
+                nearest=nearest(engine, ("reference", "kitoken")),
+            )
+        kind, model_path, description = _locate(Path(path))
+        kinds = (SentencePieceTokenizer, HuggingFaceTokenizer, TiktokenTokenizer)
+        tokenizer = {each.kind: each for each in kinds}[kind].read(model_path, description, engine)
+        if description is not None and description.fingerprint != tokenizer.fingerprint:
+            raise DataError(
+                f"has the fingerprint {tokenizer.fingerprint}: vocabulary and roles do not belong together",
+                where=path,
+                expected=f"{description.fingerprint}, as {ROLES_FILE} says",
+            )
+        return tokenizer
+
+    @classmethod
+    @abstractmethod
+    def read(cls, model_path: Path, description: Description | None, engine: EngineName) -> Tokenizer:
+        """A tokenizer of this kind; without a description, the roles are those that the files name."""
+
+    def role(self, name: str) -> int | None:
+        """The id that plays the role `name` (one of `ROLES`), or None when no id does.
+
+        Raises:
+            KeyError: if there is no such role.
+        """
+        return self._roles[name]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; text that looks like a special token stays text."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text; one call for many is faster than many calls.
+
+        Raises:
+            DataError: for text that is not Unicode (half of a surrogate pair).
+        """
+        special = self._special(texts)
+        with parts.UnicodeOnly(texts):
+            if not special:
+                return self._engine.lists(texts)
+            rest = set(special)
+            plain = iter(self._engine.lists([text for number, text in enumerate(texts) if number not in rest]))
+            return [
+                self._encode_special(text).tolist() if number in rest else next(plain)
+                for number, text in enumerate(texts)
+            ]
+
+    def encode_flat(self, texts: Sequence[str], append: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of all texts, one after the other, int32 [tokens], and how many each has, int64 [texts].
+
+        The fastest way to encode. The ids are those of `encode_batch`.
+
+        Args:
+            texts: what to encode.
+            append: an id to put after each text, counted in its length.
+
+        Raises:
+            DataError: for text that is not Unicode (half of a surrogate pair).
+        """
+        special = self._special(texts)
+        with parts.UnicodeOnly(texts):
+            if not special:
+                return self._engine.flat(texts, append)
+            if len(special) == len(texts):
+                return join([self._encode_special(text) for text in texts], append)
+            return flatten(self.encode_batch(texts), append)
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; special tokens decode to nothing, incomplete UTF-8 to U+FFFD."""
+
+    @abstractmethod
+    def piece(self, token: int) -> str:
+        """How the vocabulary writes the id `token`, spaces as they are."""
+
+    @abstractmethod
+    def find(self, spelling: str) -> int | None:
+        """The id of the piece or special token that is spelled so, None if there is none."""
+
+    @abstractmethod
+    def is_special(self, token: int) -> bool:
+        """Whether no text is ever encoded as this id."""
+
+    @abstractmethod
+    def token_bytes(self) -> np.ndarray:
+        """UTF-8 bytes of text that each id stands for, int32 [vocab_size]; special tokens 0, byte pieces 1."""
+
+    @abstractmethod
+    def byte_tokens(self) -> np.ndarray:
+        """Which ids write a part of a character that the vocabulary lacks, bool [vocab_size]."""
+
+    def copy_to(self, directory: Path) -> None:
+        """Write this tokenizer's two files into `directory`, which is made if needed."""
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.model_path, directory / VOCABULARY_FILES[self.kind])
+        write_roles(directory, self.algorithm, self._roles, self.sentinels, self.fingerprint, self.kind, self.extra)
+
+    @abstractmethod
+    def _reference(self) -> Engine: ...
+
+    def _kitoken(self, vocabulary: bytes) -> Engine:
+        return load_kitoken(self.kind, vocabulary, self.model_path)
+
+    def _special(self, texts: Sequence[str]) -> list[int]:
+        """Numbers of the texts that an engine may not get as they are."""
+        limit = parts.LONG_CHARS
+        return [number for number, text in enumerate(texts) if len(text) > limit]
+
+    def _encode_special(self, text: str) -> np.ndarray:
+        """Ids of a text that the engine may not get in one call, int32."""
+        cuts = parts.cut_at_line_starts(text) if self._may_be_cut() else iter([text])
+        return join([self._engine.flat([part])[0] for part in cuts])[0]
+
+    def _may_be_cut(self) -> bool:
+        """Whether the second line of a text has the same ids on its own."""
+        samples = ("The first.\n", "x = 1;\r\n", "\n\n", "(a)\n"), ("Second", "9 lives", "été", "日本")
+        pairs = [(first, second) for first in samples[0] for second in samples[1]]
+        whole = self._engine.lists([first + second for first, second in pairs])
+        firsts, seconds = (self._engine.lists([pair[side] for pair in pairs]) for side in (0, 1))
+        return whole == [first + second for first, second in zip(firsts, seconds)]
+
+
+def is_tokenizer(directory: Path) -> bool:
+    """Whether `directory` is a tokenizer directory of ours, damaged or not."""
+    return (directory / ROLES_FILE).is_file() and any((directory / name).is_file() for name in _VOCABULARIES)
+
+
+_VOCABULARIES = tuple(VOCABULARY_FILES.values())
+
+
+def _locate(path: Path) -> tuple[str, Path, Description | None]:
+    """Kind, vocabulary file and what our roles file says, if there is one."""
+    if path.is_dir():
+        foreign = sorted(path.glob("*.model")) + sorted(path.glob("*.tiktoken"))
+        if not (path / ROLES_FILE).is_file() and foreign:
+            raise DataError(
+                "there is no such tokenizer file", where=path / ROLES_FILE, expected=_EXPECTED, nearest=str(foreign[0])
+            )
+        description = read_description(path / ROLES_FILE)
+        if description is None:
+            return "huggingface", path / ROLES_FILE, None
+        return description.kind, path / VOCABULARY_FILES[description.kind], description
+    if not path.exists():
+        near = nearest(path.name, [entry.name for entry in path.parent.iterdir()]) if path.parent.is_dir() else None
+        raise DataError(
+            "there is no such tokenizer file",
+            where=path,
+            expected=_EXPECTED,
+            nearest=str(path.with_name(near)) if near else None,
+        )
+    if path.suffix == ".tiktoken":
+        return "tiktoken", path, None
+    if path.suffix == ".json":
+        if is_huggingface(read_json(path, _EXPECTED)):
+            return "huggingface", path, None
+        if path.name == ROLES_FILE:
+            return _locate(path.parent)
+        raise DataError("is not a file of the tokenizers library", where=path, expected=_EXPECTED)
+    return "sentencepiece", path, None

@@ -1,0 +1,162 @@
+"""SentencePiece models, ours and others'.
+
+Those that this project trains lose nothing: `decode(encode(text)) == text` for every text, because unknown characters
+fall back to their UTF-8 bytes, nothing is normalised, and no space is added in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.errors import DataError
+from data_prep.tokenizer import parts
+from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, join
+from data_prep.tokenizer.interface import Tokenizer
+from data_prep.tokenizer.roles import KNOWN_SPELLINGS, Description, read_bytes
+
+_SPACE = "\u2581"  # how SentencePiece writes a space inside a piece
+_ALGORITHMS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A SentencePiece model; `Tokenizer.load` makes it."""
+
+    kind = "sentencepiece"
+
+    def __init__(
+        self, model_path: Path, model: bytes, processor: Any, description: Description, engine: EngineName
+    ) -> None:
+        self._sp = processor
+        self.vocab_size = int(processor.vocab_size())
+        super().__init__(model_path, model, description, engine)
+        self._separators = self._find_separators()
+
+    @classmethod
+    def read(cls, model_path: Path, description: Description | None, engine: EngineName) -> SentencePieceTokenizer:
+        """Read a `.model` file; without a description, the roles are those that the model names."""
+        model = read_bytes(model_path, "a tokenizer directory or a SentencePiece .model file")
+        processor = _load(model_path, model)
+        return cls(model_path, model, processor, description or _described_by(processor), engine)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; special tokens decode to nothing, incomplete UTF-8 to U+FFFD."""
+        text: str = self._sp.decode([int(i) for i in ids])
+        return text
+
+    def piece(self, token: int) -> str:
+        """How the vocabulary writes the id `token`, spaces as they are."""
+        piece: str = self._sp.id_to_piece(int(token))
+        return piece.replace(_SPACE, " ")
+
+    def find(self, spelling: str) -> int | None:
+        """The id of the piece that is spelled so, None if there is none."""
+        token = int(self._sp.piece_to_id(spelling))
+        return token if self._sp.id_to_piece(token) == spelling else None
+
+    def is_special(self, token: int) -> bool:
+        """Whether no text is ever encoded as this id; user-defined symbols of a model are found in text."""
+        return bool(self._sp.is_control(token) or self._sp.is_unknown(token) or self._sp.is_unused(token))
+
+    def token_bytes(self) -> np.ndarray:
+        """UTF-8 bytes of text that each id stands for, int32 [vocab_size]; special tokens 0, byte pieces 1."""
+        sizes = np.zeros(self.vocab_size, dtype=np.int32)
+        for token in range(self.vocab_size):
+            if self._sp.is_byte(token):
+                sizes[token] = 1
+            elif not self.is_special(token):
+                sizes[token] = len(self.piece(token).encode())
+        return sizes
+
+    def byte_tokens(self) -> np.ndarray:
+        """Which ids are byte pieces, bool [vocab_size]."""
+        return np.array([self._sp.is_byte(token) for token in range(self.vocab_size)], dtype=bool)
+
+    def read_algorithm(self) -> str:
+        """The algorithm that the model file itself names."""
+        from sentencepiece import sentencepiece_model_pb2
+
+        proto: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+        proto.ParseFromString(self.model_path.read_bytes())
+        return _ALGORITHMS.get(proto.trainer_spec.model_type, "unknown")
+
+    def _reference(self) -> Engine:
+        return SentencePieceEngine(self._sp)
+
+    @cached_property
+    def _byte_ids(self) -> list[int] | None:
+        ids = [self._sp.piece_to_id(f"<0x{byte:02X}>") for byte in range(256)]
+        return ids if all(self._sp.is_byte(i) for i in ids) else None
+
+    def _find_separators(self) -> re.Pattern[str] | None:
+        # SentencePiece reads a literal U+2581 as a space, and the word algorithm takes a line break for a letter:
+        # these characters are cut out of the text and written as bytes. A model that puts a space in front of
+        # every piece of text cannot be fed in parts, so texts reach it unchanged.
+        if self._byte_ids is None or self._sp.encode_as_pieces("a")[0].startswith(_SPACE):
+            return None
+        return re.compile(f"([{_SPACE}\n\t\r])" if self.algorithm == "word" else f"({_SPACE})")
+
+    def _special(self, texts: Sequence[str]) -> list[int]:
+        if self._separators is None:
+            return []
+        if self.algorithm == "word":
+            return list(range(len(texts)))
+        limit = parts.LONG_CHARS
+        return [number for number, text in enumerate(texts) if _SPACE in text or len(text) > limit]
+
+    def _encode_special(self, text: str) -> np.ndarray:
+        assert self._separators is not None and self._byte_ids is not None
+        pieces = [np.empty(0, np.int32)]
+        for position, part in enumerate(self._separators.split(text)):
+            if position % 2:
+                pieces.append(np.array([self._byte_ids[byte] for byte in part.encode()], dtype=np.int32))
+            elif part:
+                pieces.extend(self._encode_part(cut) for cut in parts.cut_at_lines(part))
+        return join(pieces)[0]
+
+    def _encode_part(self, text: str) -> np.ndarray:
+        ids, _ = self._engine.flat([text])
+        return self._mend_spaces(ids) if self.algorithm == "word" else ids
+
+    def _mend_spaces(self, ids: np.ndarray) -> np.ndarray:
+        """Turn the bytes of U+2581, in which the word algorithm spells the space of an unknown word, into a space."""
+        assert self._byte_ids is not None
+        first, second, third = (self._byte_ids[byte] for byte in _SPACE.encode())
+        found = np.flatnonzero((ids[:-2] == first) & (ids[1:-1] == second) & (ids[2:] == third))
+        if not len(found):
+            return ids
+        mended = ids.copy()
+        mended[found] = self._byte_ids[0x20]
+        return np.delete(mended, np.concatenate([found + 1, found + 2]))
+
+
+def _load(path: Path, model: bytes) -> Any:
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        processor = SentencePieceProcessor(model_proto=model)
+        if processor.vocab_size() == 0:
+            raise RuntimeError("no pieces")
+        return processor
+    except RuntimeError:
+        raise DataError("is not a SentencePiece model, or is damaged", where=path) from None
+
+
+def _described_by(sp: Any) -> Description:
+    def known(token: int) -> int | None:
+        return token if token >= 0 else None
+
+    masks = [sp.piece_to_id(piece) for piece in KNOWN_SPELLINGS["mask"]]
+    roles = {
+        "end_of_document": known(sp.eos_id()),
+        "beginning_of_document": known(sp.bos_id()),
+        "unknown": known(sp.unk_id()),
+        "pad": known(sp.pad_id()),
+        "mask": next((token for token in masks if token != sp.unk_id()), None),
+    }
+    return Description("sentencepiece", "unknown", roles)
