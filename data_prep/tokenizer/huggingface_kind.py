@@ -43,6 +43,9 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Nothing is added to texts, cut off or padded, and text that looks like a special token stays text. Added tokens that
     the file itself does not call special are found in text, as their makers meant them to be.
+
+    Attributes:
+        leaks: special tokens whose spelling the library by itself would find in text, because its model knows it.
     """
 
     kind = "huggingface"
@@ -53,9 +56,11 @@ class HuggingFaceTokenizer(Tokenizer):
         self._pipeline = pipeline
         self._json: dict[str, Any] = orjson.loads(content)
         self._added = {int(token): added for token, added in pipeline.get_added_tokens_decoder().items()}
-        leaks = find_leaks(pipeline, {added.content: token for token, added in self._added.items() if added.special})
-        self._encoding_json = without_leaks(self._json, leaks) if leaks else content
-        self._encoder = _load(model_path, self._encoding_json) if leaks else pipeline
+        self.leaks = find_leaks(
+            pipeline, {added.content: token for token, added in self._added.items() if added.special}
+        )
+        self._encoding_json = without_leaks(self._json, self.leaks) if self.leaks else content
+        self._encoder = _load(model_path, self._encoding_json) if self.leaks else pipeline
         self.vocab_size = max(pipeline.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         super().__init__(model_path, content, description, engine)
 

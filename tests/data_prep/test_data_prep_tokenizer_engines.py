@@ -7,10 +7,10 @@ import pytest
 from data_prep_helpers import make_text, trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_kinds import huggingface_bpe, tiktoken_ranks, with_scheme
 
 from configs.errors import ConfigError, DataError, MachineError
 from data_prep.tokenizer import Tokenizer, check_parity, choose_engine, engines, parts
+from tests.tokenizer_kinds import huggingface_bpe, tiktoken_ranks, with_scheme
 
 TEXTS = [make_text(number) for number in range(300)]
 FAST = ("sentencepiece", "huggingface", "tiktoken")

@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 from data_prep_helpers import make_text, trained
-from tokenizer_kinds import PATTERN, huggingface_bpe, huggingface_wordpiece, tiktoken_ranks
 
 from configs.errors import ConfigError, DataError
 from data_prep.tokenizer import ROLES, Tokenizer
 from data_prep.tokenizer_import import describe, import_tokenizer, parse_roles
+from tests.tokenizer_kinds import PATTERN, huggingface_bpe, huggingface_wordpiece, tiktoken_ranks
 
 TEXTS = [make_text(number) for number in range(200)]
 

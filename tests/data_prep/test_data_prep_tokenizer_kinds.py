@@ -5,7 +5,10 @@ import pytest
 from data_prep_helpers import make_text, trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_kinds import (
+
+from configs.errors import ConfigError, DataError
+from data_prep.tokenizer import ROLES, Tokenizer, is_tokenizer, parts
+from tests.tokenizer_kinds import (
     PATTERN,
     huggingface_bpe,
     huggingface_unigram,
@@ -13,9 +16,6 @@ from tokenizer_kinds import (
     tiktoken_ranks,
     with_scheme,
 )
-
-from configs.errors import ConfigError, DataError
-from data_prep.tokenizer import ROLES, Tokenizer, is_tokenizer, parts
 
 TEXTS = [make_text(number) for number in range(300)]
 KINDS = ("sentencepiece", "bpe", "unigram", "wordpiece", "tiktoken")

@@ -7,12 +7,12 @@ import numpy as np
 import orjson
 import pytest
 from data_prep_helpers import trained
-from tokenizer_kinds import huggingface_wordpiece
 
 from data_prep.tokenizer import Tokenizer
 from data_prep.tokenizer_config import TokenizerReportConfig
 from data_prep.tokenizer_report import OTHERS, make_report
 from data_prep.tokenizer_table import table_lines
+from tests.tokenizer_kinds import huggingface_wordpiece
 
 RECORDS = {
     "one.jsonl": [
