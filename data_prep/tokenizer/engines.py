@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -97,14 +97,14 @@ class KitokenEngine(Engine):
         return ids
 
 
-def load_kitoken(kind: str, vocabulary: bytes, path: Path, pattern: str | None = None) -> KitokenEngine:
+def load_kitoken(kind: str, vocabulary: bytes, path: Path, config: Mapping[str, Any] | None = None) -> KitokenEngine:
     """The `kitoken` engine of a vocabulary file.
 
     Args:
         kind: of `VOCABULARY_FILES`.
         vocabulary: contents of the file.
         path: where they are from.
-        pattern: how tiktoken cuts text into words; the file does not say it.
+        config: what is to replace parts of its config.
 
     Raises:
         MachineError: if kitoken is not installed.
@@ -125,10 +125,8 @@ def load_kitoken(kind: str, vocabulary: bytes, path: Path, pattern: str | None =
     }
     with explaining(path, "kitoken"):
         kitoken = readers[kind](vocabulary)
-        if pattern is not None:
-            # It takes the pattern of the best-known vocabulary with about as many ids.
-            split = [{"Pattern": {"pattern": {"Regex": pattern}, "behavior": "Isolate"}}]
-            kitoken.set_config(kitoken.config() | {"split": split})
+        if config is not None:
+            kitoken.set_config(kitoken.config() | config)
     return KitokenEngine(kitoken)
 
 

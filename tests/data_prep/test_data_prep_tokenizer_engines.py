@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from configs.errors import ConfigError, DataError, MachineError
 from data_prep.tokenizer import Tokenizer, check_parity, choose_engine, engines, parts
+from data_prep.tokenizer.fast_sentencepiece import _is_never_cut, fast_form
 from tests.tokenizer_kinds import huggingface_bpe, tiktoken_ranks, with_scheme
 
 TEXTS = [make_text(number) for number in range(300)]
@@ -67,6 +68,46 @@ def test_kitoken_gives_the_same_ids_for_long_texts(pairs, name, text):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "LONG_CHARS", 8)
         assert fast.encode(text) == reference.encode(text)
+
+
+def test_the_fast_form_is_used_where_it_is_proven(paths, text_file, tmp_path):
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
+    def form(model):
+        data = model.read_bytes()
+        return fast_form(data, SentencePieceProcessor(model_proto=data))
+
+    found = form(paths["sentencepiece"] / "tokenizer.model")
+    assert found is not None and "\u2581".encode() not in found[0] and found[1]["normalization"] == []
+    assert form(paths["unigram"] / "tokenizer.model") is None
+    lines = [line for text in TEXTS for line in text.split("\n") if "\t" not in line]
+    settings = {"byte_fallback": True, "normalization_rule_name": "identity", "add_dummy_prefix": False,
+                "remove_extra_whitespaces": False}  # fmt: skip
+    for number, change in enumerate(
+        [
+            {"split_by_unicode_script": False, "split_by_number": False},  # pieces of letters and digits
+            {"split_by_whitespace": False},  # pieces of several words
+            {"add_dummy_prefix": True},
+            {"byte_fallback": False},
+            {"user_defined_symbols": ["el"]},
+        ]
+    ):
+        prefix = tmp_path / str(number)
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(lines + ["x1 x1 x1y2"] * 50), model_prefix=str(prefix), vocab_size=420,
+            model_type="bpe", minloglevel=2, hard_vocab_limit=False, **(settings | change),
+        )  # fmt: skip
+        assert form(prefix.with_suffix(".model")) is None, change
+
+
+@pytest.mark.parametrize(
+    ("piece", "holds"),
+    [("  the", True), (" (", True), ("...", True), ("42", True), ("e\u0301", True), ("    ", True), ("\n\n", True),
+     ("a b", False), ("a ", False), ("(a", False), ("a.", False), ("4.", False), ("a4", False), (" \n", False),
+     (".\n", False), ("\u0378", False)],
+)  # fmt: skip
+def test_the_pattern_cuts_no_piece(piece, holds):
+    assert _is_never_cut(piece) is holds
 
 
 def test_both_engines_are_one_tokenizer(pairs):
