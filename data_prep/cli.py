@@ -7,6 +7,7 @@ settings that are given most.
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -39,7 +40,7 @@ Input = Annotated[
     list[str] | None,
     typer.Option("--input", "-i", help="File, directory or pattern to read; can be given several times."),
 ]
-TextField = Annotated[str | None, typer.Option("--text-field", help="Field or column that holds the text.")]
+TextField = Annotated[list[str] | None, typer.Option("--text-field", help="Field or column that holds the text.")]
 CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus directory or a Megatron prefix.")]
 
 
@@ -88,9 +89,8 @@ def tokenize_command(
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory.")] = None,
     text_field: TextField = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes; the result does not depend on it.")] = None,
-    skip_malformed: Annotated[
-        bool, typer.Option("--skip-malformed", help="Leave out records that are damaged.")
-    ] = False,
+    engine: Annotated[str | None, typer.Option(help="reference, kitoken or auto.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record or file that is damaged.")] = False,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
 ) -> None:
@@ -98,14 +98,20 @@ def tokenize_command(
     from data_prep.config import TokenizeConfig
 
     given = {"input": input, "output": output, "tokenizer": tokenizer, "text_field": text_field, "workers": workers}
-    given |= {"malformed": "skip" if skip_malformed else None, "overwrite": overwrite}
+    given |= {"engine": engine, "overwrite": overwrite}
+    given |= {"malformed": "stop", "damaged_files": "stop"} if strict else {}
     loaded = _load(TokenizeConfig, config, given, settings)
     if print_config:
         return _print(to_yaml(loaded))
     from data_prep.tokenization import summarize, tokenize
 
-    _print("\n".join(summarize(tokenize(loaded), loaded.output)))
-    _next(f"inspect {loaded.output} --document 0")
+    result = tokenize(loaded)
+    if result.served:
+        return
+    _print("\n".join(summarize(result, loaded.output)))
+    if result.manifest is not None:
+        _print(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
+        _next(f"inspect {loaded.output} --document 0")
 
 
 @app.command("inspect")
@@ -142,7 +148,7 @@ def _tidy_when_stopped() -> Iterator[None]:
     """End by an exception, not abruptly, on SIGINT and SIGTERM: half-made outputs are removed on the way out."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        print(f"stopped by {signal.Signals(number).name}; nothing was written", file=sys.stderr, flush=True)
+        print(f"stopped by {signal.Signals(number).name}; what is finished stays", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -42,17 +42,25 @@ class SourceConfig(Section):
     """Which documents are read."""
 
     input: Paths
-    """Files, directories or glob patterns: .txt, .jsonl (also .gz, .zst), .parquet, saved Hugging Face datasets."""
-    text_field: str = "text"
-    """Field or column of a record that holds its text."""
+    """Files, directories, glob patterns, URLs, or `@LIST` for a file with one of these per line."""
+    text_field: Paths = ["text"]
+    """Field or column of a record that holds its text; several are joined."""
+    text_separator: str = "\n\n"
+    """What several text fields are joined with."""
     text_documents: Literal["file", "line", "paragraph"] = "file"
     """What one document is in a .txt file: all of it, a line, or lines up to an empty one."""
     dataset_split: str = "train"
     """Split that is read of a saved Hugging Face dataset that has several."""
-    malformed: Literal["stop", "skip"] = "stop"
-    """What a record that cannot be read does: end the work with an error, or be left out and counted."""
-    work_unit_bytes: int = Field(4 * 2**20, ge=1)
-    """Bytes of input per unit of work; large files are cut into units at record borders."""
+    malformed: Literal["skip", "stop"] = "skip"
+    """What a record that cannot be read does: it is left out and counted, or ends the work with an error."""
+    max_malformed_share: float = Field(0.01, ge=0, le=1)
+    """Share of records left out above which the input is refused."""
+    damaged_files: Literal["skip", "stop"] = "stop"
+    """What a file does that breaks in the middle or is empty: what can be read is taken, or the work ends."""
+    max_document_bytes: int = Field(16 * 2**20, ge=1)
+    """Bytes above which a record or text is left out and counted: it would not fit the memory of a worker."""
+    work_unit_bytes: int | None = Field(None, ge=1)
+    """Bytes of input per unit of work, cut at record borders; null: a 64th of the input, from 4 MiB to 256 MiB."""
 
 
 class SpecialTokens(Section):
@@ -116,14 +124,22 @@ class TokenizeConfig(SourceConfig):
     """`tokenize`: documents -> a corpus directory of memory-mapped shards."""
 
     tokenizer: Path
-    """Tokenizer directory, or a SentencePiece `.model` file."""
+    """Tokenizer: a directory, or a vocabulary file of one of the known kinds."""
     output: Path
-    """The corpus directory to write."""
+    """The corpus directory to write; what is not finished yet lies beside it in `OUTPUT.partial`."""
+    engine: Literal["reference", "kitoken", "auto"] = "reference"
+    """Who makes ids: the tokenizer's own library; `kitoken` (faster), if it agrees on a sample; `auto`: that, if it is
+    installed."""
     append_end_of_document: bool = True
     """Put the end-of-document id after each document."""
-    max_shard_bytes: int = Field(2 * 2**30, ge=1)
-    """Size of a `.bin` file at which the next shard is begun."""
+    sentences: bool = False
+    """Keep sentence borders: each sentence is a sequence of the shard's index, as Megatron does for BERT."""
+    metadata_fields: list[str] = []
+    """Fields of the records to keep beside the shards, with an `id`, one JSON line per document."""
+    launcher: Literal["auto", "processes", "mpi", "slurm"] = "auto"
+    """Who runs the work: processes of this machine, MPI ranks, or this task's share of a Slurm job; auto: whatever it
+    was started under."""
     workers: int | None = Field(None, ge=1)
-    """Number of processes; null: one for each processor core. The result is the same for any number."""
+    """Number of processes on this machine; null: one for each processor core. The result is the same for any number."""
     overwrite: bool = False
-    """Replace the output if it exists."""
+    """Replace the output if it exists, and begin anew what is not finished."""

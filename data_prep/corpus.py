@@ -56,6 +56,11 @@ class Corpus:
             path = path.with_suffix("")
         if bin_path(path).exists() or idx_path(path).exists():
             return cls(path, [ShardReader(path)], None)
+        partial = path.with_name(path.name + ".partial")
+        if partial.is_dir():
+            raise DataError(
+                "is not finished", where=partial, expected="a whole corpus: run the same `tokenize` again, it continues"
+            )
         raise DataError(
             "there is no such corpus",
             where=path,

@@ -1,10 +1,20 @@
-"""What flows through data preparation: a document; and the count of records that were none."""
+"""What flows through data preparation: documents, alone or in batches; and the count of records that were none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from configs.errors import DataError
+from data_prep.config import SourceConfig
+
+MAX_SHOWN = 5
+Reason = Literal["malformed", "too_long", "damaged_files"]
+
+
+class DamagedFileError(DataError):
+    """A file that ends too early or breaks in the middle; what came before it was good."""
 
 
 @dataclass(slots=True)
@@ -22,8 +32,49 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Batch:
+    """Documents of one file in order, as the hot loop wants them.
+
+    Attributes:
+        texts: their texts.
+        metadata: for each its `id` and the fields that were asked for; None when none were.
+    """
+
+    texts: list[str]
+    metadata: list[dict[str, Any]] | None = None
+
+
 @dataclass
 class ReadCounts:
-    """What a reader left out."""
+    """What a reader left out, and why.
+
+    Attributes:
+        malformed: records that cannot be read.
+        too_long: records longer than `max_document_bytes`.
+        damaged_files: files that break in the middle; what comes before the break was read.
+        first: what the first of them were, for people.
+    """
 
     malformed: int = 0
+    too_long: int = 0
+    damaged_files: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def leave_out(self, error: DataError, reason: Reason, config: SourceConfig) -> None:
+        """Count a record or file that cannot be used.
+
+        Raises:
+            DataError: `error`, where the settings say that it ends the work.
+        """
+        policy = config.damaged_files if reason == "damaged_files" else config.malformed
+        if policy == "stop":
+            raise error
+        setattr(self, reason, getattr(self, reason) + 1)
+        if len(self.first) < MAX_SHOWN:
+            self.first.append(f"{error.where}: {error.problem}")
+
+    @property
+    def records(self) -> int:
+        """Records left out."""
+        return self.malformed + self.too_long

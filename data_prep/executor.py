@@ -1,11 +1,11 @@
-"""Tasks over worker processes behind the interface of `concurrent.futures`; the caller does not see where they ran."""
+"""Tasks over processes or MPI ranks behind the interface of `concurrent.futures`."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from configs.errors import MachineError
 
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -36,14 +37,42 @@ class InlineExecutor(Executor):
         return future
 
 
+def launcher_of(asked: str, environment: Mapping[str, str] | None = None) -> str:
+    """`processes`, `mpi` or `slurm`: as asked, or what this process was started under."""
+    if asked != "auto":
+        return asked
+    known = os.environ if environment is None else environment
+    if any(int(known.get(name) or 1) > 1 for name in MPI_SIZES):
+        return "mpi"
+    return "slurm" if slurm_share(known)[1] > 1 else "processes"
+
+
+def slurm_share(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Number of this task in its Slurm array, or in the step that `srun` started; and how many there are."""
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        number, lowest = int(environment["SLURM_ARRAY_TASK_ID"]), int(environment.get("SLURM_ARRAY_TASK_MIN", "0"))
+        step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1") or 1)
+        return (number - lowest) // step, int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
+    if "SLURM_STEP_NUM_TASKS" in environment:
+        return int(environment.get("SLURM_PROCID", "0")), int(environment["SLURM_STEP_NUM_TASKS"])
+    return 0, 1
+
+
 @contextmanager
-def open_executor(workers: int, preload: Sequence[str] = ()) -> Iterator[Executor]:
+def open_executor(workers: int, preload: Sequence[str] = (), mpi: bool = False) -> Iterator[Executor | None]:
     """An executor of `workers` processes; a single worker is this process itself.
 
     Args:
         workers: number of processes.
         preload: modules that are imported once, before the workers split off.
+        mpi: the workers are the other MPI ranks; these get None, at the end, when there is no more to do.
     """
+    if mpi:
+        from mpi4py.futures import MPICommExecutor
+
+        with MPICommExecutor() as ranks:
+            yield ranks  # type: ignore[misc]
+        return
     if workers == 1:
         yield InlineExecutor()
         return

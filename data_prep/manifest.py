@@ -36,6 +36,8 @@ class ShardEntry(Section):
     """XXH3-128 of the `.bin` file, in hexadecimal."""
     idx_xxh3: str
     """XXH3-128 of the `.idx` file, in hexadecimal."""
+    metadata_xxh3: str | None = None
+    """XXH3-128 of the `.meta.jsonl` file; null: metadata was not asked for."""
 
 
 class SourceEntry(Section):
@@ -45,6 +47,14 @@ class SourceEntry(Section):
     """As it was given."""
     bytes: int
     """Its size, compressed if it is."""
+    documents: int = 0
+    """Documents that it gave."""
+    tokens: int = 0
+    """Their tokens, end-of-document ids included."""
+    text_bytes: int = 0
+    """UTF-8 bytes of their text."""
+    malformed: int = 0
+    """Records of it that could not be read, left out."""
 
 
 class Manifest(Section):
@@ -62,12 +72,22 @@ class Manifest(Section):
     """Id that ends each document; null: none was appended."""
     tokenizer_fingerprint: str
     """Fingerprint of the tokenizer, a copy of which lies in `tokenizer/`."""
+    engine: str = "reference"
+    """Who made the ids: the tokenizer's own library, or one that was checked against it."""
+    sentences: bool = False
+    """Whether each sentence is a sequence of the index; else each document is."""
     text_bytes: int
     """UTF-8 bytes of all documents' text."""
     empty_documents: int = 0
     """Documents without text, left out."""
     malformed_records: int = 0
     """Records that could not be read, left out."""
+    too_long_records: int = 0
+    """Records above `max_document_bytes`, left out."""
+    damaged_files: int = 0
+    """Files that break in the middle, or are empty; what could be read of them was."""
+    left_out: list[str] = []
+    """The first of what was left out, and why."""
     shards: list[ShardEntry]
     """The shards, in order."""
     sources: list[SourceEntry] = []

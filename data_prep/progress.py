@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 LINE_INTERVAL_S = 5.0
+LOOK_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is done so far: bytes of input, tokens made, records left out."""
+
+    input_bytes: int = 0
+    tokens: int = 0
+    left_out: int = 0
 
 
 class Progress:
-    """Counts bytes and tokens done; use it in a `with` block.
+    """Shows how far a work is, in a thread of its own; use it in a `with` block.
 
     Args:
         label: what is being done.
         total_bytes: input bytes in all.
+        look: finds out what is done by now; it is asked about once a second.
     """
 
-    def __init__(self, label: str, total_bytes: int) -> None:
+    def __init__(self, label: str, total_bytes: int, look: Callable[[], Done]) -> None:
         self.label = label
         self.total_bytes = total_bytes
-        self.done_bytes = 0
-        self.tokens = 0
+        self._look = look
         self._start_s = time.monotonic()
-        self._printed_s = self._start_s
+        self._at_start = Done()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Progress:
+        self._at_start = self._look()
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TextColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task(self.label, total=self.total_bytes, state="")
             self._bar.start()
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop.set()
+        self._thread.join()
         if self._bar is not None:
             self._bar.stop()
 
@@ -50,18 +69,31 @@ class Progress:
         """Seconds since the work began."""
         return time.monotonic() - self._start_s
 
-    def advance(self, size_bytes: int, tokens: int) -> None:
-        """Count another `size_bytes` of input and the tokens made of it."""
-        self.done_bytes += size_bytes
-        self.tokens += tokens
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self.done_bytes, state=self._state())
-        elif time.monotonic() - self._printed_s >= LINE_INTERVAL_S:
-            self._printed_s = time.monotonic()
-            left_s = self.elapsed_s * (self.total_bytes / max(1, self.done_bytes) - 1)
-            print(f"{self.label}: {self._state()}, about {left_s:.0f} s left", file=sys.stderr, flush=True)
+    def _watch(self) -> None:
+        printed_s = self._start_s
+        while not self._stop.wait(LOOK_INTERVAL_S):
+            if self._bar is not None:
+                done = self._look()
+                self._bar.update(self._task, completed=done.input_bytes, state=self._state(done))
+            elif time.monotonic() - printed_s >= LINE_INTERVAL_S:
+                printed_s = time.monotonic()
+                print(f"{self.label}: {self._state(self._look())}", file=sys.stderr, flush=True)
 
-    def _state(self) -> str:
-        rate = self.done_bytes / 1e6 / max(1e-9, self.elapsed_s)
-        done = f"{self.done_bytes / 1e6:,.1f} of {self.total_bytes / 1e6:,.1f} MB"
-        return f"{done}, {self.tokens / 1e6:,.1f}M tokens, {rate:.1f} MB/s"
+    def _state(self, done: Done) -> str:
+        share = done.input_bytes / max(1, self.total_bytes)
+        rate = (done.input_bytes - self._at_start.input_bytes) / max(1e-9, self.elapsed_s)
+        parts = [
+            f"{share:.0%} of {self.total_bytes / 1e6:,.1f} MB",
+            f"{done.tokens / 1e6:,.1f}M tokens",
+            f"{rate / 1e6:.1f} MB/s",
+        ]
+        if done.left_out:
+            parts.append(f"{done.left_out:,} left out")
+        if rate > 0:
+            parts.append(f"about {_duration((self.total_bytes - done.input_bytes) / rate)} left")
+        return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = divmod(max(0, round(seconds)), 60)[0], round(seconds) // 3600
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min" if minutes else f"{max(0, seconds):.0f} s"

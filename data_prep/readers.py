@@ -2,65 +2,149 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import orjson
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
-from data_prep.documents import Document, ReadCounts
+from data_prep.documents import Batch, DamagedFileError, Document, ReadCounts
+from data_prep.files import open_stream, reading
+from data_prep.lines import Block, line_blocks, line_number, lines_of, paragraphs, whole
 from data_prep.work_unit import WorkUnit
 
-_BOM = b"\xef\xbb\xbf"
-_CHUNK_BYTES = 1 << 20
-Line = tuple[int, bytes]  # byte position in the (decompressed) file, the line with its line break
+_PARAGRAPHS_PER_BATCH = 256
+ALL_FIELDS: tuple[str, ...] = ("*",)
+"""Asks `read_batches` for every field of a record."""
 
 
 def read_documents(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Iterator[Document]:
-    """The documents of `unit`, in order; records left out are added to `counts`.
+    """The documents of `unit` one by one, in order, with all their metadata; see `read_batches`."""
+    for batch in read_batches(unit, config, counts, ALL_FIELDS):
+        assert batch.metadata is not None
+        for text, fields in zip(batch.texts, batch.metadata):
+            yield Document(text, fields.pop("id"), fields)
+
+
+def read_batches(
+    unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None = None
+) -> Iterator[Batch]:
+    """The documents of `unit` in batches, in order; what is left out is added to `counts`.
+
+    Args:
+        unit: what to read.
+        config: how; `malformed` and `damaged_files` say what ends the work.
+        counts: what was left out.
+        fields: metadata that is wanted beside the `id` of each document; None: no metadata, which is faster.
 
     Raises:
-        DataError: if the file is damaged or, unless `config.malformed` is `skip`, a record is.
+        DataError: if the file cannot be read, or the settings say that a record ends the work.
     """
-    if unit.kind in ("parquet", "arrow"):
-        from data_prep.columnar import read_columnar
+    try:
+        if unit.kind in ("parquet", "arrow"):
+            from data_prep.columnar import read_columnar
 
-        return read_columnar(unit, config, counts)
-    if unit.kind == "jsonl":
-        return _read_jsonl(unit, config, counts)
-    if config.text_documents == "line":
-        return _decoded(unit, config, counts, ((at, line.rstrip(b"\r\n")) for at, line in _lines(unit)))
-    if config.text_documents == "paragraph":
-        return _decoded(unit, config, counts, _paragraphs(unit))
-    return _decoded(unit, config, counts, _whole_file(unit))
+            yield from read_columnar(unit, config, counts, fields)
+        elif unit.kind in ("csv", "tsv"):
+            from data_prep.separated import read_separated
+
+            yield from read_separated(unit, config, counts, fields)
+        elif unit.kind == "jsonl":
+            yield from _read_jsonl(unit, config, counts, fields)
+        else:
+            yield from _read_text(unit, config, counts, fields)
+    except DamagedFileError as error:
+        counts.leave_out(error, "damaged_files", config)
 
 
-def _read_jsonl(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Iterator[Document]:
-    field, name = config.text_field, unit.path.name
-    for at, line in _lines(unit):
+def too_long(config: SourceConfig, counts: ReadCounts, where: str) -> None:
+    """Leave out a record that is longer than `max_document_bytes`."""
+    error = DataError(
+        f"is longer than max_document_bytes = {config.max_document_bytes}", where=where, expected="a shorter document"
+    )
+    counts.leave_out(error, "too_long", config)
+
+
+def text_of(record: Any, config: SourceConfig) -> str:
+    """The text of a record: its text field, or several joined; of those a null or empty one is left away.
+
+    Raises:
+        KeyError, TypeError, IndexError: if it has none.
+    """
+    if len(config.text_field) == 1:
+        text = record[config.text_field[0]]
+        if type(text) is not str:
+            raise TypeError
+        return text
+    parts = [record[field] for field in config.text_field]
+    if not all(part is None or type(part) is str for part in parts) or not any(part is not None for part in parts):
+        raise TypeError
+    return config.text_separator.join(part for part in parts if part)
+
+
+def metadata_of(record: dict[str, Any], config: SourceConfig, fields: Sequence[str], default_id: str) -> dict[str, Any]:
+    """What is kept of a record beside its text: `id`, and the fields that were asked for, where it has them."""
+    if fields is ALL_FIELDS:
+        return {**record, "id": str(record.get("id", default_id))}
+    kept = {"id": str(record.get("id", default_id))}
+    kept.update((field, record[field]) for field in fields if field in record)
+    return kept
+
+
+def _read_jsonl(
+    unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Iterator[Batch]:
+    limit, single = config.max_document_bytes, len(config.text_field) == 1
+    field = config.text_field[0]
+    loads = orjson.loads
+    for block in line_blocks(unit, limit, _left_out(unit, config, counts)):
+        if fields is None and len(block[1]) <= limit:
+            # The road of nearly all text: one comprehension, checked as a whole; anything odd is taken line by line.
+            try:
+                lines = block[1].removesuffix(b"\n").split(b"\n")
+                if single:
+                    texts = [loads(line)[field] for line in lines]
+                    if set(map(type, texts)) != {str}:
+                        raise TypeError
+                else:
+                    texts = [text_of(loads(line), config) for line in lines]
+                yield Batch(texts)
+                continue
+            except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+                pass
+        yield _parse_each(unit, block, config, counts, fields)
+
+
+def _parse_each(
+    unit: WorkUnit, block: Block, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Batch:
+    """A block whose lines need a look each: blank, malformed or too long ones, or metadata to keep."""
+    texts: list[str] = []
+    metadata: list[dict[str, Any]] = []
+    for at, line in lines_of(block):
+        if len(line) > config.max_document_bytes:
+            too_long(config, counts, f"{unit.path}, byte {at}")
+            continue
         try:
             record = orjson.loads(line)
-            text = record[field]
-            if type(text) is not str:
-                raise TypeError
+            texts.append(text_of(record, config))
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-            if line.isspace():
-                continue
-            if config.malformed == "skip":
-                counts.malformed += 1
-                continue
-            raise _explain_record(unit, at, line, field) from None
-        # str() of the position is cheap; counting lines would cost a pass over what lies before this unit.
-        yield Document(text, str(record.get("id", f"{name}@{at}")), record)
+            if line and not line.isspace():
+                counts.leave_out(_explain_record(unit, at, line, config), "malformed", config)
+            continue
+        if fields is not None:
+            metadata.append(metadata_of(record, config, fields, f"{unit.name}@{at}"))
+    return Batch(texts, None if fields is None else metadata)
 
 
-def _explain_record(unit: WorkUnit, at: int, line: bytes, field: str) -> DataError:
-    where = f"{unit.path}, line {_line_number(unit, at)}"
-    expected = f"a JSON object with the text field {field!r}"
+def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) -> DataError:
+    # Where the work goes on, the byte has to do: counting lines costs a pass over all that lies before.
+    place = f"line {line_number(unit.path, at)}" if config.malformed == "stop" else f"byte {at}"
+    where = f"{unit.path}, {place}"
+    named = " and ".join(map(repr, config.text_field))
+    expected = f"a JSON object with the text field {named}"
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -68,29 +152,73 @@ def _explain_record(unit: WorkUnit, at: int, line: bytes, field: str) -> DataErr
         return DataError(problem, where=where, expected=expected)
     if not isinstance(record, dict):
         return DataError(f"holds a JSON {type(record).__name__}", where=where, expected=expected)
-    if field not in record:
-        keys = [str(key) for key in record]
-        return DataError(
-            f"has no field {field!r}, only {', '.join(keys[:12]) or 'nothing'}",
-            where=where,
-            expected=f"{expected} (--text-field names it)",
-            nearest=nearest(field, keys),
-        )
-    found = type(record[field]).__name__
-    return DataError(f"its field {field!r} holds {found}", where=where, expected="a string")
+    for field in config.text_field:
+        if field not in record:
+            keys = [str(key) for key in record]
+            return DataError(
+                f"has no field {field!r}, only {', '.join(keys[:12]) or 'nothing'}",
+                where=where,
+                expected=f"{expected} (--text-field names it)",
+                nearest=nearest(field, keys),
+            )
+    field = next((f for f in config.text_field if type(record[f]) not in (str, type(None))), config.text_field[0])
+    return DataError(f"its field {field!r} holds {type(record[field]).__name__}", where=where, expected="a string")
 
 
-def _decoded(unit: WorkUnit, config: SourceConfig, counts: ReadCounts, parts: Iterator[Line]) -> Iterator[Document]:
-    name = unit.path.name
-    for at, part in parts:
-        try:
-            yield Document(part.decode(), f"{name}@{at}")
-        except UnicodeDecodeError as error:
-            if config.malformed == "skip":
-                counts.malformed += 1
+def _read_text(
+    unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Iterator[Batch]:
+    left_out = _left_out(unit, config, counts)
+    if config.text_documents == "file":
+        with open_stream(unit.path) as stream, reading(unit.path):
+            data = whole(stream, config.max_document_bytes)
+        if data is None:
+            left_out(0)
+        else:
+            yield _decode_each(unit, iter([(0, data)]), config, counts, fields)
+        return
+    if config.text_documents == "paragraph":
+        parts = paragraphs(unit, config.max_document_bytes, left_out)
+        while group := list(itertools.islice(parts, _PARAGRAPHS_PER_BATCH)):
+            yield _decode_each(unit, iter(group), config, counts, fields)
+        return
+    for block in line_blocks(unit, config.max_document_bytes, left_out):
+        if fields is None and len(block[1]) <= config.max_document_bytes and b"\r" not in block[1]:
+            try:
+                yield Batch(block[1].decode().removesuffix("\n").split("\n"))
                 continue
-            where = f"{unit.path}, line {_line_number(unit, at) + part[: error.start].count(10)}"
-            raise DataError(_utf8_problem(part) or "is not UTF-8", where=where, expected="UTF-8 text") from None
+            except UnicodeDecodeError:
+                pass
+        lines = ((at, line.removesuffix(b"\r")) for at, line in lines_of(block))
+        yield _decode_each(unit, lines, config, counts, fields)
+
+
+def _decode_each(
+    unit: WorkUnit, parts: Iterator[Block], config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Batch:
+    texts: list[str] = []
+    metadata: list[dict[str, Any]] = []
+    for at, part in parts:
+        if len(part) > config.max_document_bytes:
+            too_long(config, counts, f"{unit.path}, byte {at}")
+            continue
+        try:
+            texts.append(part.decode())
+        except UnicodeDecodeError as error:
+            place = f"byte {at + error.start}"
+            if config.malformed == "stop":
+                place = f"line {line_number(unit.path, at) + part[: error.start].count(10)}"
+            problem = _utf8_problem(part) or "is not UTF-8"
+            found = DataError(problem, where=f"{unit.path}, {place}", expected="UTF-8 text")
+            counts.leave_out(found, "malformed", config)
+            continue
+        if fields is not None:
+            metadata.append({"id": unit.name if unit.stop is None and at == 0 else f"{unit.name}@{at}"})
+    return Batch(texts, None if fields is None else metadata)
+
+
+def _left_out(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Callable[[int], None]:
+    return lambda at: too_long(config, counts, f"{unit.path}, byte {at}")
 
 
 def _utf8_problem(data: bytes) -> str | None:
@@ -100,88 +228,3 @@ def _utf8_problem(data: bytes) -> str | None:
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1)
         return f"is not UTF-8: byte 0x{data[error.start]:02x} at byte {column + 1} of the line"
     return None
-
-
-def _whole_file(unit: WorkUnit) -> Iterator[Line]:
-    with open_stream(unit.path) as stream:
-        yield 0, _reading(unit, stream.read).removeprefix(_BOM)
-
-
-def _lines(unit: WorkUnit) -> Iterator[Line]:
-    """Lines whose first byte lies in the unit."""
-    with open_stream(unit.path) as stream:
-        at = unit.start
-        if at:
-            # Read from the byte before: if it is a line break, the unit begins with a line of its own.
-            stream.seek(at - 1)
-            at += len(stream.readline()) - 1
-        while unit.stop is None or at < unit.stop:
-            line = _reading(unit, stream.readline)
-            if not line:
-                return
-            yield at, line.removeprefix(_BOM) if at == 0 else line
-            at += len(line)
-
-
-def _paragraphs(unit: WorkUnit) -> Iterator[Line]:
-    """Paragraphs that follow an empty line whose first byte lies in the unit, and the first of the file."""
-    unbounded = WorkUnit(unit.path, unit.kind, unit.start, None, unit.size_bytes)
-    next_is_ours = unit.start == 0
-    paragraph: list[bytes] = []
-    begin = 0
-    for at, line in _lines(unbounded):
-        if not line.strip():
-            if paragraph:
-                yield begin, b"".join(paragraph).rstrip(b"\r\n")
-                paragraph = []
-            next_is_ours = True
-            if unit.stop is not None and at >= unit.stop:
-                return
-        elif paragraph:
-            paragraph.append(line)
-        elif next_is_ours:
-            begin = at
-            paragraph.append(line)
-        elif unit.stop is not None and at >= unit.stop:
-            return
-    if paragraph:
-        yield begin, b"".join(paragraph).rstrip(b"\r\n")
-
-
-def open_stream(path: Path) -> BinaryIO:
-    """The bytes of `path`, decompressed if its name ends in .gz or .zst.
-
-    Raises:
-        DataError: if it cannot be opened.
-    """
-    try:
-        if path.suffix == ".gz":
-            return gzip.open(path, "rb")  # type: ignore[return-value]
-        if path.suffix == ".zst":
-            from data_prep.zstd import ZstdStream
-
-            return ZstdStream.open(path)
-        return path.open("rb", buffering=_CHUNK_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=path) from None
-
-
-def _reading(unit: WorkUnit, read: Callable[[], bytes]) -> bytes:
-    try:
-        return read()
-    except EOFError:
-        raise DataError("is truncated", where=unit.path, expected=f"a complete {unit.compression} file") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"is not valid gzip: {error}", where=unit.path) from None
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", where=unit.path) from None
-
-
-def _line_number(unit: WorkUnit, at: int) -> int:
-    """Number, from 1, of the line that begins at byte `at`."""
-    breaks = 0
-    with open_stream(unit.path) as stream:
-        while at > 0 and (chunk := stream.read(min(at, _CHUNK_BYTES))):
-            breaks += chunk.count(10)
-            at -= len(chunk)
-    return breaks + 1

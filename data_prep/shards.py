@@ -33,23 +33,24 @@ def idx_path(prefix: Path) -> Path:
     return prefix.with_name(prefix.name + ".idx")
 
 
+def metadata_path(prefix: Path) -> Path:
+    """The metadata of the documents of the shard `prefix`, one JSON object per line; only where it was asked for."""
+    return prefix.with_name(prefix.name + ".meta.jsonl")
+
+
 def token_dtype(vocab_size: int) -> np.dtype:
     """The id type that Megatron chooses for a vocabulary: uint16 below 65,500 ids, else int32."""
     return np.dtype("<u2") if vocab_size < 65500 else np.dtype("<i4")
 
 
-def index_bytes(dtype: np.dtype, lengths_tokens: np.ndarray) -> bytes:
-    """A whole `.idx` file for documents of the given lengths, one sequence each, lying back to back."""
-    code = next(code for code, name in DTYPE_CODES.items() if np.dtype(name) == dtype)
-    count = len(lengths_tokens)
-    offsets = np.zeros(count, dtype="<i8")
-    if count:
-        np.cumsum(lengths_tokens[:-1], dtype="<i8", out=offsets[1:])
-        offsets *= dtype.itemsize
-    header = _HEADER.pack(MAGIC, VERSION, code, count, count + 1)
-    return b"".join(
-        [header, lengths_tokens.astype("<i4").tobytes(), offsets.tobytes(), np.arange(count + 1, dtype="<i8").tobytes()]
-    )
+def dtype_code(dtype: np.dtype) -> int:
+    """The code of an id type in an index."""
+    return next(code for code, name in DTYPE_CODES.items() if np.dtype(name) == dtype)
+
+
+def index_header(code: int, sequences: int, documents: int) -> bytes:
+    """The first bytes of an `.idx` file."""
+    return _HEADER.pack(MAGIC, VERSION, code, sequences, documents + 1)
 
 
 @dataclass(frozen=True)

@@ -1,151 +1,194 @@
-"""`tokenize`: documents -> parts, made in parallel -> shards, merged in order -> one committed corpus directory."""
+"""`tokenize`: documents -> shards, each made and committed by itself -> one corpus.
+
+Shards are units of work of a plan. They are made by processes of this machine, by MPI ranks, or by the tasks of a
+Slurm job that share a directory; each is skipped when it is there. So the result is the same to the byte for any of
+these, and after any number of kills.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from configs.errors import DataError
-from data_prep.atomic import check_replaceable, staged_directory, writing
+from configs.errors import UserError
 from data_prep.config import TokenizeConfig
-from data_prep.encoding import EncodeTask, Part, encode_task, read_part, remove_part
-from data_prep.executor import available_cores, open_executor, run_tasks
-from data_prep.inputs import find_files, group_units, work_units
-from data_prep.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, Manifest, ShardEntry, SourceEntry
-from data_prep.progress import Progress
-from data_prep.shard_writer import ShardWriter
-from data_prep.shards import bin_path, idx_path, token_dtype
-from data_prep.tokenizer import Tokenizer
+from data_prep.encoding import Made, make_shard
+from data_prep.executor import available_cores, launcher_of, open_executor, run_tasks, slurm_share
+from data_prep.finishing import check_left_out, finish
+from data_prep.manifest import Manifest
+from data_prep.planning import Work, begin
+from data_prep.progress import Done, Progress
+from data_prep.shard_record import RECORDS, ShardRecord, read_pulse
+
+_PRELOAD = ["data_prep.encoding"]
+
+
+@dataclass
+class WorkerShare:
+    """What one worker did."""
+
+    shards: int = 0
+    text_bytes: int = 0
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """What `tokenize` made, and how long it took in seconds."""
+    """What `tokenize` made.
 
-    manifest: Manifest
-    elapsed_s: float
-    workers: int
+    Attributes:
+        manifest: of the corpus; None when other processes are still at work on it, or this one only served them.
+        elapsed_s: how long making shards took here.
+        shards: how many there are in all.
+        made: how many of them were made here.
+        workers: what each process of this start did.
+        served: this was an MPI rank that worked for another.
+    """
+
+    manifest: Manifest | None
+    elapsed_s: float = 0.0
+    shards: int = 0
+    made: int = 0
+    workers: Mapping[str, WorkerShare] = field(default_factory=dict)
+    served: bool = False
 
 
 def tokenize(config: TokenizeConfig) -> Tokenized:
-    """Make the corpus that `config` describes. The result is the same for any number of workers.
+    """Make the corpus that `config` describes, or what is missing of it.
 
     Raises:
         DataError: for input or a tokenizer that cannot be used, or an output that is in the way.
         MachineError: if the output cannot be written, or a worker dies.
     """
-    check_replaceable(config.output, MANIFEST, config.overwrite)
-    tokenizer = Tokenizer.load(config.tokenizer)
-    end = tokenizer.role("end_of_document")
-    if config.append_end_of_document and end is None:
-        raise DataError(
-            "the tokenizer has no end-of-document token",
-            where=config.tokenizer,
-            expected="one that has, or append_end_of_document=false",
-        )
-    files = find_files(config)
-    groups = group_units(work_units(files, config), config.work_unit_bytes)
-    workers = min(config.workers or available_cores(), len(groups))
-    with staged_directory(config.output, MANIFEST, config.overwrite) as directory:
-        parts_directory = directory / "parts"
-        parts_directory.mkdir()
-        tokenizer.copy_to(directory / TOKENIZER)
-        tasks = [
-            EncodeTask(units, config, directory.absolute() / TOKENIZER, parts_directory / f"{number:06d}")
-            for number, units in enumerate(groups)
-        ]
-        parts, elapsed_s = _encode(tasks, workers)
-        if not any(part.documents for part in parts):
-            raise DataError("there is no text in any document", where=", ".join(config.input))
-        shards = _merge(parts, directory, token_dtype(tokenizer.vocab_size), config.max_shard_bytes)
-        parts_directory.rmdir()
-        np.save(directory / TOKEN_COUNTS, sum(part.token_counts for part in parts), allow_pickle=False)
-        dtype = token_dtype(tokenizer.vocab_size).name
-        manifest = Manifest(
-            created_by=f"bessemer {program_version()}",
-            dtype="uint16" if dtype == "uint16" else "int32",
-            vocab_size=tokenizer.vocab_size,
-            end_of_document=end if config.append_end_of_document else None,
-            tokenizer_fingerprint=tokenizer.fingerprint,
-            text_bytes=sum(part.text_bytes for part in parts),
-            empty_documents=sum(part.empty for part in parts),
-            malformed_records=sum(part.malformed for part in parts),
-            shards=shards,
-            sources=[SourceEntry(path=str(path), bytes=path.stat().st_size) for path, _ in files],
-        )
-        manifest.write(directory)
-    return Tokenized(manifest, elapsed_s, workers)
+    launcher = launcher_of(config.launcher)
+    if launcher == "mpi":
+        with open_executor(0, mpi=True) as executor:
+            if executor is None:
+                return Tokenized(None, served=True)
+            return _tokenize(config, launcher, nullcontext(executor))
+    return _tokenize(config, launcher, None)
 
 
-def program_version() -> str:
-    """Version of this package, `unknown` when it runs without being installed."""
+def _tokenize(config: TokenizeConfig, launcher: str, executor: AbstractContextManager | None) -> Tokenized:
+    work = begin(config)
+    if isinstance(work, Manifest):
+        return Tokenized(work, shards=len(work.shards))
+    number, count = slurm_share(os.environ) if launcher == "slurm" else (0, 1)
+    total = len(work.tasks)
+    # Every process can make every shard; they begin at different ones, and who is done helps the others.
+    order = [at for start in range(count) for at in range((number + start) % count, total, count)]
+    workers = min(config.workers or available_cores(), total)
+    if executor is None:
+        executor = open_executor(workers, _PRELOAD)
+        in_flight = 2 * workers if workers > 1 else 1
+    else:
+        in_flight = 2 * max(1, _mpi_workers())
+    records: dict[int, ShardRecord] = {}
+    shares: dict[str, WorkerShare] = {}
+    made = 0
     try:
-        return version("bessemer")
-    except PackageNotFoundError:
-        return "unknown"
+        with Progress("tokenize", sum(work.sizes_bytes), _Watch(work)) as progress, executor as running:
+            assert running is not None, "only an MPI rank that serves another has no executor"
+            tasks = [work.tasks[at] for at in order]
+            for at, result in run_tasks(running, make_shard, tasks, in_flight):
+                if result.record is not None:
+                    records[order[at]] = result.record
+                    check_left_out(records.values(), config, at_end=False)
+                made += _note(shares, result)
+            elapsed_s = progress.elapsed_s
+        return Tokenized(finish(work, config), elapsed_s, total, made, shares)
+    except UserError:
+        if launcher != "slurm" and not records:
+            # Nothing is lost with it; with finished shards in it, it waits for the next start.
+            shutil.rmtree(work.partial, ignore_errors=True)
+        raise
 
 
-def _encode(tasks: list[EncodeTask], workers: int) -> tuple[list[Part], float]:
-    sizes = [sum(unit.size_bytes for unit in task.units) for task in tasks]
-    parts: dict[int, Part] = {}
-    with Progress("tokenize", sum(sizes)) as progress, open_executor(workers, ["data_prep.encoding"]) as executor:
-        for number, part in run_tasks(executor, encode_task, tasks, in_flight=2 * workers if workers > 1 else 1):
-            parts[number] = part
-            progress.advance(sizes[number], part.tokens)
-        return [parts[number] for number in range(len(tasks))], progress.elapsed_s
+def _note(shares: dict[str, WorkerShare], result: Made) -> int:
+    if result.worker is None or result.record is None:
+        return 0
+    share = shares.setdefault(result.worker, WorkerShare())
+    share.shards += 1
+    share.text_bytes += result.record.text_bytes
+    share.took_s += result.took_s
+    return 1
 
 
-def _merge(parts: list[Part], directory: Path, dtype: np.dtype, max_shard_bytes: int) -> list[ShardEntry]:
-    """Join parts into shards, in order; a shard ends at the border of a part. Parts are deleted as they go."""
-    shards: list[ShardEntry] = []
-    for number, group in enumerate(_shard_groups(parts, dtype.itemsize, max_shard_bytes)):
-        prefix = directory / f"shard_{number:05d}"
-        with ShardWriter(prefix, dtype) as writer:
-            for part in group:
-                writer.add_documents(*read_part(part, dtype))
-                remove_part(part)
-        with writing(prefix):
-            sizes = [path(prefix).stat().st_size for path in (bin_path, idx_path)]
-        shards.append(
-            ShardEntry(
-                name=prefix.name,
-                documents=writer.num_documents,
-                tokens=writer.num_tokens,
-                bin_bytes=sizes[0],
-                idx_bytes=sizes[1],
-                bin_xxh3=writer.bin_xxh3,
-                idx_xxh3=writer.idx_xxh3,
-            )
-        )
-    return shards
+def _mpi_workers() -> int:
+    from mpi4py import MPI
+
+    return int(MPI.COMM_WORLD.Get_size()) - 1
 
 
-def _shard_groups(parts: list[Part], token_bytes: int, max_shard_bytes: int) -> list[list[Part]]:
-    groups: list[list[Part]] = [[]]
-    for part in parts:
-        held = sum(p.tokens for p in groups[-1])
-        if held and (held + part.tokens) * token_bytes > max_shard_bytes:
-            groups.append([])
-        groups[-1].append(part)
-    return groups
+class _Watch:
+    """Finds out how far all shards are, whoever makes them."""
+
+    def __init__(self, work: Work) -> None:
+        self._directory = work.partial
+        self._pending = {task.name: size for task, size in zip(work.tasks, work.sizes_bytes)}
+        self._done = Done()
+
+    def __call__(self) -> Done:
+        try:
+            there = {entry.name for entry in os.scandir(self._directory / RECORDS)}
+        except OSError:
+            return self._done
+        for name in [name for name in self._pending if f"{name}.json" in there]:
+            record = ShardRecord.read(self._directory, name)
+            if record is not None:
+                left_out = record.empty + record.malformed + record.too_long
+                self._done = _add(self._done, self._pending.pop(name), record.tokens, left_out)
+        now = self._done
+        for name, size in self._pending.items():
+            pulse = read_pulse(self._directory, name) if f"{name}.pulse" in there else None
+            if pulse is not None:
+                now = _add(now, min(size, pulse[0]), pulse[1], pulse[2])
+        return now
+
+
+def _add(done: Done, input_bytes: int, tokens: int, left_out: int) -> Done:
+    return Done(done.input_bytes + input_bytes, done.tokens + tokens, done.left_out + left_out)
 
 
 def summarize(result: Tokenized, output: Path) -> list[str]:
     """Lines that say what was made and how fast."""
     manifest = result.manifest
-    rate = manifest.text_bytes / 1e6 / max(1e-9, result.elapsed_s)
+    if manifest is None:
+        return [
+            f"{result.made:,} of {result.shards:,} shards made here; other processes are at work on the rest",
+            f"  corpus     {output} appears when the last of them ends; if they were stopped, run this command again",
+        ]
     lines = [
         f"{manifest.documents:,} documents, {manifest.tokens:,} tokens, "
         f"{manifest.text_bytes / max(1, manifest.tokens):.3f} bytes of text per token",
         f"  corpus     {output}, {len(manifest.shards)} shard{'s' if len(manifest.shards) != 1 else ''} "
         f"of {manifest.dtype}",
         f"  tokenizer  {manifest.tokenizer_fingerprint}, {manifest.vocab_size:,} ids",
-        f"  took       {result.elapsed_s:.1f} s on {result.workers} process"
-        f"{'es' if result.workers != 1 else ''}, {rate:.1f} MB/s of text",
     ]
-    if manifest.empty_documents or manifest.malformed_records:
-        lines.append(f"  left out   {manifest.empty_documents:,} empty, {manifest.malformed_records:,} malformed")
+    if result.made:
+        text_bytes = sum(share.text_bytes for share in result.workers.values())
+        rate = text_bytes / 1e6 / max(1e-9, result.elapsed_s)
+        lines.append(
+            f"  took       {result.elapsed_s:.1f} s for {result.made:,} of {result.shards:,} shards, "
+            f"{rate:.1f} MB/s of text"
+        )
+        if len(result.workers) > 1:
+            for name, share in sorted(result.workers.items())[:16]:
+                speed = share.text_bytes / 1e6 / max(1e-9, share.took_s)
+                lines.append(f"  worker     {name}: {share.shards:,} shards, {speed:.1f} MB/s")
+    else:
+        lines.append("  took       nothing: the corpus is complete")
+    left_out = {
+        "empty": manifest.empty_documents,
+        "malformed": manifest.malformed_records,
+        "too long": manifest.too_long_records,
+        "damaged files": manifest.damaged_files,
+    }
+    if any(left_out.values()):
+        lines.append("  left out   " + ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count))
+        lines += [f"             - {line}" for line in manifest.left_out[:5]]
     return lines

@@ -18,7 +18,7 @@ Input = Annotated[
     list[str] | None,
     typer.Option("--input", "-i", help="File, directory or pattern to read; can be given several times."),
 ]
-TextField = Annotated[str | None, typer.Option("--text-field", help="Field or column that holds the text.")]
+TextField = Annotated[list[str] | None, typer.Option("--text-field", help="Field or column that holds the text.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -1,34 +1,33 @@
-"""A part of one input file that one task reads."""
+"""A part of one input file, the smallest thing that one task reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Literal
 
-Kind = Literal["text", "jsonl", "parquet", "arrow"]
-COMPRESSIONS = (".gz", ".zst")
+Kind = Literal["text", "jsonl", "csv", "tsv", "parquet", "arrow"]
 
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """A part of one input file, small enough to be one task.
+    """A part of one input file.
 
     Attributes:
-        path: the file.
+        path: the file, or its URL.
         kind: what is in it, after decompression.
         start, stop: bytes of a text or JSON file, row groups of a Parquet file, record batches of an Arrow file;
             `stop` None: to the end.
-        size_bytes: about how much of the file this is, for progress.
+        size_bytes: about how much of the file this is, for progress and balance.
     """
 
-    path: Path
+    path: str
     kind: Kind
     start: int
     stop: int | None
     size_bytes: int
 
     @property
-    def compression(self) -> str | None:
-        """`.gz`, `.zst` or None."""
-        return self.path.suffix if self.path.suffix in COMPRESSIONS else None
+    def name(self) -> str:
+        """The file's name without its directory."""
+        return PurePosixPath(self.path).name

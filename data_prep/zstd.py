@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 17
 
 
 class ZstdStream(io.RawIOBase):
-    """Decompresses all frames of a file, one after the other.
+    """Decompresses all frames of a file, one after the other; closing it closes the file.
 
     Raises:
         EOFError: from a read, if the file ends within a frame.
         OSError: from a read, if the file is not Zstandard.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, raw: BinaryIO) -> None:
         import zstandard
 
         self._decompressor = zstandard.ZstdDecompressor()
         self._error = zstandard.ZstdError
-        self._file = path.open("rb")
+        self._file = raw
         self._frame: Any = None
         self._compressed = b""
         self._ready = memoryview(b"")
 
     @classmethod
-    def open(cls, path: Path) -> BinaryIO:
-        """A buffered reader of the decompressed bytes of `path`."""
-        return cast(BinaryIO, io.BufferedReader(cls(path), _CHUNK_BYTES))
+    def open(cls, raw: BinaryIO) -> BinaryIO:
+        """A buffered reader of the decompressed bytes of the file `raw`."""
+        return cast(BinaryIO, io.BufferedReader(cls(raw), _CHUNK_BYTES))
 
     def readable(self) -> bool:
         """Always true."""
@@ -57,7 +56,7 @@ class ZstdStream(io.RawIOBase):
         try:
             self._ready = memoryview(self._frame.decompress(self._compressed))
         except self._error as error:
-            raise OSError(f"is not valid Zstandard: {error}") from None
+            raise OSError(f"not valid Zstandard: {error}") from None
         if self._frame.eof:
             self._compressed, self._frame = self._frame.unused_data, None
         else:

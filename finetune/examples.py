@@ -91,7 +91,7 @@ def read_examples(paths: Sequence[str], config: ClassifyData, where: str) -> lis
     from data_prep.inputs import find_files, work_units
     from data_prep.readers import read_documents
 
-    source = SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field})
+    source = SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field, "malformed": "stop"})
     units = work_units(find_files(source), source)
     examples = []
     for unit in units:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,12 +87,12 @@ class SaveAttempt:
     problem: Problem | None = None
     times: PartTimes | None = None
 
-    def start(self) -> None:
-        """Run in a thread. It is a daemon, so that a process that fails elsewhere can end; at the end of the process
-        a checkpoint that is nearly there gets the time to get there.
+    def start(self, submit: Callable[[Callable[[], None]], None]) -> None:
+        """Run in a thread, by `submit`. It is a daemon, so that a process that fails elsewhere can end; at the end of
+        the process a checkpoint that is nearly there gets the time to get there.
         """
         atexit.register(self.finished.wait, EXIT_WAIT_S)
-        threading.Thread(target=self.run, name=f"checkpoint-{self.step}", daemon=True).start()
+        submit(self.run)
 
     def run(self) -> None:
         """Write this rank's part; rank 0 also commits. What goes wrong ends up in `problem`."""

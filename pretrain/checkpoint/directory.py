@@ -40,7 +40,12 @@ def temporary_name(step: int, nonce: str) -> str:
 
 def new_nonce() -> str:
     """A name part that no other attempt has, so that parts of two attempts never mix."""
-    return secrets.token_hex(6)
+    return nonce_of(secrets.randbits(48))
+
+
+def nonce_of(number: int) -> str:
+    """The name part that the 48-bit `number`, which ranks can tell each other, stands for."""
+    return f"{number:012x}"
 
 
 def estimated_bytes(num_parameters: int) -> int:

@@ -6,6 +6,7 @@ import itertools
 import os
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,7 +114,7 @@ def check_tensor(piece: Piece, state: str) -> torch.Tensor:
     return tensor
 
 
-def copy_pieces(plan: PartPlan, buffer: torch.Tensor) -> float:
+def copy_pieces(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
     """Copy all states of all pieces into host memory; this is what training waits for.
 
     Pieces that lie one behind the other, as an optimizer's flat memory has them, are copied as one.
@@ -123,21 +124,24 @@ def copy_pieces(plan: PartPlan, buffer: torch.Tensor) -> float:
         buffer: float32, flat, at least `3 * plan.elements`; pinned where the pieces are on a GPU.
 
     Returns:
-        seconds that it took.
+        what waits for the copies that GPUs are still making.
     """
     import torch
 
-    started_s = time.perf_counter()
     end, devices = 0, set()
     for state in STATES:
         for run in adjacent_runs([piece.tensors[state].detach() for piece in plan.pieces]):
-            buffer[end : end + run.numel()].copy_(run, non_blocking=True)
+            target = buffer[end : end + run.numel()]
+            target.copy_(run, non_blocking=True)
+            if run.is_cuda:
+                devices.add(run.device)
             end += run.numel()
-            devices.add(run.device)
-    for device in devices:
-        if device.type == "cuda":
+
+    def finish() -> None:
+        for device in devices:
             torch.cuda.current_stream(device).synchronize()
-    return time.perf_counter() - started_s
+
+    return finish
 
 
 def adjacent_runs(tensors: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -61,6 +61,18 @@ class Ranks:
         dist.all_gather_object(values, value, group=self._group)
         return values
 
+    def total(self, *values: int) -> list[int]:
+        """The sum over all ranks of each of `values`, on every rank: much quicker than `gather`. Collective."""
+        if self._alone:
+            return list(values)
+        import torch
+        import torch.distributed as dist
+
+        device = "cuda" if dist.get_backend(self._group) == "nccl" else "cpu"
+        sums = torch.tensor(values, dtype=torch.int64, device=device)
+        dist.all_reduce(sums, group=self._group)
+        return [int(value) for value in sums.tolist()]
+
     def broadcast(self, value: Any) -> Any:
         """Rank 0's `value`, on every rank. Collective."""
         if self._alone:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError
@@ -16,6 +18,7 @@ from pretrain.checkpoint.directory import (
     check_writable,
     clean_up,
     new_nonce,
+    nonce_of,
     temporary_name,
 )
 from pretrain.checkpoint.directory_lock import DirectoryLock
@@ -40,7 +43,7 @@ class SaveStall:
     Attributes:
         wait_s: for the save before this one to end.
         agree_s: for the ranks to agree, and the free-space check.
-        copy_s: for the copy into host memory, which goes on at the same time.
+        copy_s: for the copy into host memory; from a GPU it goes on while the ranks agree.
         total_s: all of it; when not asynchronous, up to the commit.
         copied_bytes: what this rank copied.
     """
@@ -90,7 +93,9 @@ class CheckpointWriter:
         self._attempt: SaveAttempt | None = None
         self._buffer: torch.Tensor | None = None
         self._lock: DirectoryLock | None = None
-        self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint-copy")
+        # Waits for work from now on: starting a thread takes longer than all that the ranks have to agree on.
+        self._background: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        Thread(target=_serve, args=(self._background,), name="checkpoint", daemon=True).start()
         self._open_directory()
 
     def save(self, step: int, pieces: list[Piece], metadata: dict[str, Any]) -> SaveStall:
@@ -115,13 +120,16 @@ class CheckpointWriter:
         clock.append(time.perf_counter())
         # This rank's last part is written or given up, so its memory is free. Nothing is written before all agree.
         buffer = self._reserve(plan.elements * len(STATES), pieces)
-        copying = self._copier.submit(copy_pieces, plan, buffer)
+        finish_copy = copy_pieces(plan, buffer)
+        clock.append(time.perf_counter())
         try:
+            # After the copy where the processor makes it: messages between ranks wait long for a core that copies.
             directory = self._begin(step, problem, plan.file_bytes)
             clock.append(time.perf_counter())
         finally:
             # Also before an error is told: the tensors belong to the optimizer again from then on.
-            copy_s = copying.result()
+            finish_copy()
+        clock.append(time.perf_counter())
         self._attempt = SaveAttempt(
             directory=directory,
             step=step,
@@ -133,12 +141,12 @@ class CheckpointWriter:
             retention=self.retention,
             peer_timeout_s=self.peer_timeout_s,
         )
-        self._attempt.start()
+        self._attempt.start(self._background.put)
         if not self.asynchronous:
             self.wait_all_ranks()
-        wait_s, agree_s = (after - before for before, after in itertools.pairwise(clock))
+        wait_s, copy_s, agree_s, finish_s = (after - before for before, after in itertools.pairwise(clock))
         copied = plan.file_bytes - len(plan.header)
-        return SaveStall(wait_s, agree_s, copy_s, time.perf_counter() - clock[0], copied)
+        return SaveStall(wait_s, agree_s, copy_s + finish_s, time.perf_counter() - clock[0], copied)
 
     def prepare(self, pieces: list[Piece]) -> None:
         """Get the memory for the copy now, so that the first save stalls no longer than the others."""
@@ -174,7 +182,7 @@ class CheckpointWriter:
             self._attempt.give_up.set()
         if self._lock is not None:
             self._lock.release()
-        self._copier.shutdown(wait=False)
+        self._background.put(None)
         self._buffer = None
 
     def _await_part(self) -> Problem | None:
@@ -200,23 +208,26 @@ class CheckpointWriter:
         return problems
 
     def _begin(self, step: int, problem: Problem | None, file_bytes: int) -> Path:
-        """End the last attempt on all ranks, and agree on a directory for the next."""
-        answers = self._ranks.gather((problem, file_bytes))
-        problems = self._settle([problem for problem, _ in answers])
-        directory = None
+        """End the last attempt on all ranks, and agree on a directory for the next.
+
+        The ranks tell each other numbers; words only when something is wrong, since gathering those takes longer.
+        """
+        failed, total_bytes = self._ranks.total(int(problem is not None), file_bytes)
+        problems = self._settle(self._ranks.gather(problem) if failed else [None] * self._ranks.size)
+        number = 0
         if self._ranks.rank == 0 and not any(problems):
             try:
-                check_free_space(self.root, sum(size for _, size in answers))
-                directory = self.root / temporary_name(step, new_nonce())
-                directory.mkdir()
+                check_free_space(self.root, total_bytes)
+                number = int(new_nonce(), 16)
+                (self.root / temporary_name(step, nonce_of(number))).mkdir()
             except CheckpointError as error:
                 problems = [Problem.of(error, self.root)]
             except OSError as error:
                 problems = [Problem(f"{error.filename}: {error.strerror}")]
-        problems, directory = self._ranks.broadcast((problems, directory))
-        raise_together(problems, self.root)
-        assert directory is not None
-        return directory
+        refused, number = self._ranks.total(int(self._ranks.rank == 0 and any(problems)), number)
+        if refused or failed:
+            raise_together(self._ranks.broadcast(problems), self.root)
+        return self.root / temporary_name(step, nonce_of(number))
 
     def _reserve(self, elements: int, pieces: list[Piece]) -> torch.Tensor:
         """Memory for the copy, kept from save to save; pinned where it is copied from a GPU."""
@@ -251,6 +262,11 @@ class CheckpointWriter:
         if probe is not None:
             try_unlink(probe)
         raise_together(problems, self.root)
+
+
+def _serve(queue: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (work := queue.get()) is not None:
+        work()
 
 
 def _appears(path: Path, timeout_s: float) -> bool:

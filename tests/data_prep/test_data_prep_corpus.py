@@ -17,7 +17,7 @@ from data_prep.tokenizer import Tokenizer
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, text_file, tokenizer_path) -> Path:
     output = tmp_path_factory.mktemp("corpora") / "corpus"
-    settings = {"work_unit_bytes": 5000, "max_shard_bytes": 20000, "workers": 1}
+    settings = {"work_unit_bytes": 20000, "workers": 1}
     tokenize(TokenizeConfig(input=[str(text_file)], tokenizer=tokenizer_path, output=output, **settings))
     return output
 

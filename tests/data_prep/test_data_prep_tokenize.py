@@ -1,3 +1,4 @@
+import errno
 import filecmp
 import gzip
 import os
@@ -16,10 +17,11 @@ import pytest
 from data_prep_helpers import write_jsonl
 
 from configs.errors import DataError, MachineError
-from data_prep import tokenization
+from data_prep import atomic, encoding, tokenization
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
 from data_prep.executor import open_executor, run_tasks
+from data_prep.inspection import verify_corpus
 from data_prep.manifest import Manifest
 from data_prep.tokenization import tokenize
 from data_prep.tokenizer import Tokenizer
@@ -54,11 +56,8 @@ def test_every_document_ends_with_its_id_and_decodes_to_its_text(tmp_path, text_
 def test_any_number_of_workers_writes_the_same_bytes(tmp_path, text_file, tokenizer_path):
     for workers in (1, 2, 3):
         tokenize(
-            config_for(
-                text_file, tokenizer_path, tmp_path / str(workers), workers=workers, work_unit_bytes=5000,
-                max_shard_bytes=20000,
-            )
-        )  # fmt: skip
+            config_for(text_file, tokenizer_path, tmp_path / str(workers), workers=workers, work_unit_bytes=5000)
+        )
     first = files_of(tmp_path / "1")
     assert len([name for name in first if name.endswith(".bin")]) > 1
     assert files_of(tmp_path / "2") == first and files_of(tmp_path / "3") == first
@@ -66,7 +65,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path, text_file, tokeni
 
 def test_shards_and_units_change_the_files_not_the_documents(tmp_path, text_file, tokenizer_path):
     tokenize(config_for(text_file, tokenizer_path, tmp_path / "one"))
-    tokenize(config_for(text_file, tokenizer_path, tmp_path / "many", work_unit_bytes=2000, max_shard_bytes=1))
+    tokenize(config_for(text_file, tokenizer_path, tmp_path / "many", work_unit_bytes=2000))
     one, many = Corpus.open(tmp_path / "one"), Corpus.open(tmp_path / "many")
     assert len(one.shards) == 1 and len(many.shards) > 5
     assert documents_of(one) == documents_of(many)
@@ -94,7 +93,12 @@ def test_all_formats_make_the_same_tokens(tmp_path, texts, tokenizer_path):
 
 def test_left_out_records_are_counted(tmp_path, tokenizer_path):
     (tmp_path / "t.jsonl").write_bytes(b'{"text": "a"}\n{"text": ""}\n{\n{"text": "b"}\n')
-    result = tokenize(config_for(tmp_path / "t.jsonl", tokenizer_path, tmp_path / "c", malformed="skip"))
+    config = config_for(tmp_path / "t.jsonl", tokenizer_path, tmp_path / "c", max_malformed_share=0.2)
+    with pytest.raises(DataError, match=r"1 of 4 records cannot be read:\n- .*t.jsonl, byte 27: is not valid JSON"):
+        tokenize(config)
+    # The share is not part of what was planned: only the end of the work is left to do.
+    result = tokenize(config.model_copy(update={"max_malformed_share": 0.25}))
+    assert result.made == 0
     assert (result.manifest.documents, result.manifest.empty_documents, result.manifest.malformed_records) == (2, 1, 1)
     assert "1 empty, 1 malformed" in "\n".join(tokenization.summarize(result, tmp_path / "c"))
 
@@ -112,7 +116,7 @@ def test_an_error_in_a_worker_leaves_nothing_behind(tmp_path, tokenizer_path):
     source.write_bytes(b'{"text": "some words"}\n' * 500 + b"{\n")
     for workers in (1, 2):
         with pytest.raises(DataError, match="line 501: is not valid JSON"):
-            tokenize(config_for(source, tokenizer_path, tmp_path / "out" / "c", workers=workers, work_unit_bytes=1000))
+            tokenize(config_for(source, tokenizer_path, tmp_path / "out" / "c", workers=workers, malformed="stop"))
         assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -127,10 +131,11 @@ def test_an_existing_output_is_replaced_only_on_demand(tmp_path, text_file, toke
     config = config_for(text_file, tokenizer_path, tmp_path / "c")
     tokenize(config)
     before = files_of(tmp_path / "c")
-    with pytest.raises(DataError, match=r"exists already(.|\n)*--overwrite"):
-        tokenize(config)
-    with pytest.raises(DataError, match="exists already"):  # said before anything is read
-        tokenize(config.model_copy(update={"tokenizer": tmp_path / "none", "input": [str(tmp_path / "none")]}))
+    assert tokenize(config).made == 0 and files_of(tmp_path / "c") == before
+    changed = config.model_copy(update={"append_end_of_document": False})
+    with pytest.raises(DataError, match=r"append_end_of_document was True, is False(.|\n)*--overwrite"):
+        tokenize(changed)
+    assert files_of(tmp_path / "c") == before
     tokenize(config.model_copy(update={"overwrite": True, "append_end_of_document": False}))
     assert files_of(tmp_path / "c") != before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
@@ -162,6 +167,31 @@ def test_a_disk_that_takes_no_more(tmp_path, text_file, tokenizer_path, workers)
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_what_was_finished_before_the_disk_was_full_is_kept(tmp_path, text_file, tokenizer_path):
+    config = config_for(text_file, tokenizer_path, tmp_path / "out" / "c", work_unit_bytes=5000)
+    original, shards = encoding.ShardWriter.__enter__, []
+
+    def enter(writer):
+        shards.append(writer)
+        if len(shards) == 3:
+            with atomic.writing(writer.prefix):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(writer)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MachineError, match="No space left on device"):
+        patch.setattr(encoding.ShardWriter, "__enter__", enter)
+        tokenize(config)
+    partial = tmp_path / "out" / "c.partial"
+    assert [p.name for p in sorted(partial.glob("*.idx"))] == ["shard_00000.idx", "shard_00001.idx"]
+    with pytest.raises(DataError, match=r"c.partial: is not finished(.|\n)*run the same `tokenize` again"):
+        Corpus.open(tmp_path / "out" / "c")
+    result = tokenize(config)
+    assert result.made == result.shards - 2
+    tokenize(config.model_copy(update={"output": tmp_path / "whole"}))
+    assert files_of(tmp_path / "out" / "c") == files_of(tmp_path / "whole")
+    assert not partial.exists()
+
+
 def test_a_tokenizer_without_end_of_document(tmp_path, text_file, texts):
     from sentencepiece import SentencePieceTrainer
 
@@ -183,7 +213,7 @@ def test_a_stopped_run_leaves_no_corpus_and_no_workers(tmp_path, texts, tokenize
     command += [str(tokenizer_path), "--output", str(output), "workers=2", "work_unit_bytes=100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline_s = time.monotonic() + 30
-    while not list(tmp_path.glob("out/.c.tmp-*/parts/*.npy")) and time.monotonic() < deadline_s:
+    while not list(tmp_path.glob("out/c.partial/finished/*.json")) and time.monotonic() < deadline_s:
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
@@ -192,12 +222,15 @@ def test_a_stopped_run_leaves_no_corpus_and_no_workers(tmp_path, texts, tokenize
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert not output.exists()
-    with pytest.raises(DataError, match="there is no such corpus"):
+    with pytest.raises(DataError, match="c.partial: is not finished"):
         Corpus.open(output)
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number
-        assert message == f"stopped by {number.name}; nothing was written\n"
-        assert list(output.parent.iterdir()) == []
+        assert message == f"stopped by {number.name}; what is finished stays\n"
+    # The same command does what is missing.
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    assert [path.name for path in output.parent.iterdir()] == ["c"]
+    assert list(verify_corpus(Corpus.open(output)))
 
 
 def test_the_manifest_survives_being_written(tmp_path, text_file, tokenizer_path):
