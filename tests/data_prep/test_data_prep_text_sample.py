@@ -59,8 +59,8 @@ def test_every_document_is_drawn_equally_often(files):
 
 def test_a_share_of_the_units_is_read(files, monkeypatch):
     read = []
-    original = text_sample.read_documents
-    monkeypatch.setattr(text_sample, "read_documents", lambda unit, *a: read.append(unit) or original(unit, *a))
+    original = text_sample.read_batches
+    monkeypatch.setattr(text_sample, "read_batches", lambda unit, *a: read.append(unit) or original(unit, *a))
     whole = drawn(files, 10**6, work_unit_bytes=512)
     units = len(read)
     read.clear()

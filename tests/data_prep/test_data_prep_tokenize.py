@@ -55,9 +55,7 @@ def test_every_document_ends_with_its_id_and_decodes_to_its_text(tmp_path, text_
 
 def test_any_number_of_workers_writes_the_same_bytes(tmp_path, text_file, tokenizer_path):
     for workers in (1, 2, 3):
-        tokenize(
-            config_for(text_file, tokenizer_path, tmp_path / str(workers), workers=workers, work_unit_bytes=5000)
-        )
+        tokenize(config_for(text_file, tokenizer_path, tmp_path / str(workers), workers=workers, work_unit_bytes=5000))
     first = files_of(tmp_path / "1")
     assert len([name for name in first if name.endswith(".bin")]) > 1
     assert files_of(tmp_path / "2") == first and files_of(tmp_path / "3") == first
