@@ -70,6 +70,12 @@ def test_figures_of_single_characters(report, vocabularies):
     assert report.tokenizers[0].first_failure is None
 
 
+def test_line_breaks_are_counted_apart(tmp_path, vocabularies):
+    (tmp_path / "t.txt").write_text("a\n\tb☃")
+    figures = make_report(TokenizerReportConfig(input=[str(tmp_path)], tokenizers=vocabularies[:1])).tokenizers[0]
+    assert (figures.groups[0].layout_byte_rate, figures.groups[0].byte_rate) == (2 / 7, 3 / 7)
+
+
 def test_what_is_lost_is_shown(report):
     words = report.tokenizers[1]
     by_name = dict(zip([group.name for group in report.groups], words.groups))
@@ -95,7 +101,7 @@ def test_the_table_is_aligned(report):
     assert lines[0] == "4 documents, 48 bytes of text"
     header = lines[2].split()
     assert header == ["characters", "words.json"]
-    assert all(len(line) == len(lines[3]) for line in lines[3:10])
+    assert all(len(line) == len(lines[3]) for line in lines[3:11])
     assert any(line.startswith("words.json loses text: a document of") for line in lines)
     assert any("/char" in line and "ja" in line for line in lines)
 
