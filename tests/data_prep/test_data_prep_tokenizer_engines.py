@@ -121,8 +121,9 @@ def test_parity_is_said(paths):
         result = check_parity(paths[name], TEXTS)
         assert (result.identical, result.documents, result.first_difference) == (True, 300, None)
         assert result.bytes == sum(len(text.encode()) for text in TEXTS)
-        engine, reason = choose_engine(paths[name], "auto", TEXTS)
+        engine, reason = choose_engine(paths[name], "kitoken", TEXTS)
         assert engine == "kitoken" and "300 documents" in reason
+        assert choose_engine(paths[name], "auto", TEXTS)[0] == ("reference" if name == "tiktoken" else "kitoken")
 
 
 def test_reference_is_what_is_asked_for(paths):

@@ -179,9 +179,10 @@ def test_a_pipeline_that_puts_a_space_in_front_is_never_cut(tokenizers):
 
 
 def test_half_a_character_is_a_mistake_of_the_text(tokenizers):
-    for name in ("sentencepiece", "bpe"):
-        with pytest.raises(DataError, match=r"U\+D800, at character 2"):
-            tokenizers[name].encode_batch(["fine", "a\ud800"])
+    for name in ("sentencepiece", "bpe", "tiktoken"):
+        for encode in (tokenizers[name].encode_batch, tokenizers[name].encode_flat):
+            with pytest.raises(DataError, match=r"U\+D800, at character 2"):
+                encode(["fine", "a\ud800"])
 
 
 def test_known_encodings_bring_their_pattern(tmp_path):
