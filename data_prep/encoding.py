@@ -62,12 +62,13 @@ class Made:
     Attributes:
         record: of the shard; None: another process is at work on it.
         worker: who made it; None: it was there already.
-        took_s: how long that took.
+        began_s, ended_s: when, as `time.time()` tells it.
     """
 
     record: ShardRecord | None
     worker: str | None = None
-    took_s: float = 0.0
+    began_s: float = 0.0
+    ended_s: float = 0.0
 
 
 def make_shard(task: ShardTask) -> Made:
@@ -91,9 +92,9 @@ def make_shard(task: ShardTask) -> Made:
         # With the lock held, whatever lies there under this name is of a process that died.
         for leftover in task.directory.glob(f".{task.name}.*"):
             leftover.unlink(missing_ok=True)
-        started_s = time.monotonic()
+        began_s = time.time()
         record = _make(task)
-        return Made(record, f"{socket.gethostname()}:{os.getpid()}", time.monotonic() - started_s)
+        return Made(record, f"{socket.gethostname()}:{os.getpid()}", began_s, time.time())
 
 
 def _make(task: ShardTask) -> ShardRecord:

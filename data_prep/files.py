@@ -23,7 +23,7 @@ from data_prep.zstd import ZstdStream
 CHUNK_BYTES = 1 << 20
 _OPENERS: dict[str, Callable[[Any], Any]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw, mode="rb"),
-    ".zst": ZstdStream.open,
+    ".zst": ZstdStream,
     ".xz": lzma.LZMAFile,
     ".bz2": bz2.BZ2File,
 }

@@ -134,7 +134,13 @@ def decode_document(corpus: Corpus, number: int, tokenizer: Tokenizer | None = N
 
 
 def random_documents(corpus: Corpus, count: int, seed: int) -> list[int]:
-    """Numbers of `count` documents, in order, none twice; the same for the same seed."""
+    """Numbers of `count` documents, in order, none twice; the same for the same seed.
+
+    Raises:
+        DataError: if there are no documents.
+    """
+    if not corpus.num_documents:
+        raise DataError("has no documents", where=corpus.path)
     generator = np.random.default_rng(seed)
     chosen = generator.choice(corpus.num_documents, min(count, corpus.num_documents), replace=False, shuffle=False)
     return sorted(int(number) for number in chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from data_prep.atomic import staged_file
 from data_prep.corpus import Corpus
 from data_prep.kneser_ney import OrderScore, Predictor
 from data_prep.ngram_documents import Chosen, largest_id, read_part
+from data_prep.progress import LINE_INTERVAL_S
 from data_prep.split import PartName
 from data_prep.tokenizer import Tokenizer
 
@@ -140,7 +142,14 @@ def ngram_floor(
     part: PartName = "validation" if own else "all"
     training, counted = read_part(corpus, "train", split, max_tokens, vocab_size)
     held_out, predicted = read_part(validation or corpus, part, split, max_held_out_tokens, vocab_size)
-    scores = [score for score, _ in Predictor(training, held_out).predict(max_order)]
+    scores = []
+    told_s = time.monotonic()
+    for score, _ in Predictor(training, held_out).predict(max_order):
+        scores.append(score)
+        if time.monotonic() - told_s >= LINE_INTERVAL_S:
+            told_s = time.monotonic()
+            said = f"ngram: order {score.order} of {max_order}, {score.ngrams:,} n-grams, loss {score.loss_nats:.4f}"
+            print(said, file=sys.stderr, flush=True)
     held_out_bytes = None
     if decoder is not None:
         sizes = decoder.token_bytes()

@@ -125,6 +125,15 @@ def check_shard(check: ShardCheck) -> ShardFindings:
             where, problem = getattr(error, "where", check.prefix), getattr(error, "problem", str(error))
             findings.problems.add(Path(str(where or check.prefix)), "unreadable", problem)
         return findings
+    try:
+        _check_opened(check, reader, findings)
+    except (DataError, OSError) as error:
+        where, problem = getattr(error, "where", check.prefix), getattr(error, "problem", str(error))
+        findings.problems.add(Path(str(where)), "unreadable", problem)
+    return findings
+
+
+def _check_opened(check: ShardCheck, reader: ShardReader, findings: ShardFindings) -> None:
     pieces = IndexPieces(reader)
     in_order = _check_index(pieces, reader, findings.problems) if check.index else True
     if check.index:
@@ -132,11 +141,7 @@ def check_shard(check: ShardCheck) -> ShardFindings:
         findings.sequences = pieces.num_sequences
         _check_counts(check, reader, findings.problems)
         _check_metadata(check, reader.num_documents, findings.problems)
-    try:
-        _check_tokens(check, reader, pieces if in_order else None, findings)
-    except DataError as error:
-        findings.problems.add(bin_path(check.prefix), "unreadable", error.problem)
-    return findings
+    _check_tokens(check, reader, pieces if in_order else None, findings)
 
 
 def _files_differ(check: ShardCheck, problems: Problems) -> bool:

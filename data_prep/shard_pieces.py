@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -37,23 +38,22 @@ class IndexPieces:
         self.token_bytes: int = reader.dtype.itemsize
         self.num_documents = reader.num_documents
         self.num_tokens = reader.num_tokens
-        header = np.fromfile(self.path, dtype="<u8", count=1, offset=18)
-        self.num_sequences = int(header[0])
+        self.num_sequences = int(_read(self.path, "<u8", 1, 18)[0])
         self._offsets_at = _HEADER_BYTES + 4 * self.num_sequences
         self._bounds_at = self._offsets_at + 8 * self.num_sequences
         self.has_modes = self.path.stat().st_size > self._bounds_at + 8 * (self.num_documents + 1)
 
     def lengths(self, first: int, end: int) -> np.ndarray:
         """Tokens of sequences [first, end), int32 [end - first]."""
-        return np.fromfile(self.path, dtype="<i4", count=end - first, offset=_HEADER_BYTES + 4 * first)
+        return _read(self.path, "<i4", end - first, _HEADER_BYTES + 4 * first)
 
     def offsets(self, first: int, end: int) -> np.ndarray:
         """Where sequences [first, end) begin in the `.bin` file, in bytes, int64 [end - first]."""
-        return np.fromfile(self.path, dtype="<i8", count=end - first, offset=self._offsets_at + 8 * first)
+        return _read(self.path, "<i8", end - first, self._offsets_at + 8 * first)
 
     def bounds(self, first: int, end: int) -> np.ndarray:
         """Document bounds [first, end) as sequence numbers, int64 [end - first]; there are num_documents + 1."""
-        return np.fromfile(self.path, dtype="<i8", count=end - first, offset=self._bounds_at + 8 * first)
+        return _read(self.path, "<i8", end - first, self._bounds_at + 8 * first)
 
     def document_starts(self, first: int, end: int) -> np.ndarray:
         """Where documents [first, end) begin in the shard's tokens, and where the last of them ends.
@@ -105,14 +105,8 @@ def read_tokens(reader: ShardReader, first: int, end: int) -> np.ndarray:
     Raises:
         DataError: if the file cannot be read that far.
     """
-    path = bin_path(reader.prefix)
-    try:
-        tokens = np.fromfile(path, dtype=reader.dtype, count=end - first, offset=first * reader.dtype.itemsize)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", where=path) from None
-    if len(tokens) != end - first:
-        raise DataError(f"ends at token {first + len(tokens):,}, while it was read", where=path)
-    return tokens
+    width = reader.dtype.itemsize
+    return _read(bin_path(reader.prefix), reader.dtype, end - first, first * width)
 
 
 def read_documents(
@@ -171,3 +165,18 @@ class DocumentEnds:
             else:
                 high = middle
         return low
+
+
+def _read(path: Path, dtype: str | np.dtype, count: int, offset_bytes: int) -> np.ndarray:
+    """Numbers of a file.
+
+    Raises:
+        DataError: if it cannot be read, or has become shorter since it was opened.
+    """
+    try:
+        found = np.fromfile(path, dtype=dtype, count=count, offset=offset_bytes)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}", where=path) from None
+    if len(found) != count:
+        raise DataError(f"ends after {offset_bytes + found.nbytes:,} bytes, while it was read", where=path)
+    return found

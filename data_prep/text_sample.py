@@ -5,18 +5,22 @@ from __future__ import annotations
 import heapq
 import math
 import struct
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import xxhash
 
+from configs.errors import DataError
 from data_prep.config import SourceConfig
-from data_prep.documents import Document, ReadCounts
+from data_prep.documents import ReadCounts
 from data_prep.inputs import find_files, work_units
-from data_prep.readers import read_documents
+from data_prep.readers import read_batches
 
-Position = tuple[int, int, int]
+Position = tuple[int, int]
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ def sample_documents(
     memory taken is that of the sample and of the document being read.
 
     Args:
-        config: what to read; `work_unit_bytes` takes part in the positions.
+        config: what to read, and what of it may be left out, which is said on standard error; how it is cut into
+            units of work takes part in the positions.
         sample_bytes: UTF-8 bytes of text; the document that reaches it is the last of the sample.
         seed: another one gives another sample.
         sample_share: share of the work units that are read at all, the same for the same seed. Below 1 a huge input
@@ -66,13 +71,11 @@ def sample_documents(
     """
     heap: list[tuple[int, Position, SampledDocument]] = []  # the largest key first
     held_bytes = 0
-    for position, source, document in _read_numbered(config, seed, sample_share):
+    for position, source, text, kept in _read_numbered(config, seed, sample_share, fields):
         key = _key(seed, *position)
-        text = document.text
         if not text or (held_bytes >= sample_bytes and key >= -heap[0][0]):
             continue
         size = len(text) if text.isascii() else len(text.encode())
-        kept = {name: document.metadata[name] for name in fields if name in document.metadata}
         heapq.heappush(heap, (-key, position, SampledDocument(text, size, source, kept)))
         held_bytes += size
         while held_bytes - heap[0][2].size_bytes >= sample_bytes:
@@ -80,19 +83,31 @@ def sample_documents(
     return [document for _, _, document in sorted(heap, key=lambda entry: (-entry[0], entry[1]))]
 
 
-def _read_numbered(config: SourceConfig, seed: int, sample_share: float) -> Iterator[tuple[Position, str, Document]]:
-    """The documents of the input with their positions and files: the one place here that reads.
+def _read_numbered(
+    config: SourceConfig, seed: int, sample_share: float, fields: Sequence[str]
+) -> Iterator[tuple[Position, str, str, dict[str, Any]]]:
+    """Position, file, text and wanted fields of the documents of the input: the one place here that reads.
 
-    A position is the number of the file, where in it the unit of work begins, and the number of the document in that.
+    A position is the number of the unit of work and that of the document in it.
     """
-    units = [(number, unit) for number, file in enumerate(find_files(config)) for unit in work_units([file], config)]
+    unusable: list[DataError] = []
+    units = list(enumerate(work_units(find_files(config), config, unusable)))
     if sample_share < 1:
-        order = sorted(range(len(units)), key=lambda at: _key(seed, units[at][0], units[at][1].start, -1))
-        units = [units[at] for at in sorted(order[: math.ceil(sample_share * len(units))])]
+        order = sorted(units, key=lambda unit: _key(seed, unit[0], -1))
+        units = sorted(order[: math.ceil(sample_share * len(units))], key=lambda unit: unit[0])
+    counts = ReadCounts()
     for number, unit in units:
-        for count, document in enumerate(read_documents(unit, config, ReadCounts())):
-            yield (number, unit.start, count), str(unit.path), document
+        count = 0
+        for batch in read_batches(unit, config, counts, list(fields) or None):
+            for text, kept in zip(batch.texts, batch.metadata or repeat(_NOTHING)):
+                yield (number, count), unit.path, text, {name: kept[name] for name in fields if name in kept}
+                count += 1
+    for error in unusable:
+        counts.leave_out(error, "damaged_files", config)
+    if left_out := counts.records + counts.damaged_files:
+        shown = "; ".join(counts.first)
+        print(f"left out {left_out:,} records and files of the sample: {shown}", file=sys.stderr, flush=True)
 
 
 def _key(seed: int, *position: int) -> int:
-    return xxhash.xxh3_64_intdigest(struct.pack("<4q", seed, *position))
+    return xxhash.xxh3_64_intdigest(struct.pack("<3q", seed, *position))

@@ -7,6 +7,7 @@ these, and after any number of kills.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -29,11 +30,12 @@ _PRELOAD = ["data_prep.encoding"]
 
 @dataclass
 class WorkerShare:
-    """What one worker did."""
+    """What one worker did, and from when to when."""
 
     shards: int = 0
     text_bytes: int = 0
-    took_s: float = 0.0
+    began_s: float = math.inf
+    ended_s: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def _note(shares: dict[str, WorkerShare], result: Made) -> int:
     share = shares.setdefault(result.worker, WorkerShare())
     share.shards += 1
     share.text_bytes += result.record.text_bytes
-    share.took_s += result.took_s
+    share.began_s = min(share.began_s, result.began_s)
+    share.ended_s = max(share.ended_s, result.ended_s)
     return 1
 
 
@@ -178,7 +181,7 @@ def summarize(result: Tokenized, output: Path) -> list[str]:
         )
         if len(result.workers) > 1:
             for name, share in sorted(result.workers.items())[:16]:
-                speed = share.text_bytes / 1e6 / max(1e-9, share.took_s)
+                speed = share.text_bytes / 1e6 / max(1e-9, share.ended_s - share.began_s)
                 lines.append(f"  worker     {name}: {share.shards:,} shards, {speed:.1f} MB/s")
     else:
         lines.append("  took       nothing: the corpus is complete")

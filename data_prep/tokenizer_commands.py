@@ -56,7 +56,9 @@ def train_tokenizer_command(
     _print("\n".join(describe(train_tokenizer(loaded), loaded.output)))
     source, corpus = " --input ".join(map(shlex.quote, loaded.input)), loaded.output.with_name("corpus")
     reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
-    settings = [f"{key}={value}" for key, value in reading.items()]
+    settings = [
+        shlex.quote(f"{key}={value if isinstance(value, str) else json.dumps(value)}") for key, value in reading.items()
+    ]
     _next(" ".join([f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}", *settings]))
 
 

@@ -18,6 +18,7 @@ from data_prep.tokenizer_config import TokenizerReportConfig
 OTHERS = "others"
 _BATCH = 64
 _SHOWN_CHARS = 60
+_LAYOUT = "\n\r\t"
 # Scripts written without spaces: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han with its extensions.
 _UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -54,8 +55,8 @@ class Figures:
         bytes_per_token: UTF-8 bytes of text per token.
         fertility: tokens per word, or per character: see `Group.unit`.
         unknown_rate: share of the tokens that are the unknown token.
-        byte_rate: share of the tokens that write a part of a character that the vocabulary lacks (or, in a
-            SentencePiece model, a character as its bytes, line breaks among them).
+        byte_rate: share of the tokens that write a byte of a character that the vocabulary lacks.
+        layout_byte_rate: the same for line breaks and tabs, which SentencePiece models have no other pieces for.
         round_trip: share of the documents that decode to themselves.
     """
 
@@ -63,6 +64,7 @@ class Figures:
     fertility: float
     unknown_rate: float
     byte_rate: float
+    layout_byte_rate: float
     round_trip: float
 
 
@@ -176,10 +178,13 @@ def _group(name: str, kind: str, numbers: Sequence[int], sample: Sequence[Sample
 def _measure(
     path: str, tokenizer: Tokenizer, sample: Sequence[SampledDocument], groups: list[Group], longest: int
 ) -> TokenizerFigures:
-    tokens, unknown, in_bytes = (np.zeros(len(sample), dtype=np.int64) for _ in range(3))
+    tokens, unknown, in_bytes, in_layout = (np.zeros(len(sample), dtype=np.int64) for _ in range(4))
     intact = np.zeros(len(sample), dtype=bool)
     seen = np.zeros(tokenizer.vocab_size, dtype=bool)
     is_byte, unknown_id = tokenizer.byte_tokens(), tokenizer.role("unknown")
+    is_layout = np.zeros_like(is_byte)
+    is_layout[[token for char in _LAYOUT for token in tokenizer.encode(char) if is_byte[token]]] = True
+    is_byte &= ~is_layout
     failure = None
     for start in range(0, len(sample), _BATCH):
         batch = sample[start : start + _BATCH]
@@ -189,6 +194,7 @@ def _measure(
             tokens[number] = len(ids)
             unknown[number] = np.count_nonzero(ids == unknown_id) if unknown_id is not None else 0
             in_bytes[number] = np.count_nonzero(is_byte[ids])
+            in_layout[number] = np.count_nonzero(is_layout[ids])
             decoded = tokenizer.decode(ids.tolist())
             intact[number] = decoded == sample[number].text
             if failure is None and not intact[number]:
@@ -199,6 +205,7 @@ def _measure(
             fertility=count / group.units,
             unknown_rate=int(unknown[group.documents].sum()) / max(1, count),
             byte_rate=int(in_bytes[group.documents].sum()) / max(1, count),
+            layout_byte_rate=int(in_layout[group.documents].sum()) / max(1, count),
             round_trip=float(intact[group.documents].mean()),
         )
         for group in groups

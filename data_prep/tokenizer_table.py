@@ -12,6 +12,7 @@ _MEASURES = {
     "fertility": lambda figures: f"{figures.fertility:.3f}",
     "unknown": lambda figures: _percent(figures.unknown_rate),
     "byte fallback": lambda figures: _percent(figures.byte_rate),
+    "line breaks, tabs": lambda figures: _percent(figures.layout_byte_rate),
     "round trip": lambda figures: _percent(figures.round_trip),
 }
 

@@ -19,6 +19,7 @@ from data_prep.shards import ShardReader, bin_path, idx_path
 from data_prep.tally import Tally
 
 _STRETCH_TOKENS = 1 << 27
+_SHOWN_SHARDS = 20
 
 
 @dataclass
@@ -44,7 +45,10 @@ class Verification:
 
     def lines(self) -> Iterator[str]:
         """What was found, problems last."""
-        yield from self.shards
+        if len(self.shards) <= _SHOWN_SHARDS:
+            yield from self.shards
+        else:
+            yield f"{len(self.shards):,} shards without a problem"
         yield from self.notes
         yield from (f"problem: {problem}" for problem in self.problems.found)
         yield from (f"problem: {line}" for line in self.problems.left_out())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 _CHUNK_BYTES = 1 << 17
 
@@ -26,10 +26,15 @@ class ZstdStream(io.RawIOBase):
         self._compressed = b""
         self._ready = memoryview(b"")
 
-    @classmethod
-    def open(cls, raw: BinaryIO) -> BinaryIO:
-        """A buffered reader of the decompressed bytes of the file `raw`."""
-        return cast(BinaryIO, io.BufferedReader(cls(raw), _CHUNK_BYTES))
+    def read1(self, size: int = -1) -> bytes:
+        """The next decompressed bytes, at most `size` unless that is negative; nothing at the end."""
+        if not self._fill():
+            return b""
+        if size < 0 or size >= len(self._ready):
+            ready, self._ready = self._ready, memoryview(b"")
+            return ready.obj if len(ready) == len(ready.obj) else bytes(ready)  # type: ignore[arg-type, return-value]
+        ready, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(ready)
 
     def readable(self) -> bool:
         """Always true."""
@@ -37,18 +42,23 @@ class ZstdStream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill `buffer` with the next decompressed bytes; 0 at the end."""
+        if not self._fill():
+            return 0
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def _fill(self) -> bool:
         while not self._ready:
             if not self._compressed:
                 self._compressed = self._file.read(_CHUNK_BYTES)
                 if not self._compressed:
                     if self._frame is not None:
                         raise EOFError("ends within a frame")
-                    return 0
+                    return False
             self._advance()
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
+        return True
 
     def _advance(self) -> None:
         if self._frame is None:

@@ -13,7 +13,8 @@ import orjson
 
 from configs.errors import DataError, MachineError
 from data_prep.tokenizer.byte_alphabet import from_byte_alphabet
-from data_prep.tokenizer.engines import Engine, EngineName, HuggingFaceEngine, explaining
+from data_prep.tokenizer.engines import Engine, EngineName, HuggingFaceEngine, explaining, load_kitoken
+from data_prep.tokenizer.huggingface_guard import find_leaks, without_leaks
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import (
     ROLES,
@@ -42,6 +43,9 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Nothing is added to texts, cut off or padded, and text that looks like a special token stays text. Added tokens that
     the file itself does not call special are found in text, as their makers meant them to be.
+
+    Attributes:
+        leaks: special tokens whose spelling the library by itself would find in text, because its model knows it.
     """
 
     kind = "huggingface"
@@ -52,6 +56,11 @@ class HuggingFaceTokenizer(Tokenizer):
         self._pipeline = pipeline
         self._json: dict[str, Any] = orjson.loads(content)
         self._added = {int(token): added for token, added in pipeline.get_added_tokens_decoder().items()}
+        self.leaks = find_leaks(
+            pipeline, {added.content: token for token, added in self._added.items() if added.special}
+        )
+        self._encoding_json = without_leaks(self._json, self.leaks) if self.leaks else content
+        self._encoder = _load(model_path, self._encoding_json) if self.leaks else pipeline
         self.vocab_size = max(pipeline.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         super().__init__(model_path, content, description, engine)
 
@@ -59,21 +68,7 @@ class HuggingFaceTokenizer(Tokenizer):
     def read(cls, model_path: Path, description: Description | None, engine: EngineName) -> HuggingFaceTokenizer:
         """Read a `tokenizer.json`; without a description, the roles are those that the files beside it name."""
         content = read_bytes(model_path, "a tokenizer.json of Hugging Face's tokenizers library")
-        try:
-            from tokenizers import Tokenizer as Pipeline
-        except ImportError:
-            raise MachineError(
-                "the library that reads it is not installed",
-                where=model_path,
-                expected="pip install 'bessemer[tokenizers]'",
-            ) from None
-        # Its own threads would fight with the worker processes for the cores.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        with explaining(model_path, "tokenizers"):
-            pipeline = Pipeline.from_buffer(content)
-            pipeline.no_padding()
-            pipeline.no_truncation()
-            pipeline.encode_special_tokens = True
+        pipeline = _load(model_path, content)
         if not pipeline.get_vocab_size(with_added_tokens=True):
             raise DataError("holds no pieces", where=model_path, expected="a trained vocabulary")
         if description is None:
@@ -140,7 +135,11 @@ class HuggingFaceTokenizer(Tokenizer):
         return found
 
     def _reference(self) -> Engine:
-        return HuggingFaceEngine(self._pipeline)
+        return HuggingFaceEngine(self._encoder)
+
+    def _kitoken(self, vocabulary: bytes) -> Engine:
+        content = orjson.loads(self._encoding_json) | {"padding": None, "truncation": None}
+        return load_kitoken(self.kind, orjson.dumps(content), self.model_path)
 
     @cached_property
     def _is_byte_level(self) -> bool:
@@ -149,6 +148,23 @@ class HuggingFaceTokenizer(Tokenizer):
     @cached_property
     def _has_byte_pieces(self) -> bool:
         return "ByteFallback" in set(_types(self._json.get("decoder")))
+
+
+def _load(path: Path, content: bytes) -> Any:
+    try:
+        from tokenizers import Tokenizer as Pipeline
+    except ImportError:
+        raise MachineError(
+            "the library that reads it is not installed", where=path, expected="pip install 'bessemer[tokenizers]'"
+        ) from None
+    # Its own threads would fight with the worker processes for the cores.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with explaining(path, "tokenizers"):
+        pipeline = Pipeline.from_buffer(content)
+        pipeline.no_padding()
+        pipeline.no_truncation()
+        pipeline.encode_special_tokens = True
+    return pipeline
 
 
 def _types(part: object) -> Iterator[str]:

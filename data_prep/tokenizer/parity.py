@@ -14,6 +14,7 @@ from data_prep.tokenizer.roles import KNOWN_SPELLINGS
 
 _BATCH_CHARS = 1 << 18
 _SHOWN_IDS = 4
+_NO_FASTER = ("tiktoken",)
 _WANTED = ("reference", "kitoken", "auto")
 PROBES = (
     "",
@@ -85,8 +86,8 @@ def choose_engine(
 
     Args:
         path: the tokenizer.
-        wanted: `reference`; `kitoken` or `auto` take the fast one where it gives the same ids. They differ where it is
-            not installed: `kitoken` is an error then.
+        wanted: `reference`; `kitoken` takes the fast one where it gives the same ids, and is an error where it is not
+            installed; `auto` is not, and takes it only for kinds of vocabularies for which it is faster.
         texts: a sample of what is to be encoded.
 
     Raises:
@@ -100,9 +101,12 @@ def choose_engine(
             expected=f"one of {', '.join(_WANTED)}",
             nearest=nearest(wanted, _WANTED),
         )
-    library = Tokenizer.load(path).library
+    reference = Tokenizer.load(path)
+    library = reference.library
     if wanted == "reference":
         return "reference", f"using {library}, as asked"
+    if wanted == "auto" and reference.kind in _NO_FASTER:
+        return "reference", f"using {library}: kitoken is not faster for its vocabularies"
     try:
         result = check_parity(path, texts)
     except MachineError as error:

@@ -16,12 +16,14 @@ _LINE_START = re.compile(r"(?<=\n)(?=[^\W_])")
 def cut_at_lines(text: str, long_chars: int | None = None) -> Iterator[str]:
     """Parts of at most about a million characters, ending after a line break where there is one, else before a space.
 
-    For vocabularies whose pieces hold no line break and begin with their space, as SentencePiece learns them.
+    For vocabularies whose pieces hold no line break before other text and begin with their space, as SentencePiece
+    learns them: the parts then have the ids of the whole. Only a text without any of both is cut elsewhere.
     """
     limit = LONG_CHARS if long_chars is None else long_chars
     start = 0
     while len(text) - start > limit:
-        end = text.rfind("\n", start, start + limit) + 1 or _before_spaces(text, start, start + limit)
+        stop = start + limit
+        end = _after_line_break(text, start, stop) or _before_spaces(text, start, stop) or stop
         yield text[start:end]
         start = end
     if start < len(text) or not text:
@@ -42,11 +44,20 @@ def cut_at_line_starts(text: str, long_chars: int | None = None) -> Iterator[str
         yield text[start:]
 
 
-def _before_spaces(text: str, start: int, end: int) -> int:
-    space = text.rfind(" ", start + 1, end)
+def _after_line_break(text: str, start: int, stop: int) -> int:
+    """Behind the last line break that no white space follows, else behind the last one; 0 if there is none."""
+    last = at = text.rfind("\n", start, stop) + 1
+    while at and text[at : at + 1].isspace():
+        at = text.rfind("\n", start, at - 1) + 1
+    return at or last
+
+
+def _before_spaces(text: str, start: int, stop: int) -> int:
+    """Before the last run of spaces; 0 if there is none."""
+    space = text.rfind(" ", start + 1, stop)
     while space > start + 1 and text[space - 1] == " ":
         space -= 1
-    return space if space > start + 1 else end
+    return space if space > start + 1 else 0
 
 
 class UnicodeOnly:

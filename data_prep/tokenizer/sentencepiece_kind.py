@@ -16,7 +16,8 @@ import numpy as np
 
 from configs.errors import DataError
 from data_prep.tokenizer import parts
-from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, join
+from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, join, load_kitoken
+from data_prep.tokenizer.fast_sentencepiece import fast_form
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import KNOWN_SPELLINGS, Description, read_bytes
 
@@ -87,6 +88,10 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _reference(self) -> Engine:
         return SentencePieceEngine(self._sp)
+
+    def _kitoken(self, vocabulary: bytes) -> Engine:
+        model, config = fast_form(vocabulary, self._sp) or (vocabulary, None)
+        return load_kitoken(self.kind, model, self.model_path, config)
 
     @cached_property
     def _byte_ids(self) -> list[int] | None:

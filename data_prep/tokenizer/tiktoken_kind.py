@@ -97,7 +97,9 @@ class TiktokenTokenizer(Tokenizer):
         return TiktokenEngine(self._encoding)
 
     def _kitoken(self, vocabulary: bytes) -> Engine:
-        return load_kitoken(self.kind, vocabulary, self.model_path, self.pattern)
+        # It takes the pattern of the best-known vocabulary with about as many ids; the file does not say its own.
+        split = [{"Pattern": {"pattern": {"Regex": self.pattern}, "behavior": "Isolate"}}]
+        return load_kitoken(self.kind, vocabulary, self.model_path, {"split": split})
 
 
 def describe(scheme: Mapping[str, Any], ranks: Mapping[bytes, int], path: Path) -> Description:

@@ -90,6 +90,13 @@ def test_what_cannot_be_shown_is_one_error(corpus, tmp_path, tokenizer_path):
         list(search_corpus(bare, "x", limit=1, tokenizer=tokenizer_path, workers=1))
 
 
+def test_an_empty_corpus_shows_nothing(tmp_path):
+    with ShardWriter(tmp_path / "none", np.dtype("<u2")):
+        pass
+    with pytest.raises(DataError, match="has no documents"):
+        random_documents(Corpus.open(tmp_path / "none"), 3, 0)
+
+
 def test_metadata_that_ends_early_is_one_error(tmp_path, tokenizer_path):
     path = write_corpus(tmp_path / "c", tokenizer_path, TEXTS)
     (path / "shard_00000.meta.jsonl").write_text('{"n": 0}\n')

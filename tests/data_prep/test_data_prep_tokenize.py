@@ -220,7 +220,7 @@ def test_a_stopped_run_leaves_no_corpus_and_no_workers(tmp_path, texts, tokenize
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert not output.exists()
-    with pytest.raises(DataError, match="c.partial: is not finished"):
+    with pytest.raises(DataError, match=r"c.partial: is not finished"):
         Corpus.open(output)
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number

@@ -14,6 +14,7 @@ from data_prep.corpus import Corpus
 from data_prep.manifest import Manifest
 from data_prep.merging import merge_corpus
 from data_prep.shard_writer import ShardWriter
+from data_prep.shards import ShardReader
 from data_prep.tokenization import tokenize
 from data_prep.verification import verify_corpus
 
@@ -184,6 +185,30 @@ def test_counts_of_sources_add_up(corpus):
     sources[0]["documents"] += 7
     edit_manifest(corpus, sources=sources)
     assert problems(corpus) == ["manifest.json: its sources have 407 documents in all; the corpus has 400"]
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_a_problem(corpus, monkeypatch):
+    from data_prep import shard_check
+
+    def opened(prefix: Path) -> ShardReader:
+        reader = ShardReader(prefix)
+        if prefix.name == "shard_00000":
+            for kind in ("bin", "idx"):
+                path = prefix.with_name(f"{prefix.name}.{kind}")
+                path.write_bytes(path.read_bytes()[:-100])
+        return reader
+
+    monkeypatch.setattr(shard_check, "ShardReader", opened)
+    found = problems(corpus)
+    assert any("shard_00000.idx: ends after" in problem for problem in found), found
+    assert not any("shard_00001" in problem for problem in found)
+
+
+def test_many_shards_are_counted_not_listed(corpus, monkeypatch):
+    from data_prep import verification
+
+    monkeypatch.setattr(verification, "_SHOWN_SHARDS", 1)
+    assert "2 shards without a problem" in list(verify_corpus(corpus, workers=1).lines())
 
 
 def test_files_that_nothing_reads_are_noted(corpus):
