@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ def ngram_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Rows for the summary: a figure that can be held against the validation loss of this run, or nothing.
 
     It can where the run trains on one corpus, and the figure is of that corpus as it is now and of the same held-out
-    documents. A file that cannot be read is said, and no reason to fail.
+    documents. One of other documents is not shown, but how to get one that is; a file that cannot be read is said.
     """
     from data_prep.corpus import Corpus
     from data_prep.ngram import METHOD, read_floor
@@ -30,22 +31,24 @@ def ngram_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
         return  # the run is over, and its summary needs no corpus
     try:
         floor = read_floor(corpus)
-        if floor is None or floor.training_fingerprint != corpus.fingerprint:
+        if floor is None:
             return
         name = _held_out_set(config, floor, corpus.fingerprint)
     except UserError as error:
         yield "n-gram", f"not known: {error.where}: {error.problem}"
         return
-    if name is not None:
-        about = METHOD if name == "validation" else f"{METHOD}, on {name}"
-        if floor.counted_share < 1:
-            about += f", from {floor.counted_share:.1%} of the training tokens"
-        yield f"{floor.order}-gram", f"loss {floor.loss_nats:.4f} ({about})"
+    if name is None:
+        yield "n-gram", f"not known for these documents; {_command(config)} finds it out"
+        return
+    about = METHOD if name == "validation" else f"{METHOD}, on {name}"
+    if floor.counted_share < 1:
+        about += f", from {floor.counted_share:.1%} of the training tokens"
+    yield f"{floor.order}-gram", f"loss {floor.loss_nats:.4f} ({about})"
 
 
 def _held_out_set(config: RunConfig, floor: NgramFloor, training_fingerprint: str) -> str | None:
     """The validation set whose documents the figure is of; None: there is none."""
-    if floor.split != config.data.split:
+    if floor.split != config.data.split or floor.training_fingerprint != training_fingerprint:
         return None
     if not config.data.validation:
         own = floor.held_out_fingerprint == training_fingerprint and floor.part == "validation"
@@ -60,3 +63,13 @@ def _fingerprint(path: Path) -> str:
     from data_prep.corpus import Corpus
 
     return Corpus.open(path).fingerprint
+
+
+def _command(config: RunConfig) -> str:
+    """What counts n-grams of this run's documents."""
+    words = ["python -m data_prep ngram", shlex.quote(str(config.data.train[0].corpus))]
+    words += ["--split", *(f"{share:g}" for share in config.data.split)]
+    single = [mixture[0].corpus for mixture in config.data.validation.values() if len(mixture) == 1]
+    if single:
+        words += ["--validation", shlex.quote(str(single[0]))]
+    return " ".join(words)

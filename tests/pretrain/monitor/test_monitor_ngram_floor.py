@@ -63,16 +63,22 @@ def test_a_sample_is_said(tmp_path: Path, corpus: Path) -> None:
     assert "% of the training tokens)" in text and "Kneser-Ney, from " in text
 
 
-def test_a_figure_of_something_else_is_not_shown(tmp_path: Path, corpus: Path) -> None:
+def test_a_figure_of_other_documents_is_not_shown_but_how_to_get_one(tmp_path: Path, corpus: Path) -> None:
     assert rows(tmp_path, corpus) == []
     count(corpus)
-    assert len(rows(tmp_path, corpus)) == 1
-    assert rows(tmp_path, corpus, "data.split=[0.9,0.05,0.05]") == []
+    assert [label for label, _ in rows(tmp_path, corpus)] == ["1-gram"]
     other = write_prefix(tmp_path / "other", seed=1)
-    assert rows(tmp_path, corpus, f"data.validation={{v: {other}}}") == []
     assert rows(tmp_path, corpus, f"data.train=[{corpus}, {other}]") == []
+    command = f"python -m data_prep ngram {corpus} --split"
+    for override, expected in (
+        ("data.split=[0.9,0.05,0.05]", f"{command} 0.9 0.05 0.05 finds it out"),
+        (f"data.validation={{v: {other}}}", f"{command} 0.8 0.1 0.1 --validation {other} finds it out"),
+    ):
+        ((label, text),) = rows(tmp_path, corpus, override)
+        assert label == "n-gram" and text == f"not known for these documents; {expected}"
     report_path(Corpus.open(corpus)).rename(report_path(Corpus.open(other)))
-    assert rows(tmp_path, other) == []
+    ((label, text),) = rows(tmp_path, other)
+    assert label == "n-gram" and "not known for these documents" in text
     assert rows(tmp_path, tmp_path / "gone") == []
 
 
@@ -81,7 +87,7 @@ def test_a_validation_set_of_its_own_is_named(tmp_path: Path, corpus: Path) -> N
     loss = count(corpus, validation=other)
     found = rows(tmp_path, corpus, f"data.validation={{held: {other}}}")
     assert found == [("1-gram", f"loss {loss:.4f} (modified Kneser-Ney, on held)")]
-    assert rows(tmp_path, corpus) == []
+    assert rows(tmp_path, corpus)[0][0] == "n-gram"
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"orders": []}', b'{"orders": [], "best_order": 3}'])
