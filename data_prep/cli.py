@@ -96,7 +96,8 @@ def tokenize_command(
     """Turn documents into a corpus directory of Megatron shards."""
     from data_prep.config import TokenizeConfig
 
-    given = {"input": input, "output": output, "tokenizer": tokenizer, "text_field": text_field, "workers": workers}
+    given: dict[str, object] = {"input": input, "output": output, "tokenizer": tokenizer, "text_field": text_field}
+    given |= {"workers": workers}
     given |= {"engine": engine, "overwrite": overwrite}
     given |= {"malformed": "stop", "damaged_files": "stop"} if strict else {}
     loaded = _load(TokenizeConfig, config, given, settings)
