@@ -270,11 +270,11 @@ def _count(tokens: np.ndarray, begin: int, path: Path, findings: ShardFindings) 
 
 
 def _check_ends(tokens: np.ndarray, begin: int, ends: DocumentEnds, check: ShardCheck, problems: Problems) -> None:
-    first, starts_after, stops = ends.take(begin + len(tokens))
+    first, stops = ends.take(begin + len(tokens))
     found = np.flatnonzero(tokens == check.end_of_document) + begin
     if len(found) == len(stops) and np.array_equal(found, stops - 1):
         return
-    empty = np.diff(stops, prepend=starts_after) == 0
+    empty = np.diff(stops, prepend=begin) == 0
     missing = np.flatnonzero(~empty & ~np.isin(stops - 1, found))
     stray = np.setdiff1d(found, stops - 1)
     limit, path = check.limit, bin_path(check.prefix)

@@ -134,15 +134,13 @@ class DocumentEnds:
     def __init__(self, pieces: IndexPieces, first_token: int) -> None:
         self._pieces = pieces
         self._first = self._next = self._first_document_ending_after(first_token)
-        self._before = first_token
         self._ends = np.empty(0, dtype=np.int64)
 
-    def take(self, end_token: int) -> tuple[int, int, np.ndarray]:
-        """The documents that end in the stretch up to `end_token`.
+    def take(self, end_token: int) -> tuple[int, np.ndarray]:
+        """The documents that end in the stretch up to `end_token`, empty ones at its end included.
 
         Returns:
-            Number of the first of them; where the document before it, or the stretch before, ends; where in the
-            tokens each of them ends (exclusive), int64 [documents].
+            Number of the first of them; where in the tokens each of them ends (exclusive), int64 [documents].
         """
         total = self._pieces.num_documents
         while self._next < total and (not len(self._ends) or self._ends[-1] <= end_token):
@@ -150,11 +148,9 @@ class DocumentEnds:
             self._ends = np.append(self._ends, self._pieces.document_starts(self._next, stop)[1:])
             self._next = stop
         count = int(np.searchsorted(self._ends, end_token, side="right"))
-        first, before, taken = self._first, self._before, self._ends[:count]
+        first, taken = self._first, self._ends[:count]
         self._ends, self._first = self._ends[count:], first + count
-        if count:
-            self._before = int(taken[-1])
-        return first, before, taken
+        return first, taken
 
     def _first_document_ending_after(self, token: int) -> int:
         low, high = 0, self._pieces.num_documents
