@@ -1,8 +1,8 @@
 """What tokenization does with bad input: `python -m tests.data_prep.damaged_input` prints the table.
 
 Every case is a real command in a process of its own. It must end with the status and the words that are expected,
-without a traceback, and leave either a corpus with just the documents that are good, or nothing that a reader would take
-for one.
+without a traceback, and leave either a corpus with just the documents that are good, or nothing that a reader would
+take for one.
 """
 
 from __future__ import annotations
