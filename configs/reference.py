@@ -150,7 +150,7 @@ def _limits(field: FieldInfo) -> Iterator[str]:
 
 
 def _value_text(value: Any) -> str:
-    if isinstance(value, Duration | Path | str):
+    if isinstance(value, Duration | Path | str) and str(value).isprintable():
         return str(value)
     if isinstance(value, BaseModel):
         return json.dumps(value.model_dump(mode="json"))

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.data_prep.bad_inputs import CASES, Case, Workplace, problems
+from tests.data_prep.damaged_input import CASES, Case, Workplace, problems
 
 
 @pytest.fixture(scope="module")

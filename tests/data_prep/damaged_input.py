@@ -1,7 +1,8 @@
-"""What tokenization does with bad input: `python -m tests.data_prep.bad_inputs` prints the table.
+"""What tokenization does with bad input: `python -m tests.data_prep.damaged_input` prints the table.
 
-Every case is a real command in a process of its own. It must end with the status and the words that are expected, without
-a traceback, and leave either a corpus with just the documents that are good, or nothing that a reader would take for one.
+Every case is a real command in a process of its own. It must end with the status and the words that are expected,
+without a traceback, and leave either a corpus with just the documents that are good, or nothing that a reader would
+take for one.
 """
 
 from __future__ import annotations
@@ -113,37 +114,85 @@ LATIN = lines(GOOD // 2) + '{"text": "caf\xe9"}\n'.encode("latin-1") + lines(GOO
 STRICT = ("--strict",)
 CASES = [
     Case("malformed line", file("t.jsonl", BROKEN_LINE), ("1 malformed", "is not valid JSON"), 0, GOOD),
-    Case("malformed line, strict", file("t.jsonl", BROKEN_LINE), ("t.jsonl, line 201: is not valid JSON",), arguments=STRICT),
-    Case("too many malformed lines", file("t.jsonl", lines(9) + b"{\n"), ("1 of 10 records cannot be read", "max_malformed_share")),
+    Case(
+        "malformed line, strict",
+        file("t.jsonl", BROKEN_LINE),
+        ("t.jsonl, line 201: is not valid JSON",),
+        arguments=STRICT,
+    ),
+    Case(
+        "too many malformed lines",
+        file("t.jsonl", lines(9) + b"{\n"),
+        ("1 of 10 records cannot be read", "max_malformed_share"),
+    ),
     Case("invalid UTF-8", file("t.jsonl", LATIN), ("1 malformed", "is not UTF-8: byte 0xe9"), 0, GOOD),
-    Case("invalid UTF-8, strict", file("t.jsonl", LATIN), ("t.jsonl, line 201: is not UTF-8: byte 0xe9 at byte 14",), arguments=STRICT),
+    Case(
+        "invalid UTF-8, strict",
+        file("t.jsonl", LATIN),
+        ("t.jsonl, line 201: is not UTF-8: byte 0xe9 at byte 14",),
+        arguments=STRICT,
+    ),
     Case("UTF-16 text", file("t.txt", "text".encode("utf-16")), ("is not UTF-8: byte 0xff at byte 1",)),
     Case("truncated gzip", file("t.jsonl.gz", HALF_GZIP[: len(HALF_GZIP) // 2]), ("t.jsonl.gz: is truncated",)),
     Case(
-        "truncated gzip, skipped", _beside_good("t.jsonl.gz", HALF_GZIP[:40]), ("1 damaged files", "is truncated"), 0, GOOD,
+        "truncated gzip, skipped",
+        _beside_good("t.jsonl.gz", HALF_GZIP[:40]),
+        ("1 damaged files", "is truncated"),
+        0,
+        GOOD,
         ("damaged_files=skip",),
     ),
-    Case("truncated Zstandard", file("t.jsonl.zst", zstandard.compress(lines(9000))[:-9]), ("t.jsonl.zst: is truncated",)),
+    Case(
+        "truncated Zstandard", file("t.jsonl.zst", zstandard.compress(lines(9000))[:-9]), ("t.jsonl.zst: is truncated",)
+    ),
     Case("not gzip at all", file("t.txt.gz", b"plain"), ("t.txt.gz: is not valid gzip",)),
     Case("truncated Parquet", _parquet, ("t.parquet: cannot be read",)),
     Case("empty file", _beside_good("t.jsonl", b""), ("t.jsonl: is empty", "damaged_files=skip")),
     Case("empty file, skipped", _beside_good("t.jsonl", b""), ("1 damaged files",), 0, GOOD, ("damaged_files=skip",)),
     Case("nothing but empty texts", file("t.jsonl", b'{"text": ""}\n' * 9), ("there is no text in any document",)),
-    Case("missing column", file("t.csv", b"id,Text\n1,a\n"), ("has no column 'text', only id, Text", "did you mean: Text")),
-    Case("missing field", file("t.jsonl", b'{"texts": "a"}\n' * 9), ("has no field 'text', only texts", "9 of 9 records")),
-    Case("quote that never ends", file("t.csv", b'text\n"a\n' + b"b\n" * 90), ("t.csv, line 2: a quoted field", "does not end"),
-         arguments=("max_document_bytes=100",)),
+    Case(
+        "missing column",
+        file("t.csv", b"id,Text\n1,a\n"),
+        ("has no column 'text', only id, Text", "did you mean: Text"),
+    ),
+    Case(
+        "missing field", file("t.jsonl", b'{"texts": "a"}\n' * 9), ("has no field 'text', only texts", "9 of 9 records")
+    ),
+    Case(
+        "quote that never ends",
+        file("t.csv", b'text\n"a\n' + b"b\n" * 90),
+        ("t.csv, line 2: a quoted field", "does not end"),
+        arguments=("max_document_bytes=100",),
+    ),
     Case("a document of 200 MB", _giant, ("1 too long", "is longer than max_document_bytes = 16777216"), 0, GOOD),
     Case("a document of 200 MB, strict", _giant, ("is longer than max_document_bytes = 16777216",), arguments=STRICT),
     Case("a document of one token", file("t.jsonl", b'{"text": "g"}\n'), ("1 documents, 2 tokens",), 0, 1),
-    Case("a file that is gone", _unreadable, ("gone.jsonl: there is no such input",), arguments=("--input", "@{in}/list")),
-    Case("unknown kind", file("t.docx", b"PK"), ("{in}/t.docx: is of an unknown kind",), arguments=("--input", "{in}/t.docx")),
-    Case("unknown setting", file("t.jsonl", lines()), ("text_feild", "did you mean text_field"), arguments=("text_feild=x",)),
+    Case(
+        "a file that is gone", _unreadable, ("gone.jsonl: there is no such input",), arguments=("--input", "@{in}/list")
+    ),
+    Case(
+        "unknown kind",
+        file("t.docx", b"PK"),
+        ("{in}/t.docx: is of an unknown kind",),
+        arguments=("--input", "{in}/t.docx"),
+    ),
+    Case(
+        "unknown setting",
+        file("t.jsonl", lines()),
+        ("text_feild", "did you mean text_field"),
+        arguments=("text_feild=x",),
+    ),
     Case("wrong type of setting", file("t.jsonl", lines()), ("workers", "'many'"), arguments=("workers=many",)),
     Case("output in the way", file("t.jsonl", lines()), ("exists and holds other things",), arguments=("output={in}",)),
     Case("output not writable", file("t.jsonl", lines()), ("cannot be written",), arguments=("output=/proc/corpus",)),
-    Case("full disk", _text, ("cannot be written: No space left on device",), arguments=("work_unit_bytes=100000",), held=_small_disk),
-]  # fmt: skip
+    Case(
+        "full disk",
+        _text,
+        ("cannot be written: No space left on device",),
+        arguments=("work_unit_bytes=100000",),
+        held=_small_disk,
+    ),
+]
 
 
 @dataclass(frozen=True)
