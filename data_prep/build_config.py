@@ -1,0 +1,49 @@
+"""The settings of `build`: those of its stages, with the paths between them filled in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from configs.load import Section
+from data_prep.cleaning.config import CleanConfig
+from data_prep.config import TokenizeConfig, TokenizerConfig
+
+
+class BuildConfig(Section):
+    """`build`: raw files -> cleaned documents -> tokenizer -> verified shards, in one directory, in one command."""
+
+    output: Path
+    """The directory of everything: `clean/`, `tokenizer/`, `corpus/`, `statistics.json`, `statistics.png`."""
+    clean: CleanConfig | None = None
+    """Cleaning; null: the documents of `tokenize.input` are taken as they are."""
+    train_tokenizer: TokenizerConfig | None = None
+    """The tokenizer to learn from the documents; null: `tokenize.tokenizer` names one."""
+    tokenize: TokenizeConfig
+    """Tokenization."""
+    ngram_order: int | None = Field(default=None, ge=1, le=5)
+    """Order of the n-gram model whose loss is the floor for training; null: none is estimated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not given.get("output"):
+            return given
+        root = Path(str(given["output"]))
+        filled = dict(given)
+        documents = []
+        if isinstance(given.get("clean"), dict):
+            filled["clean"] = {"output": str(root / "clean"), **given["clean"]}
+            documents = [str(Path(str(filled["clean"]["output"])) / "documents")]
+        tokenize = given.get("tokenize") or {}
+        if not isinstance(tokenize, dict):
+            return filled
+        tokenize = {"output": str(root / "corpus"), **({"input": documents} if documents else {}), **tokenize}
+        if isinstance(given.get("train_tokenizer"), dict):
+            read = {key: tokenize[key] for key in ("input", "text_field", "text_documents") if key in tokenize}
+            filled["train_tokenizer"] = {"output": str(root / "tokenizer"), **read, **given["train_tokenizer"]}
+            tokenize = {"tokenizer": filled["train_tokenizer"]["output"], **tokenize}
+        filled["tokenize"] = tokenize
+        return filled
