@@ -38,6 +38,7 @@ class Entry:
 ENTRIES: tuple[Entry, ...] = (
     Entry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config:RunConfig"),
     Entry("sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"),
+    Entry("clean", "data_prep", "python -m data_prep clean", "data_prep.cleaning.config:CleanConfig"),
     Entry("train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"),
     Entry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
     Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),

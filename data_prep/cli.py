@@ -20,6 +20,7 @@ import typer
 
 from configs.errors import guarded
 from configs.load import Section, find_recipe, load_config, to_yaml
+from data_prep.clean_command import clean_command
 
 app = typer.Typer(
     help="Raw text -> tokenizer -> memory-mapped shards of tokens.",
@@ -103,6 +104,9 @@ def train_tokenizer_command(
     reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
     settings = [f"{key}={value}" for key, value in reading.items()]
     _next(" ".join([f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}", *settings]))
+
+
+app.command("clean")(clean_command)
 
 
 @app.command("tokenize")
