@@ -59,7 +59,7 @@ class CleanSource(Section):
     """Other fields that are kept beside the text; null: all."""
     split: str = "train"
     """Split that is read of a saved Hugging Face dataset that has several."""
-    rate: float = Field(1.0, gt=0, le=1)
+    rate: float = Field(default=1.0, gt=0, le=1)
     """Share of the documents that is taken, the same ones in each run."""
 
 
@@ -70,9 +70,9 @@ class SlurmSettings(Section):
     """Partition of the jobs; needed with `executor: slurm`."""
     time: str = "24:00:00"
     """Time limit of a task."""
-    cpus_per_task: int = Field(1, ge=1)
+    cpus_per_task: int = Field(default=1, ge=1)
     """Processor cores of a task; more than one only to get more memory."""
-    memory_per_cpu_gb: int | None = Field(2, ge=1)
+    memory_per_cpu_gb: int | None = Field(default=2, ge=1)
     """Memory of a core in gigabytes; null: what the partition gives."""
     qos: str | None = None
     """Quality of service of the jobs."""
@@ -80,7 +80,7 @@ class SlurmSettings(Section):
     """Other options of sbatch, without the dashes."""
     environment_command: str | None = None
     """Shell line that makes this environment on a node; null: the paths of this Python are exported."""
-    poll_s: float = Field(5.0, gt=0)
+    poll_s: float = Field(default=5.0, gt=0)
     """Seconds between two looks at the jobs."""
 
 
@@ -117,29 +117,29 @@ class CleanConfig(Section):
     """Settings of the stage minhash_dedup."""
     decontaminate: DecontaminationSettings = DecontaminationSettings()
     """Settings of the stage decontaminate."""
-    tasks: int = Field(8, ge=1)
+    tasks: int = Field(default=8, ge=1)
     """Parts that the input is divided into; each makes one output shard, whatever the number of workers."""
-    unit_bytes: int = Field(64 * 2**20, ge=1)
+    unit_bytes: int = Field(default=64 * 2**20, ge=1)
     """Bytes at which a large local JSON lines file that is not compressed is divided between tasks."""
     executor: Literal["local", "slurm", "ray"] = "local"
     """Where tasks run."""
-    workers: int | None = Field(None, ge=1)
+    workers: int | None = Field(default=None, ge=1)
     """Tasks at a time; null: one for each processor core, with Slurm and Ray all."""
     slurm: SlurmSettings = SlurmSettings()
     """How tasks are submitted to Slurm."""
     compression: Literal["zstd", "none"] = "zstd"
     """Compression of the output shards."""
-    max_document_chars: int = Field(5_000_000, ge=1)
+    max_document_chars: int = Field(default=5_000_000, ge=1)
     """Characters above which a document is dropped; word splitting wants about 100 bytes of memory for each."""
-    max_malformed_share: float = Field(0.01, ge=0, le=1)
+    max_malformed_share: float = Field(default=0.01, ge=0, le=1)
     """Share of a source's records that may be unreadable; they are left out and counted. 0: any is an error."""
-    max_damaged_files: int = Field(0, ge=0)
+    max_damaged_files: int = Field(default=0, ge=0)
     """Files per source that may break off (truncated archives); what comes before the damage is kept."""
-    samples_per_reason: int = Field(4, ge=0)
+    samples_per_reason: int = Field(default=4, ge=0)
     """Dropped documents that the report shows for each reason."""
-    sample_chars: int = Field(600, ge=1)
+    sample_chars: int = Field(default=600, ge=1)
     """Characters that the report shows of a dropped document."""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(default=1, ge=0)
     """Chooses the documents of a source that is sampled."""
     overwrite: bool = False
     """Replace the output if it exists, and begin anew if it is unfinished."""

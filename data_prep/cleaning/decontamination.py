@@ -17,8 +17,8 @@ from fsspec.core import url_to_fs
 
 from configs.errors import DataError, nearest
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.plan import format_of
-from data_prep.cleaning.readers import open_bytes
+from data_prep.cleaning.plan import format_of, protocol_of
+from data_prep.cleaning.readers import open_bytes, whole_system
 from data_prep.cleaning.words import word_splitter
 
 
@@ -59,7 +59,7 @@ def indexer(config: CleanConfig, folder: Path) -> EvaluationIndexer:
     step.evaluation_texts = {}
     for system, path in evaluation_files(config):
         name = _unique(posixpath.basename(path).split(".")[0], step.evaluation_texts)
-        texts = list(_texts(DataFolder("", fs=system), path, config.decontaminate.fields))
+        texts = list(_texts(whole_system(protocol_of(system)), path, config.decontaminate.fields))
         if not any(step.compute_hashes(text) for text in texts):
             raise DataError(
                 f"holds no text of {config.decontaminate.n_grams} words",

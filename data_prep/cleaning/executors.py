@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import datatrove.utils.logging
+import multiprocess
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 from datatrove.pipeline.dedup import exact_dedup, minhash
@@ -91,6 +92,7 @@ def run_phase(phase: Phase, config: CleanConfig, root: Path) -> None:
         note.unlink()
     if config.executor == "local":
         workers = min(phase.tasks, config.workers or available_cores())
+        multiprocess.get_context("forkserver").set_forkserver_preload(["data_prep.cleaning.preload"])
         LocalRun(phase.steps, tasks=phase.tasks, workers=workers, logging_dir=str(folder)).run()
     elif config.executor == "ray":
         check_ray()
@@ -200,9 +202,7 @@ def _failure(folder: Path, problem: str) -> UserError:
 
 def _end_with_parent() -> None:
     """End this worker when the process that started it is gone, also after a SIGKILL: a second run may have begun."""
-    from multiprocess import parent_process
-
-    parent = parent_process()
+    parent = multiprocess.parent_process()
     if parent is None or getattr(_end_with_parent, "watching", False):
         return
     _end_with_parent.watching = True  # type: ignore[attr-defined]

@@ -100,7 +100,7 @@ def make_plan(config: CleanConfig) -> Plan:
     units: list[tuple[Part, Unit]] = []
     for source_name, source in config.sources.items():
         system, files = _find(source_name, source)
-        protocol = system.protocol if isinstance(system.protocol, str) else system.protocol[0]
+        protocol = protocol_of(system)
         above = posixpath.commonpath([posixpath.dirname(file.path) or "/" for file in files]) if files else ""
         for file in files:
             inputs.append((system.unstrip_protocol(file.path), file.size_bytes, file.changed))
@@ -195,6 +195,11 @@ def _dataset_folder(system: Any, path: str, source: CleanSource) -> str | None:
             )
         return posixpath.join(path, source.split)
     return path if system.exists(posixpath.join(path, "state.json")) else None
+
+
+def protocol_of(system: Any) -> str:
+    """The first name of an fsspec file system."""
+    return str(system.protocol if isinstance(system.protocol, str) else system.protocol[0])
 
 
 def format_of(path: str) -> Format | None:

@@ -135,6 +135,7 @@ def _svg(figure: Any, title: str) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
     svg = text.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Ids have to differ between the pictures of one page.
     prefix = re.sub(r"\W+", "-", title.lower())
     svg = re.sub(r'((?:id="|url\(#|href="#))', rf"\g<1>{prefix}-", svg)

@@ -17,6 +17,7 @@ from datatrove.data import Document
 from datatrove.io import DataFolder
 from datatrove.pipeline.readers import CSVReader, IpcReader, JsonlReader, ParquetReader, WarcReader
 from datatrove.pipeline.readers.base import BaseDiskReader
+from fsspec import filesystem
 
 from configs.errors import DataError, nearest
 from data_prep.cleaning.ledger import DAMAGED, MALFORMED, Sample, StageLedger, utf8_size
@@ -101,7 +102,7 @@ class CountingReader(BaseDiskReader):
         identity = str(found) if found is not None else f"{self.source}/{name}@{id_in_file}"
         return Document(text, identity, metadata={"source": self.source, "fields": _plain(kept)})
 
-    def refuse(self, problem: str, raw: str, hint: str = "") -> None:
+    def refuse(self, problem: str, raw: str, hint: str = "") -> Document | None:
         """Count a malformed record: what is wrong (equal words for equal problems), the record, a hint.
 
         Raises:
@@ -118,8 +119,9 @@ class CountingReader(BaseDiskReader):
                 where=f"sources.{self.source}, {self.unit.path if self.unit else ''}",
                 expected=f"max_malformed_share = {self.max_share} or less",
             )
+        return None
 
-    def _drop(self, reason: str, raw: str, place: int | str, detail: str = "") -> None:
+    def _drop(self, reason: str, raw: str, place: int | str, detail: str = "") -> Document | None:
         size = utf8_size(raw)
         tally = self.ledger.tally(self.source)
         tally.documents_in += 1
@@ -128,6 +130,7 @@ class CountingReader(BaseDiskReader):
         shown = raw[: self.sample_chars].encode(errors="replace").decode()
         sample = Sample(f"{name}@{place}", self.source, shown, detail)
         self.ledger.drop(reason, size, sample, self.sample_limit)
+        return None
 
     def _count_damage(self, unit: Unit, error: Exception) -> None:
         cause = str(error) or type(error).__name__
@@ -250,6 +253,12 @@ class WholeFiles(CountingReader):
         document = self.get_document_from_dict({self.text_key: text}, filepath, 0)
         if document is not None:
             yield document
+
+
+def whole_system(protocol: str) -> DataFolder:
+    """The root of a file system, from which files are opened by their full paths."""
+    local = protocol in ("file", "local")
+    return DataFolder("/" if local else f"{protocol}://", fs=filesystem(protocol))
 
 
 def open_bytes(folder: DataFolder, path: str) -> Any:

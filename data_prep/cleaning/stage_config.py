@@ -16,7 +16,7 @@ class ExtractionSettings(Section):
     """Prefer less text, surely of the page's body."""
     deduplicate: bool = False
     """Leave out passages that occurred in earlier pages of the same task."""
-    timeout_s: float = Field(30.0, gt=0)
+    timeout_s: float = Field(default=30.0, gt=0)
     """Seconds after which a page is given up."""
 
 
@@ -38,9 +38,9 @@ class LanguageSettings(Section):
     """ISO 639-1 codes of the languages that are kept; empty: all, they are only told."""
     candidates: list[str] | None = None
     """Languages that are told apart, kept ones included; null: all 75. Fewer are faster and need less memory."""
-    min_confidence: float = Field(0.65, ge=0, le=1)
+    min_confidence: float = Field(default=0.65, ge=0, le=1)
     """Confidence below which a document is dropped."""
-    max_chars: int = Field(1000, ge=20)
+    max_chars: int = Field(default=1000, ge=20)
     """Characters of a document, from its beginning, that are looked at."""
     accuracy: Literal["high", "low"] = "low"
     """Models of n-grams up to 5 or of 3 only; low is faster, needs less memory, and serves for 120 characters up."""
@@ -114,17 +114,17 @@ class C4Settings(Section):
 class FineWebSettings(Section):
     """FineWeb's filter of lists and menus."""
 
-    line_punct_thr: float = Field(0.12, ge=0, le=1)
+    line_punct_thr: float = Field(default=0.12, ge=0, le=1)
     """Least lines that end as a sentence does."""
     line_punct_exclude_zero: bool = False
     """Let documents pass in which no line does."""
-    short_line_thr: float = Field(0.67, ge=0, le=1)
+    short_line_thr: float = Field(default=0.67, ge=0, le=1)
     """Most short lines."""
-    short_line_length: int = Field(30, ge=0)
+    short_line_length: int = Field(default=30, ge=0)
     """Characters up to which a line is short."""
-    char_duplicates_ratio: float = Field(0.01, ge=0, le=1)
+    char_duplicates_ratio: float = Field(default=0.01, ge=0, le=1)
     """Most characters in duplicate lines."""
-    new_line_ratio: float = Field(0.3, ge=0)
+    new_line_ratio: float = Field(default=0.3, ge=0)
     """Most line breaks per word."""
 
 
@@ -149,13 +149,13 @@ class ExactDedupSettings(Section):
 class MinhashDedupSettings(Section):
     """Removal of documents with nearly the same text; of each cluster one is kept."""
 
-    n_grams: int = Field(5, ge=1)
+    n_grams: int = Field(default=5, ge=1)
     """Words of a shingle."""
-    buckets: int = Field(14, ge=1)
+    buckets: int = Field(default=14, ge=1)
     """Bands of the signature; two documents that agree in one are duplicates."""
-    hashes_per_bucket: int = Field(8, ge=1)
+    hashes_per_bucket: int = Field(default=8, ge=1)
     """Hashes of a band; documents of similarity (1 / buckets) ^ (1 / hashes) are found half of the time or more."""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(default=1, ge=0)
     """Chooses the hash functions."""
 
 
@@ -166,5 +166,5 @@ class DecontaminationSettings(Section):
     """Evaluation files: .jsonl, .parquet, .csv (each text value of a record counts) or .txt; patterns are allowed."""
     fields: list[str] | None = None
     """Fields of a record that count; null: all that hold text."""
-    n_grams: int = Field(12, ge=2)
+    n_grams: int = Field(default=12, ge=2)
     """Words that have to agree in a row."""

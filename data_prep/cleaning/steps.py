@@ -6,7 +6,6 @@ from typing import Any
 
 import xxhash
 from datatrove.data import Document
-from datatrove.io import DataFolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.filters import (
     C4QualityFilter,
@@ -16,7 +15,6 @@ from datatrove.pipeline.filters import (
     SamplerFilter,
 )
 from datatrove.pipeline.formatters import FTFYFormatter, PIIFormatter
-from fsspec import filesystem
 
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.language import LinguaFilter
@@ -31,6 +29,7 @@ from data_prep.cleaning.readers import (
     ParquetRows,
     WarcPages,
     WholeFiles,
+    whole_system,
 )
 from data_prep.cleaning.words import word_splitter
 
@@ -83,7 +82,7 @@ class StableSampler(SamplerFilter):
 
 def reader_step(part: Part, config: CleanConfig, ledger: StageLedger) -> CountingReader:
     """The reader of one part of the plan."""
-    folder = DataFolder("/" if part.protocol in ("file", "local") else "", fs=filesystem(part.protocol))
+    folder = whole_system(part.protocol)
     source = config.sources[part.source]
     keys = {"text_key": source.text_field, "id_key": source.id_field}
     reader: CountingReader
