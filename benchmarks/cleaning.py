@@ -33,6 +33,7 @@ import zstandard
 from configs.load import load_config
 from data_prep.cleaning.config import STAGES, CleanConfig
 from data_prep.cleaning.run import clean
+from data_prep.cleaning.words import word_splitter
 from data_prep.config import SampleCorpusConfig
 from data_prep.sample_corpus import sample_corpus
 
@@ -60,6 +61,8 @@ def run(folder: Path, source: Path, stages: list[str], *settings: str) -> tuple[
     """The report and the ids of kept documents."""
     output = Path(tempfile.mkdtemp(dir=folder)) / "out"
     base = [f"output={output}", f"sources.s.paths={source}", f"stages={json.dumps(stages)}", "tasks=1", "workers=1"]
+    # Each run begins as a new process does, without the words that an earlier one met.
+    word_splitter("en").forget()
     report = clean(load_config(CleanConfig, None, [*base, *settings])).report
     kept = []
     for path in sorted((output / "documents").iterdir()):

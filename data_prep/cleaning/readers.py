@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
@@ -231,6 +232,9 @@ class WarcPages(CountingReader, WarcReader):
         Raises:
             EOFError: if it breaks off.
         """
+        with contextlib.suppress(ImportError):
+            # Brings the library behind python-magic to machines that lack it.
+            import pylibmagic  # noqa: F401
         from warcio.exceptions import ArchiveLoadFailed
 
         self.text_key, self.id_key = "text", "id"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,13 @@ _NEEDED = (
 _NEEDED_BY = {
     "unicode": (("ftfy", "ftfy"),),
     "language": (("lingua", "lingua-language-detector"),),
+    "html": (("trafilatura", "trafilatura"),),
+    "warc": (
+        ("trafilatura", "trafilatura"),
+        ("warcio", "warcio"),
+        ("cchardet", "faust-cchardet"),
+        ("magic", "python-magic"),
+    ),
 }
 
 
@@ -48,7 +56,7 @@ def clean(config: CleanConfig) -> Cleaned:
         DataError: for input that cannot be read, too much malformed input, or an output of another recipe.
         MachineError: for a machine that lacks a package, space or a cluster.
     """
-    check_packages(config)
+    check_packages(config.stages)
     # datatrove takes a second to import, which no mistake in the recipe has to wait for.
     from data_prep.cleaning.executors import check_ray, quiet, run_phase
     from data_prep.cleaning.phases import PhaseBuilder
@@ -60,6 +68,7 @@ def clean(config: CleanConfig) -> Cleaned:
     if config.executor == "ray":
         check_ray()
     plan = make_plan(config)
+    check_packages([part.format for part in plan.parts])
     workspace = Workspace(config, plan)
     if workspace.finished():
         return Cleaned(orjson.loads((workspace.output / REPORT).read_bytes()), was_there=True)
@@ -78,14 +87,14 @@ def clean(config: CleanConfig) -> Cleaned:
     return Cleaned(report, was_there=False)
 
 
-def check_packages(config: CleanConfig) -> None:
-    """See that the packages are there.
+def check_packages(uses: Sequence[str]) -> None:
+    """See that the packages are there that cleaning needs for these stages and formats.
 
     Raises:
         MachineError: if one is missing; names the extra that brings it.
     """
-    needed = [*_NEEDED, *(pair for stage in config.stages for pair in _NEEDED_BY.get(stage, ()))]
-    missing = [package for module, package in needed if find_spec(module) is None]
+    needed = [*_NEEDED, *(pair for use in uses for pair in _NEEDED_BY.get(use, ()))]
+    missing = list(dict.fromkeys(package for module, package in needed if find_spec(module) is None))
     if missing:
         raise MachineError(
             f"cleaning needs {', '.join(missing)}", where="clean", expected="pip install 'bessemer[clean]'"

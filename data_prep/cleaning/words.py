@@ -38,11 +38,15 @@ class WordSplitter(WordTokenizer):
         known, pieces = self._known, text.split()
         new = [piece for piece in dict.fromkeys(pieces) if piece not in known]
         if len(known) + len(new) > _MAX_KNOWN:
-            known.clear()
+            self.forget()
             new = list(dict.fromkeys(pieces))
         if new:
             self._learn(new)
         return [word for piece in pieces for word in known[piece]]
+
+    def forget(self) -> None:
+        """Drop the pieces that are remembered."""
+        self._known.clear()
 
     def _learn(self, pieces: list[str]) -> None:
         pipeline = self.inner.tokenizer  # type: ignore[attr-defined]
