@@ -129,8 +129,8 @@ class CleanConfig(Section):
     """How tasks are submitted to Slurm."""
     compression: Literal["zstd", "none"] = "zstd"
     """Compression of the output shards."""
-    max_document_chars: int = Field(default=5_000_000, ge=1)
-    """Characters above which a document is dropped; word splitting wants about 100 bytes of memory for each."""
+    max_document_chars: int = Field(default=1_000_000, ge=1)
+    """Characters above which a document is dropped; the repetition filter needs some hundred bytes for each."""
     max_malformed_share: float = Field(default=0.01, ge=0, le=1)
     """Share of a source's records that may be unreadable; they are left out and counted. 0: any is an error."""
     max_damaged_files: int = Field(default=0, ge=0)

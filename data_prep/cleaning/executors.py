@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing import connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import datatrove.utils.logging
-import multiprocess
+import dill
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 from datatrove.pipeline.dedup import exact_dedup, minhash
@@ -27,7 +25,7 @@ from configs.errors import ConfigError, DataError, ExitStatus, MachineError, Use
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import write_whole
 from data_prep.cleaning.phases import Phase
-from data_prep.executor import available_cores
+from data_prep.executor import available_cores, open_executor, run_tasks
 
 _SLURM_JOB = "slurm_job.json"
 
@@ -46,7 +44,6 @@ class _Reporting(PipelineExecutor):
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
         quiet()
-        _end_with_parent()
         try:
             return super()._run_for_rank(rank, local_rank, node_rank)
         except UserError as error:
@@ -60,7 +57,33 @@ class _Reporting(PipelineExecutor):
 
 
 class LocalRun(_Reporting, LocalPipelineExecutor):
-    """Processes of this machine."""
+    """Processes of this machine; datatrove's own pool waits for ever for a worker that was killed."""
+
+    def run(self) -> None:
+        """Run the tasks that are not complete.
+
+        Raises:
+            MachineError: if a worker was killed. A task's error is raised as it is.
+        """
+        ranks = self.get_incomplete_ranks()
+        self.save_executor_as_json()
+        me = dill.dumps(self)
+        with open_executor(min(self.workers, len(ranks)), ["data_prep.cleaning.preload"]) as executor:
+            assert executor is not None
+            try:
+                for _ in run_tasks(executor, _run_rank, [(me, rank) for rank in ranks], self.workers):
+                    pass
+            except BaseException:
+                # Tasks may take hours: whoever stops the command does not wait for those that run.
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+                raise
+
+
+def _run_rank(task: tuple[bytes, int]) -> None:
+    # A fresh copy for each task, as steps count and may remember.
+    executor = dill.loads(task[0])  # noqa: S301 (made by this command)
+    executor._run_for_rank(task[1])
 
 
 class RayRun(_Reporting, RayPipelineExecutor):
@@ -92,7 +115,6 @@ def run_phase(phase: Phase, config: CleanConfig, root: Path) -> None:
         note.unlink()
     if config.executor == "local":
         workers = min(phase.tasks, config.workers or available_cores())
-        multiprocess.get_context("forkserver").set_forkserver_preload(["data_prep.cleaning.preload"])
         LocalRun(phase.steps, tasks=phase.tasks, workers=workers, logging_dir=str(folder)).run()
     elif config.executor == "ray":
         check_ray()
@@ -198,17 +220,3 @@ def _failure(folder: Path, problem: str) -> UserError:
     logs = sorted((folder / "slurm").glob("*.out"), key=lambda path: path.stat().st_mtime)
     tail = "\n  ".join(logs[-1].read_text(errors="replace").splitlines()[-5:]) if logs else ""
     return MachineError(problem + (f"; the last log says\n  {tail}" if tail else ""), where=folder)
-
-
-def _end_with_parent() -> None:
-    """End this worker when the process that started it is gone, also after a SIGKILL: a second run may have begun."""
-    parent = multiprocess.parent_process()
-    if parent is None or getattr(_end_with_parent, "watching", False):
-        return
-    _end_with_parent.watching = True  # type: ignore[attr-defined]
-
-    def wait() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -10,7 +10,6 @@ import lzma
 import sys
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -270,18 +269,19 @@ def open_bytes(folder: DataFolder, path: str) -> Any:
     if path.lower().endswith(".zst"):
         from data_prep.zstd import ZstdStream
 
-        return ZstdStream.open(cast(Path, _Remote(folder, path)))
+        return ZstdStream.open(cast(Any, _Remote(folder, path)))
     return folder.open(path, "rb", compression="infer")
 
 
 class _Remote:
-    """As much of a path as opening needs, on any file system."""
+    """A file of any file system where a path or an open file is taken."""
 
     def __init__(self, folder: DataFolder, path: str) -> None:
-        self.folder, self.path = folder, path
+        self.raw = folder.open(path, "rb")
+        self.read, self.close = self.raw.read, self.raw.close
 
     def open(self, mode: str) -> Any:
-        return self.folder.open(self.path, mode)
+        return self.raw
 
 
 def _kind(error: orjson.JSONDecodeError) -> str:

@@ -12,6 +12,7 @@ from types import TracebackType
 import orjson
 
 INTERVAL_S = 5.0
+LATER_INTERVAL_S = 30.0  # once a phase takes minutes
 
 
 class Watch:
@@ -60,7 +61,7 @@ class Watch:
         return ", ".join(parts)
 
     def _loop(self) -> None:
-        while not self._stop.wait(INTERVAL_S):
+        while not self._stop.wait(INTERVAL_S if time.monotonic() - self._began_s < 60 else LATER_INTERVAL_S):
             print(self.line(), file=sys.stderr, flush=True)
 
     def _completed(self) -> int:
