@@ -99,7 +99,8 @@ def _section_lines(cls: type[BaseModel], prefix: str, values: BaseModel | None, 
         for section in sections_of(field.annotation):
             yield f"{'#' * min(depth, 6)} {prefix}{name}\n"
             yield f"{_first_line(section)}\n"
-            marker = "[]" if get_origin(field.annotation) is list else ""
+            origin = get_origin(field.annotation)
+            marker = "[]" if origin is list else ".NAME" if origin is dict else ""
             default = field.get_default(call_default_factory=True)
             inner = default if isinstance(default, section) else None
             yield from _section_lines(section, f"{prefix}{name}{marker}.", inner, depth + 1)

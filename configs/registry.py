@@ -38,6 +38,7 @@ class Entry:
 ENTRIES: tuple[Entry, ...] = (
     Entry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config:RunConfig"),
     Entry("sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"),
+    Entry("clean", "data_prep", "python -m data_prep clean", "data_prep.cleaning.config:CleanConfig"),
     Entry("train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"),
     Entry(
         "tokenizer-report",
@@ -46,6 +47,7 @@ ENTRIES: tuple[Entry, ...] = (
         "data_prep.tokenizer_config:TokenizerReportConfig",
     ),
     Entry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
+    Entry("build", "data_prep", "python -m data_prep build", "data_prep.build_config:BuildConfig"),
     Entry("mix", "data_prep", "python -m data_prep mix", "data_prep.mixing:MixConfig"),
     Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
     Entry("classify", "finetune", "python -m finetune classify", "finetune.config:ClassifyConfig"),

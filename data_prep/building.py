@@ -1,4 +1,4 @@
-"""`build`: cleaning, tokenizer, shards, verification and statistics, one after the other; each is skipped where it is done."""
+"""`build`: cleaning, tokenizer, shards, verification, statistics, one after the other; what is done is not done again."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def _all(lines: Iterator[str] | list[str], say: Callable[[str], None]) -> None:
 def _train(config: TokenizerConfig, say: Callable[[str], None]) -> None:
     """Learn the tokenizer, unless it was learned with the same settings from the same files."""
     from data_prep.tokenizer import Tokenizer
-    from data_prep.tokenizer_training import describe, train_tokenizer
+    from data_prep.tokenizer_import import describe
+    from data_prep.tokenizer_training import train_tokenizer
 
     settings = config.model_dump(mode="json", exclude={"overwrite"})
     files = [[file.path, file.state.size_bytes, file.state.version] for file in find_files(config)]

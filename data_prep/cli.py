@@ -21,6 +21,8 @@ import typer
 from configs.errors import guarded
 from configs.load import Section, find_recipe, load_config, to_yaml
 from data_prep import corpus_commands, tokenizer_commands
+from data_prep.build_command import build_command
+from data_prep.clean_command import clean_command
 
 app = typer.Typer(
     help="Raw text -> tokenizer -> memory-mapped shards of tokens.",
@@ -77,6 +79,10 @@ def sample_corpus_command(
 
 
 tokenizer_commands.register(app)
+
+
+app.command("clean")(clean_command)
+app.command("build")(build_command)
 
 
 @app.command("tokenize")

@@ -1,0 +1,177 @@
+"""What happened to the documents: counts by stage, source and reason, with a few samples; kept as JSON by each task."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+MALFORMED = "malformed"
+DAMAGED = "damaged_file"
+_BINS_PER_DECADE = 4
+
+
+@dataclass
+class Tally:
+    """Documents of one source at one stage, and the UTF-8 bytes of their texts."""
+
+    documents_in: int = 0
+    bytes_in: int = 0
+    documents_out: int = 0
+    bytes_out: int = 0
+    changed: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Add the counts of another task."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass
+class Sample:
+    """A dropped document, cut to what a reader wants to see."""
+
+    id: str
+    source: str
+    text: str
+    detail: str = ""
+
+
+@dataclass
+class StageLedger:
+    """One stage.
+
+    Attributes:
+        sources: counts by source.
+        reasons: documents and bytes that were dropped, by reason and source.
+        samples: the first dropped documents of each reason.
+        seconds: processor time, of extraction wall time.
+    """
+
+    sources: dict[str, Tally] = field(default_factory=dict)
+    reasons: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def tally(self, source: str) -> Tally:
+        """The counts of `source`."""
+        found = self.sources.get(source)
+        if found is None:
+            found = self.sources[source] = Tally()
+        return found
+
+    def drop(self, reason: str, size_bytes: int, sample: Sample, limit: int) -> None:
+        """Count a document that was dropped; keep it as a sample if there are fewer than `limit`."""
+        counts = self.reasons.setdefault(reason, {}).setdefault(sample.source, [0, 0])
+        counts[0] += 1
+        counts[1] += size_bytes
+        samples = self.samples.setdefault(reason, [])
+        if len(samples) < limit:
+            samples.append(sample)
+
+    def dropped(self, source: str | None = None, prefix: str = "") -> int:
+        """Documents that were dropped for reasons that begin with `prefix`, of one source or all."""
+        return sum(
+            counts[0]
+            for reason, by_source in self.reasons.items()
+            for name, counts in by_source.items()
+            if reason.startswith(prefix) and source in (None, name)
+        )
+
+    def add(self, other: StageLedger, limit: int) -> None:
+        """Add the counts of another task; samples stay at `limit` for each reason."""
+        for source, tally in other.sources.items():
+            self.tally(source).add(tally)
+        for reason, by_source in other.reasons.items():
+            for source, (documents, size) in by_source.items():
+                counts = self.reasons.setdefault(reason, {}).setdefault(source, [0, 0])
+                counts[0] += documents
+                counts[1] += size
+        for reason, samples in other.samples.items():
+            kept = self.samples.setdefault(reason, [])
+            kept.extend(samples[: max(0, limit - len(kept))])
+        self.seconds += other.seconds
+
+
+@dataclass
+class Ledger:
+    """All stages of a task or of the whole work, in the order in which documents pass them.
+
+    Attributes:
+        stages: by the stage's name.
+        languages: documents by the language that was found, before any is dropped for it.
+        lengths: `raw` and `clean`: documents by length class, see `length_class`.
+    """
+
+    stages: dict[str, StageLedger] = field(default_factory=dict)
+    languages: dict[str, int] = field(default_factory=dict)
+    lengths: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def stage(self, name: str) -> StageLedger:
+        """The ledger of one stage."""
+        return self.stages.setdefault(name, StageLedger())
+
+    def count_length(self, kind: str, chars: int) -> None:
+        """Count a document of so many characters in the histogram `kind`."""
+        histogram = self.lengths.setdefault(kind, {})
+        key = str(length_class(chars))
+        histogram[key] = histogram.get(key, 0) + 1
+
+    def add(self, other: Ledger, limit: int) -> None:
+        """Add another task's ledger."""
+        for name, stage in other.stages.items():
+            self.stage(name).add(stage, limit)
+        _add_counts(self.languages, other.languages)
+        for kind, histogram in other.lengths.items():
+            _add_counts(self.lengths.setdefault(kind, {}), histogram)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, in one step."""
+        write_whole(path, orjson.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, path: Path) -> Ledger:
+        """Read what `save` wrote."""
+        raw: dict[str, Any] = orjson.loads(path.read_bytes())
+        stages = {
+            name: StageLedger(
+                {source: Tally(**tally) for source, tally in stage["sources"].items()},
+                stage["reasons"],
+                {reason: [Sample(**s) for s in samples] for reason, samples in stage["samples"].items()},
+                stage["seconds"],
+            )
+            for name, stage in raw["stages"].items()
+        }
+        return cls(stages, raw["languages"], raw["lengths"])
+
+
+def length_class(chars: int) -> int:
+    """The class of a length in a histogram of four classes per power of ten."""
+    return int(_BINS_PER_DECADE * math.log10(max(1, chars)))
+
+
+def length_of_class(number: int) -> float:
+    """The least length of a class, in characters."""
+    return 10 ** (number / _BINS_PER_DECADE)
+
+
+def utf8_size(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _add_counts(to: dict[str, int], other: dict[str, int]) -> None:
+    for key, value in other.items():
+        to[key] = to.get(key, 0) + value

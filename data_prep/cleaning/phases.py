@@ -1,0 +1,234 @@
+"""A recipe -> phases: pipelines that run one after the other, each over all its tasks.
+
+Deduplication has to see all documents before it can drop one, so each of its stages ends a phase: documents and
+signatures are written, the signatures of all tasks compared, and the next phase reads the documents back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.dedup import (
+    ExactDedupConfig,
+    ExactDedupFilter,
+    ExactDedupSignature,
+    ExactFindDedups,
+    MinhashConfig,
+    MinhashDedupBuckets,
+    MinhashDedupCluster,
+    MinhashDedupFilter,
+    MinhashDedupSignature,
+)
+from datatrove.pipeline.extractors import Trafilatura
+
+from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.decontamination import contamination_filter, indexer
+from data_prep.cleaning.hashing import accept_strings
+from data_prep.cleaning.ledger import Ledger
+from data_prep.cleaning.metering import Heartbeat, Metered, RejectNote, SaveLedger
+from data_prep.cleaning.plan import Plan
+from data_prep.cleaning.shard_files import ShardReader, ShardWriter
+from data_prep.cleaning.steps import StableSampler, document_step, reader_step
+from data_prep.cleaning.words import word_splitter
+
+DOCUMENTS = "documents"
+_TASKS_PER_FINDER = 8
+
+
+@dataclass
+class Phase:
+    """One pipeline.
+
+    Attributes:
+        name: of its folders.
+        what: for people.
+        steps: datatrove's pipeline.
+        tasks: in how many parts it runs.
+        spent: folders that nobody needs once the phase is done.
+    """
+
+    name: str
+    what: str
+    steps: list[Any]
+    tasks: int
+    spent: list[Path] = field(default_factory=list)
+
+
+class PhaseBuilder:
+    """Puts the phases of a recipe together.
+
+    Args:
+        config: the recipe.
+        plan: what is read.
+        root: the directory of the unfinished output.
+    """
+
+    def __init__(self, config: CleanConfig, plan: Plan, root: Path) -> None:
+        accept_strings()
+        self.config, self.plan, self.root = config, plan, root
+        self.phases: list[Phase] = []
+        self.samples = (config.samples_per_reason, config.sample_chars)
+        self.ledger = Ledger()
+        self.steps: list[PipelineStep] = []
+        self.spent: list[Path] = []
+
+    def build(self) -> list[Phase]:
+        """All phases in their order.
+
+        Raises:
+            DataError: if an evaluation file cannot be used.
+            ConfigError: if a setting means what is not there (a language, a splitter).
+        """
+        if "decontaminate" in self.config.stages:
+            step = indexer(self.config, self._work("evaluation"))
+            self._add_phase("evaluation", "index of evaluation files", [step], 1)
+        self._begin("read", ReadSources(self.config, self.plan, self.ledger, self.samples))
+        for stage in self.config.stages:
+            if stage == "exact_dedup":
+                self._exact_dedup()
+            elif stage == "minhash_dedup":
+                self._minhash_dedup()
+            else:
+                self._document_stage(stage)
+        compression = None if self.config.compression == "none" else "zstd"
+        writer = ShardWriter(str(self.root / DOCUMENTS), compression, final=True)
+        self._end("documents", [self._metered("write", writer)], final=True)
+        return self.phases
+
+    def _document_stage(self, stage: str) -> None:
+        note = RejectNote()
+        step: PipelineStep
+        if stage == "decontaminate":
+            step = contamination_filter(self.config, self._work("evaluation"), note)
+            self.spent.append(self._work("evaluation"))
+        else:
+            step = document_step(stage, self.config, note)
+        self.steps.append(self._metered(stage, step, note))
+
+    def _exact_dedup(self) -> None:
+        config = ExactDedupConfig(_without_whitespace if self.config.exact_dedup.ignore_whitespace else _text)
+        finders = max(1, self.config.tasks // _TASKS_PER_FINDER)
+        signatures, found = self._work("exact", "signatures"), self._work("exact", "found")
+        note = RejectNote()
+        self._break(
+            "exact_dedup",
+            ExactDedupSignature(str(signatures), config, finders),
+            [("exact_find", ExactFindDedups(str(signatures), str(found), config, lines_to_buffer=1000), finders)],
+            (ExactDedupFilter(str(found), config, note), note, "duplicate"),  # type: ignore[arg-type]
+            [signatures, found],
+        )
+
+    def _minhash_dedup(self) -> None:
+        settings = self.config.minhash_dedup
+        config = MinhashConfig(settings.n_grams, settings.buckets, settings.hashes_per_bucket, settings.seed)
+        signatures, pairs, removed = (self._work("minhash", name) for name in ("signatures", "pairs", "removed"))
+        words: Any = word_splitter(self.config.word_language)
+        buckets = MinhashDedupBuckets(str(signatures), str(pairs), config=config, lines_to_buffer=1000)
+        clusters = MinhashDedupCluster(str(pairs), str(removed), config, lines_to_buffer=1000)
+        note = RejectNote()
+        self._break(
+            "minhash_dedup",
+            MinhashDedupSignature(str(signatures), config, language=words),
+            [("minhash_buckets", buckets, settings.buckets), ("minhash_clusters", clusters, 1)],
+            (MinhashDedupFilter(str(removed), note, lines_to_buffer=1000), note, "near_duplicate"),  # type: ignore[arg-type]
+            [signatures, pairs, removed],
+        )
+
+    def _break(
+        self,
+        stage: str,
+        signature: PipelineStep,
+        finders: list[tuple[str, PipelineStep, int]],
+        last: tuple[PipelineStep, RejectNote, str],
+        spent: list[Path],
+    ) -> None:
+        """End the phase with signatures, compare them, begin the next phase with the filter."""
+        documents = self._work(stage, "documents")
+        writer = ShardWriter(str(documents), "zstd", final=False)
+        self._end(f"{stage}_signatures", [self._metered("write", writer), self._timed(stage, signature)])
+        for name, step, tasks in finders:
+            self.ledger = Ledger()
+            self._add_phase(name, name.replace("_", " "), [self._timed(stage, step)], tasks)
+        self.ledger = Ledger()
+        self._begin("reread", ShardReader(str(documents)))
+        step, note, reason = last
+        self.steps.append(self._metered(stage, step, note, reason))
+        self.spent += [documents, *spent]
+
+    def _begin(self, key: str, reader: PipelineStep) -> None:
+        raw = isinstance(reader, ReadSources)
+        first = reader if raw else self._metered(key, reader)
+        beats = self.root / "progress" / str(len(self.phases))
+        self.steps = [first, Heartbeat(beats, self.ledger, "raw" if raw else None)]
+
+    def _end(self, name: str, last: list[PipelineStep], final: bool = False) -> None:
+        self._add_phase(name, name.replace("_", " "), [*self.steps, *last], self.config.tasks, final)
+        self.steps = []
+
+    def _add_phase(self, name: str, what: str, steps: list[Any], tasks: int, final: bool = False) -> None:
+        folder = f"{len(self.phases)}_{name}"
+        saving = SaveLedger(self.root / "ledgers" / folder, self.ledger, "clean" if final else None)
+        self.phases.append(Phase(folder, what, [*steps, saving], tasks, self.spent))
+        self.spent = []
+
+    def _metered(
+        self,
+        key: str,
+        step: PipelineStep,
+        note: RejectNote | None = None,
+        reason: str | None = None,
+        counts: bool = True,
+    ) -> Metered:
+        return Metered(key, step, self.ledger, self.samples, note, reason, counts_documents=counts)
+
+    def _timed(self, key: str, step: PipelineStep) -> Metered:
+        return self._metered(key, step, counts=False)
+
+    def _work(self, *names: str) -> Path:
+        return self.root.joinpath("work", *names)
+
+
+class ReadSources(PipelineStep):
+    """Reads one source after the other; sampling and extraction are for their sources alone."""
+
+    type, name = "READER", "sources"
+
+    def __init__(self, config: CleanConfig, plan: Plan, ledger: Ledger, samples: tuple[int, int]) -> None:
+        super().__init__()
+        self.chains: list[list[PipelineStep]] = []
+        # Seen by the report in this order, also where nothing is dropped.
+        for stage in ("read", "sample", "extract"):
+            ledger.stage(stage)
+        for part in plan.parts:
+            reader = reader_step(part, config, ledger.stage("read"))
+            chain: list[PipelineStep] = [Metered("read", reader, ledger, samples)]
+            rate = config.sources[part.source].rate
+            if rate < 1:
+                sampler = StableSampler(rate, config.seed)
+                chain.append(Metered("sample", sampler, ledger, (0, 0), RejectNote(), "not_sampled"))
+            if part.format in ("warc", "html"):
+                settings = config.extraction
+                extractor = Trafilatura(settings.favour_precision, False, settings.timeout_s, settings.deduplicate)
+                chain.append(Metered("extract", extractor, ledger, samples, reason="no_text", wall=True))
+            self.chains.append(chain)
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """The documents of this task."""
+        for chain in self.chains:
+            documents: Any = None
+            for step in chain:
+                documents = step.run(documents, rank, world_size)
+            yield from documents
+
+
+def _text(document: Document) -> str:
+    return document.text
+
+
+def _without_whitespace(document: Document) -> str:
+    return "".join(document.text.split())

@@ -1,0 +1,226 @@
+"""Which files the sources mean, and which task reads what: a function of the files and the recipe alone."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from configs.errors import DataError, nearest
+from data_prep.cleaning.config import CleanConfig, CleanSource, Format
+
+ENDINGS: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".warc": "warc",
+    ".arc": "warc",
+    ".wet": "warc",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".rst": "text",
+}
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+_EXPECTED = f"files ending in {', '.join(ENDINGS)}, also with {', '.join(COMPRESSIONS)}; or `format` says what they are"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A file, or a part of one that a task reads.
+
+    Attributes:
+        path: the file within its file system.
+        name: the file within its source, for ids.
+        start, stop: byte range of a divided JSON lines file; `stop` None: to the end.
+        size_bytes: size of the part.
+    """
+
+    path: str
+    name: str
+    start: int
+    stop: int | None
+    size_bytes: int
+
+
+@dataclass
+class Part:
+    """What one reader reads: the files of one source in one format, by task."""
+
+    source: str
+    format: Format
+    protocol: str
+    tasks: list[list[Unit]] = field(default_factory=list)
+
+
+@dataclass
+class Plan:
+    """All input.
+
+    Attributes:
+        parts: the readers' shares.
+        inputs: each file's address, size in bytes and time of change, to notice a changed one.
+        empty: files of no bytes, which are passed over.
+    """
+
+    parts: list[Part]
+    inputs: list[tuple[str, int, str]]
+    empty: list[str]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files, as they are stored."""
+        return sum(size for _, size, _ in self.inputs)
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    format: Format
+    size_bytes: int
+    changed: str
+
+
+def make_plan(config: CleanConfig) -> Plan:
+    """Find the files of all sources and divide them between the tasks, the largest first to the least loaded task.
+
+    Raises:
+        DataError: if a path means no file, or a file is of an unknown kind or cannot be read.
+    """
+    parts: dict[tuple[str, Format], Part] = {}
+    inputs: list[tuple[str, int, str]] = []
+    empty: list[str] = []
+    units: list[tuple[Part, Unit]] = []
+    for source_name, source in config.sources.items():
+        system, files = _find(source_name, source)
+        protocol = protocol_of(system)
+        above = posixpath.commonpath([posixpath.dirname(file.path) or "/" for file in files]) if files else ""
+        for file in files:
+            inputs.append((system.unstrip_protocol(file.path), file.size_bytes, file.changed))
+            if file.size_bytes == 0:
+                empty.append(file.path)
+                continue
+            key = (source_name, file.format)
+            part = parts.setdefault(key, Part(*key, protocol, [[] for _ in range(config.tasks)]))
+            name = posixpath.relpath(file.path, above) if above else file.path
+            units.extend((part, unit) for unit in _divide(file, name, protocol, config.unit_bytes))
+    loads = [0] * config.tasks
+    for part, unit in sorted(units, key=lambda item: -item[1].size_bytes):
+        task = loads.index(min(loads))
+        loads[task] += unit.size_bytes
+        part.tasks[task].append(unit)
+    for part in parts.values():
+        for own in part.tasks:
+            own.sort(key=lambda unit: (unit.path, unit.start))
+    return Plan(list(parts.values()), inputs, empty)
+
+
+def _divide(file: _File, name: str, protocol: str, unit_bytes: int) -> Iterator[Unit]:
+    plain = posixpath.splitext(file.path)[1] not in COMPRESSIONS
+    if file.format == "jsonl" and plain and protocol in ("file", "local") and file.size_bytes > unit_bytes:
+        for start in range(0, file.size_bytes, unit_bytes):
+            stop = min(start + unit_bytes, file.size_bytes)
+            yield Unit(file.path, name, start, stop, stop - start)
+    else:
+        yield Unit(file.path, name, 0, None, file.size_bytes)
+
+
+def _find(name: str, source: CleanSource) -> tuple[Any, list[_File]]:
+    from fsspec.core import url_to_fs
+
+    where = f"sources.{name}.paths"
+    found: dict[str, _File] = {}
+    first: Any = None
+    for pattern in source.paths:
+        try:
+            system, path = url_to_fs(pattern)
+        except (ValueError, ImportError) as error:
+            raise DataError(f"{pattern}: {error}", where=where, expected="a path, or a URL fsspec knows") from None
+        if first is not None and type(system) is not type(first):
+            raise DataError(f"{pattern} is on another file system", where=where, expected="one source for each")
+        first = system
+        try:
+            files = list(_files_of(system, path, source))
+        except (OSError, PermissionError) as error:
+            raise DataError(f"{pattern} cannot be read: {error}", where=where) from None
+        if not files:
+            raise DataError(
+                f"there is no such input: {pattern}",
+                where=where,
+                expected=_EXPECTED,
+                nearest=_nearest(system, path),
+            )
+        found.update((file.path, file) for file in files)
+    return first, [found[path] for path in sorted(found)]
+
+
+def _files_of(system: Any, path: str, source: CleanSource) -> Iterator[_File]:
+    if system.isdir(path):
+        dataset = _dataset_folder(system, path, source)
+        if dataset is not None:
+            names = [p for p in sorted(system.find(dataset)) if p.endswith(".arrow")]
+            yield from (_file(system, p, "huggingface") for p in names)
+            return
+        for p in sorted(system.find(path)):
+            kind = format_of(p)
+            hidden = posixpath.basename(p).startswith(".")
+            if not hidden and kind is not None and source.format in ("auto", kind):
+                yield _file(system, p, kind)
+        return
+    names = [path] if system.isfile(path) else [p for p in sorted(system.glob(path)) if system.isfile(p)]
+    for p in names:
+        kind = format_of(p) if source.format == "auto" else source.format
+        if kind is None:
+            raise DataError("is of an unknown kind", where=p, expected=_EXPECTED)
+        yield _file(system, p, kind)
+
+
+def _dataset_folder(system: Any, path: str, source: CleanSource) -> str | None:
+    """The folder of Arrow files of a dataset written by `save_to_disk`; None: `path` is no such dataset."""
+    if system.exists(posixpath.join(path, "dataset_dict.json")):
+        splits = [posixpath.basename(p.rstrip("/")) for p in system.ls(path, detail=False) if system.isdir(p)]
+        if source.split not in splits:
+            raise DataError(
+                f"has no split {source.split!r}",
+                where=path,
+                expected=f"one of {', '.join(sorted(splits))}",
+                nearest=nearest(source.split, splits),
+            )
+        return posixpath.join(path, source.split)
+    return path if system.exists(posixpath.join(path, "state.json")) else None
+
+
+def protocol_of(system: Any) -> str:
+    """The first name of an fsspec file system."""
+    return str(system.protocol if isinstance(system.protocol, str) else system.protocol[0])
+
+
+def format_of(path: str) -> Format | None:
+    """The format that a file's ending tells, compression aside."""
+    base, ending = posixpath.splitext(path.lower())
+    if ending in COMPRESSIONS:
+        ending = posixpath.splitext(base)[1]
+    return ENDINGS.get(ending)
+
+
+def _file(system: Any, path: str, kind: Format) -> _File:
+    info = system.info(path)
+    changed = info.get("mtime") or info.get("LastModified") or info.get("ETag") or ""
+    return _File(path, kind, int(info.get("size") or 0), str(changed))
+
+
+def _nearest(system: Any, path: str) -> str | None:
+    parent = posixpath.dirname(path.rstrip("/"))
+    try:
+        names = [posixpath.basename(p.rstrip("/")) for p in system.ls(parent, detail=False)]
+    except OSError:
+        return None
+    close = nearest(posixpath.basename(path.rstrip("/")), [name for name in names if not name.startswith(".")])
+    return posixpath.join(parent, close) if close else None

@@ -1,0 +1,115 @@
+"""The merged ledger -> the report: what each stage dropped, in all, per source and per reason, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.ledger import Ledger, StageLedger, Tally, length_of_class
+from data_prep.cleaning.plan import Plan
+
+# Stages that change or drop documents come with their names in the recipe; these stand around them.
+_BEFORE = ("read", "sample", "extract")
+_COSTS_ONLY = ("write", "reread")
+
+
+def make_report(config: CleanConfig, plan: Plan, ledger: Ledger, documents: Path, elapsed_s: float) -> dict[str, Any]:
+    """The report as plain values.
+
+    Args:
+        config: the recipe.
+        plan: its input.
+        ledger: of all tasks.
+        documents: the directory of the output shards.
+        elapsed_s: seconds that the command took, without what an earlier run of it had done.
+    """
+    order = [name for name in (*_BEFORE, *config.stages) if ledger.stages.get(name, StageLedger()).sources]
+    stages = [_stage(name, ledger.stages[name]) for name in order]
+    first, last = ledger.stages["read"], ledger.stages[order[-1]] if order else StageLedger()
+    shards = sorted(documents.glob("*.jsonl*"))
+    return {
+        "recipe": config.model_dump(mode="json"),
+        "input": {
+            "files": len(plan.inputs),
+            "stored_bytes": plan.size_bytes,
+            "empty_files": plan.empty,
+            **_flow(first, "in"),
+        },
+        "output": {"shards": len(shards), "stored_bytes": sum(p.stat().st_size for p in shards), **_flow(last, "out")},
+        "sources": {
+            name: {
+                "documents_in": first.tally(name).documents_in,
+                "bytes_in": first.tally(name).bytes_in,
+                "documents_out": last.tally(name).documents_out,
+                "bytes_out": last.tally(name).bytes_out,
+            }
+            for name in config.sources
+        },
+        "stages": stages,
+        "languages": dict(sorted(ledger.languages.items(), key=lambda item: (-item[1], item[0]))),
+        "lengths": {kind: _histogram(counts) for kind, counts in sorted(ledger.lengths.items())},
+        "cost": {
+            "elapsed_s": round(elapsed_s, 2),
+            "stages": {name: _cost(ledger, name) for name in (*order, *_COSTS_ONLY) if name in ledger.stages},
+        },
+    }
+
+
+def _stage(name: str, stage: StageLedger) -> dict[str, Any]:
+    return {
+        "name": name,
+        **_flow(stage, "in"),
+        **_flow(stage, "out"),
+        "changed": sum(tally.changed for tally in stage.sources.values()),
+        "dropped": stage.dropped(),
+        "sources": {
+            source: asdict(tally) | {"dropped": stage.dropped(source)}
+            for source, tally in sorted(stage.sources.items())
+        },
+        "reasons": {reason: _reason(by_source) for reason, by_source in _by_count(stage)},
+        "samples": {
+            reason: [asdict(sample) for sample in samples] for reason, samples in sorted(stage.samples.items())
+        },
+    }
+
+
+def _reason(by_source: dict[str, list[int]]) -> dict[str, Any]:
+    return {
+        "documents": sum(counts[0] for counts in by_source.values()),
+        "bytes": sum(counts[1] for counts in by_source.values()),
+        "sources": {source: counts[0] for source, counts in sorted(by_source.items())},
+    }
+
+
+def _by_count(stage: StageLedger) -> Iterator[tuple[str, dict[str, list[int]]]]:
+    def documents(reason: str) -> int:
+        return sum(counts[0] for counts in stage.reasons[reason].values())
+
+    for reason in sorted(stage.reasons, key=lambda reason: (-documents(reason), reason)):
+        yield reason, stage.reasons[reason]
+
+
+def _flow(stage: StageLedger, side: str) -> dict[str, int]:
+    def total(field: str) -> int:
+        return sum(getattr(tally, field) for tally in stage.sources.values())
+
+    return {f"documents_{side}": total(f"documents_{side}"), f"bytes_{side}": total(f"bytes_{side}")}
+
+
+def _cost(ledger: Ledger, name: str) -> dict[str, float | None]:
+    stage = ledger.stages[name]
+    size = sum(tally.bytes_in for tally in stage.sources.values())
+    rate = round(size / 1e6 / stage.seconds, 3) if stage.seconds > 0 and size else None
+    return {"cpu_s": round(stage.seconds, 3), "megabytes_per_cpu_s": rate}
+
+
+def _histogram(counts: dict[str, int]) -> list[list[float]]:
+    return [[round(length_of_class(int(key)), 1), counts[key]] for key in sorted(counts, key=int)]
+
+
+def total_dropped(stage: dict[str, Any], source: str) -> int:
+    """Documents of one source that a stage of the report dropped."""
+    return int(stage["sources"].get(source, asdict(Tally()) | {"dropped": 0})["dropped"])

@@ -1,0 +1,134 @@
+"""Word and sentence splitting for the filters, by the blank spaCy pipelines that datatrove assigns to languages."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from typing import Any
+
+from datatrove.utils.word_tokenizers import SpaCyTokenizer, WordTokenizer, load_word_tokenizer, strip_strings
+
+from configs.errors import ConfigError
+
+MIXED = "xx"
+_MAX_KNOWN = 200_000
+
+
+class WordSplitter(WordTokenizer):
+    """datatrove's splitter of a language, with the same words in a fraction of the time.
+
+    spaCy's rules see the text between two white spaces only, and most such pieces come again and again: here each is
+    split once and remembered. datatrove's splitter also looks for sentences each time, and forgets all it knows after
+    every document. Copies and pickles of this object are a name, not the tables of the language.
+    """
+
+    def __init__(self, language: str) -> None:
+        super().__init__(language)
+        self.inner = SpaCyTokenizer(MIXED) if language == MIXED else load_word_tokenizer(language)
+        self._known: dict[str, list[str]] = {}
+        self._splits_pieces: bool | None = None
+        self._enders: frozenset[str] | None = None
+
+    def word_tokenize(self, text: str) -> list[str]:
+        """The words and punctuation marks of `text`."""
+        if self._splits_pieces is None:
+            self._splits_pieces = self._is_rule_based()
+        if not self._splits_pieces:
+            return self.inner.word_tokenize(text)
+        known, pieces = self._known, text.split()
+        new = [piece for piece in dict.fromkeys(pieces) if piece not in known]
+        if len(known) + len(new) > _MAX_KNOWN:
+            self.forget()
+            new = list(dict.fromkeys(pieces))
+        if new:
+            self._learn(new)
+        return [word for piece in pieces for word in known[piece]]
+
+    def forget(self) -> None:
+        """Drop the pieces that are remembered."""
+        self._known.clear()
+
+    def _learn(self, pieces: list[str]) -> None:
+        pipeline = self.inner.tokenizer  # type: ignore[attr-defined]
+        try:
+            # What spaCy notes about words is freed with the zone; their texts are copied out of it.
+            with pipeline.memory_zone():
+                for piece in pieces:
+                    pipeline.max_length = max(pipeline.max_length, len(piece) + 10)
+                    self._known[piece] = strip_strings([token.text for token in pipeline.make_doc(piece)])
+        except Exception:
+            # Some strings break spaCy's tables; datatrove knows which and goes around them.
+            for piece in pieces:
+                self._known[piece] = self.inner.word_tokenize(piece)
+
+    def _is_rule_based(self) -> bool:
+        """Whether words never reach over white space: so for spaCy's own rules, not for Chinese or Thai splitters."""
+        if not isinstance(self.inner, SpaCyTokenizer):
+            return False
+        import_spacy()
+        from spacy.tokenizer import Tokenizer
+
+        return type(self.inner.tokenizer.tokenizer) is Tokenizer
+
+    def sent_tokenize(self, text: str) -> list[str]:
+        """The sentences of `text`."""
+        import_spacy()
+        return self.inner.sent_tokenize(text)
+
+    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+        """Where sentences begin and end."""
+        import_spacy()
+        if self._enders is None:
+            self._enders = self._sentence_enders()
+        # Only after such a sign can a second sentence begin, be it of white space; most lines have one at their end.
+        if self._enders and text and not text[-1].isspace() and self._enders.isdisjoint(text[:-1]):
+            return [(0, len(text))]
+        return self.inner.span_tokenize(text)
+
+    def _sentence_enders(self) -> frozenset[str]:
+        if self._splits_pieces is None:
+            self._splits_pieces = self._is_rule_based()
+        if not self._splits_pieces:
+            return frozenset()
+        from spacy.pipeline import Sentencizer
+
+        return frozenset(Sentencizer.default_punct_chars)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return word_splitter, (self.language,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WordSplitter:
+        return self
+
+
+def import_spacy() -> None:
+    """Import spaCy without torch, which it imports where it can: two seconds and 300 MB for each worker."""
+    if "spacy" in sys.modules:
+        return
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import spacy  # noqa: F401
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+
+
+@lru_cache(maxsize=4)
+def word_splitter(language: str) -> WordSplitter:
+    """What splits words of `language`.
+
+    Raises:
+        ConfigError: for a language without a splitter, or whose splitter is not installed.
+    """
+    try:
+        return WordSplitter(language)
+    except ValueError:
+        raise ConfigError(
+            f"there is no word splitter for {language!r}",
+            where="word_language",
+            expected="an ISO 639 code such as en, de or zh, or xx for mixed languages",
+        ) from None
+    except ImportError as error:
+        raise ConfigError(str(error), where="word_language") from None

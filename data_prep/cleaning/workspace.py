@@ -1,0 +1,148 @@
+"""The output directory: unfinished under another name, begun again where it stopped, named when it is whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from configs.errors import DataError, MachineError
+from data_prep.atomic import flush_to_disk, writing
+from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.ledger import write_whole
+from data_prep.cleaning.plan import Plan
+
+RECIPE = "recipe.json"
+REPORT = "report.json"
+_SHOWN = 8
+
+
+class Workspace:
+    """Where a cleaning works and what it leaves.
+
+    Args:
+        config: the recipe.
+        plan: its input; both have to be the same when a work is continued.
+    """
+
+    def __init__(self, config: CleanConfig, plan: Plan) -> None:
+        self.output = config.output.absolute()
+        self.partial = self.output.with_name(self.output.name + ".partial")
+        self.overwrite = config.overwrite
+        self.identity: dict[str, Any] = {
+            "datatrove": version("datatrove"),
+            "settings": config.result_settings(),
+            "inputs": {name: [size, changed] for name, size, changed in plan.inputs},
+        }
+
+    def finished(self) -> bool:
+        """Whether the output is there and made of the same recipe and input.
+
+        Raises:
+            DataError: if the output is there and of another recipe or input, or something else.
+        """
+        if not self.output.exists():
+            return False
+        is_ours = (self.output / REPORT).is_file() and (self.output / RECIPE).is_file()
+        if not is_ours:
+            if self.output.is_dir() and not any(self.output.iterdir()):
+                return False
+            raise DataError(
+                f"exists and holds other things (no {REPORT})",
+                where=self.output,
+                expected="the path of a new directory",
+            )
+        if self.overwrite:
+            return False
+        self._check(self.output, "was made")
+        return True
+
+    @contextmanager
+    def working(self) -> Iterator[Path]:
+        """The directory of the unfinished work, new or continued; nobody else may have it.
+
+        Raises:
+            DataError: if the unfinished work is of another recipe or input.
+            MachineError: if the directory cannot be written or another process works in it.
+        """
+        with writing(self.partial):
+            if self.partial.exists() and self.overwrite:
+                shutil.rmtree(self.partial)
+            if self.partial.exists() and (self.partial / RECIPE).is_file():
+                self._check(self.partial, "was begun")
+            self.partial.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.partial / "lock", os.O_CREAT | os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise MachineError("another process works in it", where=self.partial) from None
+            try:
+                write_whole(self.partial / RECIPE, orjson.dumps(self.identity, option=orjson.OPT_INDENT_2))
+                yield self.partial
+            finally:
+                os.close(descriptor)
+
+    def publish(self) -> None:
+        """Give the finished work its name; an output that is replaced disappears only then.
+
+        Raises:
+            MachineError: if the directory cannot be written.
+        """
+        with writing(self.output):
+            for name in ("work", "progress"):
+                shutil.rmtree(self.partial / name, ignore_errors=True)
+            for path in sorted((self.partial / "documents").iterdir()):
+                flush_to_disk(path)
+            (self.partial / "lock").unlink(missing_ok=True)
+            flush_to_disk(self.partial)
+            replaced = self.output.with_name(f".{self.output.name}.old-{secrets.token_hex(4)}")
+            if self.output.exists():
+                self.output.rename(replaced)
+            self.partial.rename(self.output)
+            flush_to_disk(self.output.parent)
+            # Until here a second run would have needed them for the report.
+            shutil.rmtree(self.output / "ledgers", ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
+
+    def _check(self, folder: Path, verb: str) -> None:
+        try:
+            before = orjson.loads((folder / RECIPE).read_bytes())
+        except orjson.JSONDecodeError:
+            raise DataError("is damaged", where=folder / RECIPE, expected="--overwrite to begin anew") from None
+        lines = list(differences(before, self.identity))
+        if lines:
+            more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+            raise DataError(
+                f"{verb} from another recipe or input:\n  - " + "\n  - ".join(lines[:_SHOWN] + more),
+                where=folder,
+                expected="the same recipe and input, another output, or --overwrite to begin anew",
+            )
+
+
+def differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    """What changed between two nested mappings, one line for each key."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in dict.fromkeys([*before, *now]):
+            inner = f"{key}.{name}".removeprefix(".")
+            if name not in now:
+                yield f"{inner.removeprefix('settings.')} is gone, was {_short(before[name])}"
+            elif name not in before:
+                yield f"{inner.removeprefix('settings.')} is new: {_short(now[name])}"
+            else:
+                yield from differences(before[name], now[name], inner)
+    elif before != orjson.loads(orjson.dumps(now)):
+        yield f"{key.removeprefix('settings.')} was {_short(before)}, is {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,175 @@
+"""Damaged and wrong input: counted, or one error that names file, value and what would be right."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from cleaning_inputs import write_json_lines
+
+from configs.errors import DataError
+from configs.load import load_config
+from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.ledger import Ledger
+from data_prep.cleaning.metering import Metered
+from data_prep.cleaning.plan import make_plan
+from data_prep.cleaning.steps import reader_step
+
+
+def read(tmp_path: Path, *settings: str, paths: object) -> tuple[list, Ledger]:
+    """The documents and the ledger of all tasks, in this process."""
+    config = load_config(
+        CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.paths={json.dumps(paths)}", *settings]
+    )
+    documents, ledger = [], Ledger()
+    for task in range(config.tasks):
+        for part in make_plan(config).parts:
+            own = Ledger()
+            step = Metered("read", reader_step(part, config, own.stage("read")), own)
+            documents += list(step.run(None, task, config.tasks))
+            ledger.add(own, 4)
+    return documents, ledger
+
+
+def reasons(ledger: Ledger) -> dict[str, int]:
+    stage = ledger.stage("read")
+    return {reason: sum(n for n, _ in by_source.values()) for reason, by_source in stage.reasons.items()}
+
+
+def lines(count: int) -> list[object]:
+    return [{"text": f"document {i} " + "é" * (i % 50), "id": f"d{i}", "n": i} for i in range(count)]
+
+
+@pytest.mark.parametrize("unit_bytes", [50, 333, 4096, 10**9])
+@pytest.mark.parametrize("tasks", [1, 5])
+def test_a_divided_file_is_read_once(tmp_path: Path, unit_bytes: int, tasks: int) -> None:
+    path = write_json_lines(tmp_path / "a.jsonl", lines(200))
+    documents, ledger = read(tmp_path, f"unit_bytes={unit_bytes}", f"tasks={tasks}", paths=str(path))
+    assert sorted(d.id for d in documents) == sorted(f"d{i}" for i in range(200))
+    assert reasons(ledger) == {} and ledger.stage("read").tally("s").documents_in == 200
+
+
+def test_ids_come_from_places_where_there_are_none(tmp_path: Path) -> None:
+    path = write_json_lines(tmp_path / "x" / "a.jsonl", [{"text": "one"}, {"text": "two", "id": 0}])
+    documents, _ = read(tmp_path, paths=str(path))
+    assert [d.id for d in documents] == ["s/a.jsonl@0", "0"]
+
+
+def test_fields_never_shadow_what_the_pipeline_uses(tmp_path: Path) -> None:
+    record = {"text": "t", "source": "mine", "token_count": "many", "rank": "../../x", "metadata": {"a": 1}}
+    (document,), _ = read(tmp_path, paths=str(write_json_lines(tmp_path / "a.jsonl", [record])))
+    assert document.metadata["source"] == "s"
+    assert document.metadata["fields"] == {"a": 1, "source": "mine", "token_count": "many", "rank": "../../x"}
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_a_truncated_archive_is_an_error_or_counted(tmp_path: Path, ending: str) -> None:
+    records = [{"text": f"document {i} {hash(str(i))}"} for i in range(20_000)]
+    raw = "".join(json.dumps(r) + "\n" for r in records).encode()
+    packed = gzip.compress(raw) if ending == "gz" else zstandard.ZstdCompressor().compress(raw)
+    path = tmp_path / f"a.jsonl.{ending}"
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=rf"a\.jsonl\.{ending}: breaks off or is damaged"):
+        read(tmp_path, "tasks=1", paths=str(path))
+    documents, ledger = read(tmp_path, "tasks=1", "max_damaged_files=1", paths=str(path))
+    assert 1000 < len(documents) < 20_000 and reasons(ledger) == {"damaged_file": 1}
+
+
+def test_a_broken_parquet_file_and_a_wrong_column(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"txet": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="has no column 'text'") as error:
+        read(tmp_path, paths=str(tmp_path / "a.parquet"))
+    assert error.value.nearest == "txet"
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DataError, match="breaks off or is damaged"):
+        read(tmp_path, paths=str(tmp_path / "a.parquet"))
+
+
+def test_malformed_lines_are_counted_up_to_the_share(tmp_path: Path) -> None:
+    bad: list[object] = ["[1]", "nonsense", '"x"']
+    path = write_json_lines(tmp_path / "a.jsonl", lines(1500) + bad)
+    documents, ledger = read(tmp_path, "tasks=1", paths=str(path))
+    assert len(documents) == 1500 and sum(reasons(ledger).values()) == 3
+    path = write_json_lines(tmp_path / "a.jsonl", lines(1000) + bad * 20)
+    with pytest.raises(DataError, match=r"sources\.s, .*a\.jsonl: 11 of 1011 records are malformed"):
+        read(tmp_path, "tasks=1", paths=str(path))
+
+
+def test_strict_stops_at_the_first(tmp_path: Path) -> None:
+    path = write_json_lines(tmp_path / "a.jsonl", [*lines(5), "{"])
+    with pytest.raises(DataError, match="1 of 6 records are malformed"):
+        read(tmp_path, "max_malformed_share=0", "tasks=1", paths=str(path))
+
+
+def test_a_field_that_no_record_has_is_told_with_the_nearest(tmp_path: Path) -> None:
+    path = write_json_lines(tmp_path / "a.jsonl", [{"txt": "a"}] * 200)
+    with pytest.raises(DataError, match=r"100 of 100 records .* no field 'text', only txt; did you mean txt"):
+        read(tmp_path, "tasks=1", paths=str(path))
+
+
+def test_a_huge_document_is_dropped_and_counted(tmp_path: Path) -> None:
+    path = write_json_lines(tmp_path / "a.jsonl", [{"text": "x" * 5000}, {"text": "small"}])
+    documents, ledger = read(tmp_path, "max_document_chars=4000", paths=str(path))
+    assert [d.text for d in documents] == ["small"] and reasons(ledger) == {"too_long": 1}
+    assert ledger.stage("read").samples["too_long"][0].text == "x" * 600
+
+
+def test_csv_fields_may_be_long_and_rows_broken(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b'text,n\n"' + b"long " * 50_000 + b'",1\n"two\nlines",2\n\xff,3\n')
+    documents, ledger = read(tmp_path, paths=str(tmp_path / "a.csv"))
+    assert [len(d.text) for d in documents] == [250_000, 9]
+    assert reasons(ledger) == {"malformed: bytes that are not UTF-8": 1}
+
+
+def test_urls_of_other_file_systems(tmp_path: Path) -> None:
+    with fsspec.open("memory://bucket/deep/a.jsonl", "wb") as stream:
+        stream.write(b'{"text": "from afar"}\n')
+    documents, _ = read(tmp_path, paths="memory://bucket/**/*.jsonl")
+    assert [(d.text, d.id) for d in documents] == [("from afar", "s/a.jsonl@0")]
+
+
+@pytest.mark.parametrize(
+    ("paths", "problem", "close"),
+    [
+        ("{}/a.jsnl", "there is no such input", "a.jsonl"),
+        ("{}/x.bin", "is of an unknown kind", None),
+        ("nowhere://x", "Protocol not known", None),
+        (["{}/a.jsonl", "memory://y/z.jsonl"], "is on another file system", None),
+    ],
+)
+def test_paths_that_mean_nothing(tmp_path: Path, paths: object, problem: str, close: str | None) -> None:
+    write_json_lines(tmp_path / "a.jsonl", lines(1))
+    (tmp_path / "x.bin").write_bytes(b"x")
+    given = json.loads(json.dumps(paths).replace("{}", str(tmp_path)))
+    with pytest.raises(DataError, match=problem) as error:
+        read(tmp_path, paths=given)
+    assert close is None or str(error.value.nearest).endswith(close)
+
+
+def test_sampling_takes_the_same_documents_whatever_the_tasks(tmp_path: Path) -> None:
+    from data_prep.cleaning.phases import ReadSources
+
+    path = write_json_lines(tmp_path / "a.jsonl", lines(2000))
+    taken = []
+    for tasks in (1, 4):
+        config = load_config(
+            CleanConfig,
+            None,
+            [
+                "output=o",
+                "stages=[]",
+                f"sources.s.paths={path}",
+                "sources.s.rate=0.3",
+                f"tasks={tasks}",
+                "unit_bytes=9999",
+            ],
+        )
+        step = ReadSources(config, make_plan(config), Ledger(), (0, 0))
+        taken.append(sorted(d.id for task in range(tasks) for d in step.run(None, task, tasks)))
+    assert taken[0] == taken[1] and 540 < len(taken[0]) < 660
