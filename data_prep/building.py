@@ -1,4 +1,4 @@
-"""`build`: cleaning, tokenizer, shards, verification, statistics, one after the other; what is done is not done again."""
+"""`build`: cleaning, tokenizer, shards, verification, statistics; what is done is not done again."""
 
 from __future__ import annotations
 
