@@ -13,7 +13,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
+def claimed(path: Path, wait: bool = False, make_parent: bool = False) -> Iterator[bool]:
     """Hold the lock `path` in the block; yields False when another process has it.
 
     Where the file system has no locks, everybody gets it: work may then be done twice, with the same result.
@@ -21,8 +21,17 @@ def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
     Args:
         path: the lock file, made if needed.
         wait: for the lock to become free.
+        make_parent: make the directory that it lies in, which others may rename at any time.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    while True:
+        if make_parent:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            break
+        except FileNotFoundError:
+            if not make_parent:
+                raise
     try:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

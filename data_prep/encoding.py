@@ -143,7 +143,7 @@ def _encode(
         with writing(writer.prefix):
             writer.add_documents(tokens, lengths, sequences)
             if metadata is not None and digest is not None:
-                lines = b"".join(orjson.dumps(fields) + b"\n" for fields in texts.metadata)
+                lines = b"".join(orjson.dumps(fields, default=str) + b"\n" for fields in texts.metadata)
                 digest.update(lines)
                 metadata.write(lines)
         _count_sources(record, texts, lengths, sequences)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from data_prep.shards import bin_path, idx_path, metadata_path, token_dtype
 from data_prep.tokenizer import Tokenizer
 
 _MIN_RECORDS = 1000
+_SHOWN = 5
 
 
 def finish(work: Work, config: TokenizeConfig) -> Manifest | None:
@@ -63,26 +64,35 @@ def finish(work: Work, config: TokenizeConfig) -> Manifest | None:
         return Manifest.read(output)
 
 
-def check_left_out(records: Iterable[ShardRecord], config: TokenizeConfig, at_end: bool) -> None:
-    """Stop when more records were left out than the settings allow.
+@dataclass
+class Tally:
+    """Counts the records of shards, good and left out."""
 
-    Raises:
-        DataError: with the counts, and the first records left out.
-    """
-    good = bad = 0
-    first: list[str] = []
-    for record in records:
-        good += record.documents + record.empty
-        bad += record.malformed + record.too_long
-        first += record.first
-    if bad <= config.max_malformed_share * (good + bad) or (good + bad < _MIN_RECORDS and not at_end):
-        return
-    shown = "".join(f"\n- {line}" for line in first[:5])
-    raise DataError(
-        f"{bad:,} of {good + bad:,} records cannot be read:{shown}",
-        where=", ".join(config.input),
-        expected=f"at most max_malformed_share = {config.max_malformed_share:g} of them; what is done is kept",
-    )
+    good: int = 0
+    bad: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, record: ShardRecord) -> None:
+        """Count those of one shard."""
+        self.good += record.documents + record.empty
+        self.bad += record.malformed + record.too_long
+        self.first += record.first[: _SHOWN - len(self.first)]
+
+    def check(self, config: TokenizeConfig, at_end: bool) -> None:
+        """Stop when more were left out than the settings allow.
+
+        Raises:
+            DataError: with the counts, and the first records left out.
+        """
+        seen = self.good + self.bad
+        if self.bad <= config.max_malformed_share * seen or (seen < _MIN_RECORDS and not at_end):
+            return
+        shown = "".join(f"\n- {line}" for line in self.first)
+        raise DataError(
+            f"{self.bad:,} of {seen:,} records cannot be read:{shown}",
+            where=", ".join(config.input),
+            expected=f"at most max_malformed_share = {config.max_malformed_share:g} of them; what is done is kept",
+        )
 
 
 def program_version() -> str:
@@ -94,7 +104,10 @@ def program_version() -> str:
 
 
 def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) -> Manifest:
-    check_left_out(records, config, at_end=True)
+    tally = Tally()
+    for record in records:
+        tally.add(record)
+    tally.check(config, at_end=True)
     if not any(record.documents for record in records):
         raise DataError("there is no text in any document", where=", ".join(config.input))
     tokenizer = Tokenizer.load(work.tasks[0].tokenizer)
@@ -149,7 +162,7 @@ def _sources(plan: Plan, records: list[ShardRecord]) -> list[SourceEntry]:
             text_bytes=total[file.path].text_bytes,
             malformed=total[file.path].left_out,
         )
-        for file in plan.files
+        for file in {file.path: file for file in plan.files}.values()
     ]
 
 

@@ -27,37 +27,36 @@ def line_blocks(unit: WorkUnit, max_line_bytes: int, too_long: TooLong) -> Itera
         # One read of the decompressor at a time, so that nothing in front of a break is lost with it.
         read = getattr(stream, "read1", stream.read)
         at, buffer = unit.start, b""
-        skipping = False
-        if at:
+        skipping = at > 0
+        if skipping:
             # Read from the byte before: if it is a line break, the unit begins with a line of its own.
             with reading(unit.path):
                 stream.seek(at - 1)
-            at, skipping = at - 1, True
-        while True:
+            at -= 1
+        last = False
+        while not last:
             with reading(unit.path):
                 chunk = read(CHUNK_BYTES)
+                while at == 0 and not buffer and 0 < len(chunk) < len(_BOM) and (more := read(CHUNK_BYTES)):
+                    chunk += more
+            last = not chunk
             if skipping:
                 end = chunk.find(b"\n") + 1
                 at += end or len(chunk)
-                if not end and chunk:
-                    continue
-                chunk, skipping = chunk[end:], False
                 if unit.stop is not None and at >= unit.stop:
                     return
-            if at == 0 and not buffer:
-                at, chunk = (len(_BOM), chunk[len(_BOM) :]) if chunk.startswith(_BOM) else (0, chunk)
-            last = not chunk
+                if not end:
+                    continue
+                chunk, skipping = chunk[end:], False
+            if at == 0 and not buffer and chunk.startswith(_BOM):
+                at, chunk = len(_BOM), chunk[len(_BOM) :]
             buffer += chunk
             if unit.stop is not None and at + len(buffer) >= unit.stop:
                 end = buffer.find(b"\n", max(0, unit.stop - at - 1)) + 1
                 if end:
                     yield at, buffer[:end]
                     return
-            if last:
-                if buffer:
-                    yield at, buffer
-                return
-            end = buffer.rfind(b"\n") + 1
+            end = len(buffer) if last else buffer.rfind(b"\n") + 1
             if end:
                 yield at, buffer[:end]
                 at, buffer = at + end, buffer[end:]

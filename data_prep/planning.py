@@ -72,9 +72,7 @@ def begin(config: TokenizeConfig) -> Manifest | Work:
         check_sentences()
     files = find_files(config)
     partial = partial_path(config.output)
-    with writing(partial):
-        partial.mkdir(parents=True, exist_ok=True)
-    with writing(partial), claimed(partial / LOCK, wait=True):
+    with writing(partial), claimed(partial / LOCK, wait=True, make_parent=True):
         try:
             finished = _finished(config, tokenizer.fingerprint, files)
             if finished is not None:

@@ -19,7 +19,7 @@ from configs.errors import UserError
 from data_prep.config import TokenizeConfig
 from data_prep.encoding import Made, make_shard
 from data_prep.executor import available_cores, launcher_of, open_executor, run_tasks, slurm_share
-from data_prep.finishing import check_left_out, finish
+from data_prep.finishing import Tally, finish
 from data_prep.manifest import Manifest
 from data_prep.planning import Work, begin
 from data_prep.progress import Done, Progress
@@ -89,22 +89,22 @@ def _tokenize(config: TokenizeConfig, launcher: str, executor: AbstractContextMa
         in_flight = 2 * workers if workers > 1 else 1
     else:
         in_flight = 2 * max(1, _mpi_workers())
-    records: dict[int, ShardRecord] = {}
+    tally = Tally()
     shares: dict[str, WorkerShare] = {}
     made = 0
     try:
         with Progress("tokenize", sum(work.sizes_bytes), _Watch(work)) as progress, executor as running:
             assert running is not None, "only an MPI rank that serves another has no executor"
             tasks = [work.tasks[at] for at in order]
-            for at, result in run_tasks(running, make_shard, tasks, in_flight):
+            for _, result in run_tasks(running, make_shard, tasks, in_flight):
                 if result.record is not None:
-                    records[order[at]] = result.record
-                    check_left_out(records.values(), config, at_end=False)
+                    tally.add(result.record)
+                    tally.check(config, at_end=False)
                 made += _note(shares, result)
             elapsed_s = progress.elapsed_s
         return Tokenized(finish(work, config), elapsed_s, total, made, shares)
     except UserError:
-        if launcher != "slurm" and not records:
+        if launcher != "slurm" and tally == Tally():
             # Nothing is lost with it; with finished shards in it, it waits for the next start.
             shutil.rmtree(work.partial, ignore_errors=True)
         raise

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
+from data_prep import lines
 from data_prep.config import SourceConfig
 from data_prep.documents import ReadCounts
 from data_prep.inputs import find_files, work_units
@@ -167,6 +168,30 @@ def test_lines_that_are_too_long_are_left_out_wherever_units_begin(tmp_path_fact
     mode = {"text_documents": "line", "max_document_bytes": limit, "work_unit_bytes": unit_bytes}
     assert [len(t) for t in read(path, counts=counts, **mode)] == [n for n in lengths if n <= limit]
     assert counts.too_long == sum(n > limit for n in lengths)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    unit_bytes=st.integers(1, 40),
+    chunk_bytes=st.integers(1, 9),
+    limit=st.integers(4, 9),
+    mark=st.booleans(),
+)
+def test_reading_in_small_chunks_changes_nothing(tmp_path_factory, lengths, unit_bytes, chunk_bytes, limit, mark):
+    content = b"\xef\xbb\xbf" * mark + b"\n".join(b"abcdefghi"[:length] for length in lengths) + b"\n"
+    path = tmp_path_factory.mktemp("chunks") / "t.txt"
+    path.write_bytes(content)
+    path.with_name("t.txt.gz").write_bytes(gzip.compress(content))
+    mode = {"text_documents": "line", "max_document_bytes": limit, "work_unit_bytes": unit_bytes}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "CHUNK_BYTES", chunk_bytes)
+        for name in ("t.txt", "t.txt.gz"):
+            counts = ReadCounts()
+            assert [len(t) for t in read(path.with_name(name), counts=counts, **mode)] == [
+                n for n in lengths if n <= limit
+            ]
+            assert counts.too_long == sum(n > limit for n in lengths)
 
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz"])
