@@ -182,3 +182,14 @@ def test_kitoken_is_taken_where_it_agrees_and_said_where_not(tmp_path, text_file
     assert ("differs" in said or "using kitoken" in said) and result.manifest.engine in said.replace(
         "sentencepiece", "reference"
     )
+
+
+@pytest.mark.slow
+def test_the_ids_are_sentencepieces_own(tmp_path, text_file, tokenizer_path):
+    tokenize(config_for(text_file, tokenizer_path, tmp_path / "c", work_unit_bytes=5000))
+    command = [sys.executable, "-W", "ignore", "-m", "tests.data_prep.same_ids", "--corpus", str(tmp_path / "c")]
+    done = subprocess.run([*command, "--input", str(text_file)], capture_output=True, text=True)
+    assert done.returncode == 0 and "400 of 400 documents" in done.stdout, done.stdout + done.stderr
+    other = write_jsonl(tmp_path / "other.jsonl", ["another text"] * 400)
+    done = subprocess.run([*command, "--input", str(other)], capture_output=True, text=True)
+    assert done.returncode == 1 and "other ids than SentencePiece's" in done.stdout
