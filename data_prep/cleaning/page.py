@@ -19,7 +19,7 @@ h1 { margin: 0 0 4px; font-size: 26px; } h2 { margin: 36px 0 8px; font-size: 19p
 .tile { background: #fff; border: 1px solid #dfe3e0; border-radius: 8px; padding: 10px 16px; min-width: 130px; }
 .tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; }
 .tile span { color: #5b6770; font-size: 13px; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)); gap: 16px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)); gap: 16px; align-items: start; }
 figure { margin: 0; background: #fff; border: 1px solid #dfe3e0; border-radius: 8px; padding: 12px; }
 figcaption { font-weight: 600; margin-bottom: 4px; } svg { width: 100%; height: auto; }
 table { border-collapse: collapse; background: #fff; width: 100%; font-size: 14px; }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import operator
 import re
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 KEPT, DROPPED, LINE = "#2f7d6d", "#c8553d", "#5b6770"
@@ -14,7 +15,9 @@ _MOST_BARS = 14
 def funnel(report: dict[str, Any]) -> str:
     """Documents that are left after each stage."""
     names = ["input", *(stage["name"] for stage in report["stages"])]
-    counts = [report["input"]["documents_in"], *(stage["documents_out"] for stage in report["stages"])]
+    # Sampling and extraction see the documents of some sources only, so what is left follows from what is dropped.
+    dropped = (stage["dropped"] for stage in report["stages"])
+    counts = list(accumulate(dropped, operator.sub, initial=report["input"]["documents_in"]))
     figure, axes = _figure(len(names))
     places = range(len(names))
     axes.barh(places, counts, color=KEPT, height=0.66)

@@ -1,0 +1,74 @@
+"""The quick word splitter gives datatrove's words; language identification keeps what it should."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pydoc_data.topics import topics
+
+import pytest
+from cleaning_inputs import GERMAN, prose
+from datatrove.data import Document
+
+from configs.errors import ConfigError
+from data_prep.cleaning.language import LinguaFilter
+from data_prep.cleaning.metering import RejectNote
+from data_prep.cleaning.stage_config import LanguageSettings
+from data_prep.cleaning.words import WordSplitter, word_splitter
+
+ODD = [
+    "",
+    "  \n ",
+    "don't can't a.m. U.S.A. e.g. 3.5% (x) “quoted” http://host/x?y=1 ``code`` \t tabs\u00a0and\u2003spaces",
+    "日本語のテキスト と English mixed; naïve café — dash… end",
+    "One. Two! Three? four... 5.",
+    "ends with spaces.  ",
+]
+
+
+@pytest.mark.parametrize("language", ["en", "de", "xx"])
+def test_words_and_sentences_are_datatroves(language: str) -> None:
+    splitter = WordSplitter(language)
+    texts = [*ODD, *(topics[name] for name in sorted(topics)[:12])]
+    for text in texts:
+        assert splitter.word_tokenize(text) == splitter.inner.word_tokenize(text)
+        for line in text.splitlines():
+            assert splitter.span_tokenize(line) == splitter.inner.span_tokenize(line), line
+
+
+def test_a_word_that_breaks_spacys_tables_is_one_word() -> None:
+    text = "The constant IS_ALPHA of the table"
+    assert WordSplitter("en").word_tokenize(text) == text.split()
+
+
+def test_what_is_remembered_is_bounded(monkeypatch) -> None:
+    monkeypatch.setattr("data_prep.cleaning.words._MAX_KNOWN", 30)
+    splitter = WordSplitter("en")
+    for number in range(50):
+        text = " ".join(f"w{number}x{i}." for i in range(20))
+        assert splitter.word_tokenize(text) == splitter.inner.word_tokenize(text)
+        assert len(splitter._known) <= 30
+
+
+def test_copies_are_the_splitter_itself() -> None:
+    splitter = word_splitter("en")
+    assert copy.deepcopy(splitter) is splitter and pickle.loads(pickle.dumps(splitter)) is splitter  # noqa: S301
+
+
+def test_languages_are_kept_dropped_and_told() -> None:
+    note = RejectNote()
+    step = LinguaFilter(LanguageSettings(keep=["en"], candidates=["en", "de", "fr"]), note)
+    documents = [Document(text, "x", metadata={}) for text in (prose(1), GERMAN, "12 34 !!")]
+    kept = list(step.run(iter(documents), 0, 1))
+    assert [d.metadata["language"] for d in documents] == ["en", "de", "unknown"]
+    assert kept == documents[:1] and kept[0].metadata["language_score"] > 0.65
+    assert step.filter(documents[1]) == (False, "language_de")
+    telling = LinguaFilter(LanguageSettings(keep=[], candidates=["en", "de"]))
+    assert all(telling.filter(document) is True for document in documents)
+
+
+def test_candidates_have_to_hold_what_is_kept() -> None:
+    with pytest.raises(ConfigError, match="'en' is kept and not among the candidates"):
+        LinguaFilter(LanguageSettings(keep=["en"], candidates=["de", "fr"]))
+    with pytest.raises(ConfigError, match="names one language"):
+        LinguaFilter(LanguageSettings(keep=["de"], candidates=["de"]))
