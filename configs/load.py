@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -27,7 +28,24 @@ class Section(BaseModel):
 Config = TypeVar("Config", bound=Section)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
+    """YAML without the numbers to the base of 60: `8:00:00` is a time, not 28800."""
+
+
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+",
+    "tag:yaml.org,2002:float": r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?"
+    r"|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _NUMBERS]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list("-+0123456789."))
+
+
+class _UniqueKeyLoader(_Loader):
     """A safe loader for which a key that is given twice is an error instead of a silent last word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -138,7 +156,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
         hint = f"{text.lstrip('-')}=VALUE" if text.strip("-") else None
         raise ConfigError(f"{text!r} is not an override", where="command line", expected="key=value", nearest=hint)
     try:
-        return key, yaml.safe_load(value)
+        return key, yaml.load(value, _Loader)  # noqa: S506 (a safe loader)
     except yaml.YAMLError:
         raise ConfigError(f"the value of {text!r} is not valid YAML", where=key, expected="key=value") from None
 

@@ -73,7 +73,7 @@ class _EditorSchema(GenerateJsonSchema):
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         # Such a function accepts short forms (one path for a list of them), which the type does not tell.
         inner = super().function_before_schema(schema)
-        if self.mode == "serialization" or "json_schema_input_schema" in schema:
+        if self.mode == "serialization" or "json_schema_input_schema" in schema or "properties" in inner:
             return inner
         item = {"anyOf": [inner.get("items", inner), {"type": "string"}]}
         return {"anyOf": [*item["anyOf"], {**inner, "items": item}] if "items" in inner else item["anyOf"]}

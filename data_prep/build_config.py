@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from configs.load import Section
 from data_prep.cleaning.config import CleanConfig
@@ -25,6 +28,19 @@ class BuildConfig(Section):
     """Tokenization."""
     ngram_order: int | None = Field(default=None, ge=1, le=5)
     """Order of the n-gram model whose loss is the floor for training; null: none is estimated."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema for editors: in a stage nothing is required, since `_fill_in` adds what leads to the others."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for name in ("clean", "train_tokenizer", "tokenize"):
+            choices = properties[name].get("anyOf", [properties[name]])
+            found = copy.deepcopy(handler.resolve_ref_schema(next(choice for choice in choices if "$ref" in choice)))
+            found.pop("required", None)
+            said = {"description": properties[name]["description"]}
+            properties[name] = {**found, **said} if len(choices) == 1 else {"anyOf": [found, {"type": "null"}], **said}
+        return schema
 
     @model_validator(mode="before")
     @classmethod

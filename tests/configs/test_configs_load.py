@@ -233,3 +233,23 @@ def test_the_smallest_numbers_survive_printing(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD, "optimizer.lr=1e-8")
     again = load(tmp_path, to_yaml(config))
     assert again == config and math.isclose(again.optimizer.lr, 1e-8)
+
+
+def test_times_are_not_numbers_to_the_base_of_sixty(tmp_path: Path) -> None:
+    class Job(Section):
+        time: str
+        """How long."""
+        count: int = 1
+        """How many."""
+        rate: float = 1.0
+        """How much."""
+
+    path = tmp_path / "job.yaml"
+    path.write_text("time: 8:00:00\ncount: 0x1F\nrate: 1_0.5\n")
+    assert load_config(Job, path) == Job(time="8:00:00", count=31, rate=10.5)
+    assert load_config(Job, None, ["time=1:30:00", "count=1_000", "rate=-2.5e-3"]) == Job(
+        time="1:30:00", count=1000, rate=-0.0025
+    )
+    dumped = tmp_path / "again.yaml"
+    dumped.write_text(to_yaml(Job(time="8:00:00")))
+    assert load_config(Job, dumped).time == "8:00:00"
