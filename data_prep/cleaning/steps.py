@@ -17,12 +17,12 @@ from datatrove.pipeline.filters import (
 from datatrove.pipeline.formatters import FTFYFormatter, PIIFormatter
 
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.counting_reader import CountingReader
 from data_prep.cleaning.language import LinguaFilter
 from data_prep.cleaning.ledger import StageLedger
 from data_prep.cleaning.metering import RejectNote
 from data_prep.cleaning.plan import Part
 from data_prep.cleaning.readers import (
-    CountingReader,
     CsvRows,
     DatasetRows,
     JsonLines,
