@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from configs.load import RECIPES, load_config
+from data_prep.cleaning.config import CleanConfig
 from data_prep.cli import main
 from data_prep.config import SampleCorpusConfig, TokenizeConfig, TokenizerConfig
 
@@ -89,7 +90,7 @@ def test_an_option_and_an_override_win_over_the_recipe(run):
     assert printed["vocab_size"] == 999 and printed["special_tokens"]["sentinels"] == 2
 
 
-CLASSES = {"sample": SampleCorpusConfig, "tokenizer": TokenizerConfig, "tokenize": TokenizeConfig}
+CLASSES = {"clean": CleanConfig, "sample": SampleCorpusConfig, "tokenizer": TokenizerConfig, "tokenize": TokenizeConfig}
 
 
 @pytest.mark.parametrize("recipe", sorted((RECIPES / "data_prep").glob("*.yaml")), ids=lambda path: path.stem)
