@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from configs.load import Section
 from data_prep.cleaning.stage_config import (
@@ -44,6 +44,16 @@ NOT_OF_THE_RESULT = frozenset(
 SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
+def _clock_time(value: object) -> object:
+    # YAML reads 8:00:00 without quotes as a number of seconds to the base 60.
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value // 3600}:{value // 60 % 60:02}:{value % 60:02}"
+    return value
+
+
+ClockTime = Annotated[str, BeforeValidator(_clock_time)]
+
+
 class CleanSource(Section):
     """One source of raw documents; its name is in the metadata of each."""
 
@@ -68,8 +78,8 @@ class SlurmSettings(Section):
 
     partition: str | None = None
     """Partition of the jobs; needed with `executor: slurm`."""
-    time: str = "24:00:00"
-    """Time limit of a task."""
+    time: ClockTime = "24:00:00"
+    """Time limit of a task as Slurm writes it: hours:minutes:seconds, or days-hours:minutes:seconds."""
     cpus_per_task: int = Field(default=1, ge=1)
     """Processor cores of a task; more than one only to get more memory."""
     memory_per_cpu_gb: int | None = Field(default=2, ge=1)

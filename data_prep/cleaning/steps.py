@@ -14,15 +14,16 @@ from datatrove.pipeline.filters import (
     GopherRepetitionFilter,
     SamplerFilter,
 )
-from datatrove.pipeline.formatters import FTFYFormatter, PIIFormatter
+from datatrove.pipeline.formatters import FTFYFormatter
 
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.counting_reader import CountingReader
 from data_prep.cleaning.language import LinguaFilter
 from data_prep.cleaning.ledger import StageLedger
+from data_prep.cleaning.masking import Masking
 from data_prep.cleaning.metering import RejectNote
 from data_prep.cleaning.plan import Part
 from data_prep.cleaning.readers import (
-    CountingReader,
     CsvRows,
     DatasetRows,
     JsonLines,
@@ -64,7 +65,7 @@ def document_step(stage: str, config: CleanConfig, note: RejectNote) -> Pipeline
         return FineWebQualityFilter(note, language=words, **config.fineweb.model_dump())  # type: ignore[arg-type]
     if stage == "pii":
         pii = config.pii
-        return PIIFormatter(remove_emails=pii.emails, remove_ips=pii.ips, only_remove_public_ips=pii.only_public_ips)
+        return Masking(remove_emails=pii.emails, remove_ips=pii.ips, only_remove_public_ips=pii.only_public_ips)
     raise ValueError(f"{stage!r} is no stage of single documents")
 
 

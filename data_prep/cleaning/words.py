@@ -12,14 +12,17 @@ from configs.errors import ConfigError
 
 MIXED = "xx"
 _MAX_KNOWN = 200_000
+# spaCy takes time with the square of a piece's length: hours for a megabyte of brackets. Longer pieces are cut.
+_LONGEST_PIECE = 256
 
 
 class WordSplitter(WordTokenizer):
     """datatrove's splitter of a language, with the same words in a fraction of the time.
 
     spaCy's rules see the text between two white spaces only, and most such pieces come again and again: here each is
-    split once and remembered. datatrove's splitter also looks for sentences each time, and forgets all it knows after
-    every document. Copies and pickles of this object are a name, not the tables of the language.
+    split once and remembered; pieces above 256 characters, which are no words, are cut first. datatrove's splitter also
+    looks for sentences each time, and forgets all it knows after every document. Copies and pickles of this object are
+    a name, not the tables of the language.
     """
 
     def __init__(self, language: str) -> None:
@@ -35,7 +38,7 @@ class WordSplitter(WordTokenizer):
             self._splits_pieces = self._is_rule_based()
         if not self._splits_pieces:
             return self.inner.word_tokenize(text)
-        known, pieces = self._known, text.split()
+        known, pieces = self._known, _pieces(text)
         new = [piece for piece in dict.fromkeys(pieces) if piece not in known]
         if len(known) + len(new) > _MAX_KNOWN:
             self.forget()
@@ -54,7 +57,6 @@ class WordSplitter(WordTokenizer):
             # What spaCy notes about words is freed with the zone; their texts are copied out of it.
             with pipeline.memory_zone():
                 for piece in pieces:
-                    pipeline.max_length = max(pipeline.max_length, len(piece) + 10)
                     self._known[piece] = strip_strings([token.text for token in pipeline.make_doc(piece)])
         except Exception:
             # Some strings break spaCy's tables; datatrove knows which and goes around them.
@@ -73,6 +75,8 @@ class WordSplitter(WordTokenizer):
     def sent_tokenize(self, text: str) -> list[str]:
         """The sentences of `text`."""
         import_spacy()
+        if _has_long_piece(text):
+            return [text.strip()]
         return self.inner.sent_tokenize(text)
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
@@ -80,6 +84,8 @@ class WordSplitter(WordTokenizer):
         import_spacy()
         if self._enders is None:
             self._enders = self._sentence_enders()
+        if _has_long_piece(text):
+            return [(0, len(text))]
         # Only after such a sign can a second sentence begin, be it of white space; most lines have one at their end.
         if self._enders and text and not text[-1].isspace() and self._enders.isdisjoint(text[:-1]):
             return [(0, len(text))]
@@ -99,6 +105,17 @@ class WordSplitter(WordTokenizer):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> WordSplitter:
         return self
+
+
+def _pieces(text: str) -> list[str]:
+    pieces = text.split()
+    if not _has_long_piece(text, pieces):
+        return pieces
+    return [piece[i : i + _LONGEST_PIECE] for piece in pieces for i in range(0, len(piece), _LONGEST_PIECE)]
+
+
+def _has_long_piece(text: str, pieces: list[str] | None = None) -> bool:
+    return len(text) > _LONGEST_PIECE and max(map(len, pieces or text.split()), default=0) > _LONGEST_PIECE
 
 
 def import_spacy() -> None:

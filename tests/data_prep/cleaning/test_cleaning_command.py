@@ -133,6 +133,12 @@ def test_recipes_load(path):
     assert load_config(CleanConfig, path).stages
 
 
+@pytest.mark.parametrize("given", ["8:00:00", "'8:00:00'"])
+def test_a_time_limit_is_read_with_and_without_quotes(run, recipe, given):
+    status, out, err = run("--config", recipe, f"slurm.time={given}", "--print-config")
+    assert status == 0 and yaml.safe_load(out)["slurm"]["time"] == "8:00:00", err
+
+
 def test_published_defaults_are_datatroves():
     import inspect
 

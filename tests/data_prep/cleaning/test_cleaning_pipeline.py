@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import zstandard
 from cleaning_inputs import SCRIPT, write_all
@@ -186,3 +187,32 @@ def test_tokenize_reads_the_result(cleaned: Path, tmp_path: Path) -> None:
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
     assert Corpus.open(tmp_path / "c").num_documents == sum(KEPT.values())
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_an_error_and_no_hang(cleaned: Path, tmp_path: Path) -> None:
+    output = tmp_path / "orphan"
+    command = [
+        sys.executable,
+        "-m",
+        "data_prep",
+        "clean",
+        str(cleaned / "recipe.yaml"),
+        f"output={output}",
+        "workers=2",
+    ]
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    started = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while started.poll() is None and time.monotonic() < deadline:
+        # Workers are the children of the fork server, which is a child of the command.
+        below = psutil.Process(started.pid).children(recursive=True)
+        workers = [process for process in below if process.ppid() != started.pid]
+        if workers and (output.with_name("orphan.partial") / "progress").exists():
+            workers[0].kill()
+            break
+        time.sleep(0.05)
+    _, problem = started.communicate(timeout=60)
+    assert started.returncode == 2 and b"a worker process was killed" in problem, problem.decode()
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0 and hashes_of(output) == hashes_of(cleaned / "clean"), done.stderr

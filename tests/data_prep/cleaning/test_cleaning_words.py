@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 from pydoc_data.topics import topics
 
 import pytest
 from cleaning_inputs import GERMAN, prose
 from datatrove.data import Document
+from datatrove.pipeline.formatters import PIIFormatter
 
 from configs.errors import ConfigError
 from data_prep.cleaning.language import LinguaFilter
+from data_prep.cleaning.masking import Masking
 from data_prep.cleaning.metering import RejectNote
 from data_prep.cleaning.stage_config import LanguageSettings
 from data_prep.cleaning.words import WordSplitter, word_splitter
@@ -39,6 +42,26 @@ def test_words_and_sentences_are_datatroves(language: str) -> None:
 def test_a_word_that_breaks_spacys_tables_is_one_word() -> None:
     text = "The constant IS_ALPHA of the table"
     assert WordSplitter("en").word_tokenize(text) == text.split()
+
+
+def test_text_that_is_no_text_takes_no_hours() -> None:
+    splitter, masking = WordSplitter("en"), Masking()
+    base64 = "".join(chr(33 + (i * i) % 90) for i in range(100_000)).replace("@", "A")
+    began = time.process_time()
+    for text in ("(" * 100_000 + "a", base64, "-/" * 50_000):
+        assert "".join(splitter.word_tokenize(text)) == text
+        assert len(splitter.span_tokenize(text)) == 1
+        assert masking.format(text) == text
+    assert time.process_time() - began < 10
+
+
+def test_addresses_are_masked_as_datatrove_masks_them() -> None:
+    texts = ["mail a.b@host.org,c@d.de or (x+y@host.co.uk) \n\t no@ @no 8.8.8.8 10.0.0.1", "@", "a@b", *ODD]
+    ours, theirs = Masking(), PIIFormatter()
+    assert [ours.format(text) for text in texts] == [theirs.format(text) for text in texts]
+    long = "x" * 5000 + ";joe@host.org;" + "y" * 5000 + ";jim@host.org"
+    masked = ours.format(long)
+    assert "joe" not in masked and "jim" not in masked and masked.startswith("x" * 5000)
 
 
 def test_what_is_remembered_is_bounded(monkeypatch) -> None:
