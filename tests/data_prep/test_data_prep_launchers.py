@@ -152,6 +152,7 @@ def test_sentence_borders_are_kept_and_nothing_is_lost(tmp_path, tokenizer_path)
     assert tokenizer.decode(first) == "One sentence. "
 
 
+@pytest.mark.slow
 def test_megatron_reads_every_shard(tmp_path, text_file, texts, tokenizer_path):
     indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
     tokenizer = Tokenizer.load(tokenizer_path)
