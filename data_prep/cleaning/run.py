@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,15 @@ def check_packages(uses: Sequence[str]) -> None:
         raise MachineError(
             f"cleaning needs {', '.join(missing)}", where="clean", expected="pip install 'bessemer[clean]'"
         )
+    if ("trafilatura", "trafilatura") in needed:
+        # datatrove takes pages for empty when the import fails.
+        try:
+            import_module("trafilatura")
+        except ImportError as error:
+            first = str(error).splitlines()[0]
+            raise MachineError(
+                f"trafilatura cannot be imported: {first}", where="clean", expected="pip install 'bessemer[clean]'"
+            ) from None
 
 
 def check_malformed(config: CleanConfig, root: Path) -> None:

@@ -162,6 +162,7 @@ BROKEN_INPUTS = (
             "-m",
             "data_prep",
             "tokenize",
+            "--strict",
             "--input",
             "{work}/broken.jsonl",
             "--tokenizer",

@@ -160,3 +160,17 @@ def test_published_defaults_are_datatroves():
         for name, value in section.model_dump().items():
             expected = published[name]
             assert value == ([tuple(v) for v in expected] if isinstance(expected, tuple) else expected), name
+
+
+def test_an_extraction_that_cannot_work_is_told_before_pages_are_lost(monkeypatch):
+    from configs.errors import MachineError
+    from data_prep.cleaning import run
+
+    def fails(name):
+        raise ImportError(f"{name} lacks a part of lxml")
+
+    run.check_packages(["unicode", "html"])
+    monkeypatch.setattr(run, "import_module", fails)
+    run.check_packages(["unicode"])
+    with pytest.raises(MachineError, match="trafilatura cannot be imported: trafilatura lacks a part of lxml"):
+        run.check_packages(["unicode", "html"])
