@@ -56,6 +56,9 @@ def finish(work: Work, config: TokenizeConfig) -> Manifest | None:
                 manifest.write(partial)
             with writing(output):
                 shutil.rmtree(partial / RECORDS, ignore_errors=True)
+                # What was being written, other than a shard, when a process was killed.
+                for leftover in partial.glob(".*.tmp-*"):
+                    leftover.unlink(missing_ok=True)
                 flush_to_disk(partial)
                 _publish(partial, output)
             return manifest

@@ -20,7 +20,7 @@ from data_prep.config import TokenizeConfig
 from data_prep.encoding import Made, make_shard
 from data_prep.executor import available_cores, launcher_of, open_executor, run_tasks, slurm_share
 from data_prep.finishing import Tally, finish
-from data_prep.manifest import Manifest
+from data_prep.manifest import MANIFEST, Manifest
 from data_prep.planning import Work, begin
 from data_prep.progress import Done, Progress
 from data_prep.shard_record import RECORDS, ShardRecord, read_pulse
@@ -79,6 +79,9 @@ def _tokenize(config: TokenizeConfig, launcher: str, executor: AbstractContextMa
     work = begin(config)
     if isinstance(work, Manifest):
         return Tokenized(work, shards=len(work.shards))
+    if (work.partial / MANIFEST).exists():
+        # An earlier start was killed between the last shard and the corpus' name; records may be gone already.
+        return Tokenized(finish(work, config), shards=len(work.tasks))
     number, count = slurm_share(os.environ) if launcher == "slurm" else (0, 1)
     total = len(work.tasks)
     # Every process can make every shard; they begin at different ones, and who is done helps the others.

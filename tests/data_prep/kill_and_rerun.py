@@ -88,8 +88,14 @@ def run(kills: int, seed: int, size_bytes: int, directory: Path) -> int:
             )
         if output.exists():
             corpora += 1
-            same = files_of(output) == expected
+            found = files_of(output)
+            same = found == expected
             different += not same
+            for name in sorted(found.keys() | expected.keys()):
+                if found.get(name) != expected.get(name):
+                    print(
+                        f"  {name}: {'missing' if name not in found else 'extra' if name not in expected else 'other bytes'}"
+                    )
             print(f"corpus {corpora}: {'the same bytes' if same else 'DIFFERENT'} after {done} kills")
             shutil.rmtree(output)
     print(f"{done} kills, {corpora} corpora, {different} different")

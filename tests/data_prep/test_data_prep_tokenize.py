@@ -17,7 +17,7 @@ import pytest
 from data_prep_helpers import write_jsonl
 
 from configs.errors import DataError, MachineError
-from data_prep import atomic, encoding, tokenization
+from data_prep import atomic, encoding, finishing, tokenization
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
 from data_prep.executor import open_executor, run_tasks
@@ -188,6 +188,32 @@ def test_what_was_finished_before_the_disk_was_full_is_kept(tmp_path, text_file,
     tokenize(config.model_copy(update={"output": tmp_path / "whole"}))
     assert files_of(tmp_path / "out" / "c") == files_of(tmp_path / "whole")
     assert not partial.exists()
+
+
+@pytest.mark.parametrize("records_left", [True, False])
+def test_a_kill_while_the_corpus_gets_its_name_changes_nothing(tmp_path, text_file, tokenizer_path, records_left):
+    config = config_for(text_file, tokenizer_path, tmp_path / "out" / "c", work_unit_bytes=5000)
+    tokenize(config.model_copy(update={"output": tmp_path / "whole"}))
+    partial = tmp_path / "out" / "c.partial"
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments, **options):
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        if records_left:
+            patch.setattr(finishing.shutil, "rmtree", kill)
+        patch.setattr(finishing, "_publish", kill)
+        tokenize(config)
+    assert (partial / "manifest.json").is_file() and (partial / "finished").exists() == records_left
+    # As a kill in the middle of writing these leaves them.
+    for name in (".plan.json.tmp-0123", ".token_counts.npy.tmp-4567", ".manifest.json.tmp-89ab"):
+        (partial / name).write_bytes(b"half")
+    result = tokenize(config)
+    assert result.made == 0 and not partial.exists()
+    assert files_of(tmp_path / "out" / "c") == files_of(tmp_path / "whole")
 
 
 def test_a_tokenizer_without_end_of_document(tmp_path, text_file, texts):
