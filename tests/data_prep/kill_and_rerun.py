@@ -93,9 +93,8 @@ def run(kills: int, seed: int, size_bytes: int, directory: Path) -> int:
             different += not same
             for name in sorted(found.keys() | expected.keys()):
                 if found.get(name) != expected.get(name):
-                    print(
-                        f"  {name}: {'missing' if name not in found else 'extra' if name not in expected else 'other bytes'}"
-                    )
+                    how = "missing" if name not in found else "extra" if name not in expected else "other bytes"
+                    print(f"  {name}: {how}")
             print(f"corpus {corpora}: {'the same bytes' if same else 'DIFFERENT'} after {done} kills")
             shutil.rmtree(output)
     print(f"{done} kills, {corpora} corpora, {different} different")
