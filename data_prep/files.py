@@ -20,7 +20,7 @@ from configs.errors import DataError
 from data_prep.documents import DamagedFileError
 from data_prep.zstd import ZstdStream
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18  # small enough that a block stays in the cache until its lines are parsed
 _OPENERS: dict[str, Callable[[Any], Any]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw, mode="rb"),
     ".zst": ZstdStream,

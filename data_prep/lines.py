@@ -50,7 +50,7 @@ def line_blocks(unit: WorkUnit, max_line_bytes: int, too_long: TooLong) -> Itera
                 chunk, skipping = chunk[end:], False
             if at == 0 and not buffer and chunk.startswith(_BOM):
                 at, chunk = len(_BOM), chunk[len(_BOM) :]
-            buffer += chunk
+            buffer = buffer + chunk if buffer else chunk
             if unit.stop is not None and at + len(buffer) >= unit.stop:
                 end = buffer.find(b"\n", max(0, unit.stop - at - 1)) + 1
                 if end:

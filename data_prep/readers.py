@@ -103,7 +103,9 @@ def _read_jsonl(
         if fields is None and len(block[1]) <= limit:
             # The road of nearly all text: one comprehension, checked as a whole; anything odd is taken line by line.
             try:
-                lines = block[1].removesuffix(b"\n").split(b"\n")
+                lines = block[1].split(b"\n")
+                if not lines[-1]:
+                    lines.pop()
                 if single:
                     texts = [loads(line)[field] for line in lines]
                     if set(map(type, texts)) != {str}:
