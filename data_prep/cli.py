@@ -6,23 +6,34 @@ settings that are given most.
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, NoReturn
 
 import typer
 
 from configs.errors import guarded
-from configs.load import Section, find_recipe, load_config, to_yaml
+from configs.load import to_yaml
 from data_prep import corpus_commands, tokenizer_commands
 from data_prep.build_command import build_command
 from data_prep.clean_command import clean_command
+from data_prep.command_line import (
+    Input,
+    Output,
+    Overwrite,
+    PrintConfig,
+    Recipe,
+    Settings,
+    TextField,
+    load,
+    say,
+    say_next,
+)
 
 app = typer.Typer(
     help="Raw text -> tokenizer -> memory-mapped shards of tokens.",
@@ -31,18 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-ConfigClass = TypeVar("ConfigClass", bound=Section)
-
-Recipe = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/data_prep.")]
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
-Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace the output if it exists.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="What to write.")]
-Input = Annotated[
-    list[str] | None,
-    typer.Option("--input", "-i", help="File, directory or pattern to read; can be given several times."),
-]
-TextField = Annotated[list[str] | None, typer.Option("--text-field", help="Field or column that holds the text.")]
 
 
 def main() -> None:
@@ -65,17 +64,17 @@ def sample_corpus_command(
     from data_prep.config import SampleCorpusConfig
 
     given = {"output": output, "min_bytes": min_bytes, "max_bytes": max_bytes, "overwrite": overwrite}
-    loaded = _load(SampleCorpusConfig, config, given, settings)
+    loaded = load(SampleCorpusConfig, config, given, settings)
     if print_config:
-        return _print(to_yaml(loaded))
+        return say(to_yaml(loaded))
     from data_prep.sample_corpus import sample_corpus
 
     result = sample_corpus(loaded)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(result.by_kind.items(), key=lambda item: -item[1]))
-    _print(f"{result.documents:,} documents, {result.text_bytes:,} bytes of text from {result.packages} packages")
-    _print(f"  kinds  {kinds}\n  file   {loaded.output}")
+    say(f"{result.documents:,} documents, {result.text_bytes:,} bytes of text from {result.packages} packages")
+    say(f"  kinds  {kinds}\n  file   {loaded.output}")
     tokenizer = loaded.output.with_name("tokenizer")
-    _next(f"train-tokenizer --config tokenizer-bpe-8k --input {loaded.output} --output {tokenizer}")
+    say_next(f"train-tokenizer --config tokenizer-bpe-8k --input {loaded.output} --output {tokenizer}")
 
 
 tokenizer_commands.register(app)
@@ -106,18 +105,18 @@ def tokenize_command(
     given |= {"workers": workers}
     given |= {"engine": engine, "overwrite": overwrite}
     given |= {"malformed": "stop", "damaged_files": "stop"} if strict else {}
-    loaded = _load(TokenizeConfig, config, given, settings)
+    loaded = load(TokenizeConfig, config, given, settings)
     if print_config:
-        return _print(to_yaml(loaded))
+        return say(to_yaml(loaded))
     from data_prep.tokenization import summarize, tokenize
 
     result = tokenize(loaded)
     if result.served:
         return
-    _print("\n".join(summarize(result, loaded.output)))
+    say("\n".join(summarize(result, loaded.output)))
     if result.manifest is not None:
-        _print(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
-        _next(f"inspect {loaded.output} --document 0")
+        say(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
+        say_next(f"inspect {loaded.output} --document 0")
 
 
 corpus_commands.register(app)
@@ -137,24 +136,3 @@ def _tidy_when_stopped() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _load(
-    cls: type[ConfigClass], recipe: str | None, options: Mapping[str, object], settings: list[str] | None
-) -> ConfigClass:
-    source = find_recipe(recipe, "data_prep") if recipe is not None else None
-    # Options become overrides: JSON is YAML, so values with special characters keep their meaning.
-    given = [
-        f"{key}={json.dumps(value if isinstance(value, bool | int | list) else str(value))}"
-        for key, value in options.items()
-        if value is not None and value != []
-    ]
-    return load_config(cls, source, given + list(settings or []))
-
-
-def _print(text: str) -> None:
-    print(text.rstrip("\n"), flush=True)
-
-
-def _next(arguments: str) -> None:
-    _print(f"next: python -m data_prep {arguments}")

@@ -9,16 +9,18 @@ from typing import Annotated
 
 import typer
 
-Recipe = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/data_prep.")]
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
-Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace the output if it exists.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="What to write.")]
-Input = Annotated[
-    list[str] | None,
-    typer.Option("--input", "-i", help="File, directory or pattern to read; can be given several times."),
-]
-TextField = Annotated[list[str] | None, typer.Option("--text-field", help="Field or column that holds the text.")]
+from data_prep.command_line import (
+    Input,
+    Output,
+    Overwrite,
+    PrintConfig,
+    Recipe,
+    Settings,
+    TextField,
+    load,
+    say,
+    say_next,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -42,24 +44,23 @@ def train_tokenizer_command(
 ) -> None:
     """Learn a SentencePiece vocabulary from a sample of the text."""
     from configs.load import to_yaml
-    from data_prep.cli import _load, _next, _print
     from data_prep.config import SourceConfig, TokenizerConfig
 
     given = {"input": input, "output": output, "algorithm": algorithm, "vocab_size": vocab_size}
     given |= {"sample_bytes": sample_bytes, "text_field": text_field, "overwrite": overwrite}
-    loaded = _load(TokenizerConfig, config, given, settings)
+    loaded = load(TokenizerConfig, config, given, settings)
     if print_config:
-        return _print(to_yaml(loaded))
+        return say(to_yaml(loaded))
     from data_prep.tokenizer_import import describe
     from data_prep.tokenizer_training import train_tokenizer
 
-    _print("\n".join(describe(train_tokenizer(loaded), loaded.output)))
+    say("\n".join(describe(train_tokenizer(loaded), loaded.output)))
     source, corpus = " --input ".join(map(shlex.quote, loaded.input)), loaded.output.with_name("corpus")
     reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
     settings = [
         shlex.quote(f"{key}={value if isinstance(value, str) else json.dumps(value)}") for key, value in reading.items()
     ]
-    _next(" ".join([f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}", *settings]))
+    say_next(" ".join([f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}", *settings]))
 
 
 def import_tokenizer_command(
@@ -76,12 +77,11 @@ def import_tokenizer_command(
     overwrite: Overwrite = None,
 ) -> None:
     """Make a tokenizer directory of a vocabulary of another project."""
-    from data_prep.cli import _next, _print
     from data_prep.tokenizer_import import describe, import_tokenizer, parse_roles
 
     tokenizer = import_tokenizer(source, output, parse_roles(roles), encoding, bool(overwrite))
-    _print("\n".join(describe(tokenizer, output)))
-    _next(f"tokenizer-report {output} --input TEXT")
+    say("\n".join(describe(tokenizer, output)))
+    say_next(f"tokenizer-report {output} --input TEXT")
 
 
 def tokenizer_report_command(
@@ -98,22 +98,21 @@ def tokenizer_report_command(
 ) -> None:
     """Measure tokenizers on a sample of the text: bytes per token, fertility, unknown, bytes, round trip."""
     from configs.load import to_yaml
-    from data_prep.cli import _load, _print
     from data_prep.tokenizer_config import TokenizerReportConfig
 
     paths = [word for word in tokenizers or [] if "=" not in word or Path(word).exists()]
     settings = [word for word in tokenizers or [] if word not in paths]
     given: dict[str, object] = {"tokenizers": paths, "input": input, "group_by": group_by, "sample_bytes": sample_bytes}
     given |= {"json_file": json_file, "text_field": text_field}
-    loaded = _load(TokenizerReportConfig, config, given, settings)
+    loaded = load(TokenizerReportConfig, config, given, settings)
     if print_config:
-        return _print(to_yaml(loaded))
+        return say(to_yaml(loaded))
     from data_prep.atomic import staged_file
     from data_prep.tokenizer_report import make_report
     from data_prep.tokenizer_table import table_lines
 
     report = make_report(loaded)
-    _print("\n".join(table_lines(report)))
+    say("\n".join(table_lines(report)))
     if loaded.json_file is not None:
         with staged_file(loaded.json_file) as temporary:
             temporary.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", "utf-8")

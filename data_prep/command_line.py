@@ -1,0 +1,53 @@
+"""What the commands of data preparation share: their options, how settings are read, how results are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from configs.load import Section, find_recipe, load_config
+
+ConfigClass = TypeVar("ConfigClass", bound=Section)
+
+Recipe = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/data_prep.")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
+Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace the output if it exists.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="What to write.")]
+Input = Annotated[
+    list[str] | None,
+    typer.Option("--input", "-i", help="File, directory or pattern to read; can be given several times."),
+]
+TextField = Annotated[list[str] | None, typer.Option("--text-field", help="Field or column that holds the text.")]
+
+
+def load(
+    cls: type[ConfigClass], recipe: str | None, options: Mapping[str, object], settings: list[str] | None
+) -> ConfigClass:
+    """The settings of a command: the recipe's, then those of options, then `key=value`.
+
+    Raises:
+        ConfigError: if one does not fit.
+    """
+    source = find_recipe(recipe, "data_prep") if recipe is not None else None
+    # Options become overrides: JSON is YAML, so values with special characters keep their meaning.
+    given = [
+        f"{key}={json.dumps(value if isinstance(value, bool | int | list) else str(value))}"
+        for key, value in options.items()
+        if value is not None and value != []
+    ]
+    return load_config(cls, source, given + list(settings or []))
+
+
+def say(text: str) -> None:
+    """Print lines."""
+    print(text.rstrip("\n"), flush=True)
+
+
+def say_next(arguments: str) -> None:
+    """Print the command that goes on from here."""
+    say(f"next: python -m data_prep {arguments}")
