@@ -1,7 +1,11 @@
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from data_prep_helpers import make_text, trained, write_jsonl
+
+from data_prep.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +21,21 @@ def text_file(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Pat
 @pytest.fixture(scope="session")
 def tokenizer_path(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Path:
     return trained(text_file, tmp_path_factory.mktemp("tokenizer") / "bpe", "bpe").model_path.parent
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command of data_prep in this process: its status, and what it printed on both streams."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["data_prep", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

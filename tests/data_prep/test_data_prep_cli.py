@@ -10,23 +10,7 @@ import yaml
 from configs.load import RECIPES, load_config
 from data_prep.build_config import BuildConfig
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cli import main
 from data_prep.config import SampleCorpusConfig, TokenizeConfig, TokenizerConfig
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["data_prep", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_the_way_from_text_to_a_corpus(run, tmp_path, text_file, texts):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,22 +14,11 @@ from cleaning_inputs import prose, write_json_lines
 from configs.load import RECIPES, load_config
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.stage_config import GopherQualitySettings, GopherRepetitionSettings
-from data_prep.cli import main
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["data_prep", "clean", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+def run(run):
+    return functools.partial(run, "clean")
 
 
 @pytest.fixture
