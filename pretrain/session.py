@@ -58,6 +58,8 @@ class Session:
             keep_last=plan.config.checkpoint.keep_last,
             keep_every_steps=_steps(plan.config.checkpoint.keep_every),
         )
+        self._save_under_way: tuple[int, float] | None = None
+        self.engine.before_update = self._end_copy
         self._accepted_changes: list[str] = []
         self.progress = self._resume()
         self.schedule = RunSchedule(plan.config, self.progress)
@@ -126,13 +128,22 @@ class Session:
         return time.monotonic() - self._last_save_s >= interval.value
 
     def save(self, progress: Progress) -> None:
-        """Save a checkpoint; returns as soon as training may go on."""
+        """Save a checkpoint; returns as soon as the next batch may go forward and backward."""
         self._last_save_s = time.monotonic()
         stall = self._checkpoints.save(progress.step, self.engine.pieces(), self._metadata(progress))
-        self.monitor.log_event(f"checkpoint of step {progress.step}: training stalled {stall.total_s:.2f} s")
+        self._save_under_way = (progress.step, stall.total_s)
+
+    def _end_copy(self) -> None:
+        """Wait for what the last save is still copying, before the optimizer changes it; say how long it all took."""
+        waited_s = self._checkpoints.wait_for_copy()
+        if self._save_under_way is not None:
+            step, stalled_s = self._save_under_way
+            self._save_under_way = None
+            self.monitor.log_event(f"checkpoint of step {step}: training stalled {stalled_s + waited_s:.2f} s")
 
     def finish(self, progress: Progress, reason: str) -> None:
         """Wait for the last save, evaluate the test sets of a finished run, and write the summary."""
+        self._end_copy()
         self._checkpoints.wait_all_ranks()
         if reason == "finished":
             for record in self._evaluator.evaluate(self._data.test, progress.step):

@@ -60,11 +60,13 @@ class SaveAttempt:
         step: steps that were trained.
         metadata: goes into the manifest.
         plan: this rank's part.
-        buffer: this rank's data, copied.
+        buffer: where the copy of this rank's data goes.
+        copy: makes it.
         rank: this rank.
         size: how many ranks write.
         retention: applied by rank 0 after the commit.
         peer_timeout_s: how long rank 0 waits for the other parts.
+        copied: set when the tensors may change again: the copy is complete, or has failed.
         written: set when this rank's part is on the disk, or has failed.
         finished: set when this rank has no more to do; on rank 0, when the checkpoint has been committed or given up.
         give_up: set by the main thread to end rank 0's waiting for parts that will not come.
@@ -77,10 +79,12 @@ class SaveAttempt:
     metadata: dict[str, Any]
     plan: PartPlan
     buffer: torch.Tensor
+    copy: Callable[[], None]
     rank: int
     size: int
     retention: Retention
     peer_timeout_s: float
+    copied: threading.Event = field(default_factory=threading.Event)
     written: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
     give_up: threading.Event = field(default_factory=threading.Event)
@@ -95,8 +99,10 @@ class SaveAttempt:
         submit(self.run)
 
     def run(self) -> None:
-        """Write this rank's part; rank 0 also commits. What goes wrong ends up in `problem`."""
+        """Copy and write this rank's part; rank 0 also commits. What goes wrong ends up in `problem`."""
         try:
+            self.copy()
+            self.copied.set()
             self.times = write_part(self.plan, self.buffer, self.directory)
             self.written.set()
             if self.rank == 0:
@@ -105,6 +111,7 @@ class SaveAttempt:
             self.problem = self._describe(error)
             self._withdraw()
         finally:
+            self.copied.set()
             self.written.set()
             self.finished.set()
             atexit.unregister(self.finished.wait)

@@ -1,4 +1,4 @@
-"""One rank's part of a checkpoint: planned and copied in the main thread, hashed and written in another."""
+"""One rank's part of a checkpoint: planned in the main thread; copied, hashed and written in another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,8 +115,8 @@ def check_tensor(piece: Piece, state: str) -> torch.Tensor:
     return tensor
 
 
-def copy_pieces(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
-    """Copy all states of all pieces into host memory; this is what training waits for.
+def prepare_copy(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
+    """Make ready to copy all states of all pieces into host memory, as they are at the time of this call.
 
     Pieces that lie one behind the other, as an optimizer's flat memory has them, are copied as one.
 
@@ -124,24 +125,27 @@ def copy_pieces(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
         buffer: float32, flat, at least `3 * plan.elements`; pinned where the pieces are on a GPU.
 
     Returns:
-        what waits for the copies that GPUs are still making.
+        what copies, in any thread, and returns when all is there. The pieces must not change before. On a GPU it
+        waits for the work that was enqueued until now, and runs beside what is enqueued later.
     """
     import torch
 
-    end, devices = 0, set()
-    for state in STATES:
-        for run in adjacent_runs([piece.tensors[state].detach() for piece in plan.pieces]):
-            target = buffer[end : end + run.numel()]
-            target.copy_(run, non_blocking=True)
-            if run.is_cuda:
-                devices.add(run.device)
+    sources = [[piece.tensors[state].detach() for piece in plan.pieces] for state in STATES]
+    devices = sorted({tensor.device for tensor in itertools.chain(*sources) if tensor.is_cuda}, key=str)
+    ready = [torch.cuda.current_stream(device).record_event() for device in devices]
+
+    def copy() -> None:
+        end, streams = 0, {device: torch.cuda.Stream(device) for device in devices}
+        for device, event in zip(devices, ready, strict=True):
+            streams[device].wait_event(event)
+        for run in itertools.chain.from_iterable(map(adjacent_runs, sources)):
+            with torch.cuda.stream(streams[run.device]) if run.is_cuda else nullcontext():
+                buffer[end : end + run.numel()].copy_(run, non_blocking=True)
             end += run.numel()
+        for stream in streams.values():
+            stream.synchronize()
 
-    def finish() -> None:
-        for device in devices:
-            torch.cuda.current_stream(device).synchronize()
-
-    return finish
+    return copy
 
 
 def adjacent_runs(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -160,7 +164,7 @@ def adjacent_runs(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
 
 @dataclass(frozen=True)
 class PartTimes:
-    """Where the time of one part went, in seconds."""
+    """Where the time of one part went, in seconds, its copy apart."""
 
     write_s: float
     hash_s: float

@@ -1,8 +1,11 @@
-"""Saving: the collective half that training waits for. The rest happens in `attempt.py`, in the background."""
+"""Saving: the collective half that training waits for. The rest happens in `attempt.py`, in the background.
+
+What is saved changes only when the optimizer steps. So the copy, too, is made in the background, while the next batch
+goes forward and backward; `wait_for_copy` is what the optimizer has to wait for.
+"""
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ from pretrain.checkpoint.directory import (
 from pretrain.checkpoint.directory_lock import DirectoryLock
 from pretrain.checkpoint.durable import try_unlink
 from pretrain.checkpoint.manifest import encode_metadata
-from pretrain.checkpoint.part_writer import PartTimes, copy_pieces, plan_part
+from pretrain.checkpoint.part_writer import PartTimes, plan_part, prepare_copy
 from pretrain.checkpoint.pieces import STATES, Piece
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
 
@@ -38,19 +41,17 @@ CLOSE_WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class SaveStall:
-    """How long a save kept training waiting, on this rank.
+    """How long the call that began a save kept training waiting, on this rank.
 
     Attributes:
         wait_s: for the save before this one to end.
         agree_s: for the ranks to agree, and the free-space check.
-        copy_s: for the copy into host memory; from a GPU it goes on while the ranks agree.
         total_s: all of it; when not asynchronous, up to the commit.
-        copied_bytes: what this rank copied.
+        copied_bytes: what this rank is going to copy.
     """
 
     wait_s: float
     agree_s: float
-    copy_s: float
     total_s: float
     copied_bytes: int
 
@@ -101,41 +102,36 @@ class CheckpointWriter:
     def save(self, step: int, pieces: list[Piece], metadata: dict[str, Any]) -> SaveStall:
         """Save what the pieces hold now. Collective; waits for the save before, and tells if that one failed.
 
+        The pieces must not change until `wait_for_copy` has returned.
+
         Args:
             step: steps that were trained.
             pieces: what this rank holds; those that it does not own are left out.
             metadata: what JSON can hold; rank 0's is stored.
 
         Returns:
-            how long it took, up to the moment where training may change the tensors again.
+            how long this call took.
 
         Raises:
             CheckpointError: on every rank, if on any the save before failed, or this one cannot start (too little free
                 space). Checkpoints that were complete stay as they are, and a later save may succeed.
         """
-        clock = [time.perf_counter()]
+        began_s = time.perf_counter()
         metadata = encode_metadata(metadata)
         plan = plan_part(pieces, self._ranks.rank)
         problem = self._await_part()
-        clock.append(time.perf_counter())
-        # This rank's last part is written or given up, so its memory is free. Nothing is written before all agree.
+        waited_s = time.perf_counter()
+        # Before the copy is under way: messages between ranks wait long for a core that copies.
+        directory = self._begin(step, problem, plan.file_bytes)
+        agreed_s = time.perf_counter()
         buffer = self._reserve(plan.elements * len(STATES), pieces)
-        finish_copy = copy_pieces(plan, buffer)
-        clock.append(time.perf_counter())
-        try:
-            # After the copy where the processor makes it: messages between ranks wait long for a core that copies.
-            directory = self._begin(step, problem, plan.file_bytes)
-            clock.append(time.perf_counter())
-        finally:
-            # Also before an error is told: the tensors belong to the optimizer again from then on.
-            finish_copy()
-        clock.append(time.perf_counter())
         self._attempt = SaveAttempt(
             directory=directory,
             step=step,
             metadata=metadata,
             plan=plan,
             buffer=buffer,
+            copy=prepare_copy(plan, buffer),
             rank=self._ranks.rank,
             size=self._ranks.size,
             retention=self.retention,
@@ -144,9 +140,19 @@ class CheckpointWriter:
         self._attempt.start(self._background.put)
         if not self.asynchronous:
             self.wait_all_ranks()
-        wait_s, copy_s, agree_s, finish_s = (after - before for before, after in itertools.pairwise(clock))
         copied = plan.file_bytes - len(plan.header)
-        return SaveStall(wait_s, agree_s, copy_s + finish_s, time.perf_counter() - clock[0], copied)
+        return SaveStall(waited_s - began_s, agreed_s - waited_s, time.perf_counter() - began_s, copied)
+
+    def wait_for_copy(self) -> float:
+        """Wait until the tensors of the last save may change again. Not collective.
+
+        Returns:
+            how long that took, in seconds.
+        """
+        began_s = time.perf_counter()
+        if self._attempt is not None:
+            self._attempt.copied.wait()
+        return time.perf_counter() - began_s
 
     def prepare(self, pieces: list[Piece]) -> None:
         """Get the memory for the copy now, so that the first save stalls no longer than the others."""

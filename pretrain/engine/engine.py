@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,7 +53,13 @@ class EvaluationSums:
 
 
 class TrainEngine:
-    """The model, its optimizer and its schedule on this rank."""
+    """The model, its optimizer and its schedule on this rank.
+
+    Attributes:
+        before_update: called in each step after the backward passes, before the optimizer changes what `pieces` shows.
+    """
+
+    before_update: Callable[[], None] | None = None
 
     def __init__(self, config: RunConfig, topology: Topology) -> None:
         deepspeed = upstream.import_deepspeed()
@@ -110,6 +116,8 @@ class TrainEngine:
         means = len(batches) * self.topology.layout.data
         loss_sum = self._pipeline.run(batches, step=step, loss_weight=means / float(tokens), forward_only=False)
         self._gradients.expect(self._once(loss_sum) / means, list(votes))
+        if self.before_update is not None:
+            self.before_update()
         self._deepspeed.step()
         numbers = self._gradients.last
         fp16 = self.config.training.precision == "fp16"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,45 @@ def test_a_signal_saves_and_the_same_command_goes_on_bitwise(tmp_path: Path, cor
     assert states_differ(tmp_path / "straight" / last, tmp_path / "stopped" / last) == []
     assert train_records(tmp_path / "straight") == train_records(tmp_path / "stopped")
     assert len(train_records(tmp_path / "stopped")) == 12
+
+
+def copy_late(output_dir: Path, corpus: Path, changes: dict[str, Any]) -> None:
+    """On each rank: a run whose copies for the checkpoint begin only when the backward passes are over."""
+    import threading
+
+    from pretrain.checkpoint import writer
+    from pretrain.engine import pipeline
+
+    backward_over = threading.Event()
+    prepare, run = writer.prepare_copy, pipeline.Pipeline.run
+
+    def prepare_late(*arguments: Any) -> Any:
+        backward_over.clear()
+        copy = prepare(*arguments)
+        return lambda: (backward_over.wait(1.0), time.sleep(0.2), copy())
+
+    def run_and_tell(*arguments: Any, **named: Any) -> Any:
+        result = run(*arguments, **named)
+        if not named["forward_only"]:
+            backward_over.set()
+        return result
+
+    writer.prepare_copy, pipeline.Pipeline.run = prepare_late, run_and_tell
+    run_session(output_dir, corpus, None, changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [0, 2, 3])
+def test_the_optimizer_waits_for_the_copy_of_the_state(tmp_path: Path, corpus: Path, zero_stage: int) -> None:
+    changes = {"parallel__zero_stage": zero_stage, "training__duration": "4 steps", "checkpoint__keep_last": 9}
+    changes |= {"checkpoint__interval": "1 steps", "evaluation__interval": "null"}
+    session(tmp_path / "prompt", corpus, 1, **changes)
+    run_ranks(copy_late, 1, tmp_path / "late", corpus, changes, process_group=False, preload=SESSION, timeout_s=200)
+    for step in range(1, 5):
+        name = f"checkpoints/step_{step:08d}"
+        assert states_differ(tmp_path / "prompt" / name, tmp_path / "late" / name) == []
+    stalls = re.findall(r"training stalled (\S+) s", (tmp_path / "late/metrics.jsonl").read_text())
+    assert len(stalls) == 4 and all(float(stall) >= 0.2 for stall in stalls[:3])
 
 
 def resave(source: Path, target: Path, corpus: Path, changes: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pretrain.checkpoint.attempt import Retention, SaveAttempt
 from pretrain.checkpoint.directory import step_name, temporary_name
 from pretrain.checkpoint.filling import Filler
 from pretrain.checkpoint.index import Index
-from pretrain.checkpoint.part_writer import copy_pieces, plan_part
+from pretrain.checkpoint.part_writer import plan_part, prepare_copy
 from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
 
 
@@ -135,10 +135,9 @@ def save_all_ranks(root, step: int, layout: FakeLayout, values, parameters=None,
     for rank in reversed(range(layout.size)):
         plan = plan_part(pieces_of(layout, rank, values, parameters), rank)
         buffer = torch.empty(plan.elements * len(STATES))
-        copy_pieces(plan, buffer)
-        attempt = SaveAttempt(
-            directory, step, metadata or {"step": step}, plan, buffer, rank, layout.size, Retention(99, None), 5.0
-        )
+        copy = prepare_copy(plan, buffer)
+        content = metadata or {"step": step}
+        attempt = SaveAttempt(directory, step, content, plan, buffer, copy, rank, layout.size, Retention(99, None), 5.0)
         attempt.run()
         assert attempt.problem is None, attempt.problem
     return root / step_name(step)

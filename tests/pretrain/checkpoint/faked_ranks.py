@@ -36,7 +36,8 @@ def save_steps(root: Path, layout: FakeLayout, steps: list[int], asynchronous: b
     for step in steps:
         pieces = my_pieces(layout, seed=step)
         stall = writer.save(step, pieces, {"step": step, "consumed_samples": 8 * step})
-        assert stall.total_s >= stall.copy_s > 0
+        assert stall.total_s >= stall.agree_s > 0
+        writer.wait_for_copy()
         for piece in pieces:
             # The optimizer goes on: what is saved is what was there.
             for state in STATES:
