@@ -17,9 +17,10 @@ import numpy as np
 from configs.errors import DataError
 from data_prep.tokenizer import parts
 from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, join, load_kitoken
-from data_prep.tokenizer.fast_sentencepiece import fast_form
+from data_prep.tokenizer.fast_sentencepiece import fast_form, word_joints
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import KNOWN_SPELLINGS, Description, read_bytes
+from data_prep.tokenizer.word_memory import WordMemory
 
 _SPACE = "\u2581"  # how SentencePiece writes a space inside a piece
 _ALGORITHMS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
@@ -34,6 +35,7 @@ class SentencePieceTokenizer(Tokenizer):
         self, model_path: Path, model: bytes, processor: Any, description: Description, engine: EngineName
     ) -> None:
         self._sp = processor
+        self._joined = word_joints(model)
         self.vocab_size = int(processor.vocab_size())
         super().__init__(model_path, model, description, engine)
         self._separators = self._find_separators()
@@ -87,11 +89,14 @@ class SentencePieceTokenizer(Tokenizer):
         return _ALGORITHMS.get(proto.trainer_spec.model_type, "unknown")
 
     def _reference(self) -> Engine:
-        return SentencePieceEngine(self._sp)
+        return self._remembering(SentencePieceEngine(self._sp))
 
     def _kitoken(self, vocabulary: bytes) -> Engine:
         model, config = fast_form(vocabulary, self._sp) or (vocabulary, None)
-        return load_kitoken(self.kind, model, self.model_path, config)
+        return self._remembering(load_kitoken(self.kind, model, self.model_path, config))
+
+    def _remembering(self, engine: Engine) -> Engine:
+        return engine if self._joined is None else WordMemory(engine, self._joined)
 
     @cached_property
     def _byte_ids(self) -> list[int] | None:
