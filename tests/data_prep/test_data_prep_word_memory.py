@@ -163,7 +163,7 @@ def test_text_of_new_words_is_passed_on_and_looked_at_again(models, monkeypatch)
     joined = np.ones((256, 256), bool)
     joined[:, 10] = joined[10, :] = False
     memory = WordMemory(plain, joined.reshape(-1))  # a word is a line
-    texts = [" ".join(LINES[start : start + 10]) for start in range(0, 600, 10)]
+    texts = [f"text {number} " * 20 for number in range(60)]
     remembered, looked_at, remember = 0, [], memory._remember
 
     def counted(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
