@@ -93,27 +93,26 @@ class WordMemory(Engine):
     def _encode(self, data: bytes, start_W: np.ndarray, size_W: np.ndarray) -> _Encoded:
         table = self._table or self._new_table()
         keys_KW = word_keys(data, start_W, size_W)
-        place_W = table.find(keys_KW, size_W)
-        from_W, count_W = table.ids_of(place_W)
-        new = np.flatnonzero(place_W < 0)
+        from_W, count_W, new = table.find(keys_KW, size_W)
         if not len(new):
-            return _Encoded(_gather(table.ids, from_W, count_W), count_W, 0)
-        new_ids_T, from_W[new], count_W[new] = self._ask(data, start_W[new], size_W[new])
-        known_T = table.ids[: table.used]
-        short = new[size_W[new] <= MAX_WORD_BYTES]
-        short_ids_T = _gather(new_ids_T, from_W[short], count_W[short])
+            return _Encoded(table.ids[_ranges(from_W, count_W)], count_W, 0)
+        new_ids_T, begin_W, count_W[new] = self._ask(data, start_W[new], size_W[new])
+        ids_T = table.ids.take(_ranges(from_W, count_W), mode="clip")  # anything for new words: theirs come now
+        to_W = np.cumsum(count_W) - count_W
+        ids_T[_ranges(to_W[new], count_W[new])] = new_ids_T[_ranges(begin_W, count_W[new])]
+        is_short = size_W[new] <= MAX_WORD_BYTES
+        short = new[is_short]
+        short_ids_T = new_ids_T[_ranges(begin_W[is_short], count_W[short])]
         if not table.has_room(len(short), len(short_ids_T)):
             table = self._new_table()
         if table.has_room(len(short), len(short_ids_T)):
             table.add(keys_KW[:, short], size_W[short], short_ids_T, count_W[short])
-        from_W[new] += len(known_T)
-        ids_T = _gather(np.concatenate([known_T, new_ids_T]), from_W, count_W)
         return _Encoded(ids_T, count_W, int(size_W[new].sum()))
 
     def _ask(self, data: bytes, start_W: np.ndarray, size_W: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids of words by the other engine; where each word's begin in them, and how many they are."""
         # One text of them all, a word a line: a text for each would take longer than the splitting.
-        lines = _gather(np.frombuffer(data, np.uint8), start_W, size_W + 1)
+        lines = np.frombuffer(data, np.uint8)[_ranges(start_W, size_W + 1)]
         lines[np.cumsum(size_W + 1) - 1] = ord("\n")
         ids_T, _ = self._engine.flat([lines[:-1].tobytes().decode()])
         stop_W = np.append(np.flatnonzero(ids_T == self._line_break), len(ids_T))
@@ -137,8 +136,7 @@ class _Encoded(NamedTuple):
     asked_bytes: int
 
 
-def _gather(source: np.ndarray, from_W: np.ndarray, count_W: np.ndarray) -> np.ndarray:
-    """The ranges of `source` that begin at `from_W` and are `count_W` long, one after the other."""
-    end_W = np.cumsum(count_W, dtype=np.int64)
-    total = int(end_W[-1]) if len(end_W) else 0
-    return source[np.repeat(from_W - (end_W - count_W), count_W) + np.arange(total)]
+def _ranges(from_W: np.ndarray, count_W: np.ndarray) -> np.ndarray:
+    """The numbers from each of `from_W` on, `count_W` of them, one range after the other."""
+    end_W = np.cumsum(count_W)
+    return np.repeat(from_W - (end_W - count_W), count_W) + np.arange(end_W[-1] if len(end_W) else 0)

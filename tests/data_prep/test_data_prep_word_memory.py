@@ -184,9 +184,10 @@ class TestTable:
         words = [b"a", b"a\0", b"a\0\0", b"b" * 8, b"b" * 9, b"c" * 23, b"c" * 24, b"c" * 23 + b"d", b"\0"]
         table = WordTable(5)
         keys, sizes = self.keys(words)
-        assert table.find(keys, sizes).tolist() == [-1] * len(words)
+        assert table.find(keys, sizes)[2].tolist() == list(range(len(words)))
         table.add(keys, sizes, np.arange(len(words), dtype=np.int32), np.ones(len(words), np.int64))
-        starts, counts = table.ids_of(table.find(keys, sizes))
+        starts, counts, missing = table.find(keys, sizes)
+        assert not len(missing)
         assert table.ids[starts].tolist() == list(range(len(words)))
         assert counts.tolist() == [1] * len(words)
 
@@ -194,14 +195,14 @@ class TestTable:
         table = WordTable(5)
         keys, sizes = self.keys([b"c" * MAX_WORD_BYTES, b"c" * (MAX_WORD_BYTES + 1), b"c" * 300])
         table.add(keys[:, :1], sizes[:1], np.array([7], np.int32), np.ones(1, np.int64))
-        assert (table.find(keys, sizes) >= 0).tolist() == [True, False, False]
+        assert table.find(keys, sizes)[2].tolist() == [1, 2]
 
     def test_the_same_word_several_times_is_one(self):
         table = WordTable(5)
         keys, sizes = self.keys([b"one", b"two", b"one", b"one"])
         table.add(keys, sizes, np.array([1, 2, 1, 1], np.int32), np.ones(4, np.int64))
         assert table.words == 2
-        starts, _ = table.ids_of(table.find(keys, sizes))
+        starts = table.find(keys, sizes)[0]
         assert table.ids[starts].tolist() == [1, 2, 1, 1]
 
     @settings(max_examples=100, deadline=None)
@@ -215,11 +216,10 @@ class TestTable:
         for part in (slice(0, added // 2), slice(added // 2, added)):
             chosen = np.isin(ids, np.arange(len(words))[part])
             table.add(keys[:, part], sizes[part], ids[chosen], counts[part])
-        places = table.find(keys, sizes)
-        assert (places >= 0).tolist() == [number < added for number in range(len(words))]
-        starts, found = table.ids_of(places[:added])
-        assert found.tolist() == counts[:added].tolist()
-        assert table.ids[starts].tolist() == list(range(added))
+        starts, found, missing = table.find(keys, sizes)
+        assert missing.tolist() == list(range(added, len(words)))
+        assert found[:added].tolist() == counts[:added].tolist()
+        assert table.ids[starts[:added]].tolist() == list(range(added))
 
     @staticmethod
     def keys(words: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
