@@ -29,7 +29,7 @@ os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NU
 from benchmarks import tokenization_engines as engines
 
 RESULTS = Path(__file__).parent / "results"
-UNIT_BYTES = 2_000_000
+UNIT_BYTES = 4_000_000
 TARGETS = {
     "reference / raw sentencepiece": 0.9,
     "kitoken / raw kitoken": 0.9,
@@ -124,7 +124,7 @@ class Bench:
 
     def workers(self) -> dict[int, float]:
         """MB of text per second with one and with two workers."""
-        path, _ = self.fresh(3 * self.megabytes)
+        path, _ = self.fresh(6 * self.megabytes)
         rates: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(self.rounds):
             for count, found in rates.items():

@@ -50,19 +50,22 @@ def line_blocks(unit: WorkUnit, max_line_bytes: int, too_long: TooLong) -> Itera
                 chunk, skipping = chunk[end:], False
             if at == 0 and not buffer and chunk.startswith(_BOM):
                 at, chunk = len(_BOM), chunk[len(_BOM) :]
-            buffer = buffer + chunk if buffer else chunk
-            if unit.stop is not None and at + len(buffer) >= unit.stop:
-                end = buffer.find(b"\n", max(0, unit.stop - at - 1)) + 1
+            # `buffer` begins a line that has not ended yet. What is whole is copied once.
+            if unit.stop is not None and at + len(buffer) + len(chunk) >= unit.stop:
+                end = chunk.find(b"\n", max(0, unit.stop - at - len(buffer) - 1)) + 1
                 if end:
-                    yield at, buffer[:end]
+                    yield at, b"".join((buffer, memoryview(chunk)[:end]))
                     return
-            end = len(buffer) if last else buffer.rfind(b"\n") + 1
-            if end:
-                yield at, buffer[:end]
-                at, buffer = at + end, buffer[end:]
+            end = chunk.rfind(b"\n") + 1
+            if end or (last and buffer):
+                block = b"".join((buffer, memoryview(chunk)[:end]))
+                yield at, block
+                at, buffer = at + len(block), chunk[end:]
                 if unit.stop is not None and at >= unit.stop:
                     return
-            elif len(buffer) > max_line_bytes:
+                continue
+            buffer += chunk
+            if len(buffer) > max_line_bytes:
                 too_long(at)
                 at, buffer, skipping = at + len(buffer), b"", True
 

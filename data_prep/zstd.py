@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any, BinaryIO
 
-_CHUNK_BYTES = 1 << 17
+_CHUNK_BYTES = 1 << 15  # what comes out is then as small as other blocks, see files.CHUNK_BYTES
 
 
 class ZstdStream(io.RawIOBase):
