@@ -138,7 +138,7 @@ class Bench:
         ratios = {}
         with engines.packed(path) as files:
             for kind, file in files.items():
-                pairs = [(engines.read_raw(file)[0], engines.read_ours(file)[0]) for _ in range(max(3, self.rounds))]
+                pairs = [(engines.read_raw(file)[0], engines.read_ours(file)[0]) for _ in range(max(9, self.rounds))]
                 ratios[kind] = median(raw for raw, _ in pairs) / median(ours for _, ours in pairs)
         return ratios
 
