@@ -94,7 +94,11 @@ def make_shard(task: ShardTask) -> Made:
             leftover.unlink(missing_ok=True)
         began_s = time.time()
         record = _make(task)
-        return Made(record, f"{socket.gethostname()}:{os.getpid()}", began_s, time.time())
+        return Made(record, _worker(), began_s, time.time())
+
+
+def _worker() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _make(task: ShardTask) -> ShardRecord:
@@ -135,7 +139,7 @@ def _encode(
     """Read, encode and write all batches; returns the hash of the metadata."""
     end = tokenizer.role("end_of_document") if task.config.append_end_of_document else None
     digest = xxhash.xxh3_128() if metadata is not None else None
-    pulse = Pulse(task.directory, task.name)
+    pulse = Pulse(task.directory, task.name, _worker())
     for texts in _batches(task, left_out, record):
         ids, lengths, sequences = _ids(tokenizer, texts.texts, end, task.config.sentences)
         tokens = ids.astype(writer.dtype, copy=False)

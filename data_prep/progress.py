@@ -12,15 +12,42 @@ from typing import Any
 
 LINE_INTERVAL_S = 5.0
 LOOK_INTERVAL_S = 1.0
+MAX_WORKERS_SHOWN = 8
+SILENT_S = 15.0
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """A worker in the middle of a part of the work.
+
+    Attributes:
+        worker: who, such as `host:process`.
+        part: what it is at.
+        bytes_per_s: its rate on that part.
+        left_out: records of that part that it left out.
+        silent_s: how long it has not been heard of.
+    """
+
+    worker: str
+    part: str
+    bytes_per_s: float
+    left_out: int
+    silent_s: float = 0.0
+
+    def __str__(self) -> str:
+        left_out = f", {self.left_out:,} left out" if self.left_out else ""
+        silent = f", silent for {_duration(self.silent_s)}" if self.silent_s > SILENT_S else ""
+        return f"{self.worker}: {self.part}, {self.bytes_per_s / 1e6:.1f} MB/s{left_out}{silent}"
 
 
 @dataclass(frozen=True)
 class Done:
-    """What is done so far: bytes of input, tokens made, records left out."""
+    """What is done so far: bytes of input, tokens made, records left out; and who is at work, where that is known."""
 
     input_bytes: int = 0
     tokens: int = 0
     left_out: int = 0
+    workers: tuple[AtWork, ...] = ()
 
 
 class Progress:
@@ -74,10 +101,13 @@ class Progress:
         while not self._stop.wait(LOOK_INTERVAL_S):
             if self._bar is not None:
                 done = self._look()
-                self._bar.update(self._task, completed=done.input_bytes, state=self._state(done))
+                lines = [self._state(done), *worker_lines(done)]
+                self._bar.update(self._task, completed=done.input_bytes, state="\n".join(lines))
             elif time.monotonic() - printed_s >= LINE_INTERVAL_S:
                 printed_s = time.monotonic()
-                print(f"{self.label}: {self._state(self._look())}", file=sys.stderr, flush=True)
+                done = self._look()
+                lines = [f"{self.label}: {self._state(done)}", *(f"  {line}" for line in worker_lines(done))]
+                print("\n".join(lines), file=sys.stderr, flush=True)
 
     def _state(self, done: Done) -> str:
         share = done.input_bytes / max(1, self.total_bytes)
@@ -92,6 +122,16 @@ class Progress:
         if rate > 0:
             parts.append(f"about {_duration((self.total_bytes - done.input_bytes) / rate)} left")
         return ", ".join(parts)
+
+
+def worker_lines(done: Done) -> list[str]:
+    """A line for each worker, where there are several: the slowest first, which the others will wait for."""
+    if len(done.workers) < 2:
+        return []
+    slowest = sorted(done.workers, key=lambda at_work: at_work.bytes_per_s)
+    lines = [str(at_work) for at_work in slowest[:MAX_WORKERS_SHOWN]]
+    more = slowest[MAX_WORKERS_SHOWN:]
+    return [*lines, f"and {len(more)} faster ones, up to {more[-1].bytes_per_s / 1e6:.1f} MB/s"] if more else lines
 
 
 def _duration(seconds: float) -> str:

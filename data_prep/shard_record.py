@@ -84,32 +84,46 @@ class ShardRecord:
         return record if whole else None
 
 
+@dataclass(frozen=True)
+class Beat:
+    """How far a shard in the making was at the time `told_s`: what its record will say, who makes it, how fast."""
+
+    text_bytes: int
+    tokens: int
+    left_out: int
+    worker: str
+    bytes_per_s: float
+    told_s: float
+
+
 class Pulse:
     """Lets others see how far a shard in the making is, every few seconds, through a small file beside its record."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, worker: str) -> None:
         self._path = directory / RECORDS / f"{name}.pulse"
-        self._told_s = time.monotonic()
+        self._worker = worker
+        self._began_s = self._told_s = time.monotonic()
 
     def beat(self, text_bytes: int, tokens: int, left_out: int) -> None:
         """Tell it, if it is time."""
         now_s = time.monotonic()
         if now_s - self._told_s >= PULSE_INTERVAL_S:
             self._told_s = now_s
-            self._path.write_bytes(orjson.dumps([text_bytes, tokens, left_out]))
+            rate = text_bytes / (now_s - self._began_s)
+            beat = Beat(text_bytes, tokens, left_out, self._worker, rate, time.time())
+            self._path.write_bytes(orjson.dumps(asdict(beat)))
 
     def end(self) -> None:
         """The shard is finished."""
         self._path.unlink(missing_ok=True)
 
 
-def read_pulse(directory: Path, name: str) -> tuple[int, int, int] | None:
-    """Bytes of text, tokens and records left out of a shard in the making, as far as is known."""
+def read_pulse(directory: Path, name: str) -> Beat | None:
+    """The last beat of a shard in the making."""
     try:
-        text_bytes, tokens, left_out = orjson.loads((directory / RECORDS / f"{name}.pulse").read_bytes())
-    except (OSError, orjson.JSONDecodeError, ValueError, TypeError):
+        return Beat(**orjson.loads((directory / RECORDS / f"{name}.pulse").read_bytes()))
+    except (OSError, orjson.JSONDecodeError, TypeError):
         return None
-    return text_bytes, tokens, left_out
 
 
 def record_path(directory: Path, name: str) -> Path:

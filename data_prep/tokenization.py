@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configs.errors import UserError
@@ -22,7 +23,7 @@ from data_prep.executor import available_cores, launcher_of, open_executor, run_
 from data_prep.finishing import Tally, finish
 from data_prep.manifest import MANIFEST, Manifest
 from data_prep.planning import Work, begin
-from data_prep.progress import Done, Progress
+from data_prep.progress import AtWork, Done, Progress
 from data_prep.shard_record import RECORDS, ShardRecord, read_pulse
 
 _PRELOAD = ["data_prep.encoding"]
@@ -137,6 +138,7 @@ class _Watch:
         self._directory = work.partial
         self._pending = {task.name: size for task, size in zip(work.tasks, work.sizes_bytes)}
         self._done = Done()
+        self._began_s = time.time()
 
     def __call__(self) -> Done:
         try:
@@ -148,12 +150,16 @@ class _Watch:
             if record is not None:
                 left_out = record.empty + record.malformed + record.too_long
                 self._done = _add(self._done, self._pending.pop(name), record.tokens, left_out)
-        now = self._done
+        now, at_work = self._done, []
         for name, size in self._pending.items():
-            pulse = read_pulse(self._directory, name) if f"{name}.pulse" in there else None
-            if pulse is not None:
-                now = _add(now, min(size, pulse[0]), pulse[1], pulse[2])
-        return now
+            beat = read_pulse(self._directory, name) if f"{name}.pulse" in there else None
+            if beat is not None:
+                now = _add(now, min(size, beat.text_bytes), beat.tokens, beat.left_out)
+                # An older beat is of a process of an earlier start.
+                if beat.told_s >= self._began_s:
+                    silent_s = time.time() - beat.told_s
+                    at_work.append(AtWork(beat.worker, name, beat.bytes_per_s, beat.left_out, silent_s))
+        return replace(now, workers=tuple(at_work))
 
 
 def _add(done: Done, input_bytes: int, tokens: int, left_out: int) -> Done:
