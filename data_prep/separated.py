@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.documents import Batch, DamagedFileError, ReadCounts
 from data_prep.files import open_stream, reading
 from data_prep.readers import metadata_of, text_of, too_long
+from data_prep.table_rows import BrokenRowError, check_distinct, table_rows
 from data_prep.work_unit import Kind, WorkUnit
 
 _BATCH_CHARS = 1 << 20
@@ -24,8 +22,8 @@ def check_header(path: str, kind: Kind, config: SourceConfig) -> None:
     Raises:
         DataError: if it does not; names the nearest.
     """
-    with _rows(path, kind, config) as rows:
-        _header(path, rows, config)
+    with open_stream(path) as stream:
+        _header(path, _rows(stream, kind, config), config)
 
 
 def read_separated(
@@ -35,26 +33,18 @@ def read_separated(
     texts: list[str] = []
     metadata: list[dict[str, Any]] = []
     chars = 0
-    with _rows(unit.path, unit.kind, config) as rows:
+    with open_stream(unit.path) as stream:
+        rows = _rows(stream, unit.kind, config)
         header = _header(unit.path, rows, config)
         while True:
-            begin = rows.line_num + 1
             try:
-                with reading(unit.path):
-                    row = next(rows, None)
-            except csv.Error as error:
-                # The rest of the file is inside of this field: nothing after it can be trusted.
-                yield _batch(texts, metadata, fields)
-                unclosed = f"a quoted field that begins here does not end: {error}"
-                raise DamagedFileError(unclosed, where=f"{unit.path}, line {begin}") from None
+                begin, row = _next_row(unit.path, rows)
             except DamagedFileError:
                 yield _batch(texts, metadata, fields)
                 raise
             if row is None:
                 yield _batch(texts, metadata, fields)
                 return
-            if not row:
-                continue
             if sum(map(len, row)) > config.max_document_bytes:
                 too_long(config, counts, f"{unit.path}, line {begin}")
                 continue
@@ -89,26 +79,24 @@ def _problem(row: list[str], header: list[str]) -> str | None:
     return None
 
 
-@contextmanager
-def _rows(path: str, kind: Kind, config: SourceConfig) -> Iterator[Any]:
-    csv.field_size_limit(config.max_document_bytes)
-    with open_stream(path) as stream:
-        # Bytes that are not UTF-8 become lone surrogates, which no UTF-8 text holds: they are found row by row.
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        try:
-            yield csv.reader(text, delimiter="\t" if kind == "tsv" else ",")
-        finally:
-            text.detach()
+def _rows(stream: BinaryIO, kind: Kind, config: SourceConfig) -> Iterator[tuple[int, list[str]]]:
+    return table_rows(stream, "\t" if kind == "tsv" else ",", config.max_document_bytes)
 
 
-def _header(path: str, rows: Any, config: SourceConfig) -> list[str]:
+def _next_row(path: str, rows: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str] | None]:
+    """The next row and the line that it begins in; None after the last."""
     try:
         with reading(path):
-            header = next(rows, None) or []
-    except csv.Error as error:
-        raise DataError(
-            f"its first row cannot be read: {error}", where=path, expected="a row of column names"
+            return next(rows, (0, None))
+    except BrokenRowError as error:
+        raise DamagedFileError(
+            error.problem, where=f"{path}, line {error.line}", expected="a closing quote, or damaged_files=skip"
         ) from None
+
+
+def _header(path: str, rows: Iterator[tuple[int, list[str]]], config: SourceConfig) -> list[str]:
+    header = _next_row(path, rows)[1] or []
+    check_distinct(path, header)
     for column in config.text_field:
         if column not in header:
             raise DataError(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
-import sys
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from datatrove.data import Document
@@ -18,6 +16,10 @@ from fsspec import filesystem
 from configs.errors import DataError, nearest
 from data_prep.cleaning.counting_reader import CountingReader
 from data_prep.cleaning.plan import Unit
+from data_prep.table_rows import check_distinct, table_rows
+
+# Longer documents than `max_document_chars` are counted as such; beyond this a field is one whose quote is not closed.
+_LONGEST_FIELD = 16 * 2**20
 
 
 class JsonLines(CountingReader, JsonlReader):
@@ -55,15 +57,18 @@ class CsvRows(CountingReader, CSVReader):
 
     def read_file(self, filepath: str) -> Iterator[Document]:
         """The documents of one file."""
-        # The library's limit of 128 KiB per field is below the length of many documents.
-        csv.field_size_limit(sys.maxsize)
         with open_bytes(self.data_folder, filepath) as stream:
-            # Bytes that are no UTF-8 become surrogates, by which their row is known and refused.
-            lines = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-            rows = csv.DictReader(lines, delimiter="\t" if ".tsv" in filepath.lower()[-8:] else ",", strict=False)
-            for number, row in enumerate(rows):
-                row.pop(cast(str, None), None)
-                document = self.get_document_from_dict(row, filepath, number)
+            delimiter = "\t" if ".tsv" in filepath.lower()[-8:] else ","
+            rows = table_rows(stream, delimiter, max(self.max_chars, _LONGEST_FIELD))
+            header = next(rows, (0, []))[1]
+            check_distinct(filepath, header)
+            for number, (line, row) in enumerate(rows):
+                if len(row) != len(header):
+                    self.records += 1
+                    # No text is guessed from it: it may be part of one that holds the delimiter.
+                    self.refuse(f"{len(row)} fields for {len(header)} columns", delimiter.join(row), f"line {line}")
+                    continue
+                document = self.get_document_from_dict(dict(zip(header, row)), filepath, number)
                 if document is not None:
                     yield document
 

@@ -111,6 +111,7 @@ def _small_disk(directory: Path) -> Iterator[None]:
 HALF_GZIP = gzip.compress(lines(20_000))
 BROKEN_LINE = lines(GOOD // 2) + b'{"text": "never closed\n' + lines(GOOD // 2)
 LATIN = lines(GOOD // 2) + '{"text": "caf\xe9"}\n'.encode("latin-1") + lines(GOOD // 2)
+CSV = b"text\n" + b"".join(b"row number %d\n" % n for n in range(GOOD))
 STRICT = ("--strict",)
 CASES = [
     Case("malformed line", file("t.jsonl", BROKEN_LINE), ("1 malformed", "is not valid JSON"), 0, GOOD),
@@ -160,10 +161,18 @@ CASES = [
     ),
     Case(
         "quote that never ends",
-        file("t.csv", b'text\n"a\n' + b"b\n" * 90),
-        ("t.csv, line 2: a quoted field", "does not end"),
-        arguments=("max_document_bytes=100",),
+        file("t.csv", CSV + b'"stray\n' + CSV[5:]),
+        (f"t.csv, line {GOOD + 2}: a quoted field that begins here does not end", "damaged_files=skip"),
     ),
+    Case(
+        "quote that never ends, skipped",
+        file("t.csv", CSV + b'"stray\n' + CSV[5:]),
+        ("1 damaged files", f"t.csv, line {GOOD + 2}: a quoted field"),
+        0,
+        GOOD,
+        ("damaged_files=skip",),
+    ),
+    Case("table cut within a quoted field", file("t.csv", CSV + b'"cut of'), (f"t.csv, line {GOOD + 2}: a quoted",)),
     Case("a document of 200 MB", _giant, ("1 too long", "is longer than max_document_bytes = 16777216"), 0, GOOD),
     Case("a document of 200 MB, strict", _giant, ("is longer than max_document_bytes = 16777216",), arguments=STRICT),
     Case("a document of one token", file("t.jsonl", b'{"text": "g"}\n'), ("1 documents, 2 tokens",), 0, 1),

@@ -80,13 +80,36 @@ def test_rows_that_are_malformed(tmp_path):
         read(tmp_path / "t.csv", malformed="stop")
 
 
-def test_a_quote_that_never_ends(tmp_path):
-    (tmp_path / "t.csv").write_bytes(separated(["a", "b"]) + b'3,"swallows\n' + b"4,all the rest\n" * 100)
-    with pytest.raises(DataError, match=r"t.csv, line 4: a quoted field that begins here does not end"):
-        read(tmp_path / "t.csv", max_document_bytes=1000)
+@pytest.mark.parametrize("ending", ["", "\n"])
+@pytest.mark.parametrize(("limit", "problem"), [(None, "does not end"), (1000, "is longer than 1000 characters")])
+def test_a_quote_that_never_ends(tmp_path, limit, problem, ending):
+    settings = {} if limit is None else {"max_document_bytes": limit}
+    rest = "4,all the rest\n" * 100 + "5,the last" + ending
+    (tmp_path / "t.csv").write_bytes(separated(["a", "b"]) + f'3,"swallows\n{rest}'.encode())
+    with pytest.raises(DataError, match=rf"t.csv, line 4: a (quoted )?field that begins here {problem}"):
+        read(tmp_path / "t.csv", **settings)
     counts = ReadCounts()
-    assert read(tmp_path / "t.csv", counts=counts, max_document_bytes=1000, damaged_files="skip") == ["a", "b"]
+    assert read(tmp_path / "t.csv", counts=counts, damaged_files="skip", **settings) == ["a", "b"]
     assert counts.damaged_files == 1
+
+
+def test_a_table_that_ends_with_a_quote_is_whole(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b'text\n"a ""b"""\n"c\nd"')
+    assert read(tmp_path / "t.csv") == ['a "b"', "c\nd"]
+
+
+def test_a_line_without_end_is_not_held_in_memory(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"text,n\na,1\n" + b"b," * 100_000)
+    with pytest.raises(DataError, match=r"t.csv, line 3: a field that begins here is longer than 1000 characters"):
+        read(tmp_path / "t.csv", max_document_bytes=1000)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"text,n,text,,\na,1,b,,\n")
+    with pytest.raises(DataError, match=r"t.csv: has two columns 'text'"):
+        read(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(b"text,n,,\na,1,,\n")
+    assert read(tmp_path / "t.csv") == ["a"]
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])

@@ -127,6 +127,35 @@ def test_csv_fields_may_be_long_and_rows_broken(tmp_path: Path) -> None:
     assert reasons(ledger) == {"malformed: bytes that are not UTF-8": 1}
 
 
+def test_a_csv_row_of_another_length_is_malformed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"n,text\n1,hello, world with a comma\n2,whole\n3\n\n4,last\n")
+    documents, ledger = read(tmp_path, "max_malformed_share=0.5", "tasks=1", paths=str(tmp_path / "a.csv"))
+    assert [d.text for d in documents] == ["whole", "last"]
+    assert reasons(ledger) == {
+        "malformed: 3 fields for 2 columns": 1,
+        "malformed: 1 fields for 2 columns": 1,
+    }
+    sample = ledger.stage("read").samples["malformed: 3 fields for 2 columns"][0]
+    assert (sample.text, sample.detail) == ("1,hello, world with a comma", "line 2")
+    with pytest.raises(DataError, match="the last has 3 fields for 2 columns, line 2"):
+        read(tmp_path, "max_malformed_share=0", paths=str(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("rest", [b"2,b\n" * 5000, b""])
+def test_a_csv_quote_that_never_ends_is_damage(tmp_path: Path, rest: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(b'n,text\n1,a\n1,"stray\n' + rest)
+    with pytest.raises(DataError, match=r"a.csv: breaks off or is damaged: line 3: a quoted field .* does not end"):
+        read(tmp_path, paths=str(tmp_path / "a.csv"))
+    documents, ledger = read(tmp_path, "max_damaged_files=1", paths=str(tmp_path / "a.csv"))
+    assert [d.text for d in documents] == ["a"] and reasons(ledger) == {"damaged_file": 1}
+
+
+def test_csv_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,text\na,b\n")
+    with pytest.raises(DataError, match="has two columns 'text'"):
+        read(tmp_path, paths=str(tmp_path / "a.csv"))
+
+
 def test_urls_of_other_file_systems(tmp_path: Path) -> None:
     with fsspec.open("memory://bucket/deep/a.jsonl", "wb") as stream:
         stream.write(b'{"text": "from afar"}\n')
