@@ -13,17 +13,14 @@ LONG_CHARS = 1 << 20
 _LINE_START = re.compile(r"(?<=\n)(?=[^\W_])")
 
 
-def cut_at_lines(text: str, long_chars: int | None = None) -> Iterator[str]:
-    """Parts of at most about a million characters, ending after a line break where there is one, else before a space.
+def cut_at_spaces(text: str, long_chars: int | None = None) -> Iterator[str]:
+    """Parts of at most about a million characters, each ending before a run of spaces.
 
-    For vocabularies whose pieces hold no line break before other text and begin with their space, as SentencePiece
-    learns them: the parts then have the ids of the whole. Only a text without any of both is cut elsewhere.
+    For vocabularies whose pieces are words that begin with their space; a text without spaces stays whole.
     """
     limit = LONG_CHARS if long_chars is None else long_chars
     start = 0
-    while len(text) - start > limit:
-        stop = start + limit
-        end = _after_line_break(text, start, stop) or _before_spaces(text, start, stop) or stop
+    while len(text) - start > limit and (end := _before_spaces(text, start, start + limit)):
         yield text[start:end]
         start = end
     if start < len(text) or not text:
@@ -42,14 +39,6 @@ def cut_at_line_starts(text: str, long_chars: int | None = None) -> Iterator[str
         start = found.start()
     if start < len(text) or not text:
         yield text[start:]
-
-
-def _after_line_break(text: str, start: int, stop: int) -> int:
-    """Behind the last line break that no white space follows, else behind the last one; 0 if there is none."""
-    last = at = text.rfind("\n", start, stop) + 1
-    while at and text[at : at + 1].isspace():
-        at = text.rfind("\n", start, at - 1) + 1
-    return at or last
 
 
 def _before_spaces(text: str, start: int, stop: int) -> int:

@@ -7,7 +7,7 @@ fall back to their UTF-8 bytes, nothing is normalised, and no space is added in 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ import numpy as np
 from configs.errors import DataError
 from data_prep.tokenizer import parts
 from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, join, load_kitoken
-from data_prep.tokenizer.fast_sentencepiece import fast_form, word_joints
+from data_prep.tokenizer.fast_sentencepiece import fast_form
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import KNOWN_SPELLINGS, Description, read_bytes
+from data_prep.tokenizer.sentencepiece_model import ALGORITHMS, SPACE, parse, read_joints
+from data_prep.tokenizer.word_cuts import cut_long
 from data_prep.tokenizer.word_memory import WordMemory
-
-_SPACE = "\u2581"  # how SentencePiece writes a space inside a piece
-_ALGORITHMS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -35,7 +34,7 @@ class SentencePieceTokenizer(Tokenizer):
         self, model_path: Path, model: bytes, processor: Any, description: Description, engine: EngineName
     ) -> None:
         self._sp = processor
-        self._joined = word_joints(model)
+        self._joints = read_joints(model)
         self.vocab_size = int(processor.vocab_size())
         super().__init__(model_path, model, description, engine)
         self._separators = self._find_separators()
@@ -55,7 +54,7 @@ class SentencePieceTokenizer(Tokenizer):
     def piece(self, token: int) -> str:
         """How the vocabulary writes the id `token`, spaces as they are."""
         piece: str = self._sp.id_to_piece(int(token))
-        return piece.replace(_SPACE, " ")
+        return piece.replace(SPACE, " ")
 
     def find(self, spelling: str) -> int | None:
         """The id of the piece that is spelled so, None if there is none."""
@@ -82,11 +81,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def read_algorithm(self) -> str:
         """The algorithm that the model file itself names."""
-        from sentencepiece import sentencepiece_model_pb2
-
-        proto: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-        proto.ParseFromString(self.model_path.read_bytes())
-        return _ALGORITHMS.get(proto.trainer_spec.model_type, "unknown")
+        return ALGORITHMS.get(parse(self.model_path.read_bytes()).trainer_spec.model_type, "unknown")
 
     def _reference(self) -> Engine:
         return self._remembering(SentencePieceEngine(self._sp))
@@ -96,7 +91,9 @@ class SentencePieceTokenizer(Tokenizer):
         return self._remembering(load_kitoken(self.kind, model, self.model_path, config))
 
     def _remembering(self, engine: Engine) -> Engine:
-        return engine if self._joined is None else WordMemory(engine, self._joined)
+        if self._joints is None or not self._joints.parts_words:
+            return engine
+        return WordMemory(engine, self._joints.joined)
 
     @cached_property
     def _byte_ids(self) -> list[int] | None:
@@ -105,11 +102,11 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _find_separators(self) -> re.Pattern[str] | None:
         # SentencePiece reads a literal U+2581 as a space, and the word algorithm takes a line break for a letter:
-        # these characters are cut out of the text and written as bytes. A model that puts a space in front of
-        # every piece of text cannot be fed in parts, so texts reach it unchanged.
-        if self._byte_ids is None or self._sp.encode_as_pieces("a")[0].startswith(_SPACE):
+        # these characters are cut out of the text and written as bytes. A model that changes text before it splits it
+        # cannot be fed in parts: its texts reach it whole and unchanged.
+        if self._joints is None or self._byte_ids is None:
             return None
-        return re.compile(f"([{_SPACE}\n\t\r])" if self.algorithm == "word" else f"({_SPACE})")
+        return re.compile(f"([{SPACE}\n\t\r])" if self.algorithm == "word" else f"({SPACE})")
 
     def _special(self, texts: Sequence[str]) -> list[int]:
         if self._separators is None:
@@ -117,7 +114,7 @@ class SentencePieceTokenizer(Tokenizer):
         if self.algorithm == "word":
             return list(range(len(texts)))
         limit = parts.LONG_CHARS
-        return [number for number, text in enumerate(texts) if _SPACE in text or len(text) > limit]
+        return [number for number, text in enumerate(texts) if SPACE in text or len(text) > limit]
 
     def _encode_special(self, text: str) -> np.ndarray:
         assert self._separators is not None and self._byte_ids is not None
@@ -126,8 +123,15 @@ class SentencePieceTokenizer(Tokenizer):
             if position % 2:
                 pieces.append(np.array([self._byte_ids[byte] for byte in part.encode()], dtype=np.int32))
             elif part:
-                pieces.extend(self._encode_part(cut) for cut in parts.cut_at_lines(part))
+                pieces.extend(map(self._encode_part, self._cut(part)))
         return join(pieces)[0]
+
+    def _cut(self, text: str) -> Iterator[str]:
+        """Parts of a text that are not too long for the engine, with the ids of the whole."""
+        assert self._joints is not None
+        if self.algorithm == "word":
+            return parts.cut_at_spaces(text)
+        return cut_long(text, self._joints.joined, parts.LONG_CHARS)
 
     def _encode_part(self, text: str) -> np.ndarray:
         ids, _ = self._engine.flat([text])
@@ -136,7 +140,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _mend_spaces(self, ids: np.ndarray) -> np.ndarray:
         """Turn the bytes of U+2581, in which the word algorithm spells the space of an unknown word, into a space."""
         assert self._byte_ids is not None
-        first, second, third = (self._byte_ids[byte] for byte in _SPACE.encode())
+        first, second, third = (self._byte_ids[byte] for byte in SPACE.encode())
         found = np.flatnonzero((ids[:-2] == first) & (ids[1:-1] == second) & (ids[2:] == third))
         if not len(found):
             return ids

@@ -25,8 +25,8 @@ class WordMemory(Engine):
     """An engine that asks another one for each word once.
 
     Args:
-        engine: the other one; gives one id for a line break.
-        joined: what `joined_pairs` gave for its vocabulary.
+        engine: the other one, of a vocabulary that `parts_words`; gives one id for a line break.
+        joined: what `joined_pairs` gave for it.
         place_bits: half of 2 to this power words are remembered; when there are more, all are forgotten.
     """
 
@@ -70,7 +70,7 @@ class WordMemory(Engine):
         ends = np.cumsum(sizes)
         data = b"".join([*encoded, bytes(MAX_WORD_BYTES)])
         text_bytes = int(ends[-1])
-        begins = cut(data, text_bytes, self._joined)
+        begins = cut(data, 0, text_bytes, self._joined)
         begins[(ends - sizes)[sizes > 0]] = True
         start_W = np.flatnonzero(begins)
         size_W = np.diff(start_W, append=text_bytes)
@@ -116,6 +116,7 @@ class WordMemory(Engine):
         lines[np.cumsum(size_W + 1) - 1] = ord("\n")
         ids_T, _ = self._engine.flat([lines[:-1].tobytes().decode()])
         stop_W = np.append(np.flatnonzero(ids_T == self._line_break), len(ids_T))
+        assert len(stop_W) == len(start_W), "a word has the id of a line break, or none is where one should be"
         begin_W = np.concatenate([[0], stop_W[:-1] + 1])
         return ids_T, begin_W, stop_W - begin_W
 

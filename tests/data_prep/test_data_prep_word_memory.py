@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from data_prep.tokenizer import Tokenizer, word_memory
 from data_prep.tokenizer.engines import SentencePieceEngine
-from data_prep.tokenizer.fast_sentencepiece import word_joints
-from data_prep.tokenizer.word_cuts import cut, joined_pairs
+from data_prep.tokenizer.sentencepiece_model import parse, read_joints
+from data_prep.tokenizer.word_cuts import cut, cut_long, joined_pairs
 from data_prep.tokenizer.word_memory import WordMemory
 from data_prep.tokenizer.word_table import MAX_WORD_BYTES, WordTable, word_keys
 
@@ -90,7 +90,7 @@ any_text = st.one_of(
 )
 def test_ids_are_those_of_the_engine(models, name, batches, place_bits):
     plain = engine(models[name])
-    memory = WordMemory(plain, word_joints(models[name]), place_bits)
+    memory = WordMemory(plain, read_joints(models[name]).joined, place_bits)
     for batch in batches:
         for append in (None, 2):
             for found, expected in zip(memory.flat(batch, append), plain.flat(batch, append), strict=True):
@@ -102,7 +102,7 @@ def test_ids_are_those_of_the_engine(models, name, batches, place_bits):
 def test_a_cut_that_a_piece_forbids_would_change_ids(models):
     """The other tests would notice a wrong vocabulary: with the cuts of one, the other's ids differ."""
     plain = engine(models["across words"])
-    wrong = WordMemory(plain, word_joints(models["usual"]))
+    wrong = WordMemory(plain, read_joints(models["usual"]).joined)
     text = [" ".join(TEXTS)]
     assert not np.array_equal(wrong.flat(text)[0], plain.flat(text)[0])
 
@@ -110,45 +110,64 @@ def test_a_cut_that_a_piece_forbids_would_change_ids(models):
 def test_no_piece_is_cut(models):
     for content in models.values():
         processor = engine(content)._encode.__self__
-        joined = word_joints(content)
+        joined = read_joints(content).joined
         for token in range(processor.vocab_size()):
             if not (processor.is_control(token) or processor.is_unknown(token) or processor.is_byte(token)):
                 piece = processor.id_to_piece(token).replace("\u2581", " ").encode()
-                assert cut(piece, len(piece), joined).tolist() == [True] + [False] * (len(piece) - 1)
+                assert cut(piece, 0, len(piece), joined).tolist() == [True] + [False] * (len(piece) - 1)
 
 
 def test_characters_stay_whole():
     text = "aé日😀b".encode()
-    begins = cut(text, len(text), joined_pairs(["a", "b"]))
+    begins = cut(text, 0, len(text), joined_pairs(["a", "b"]))
     assert np.flatnonzero(begins).tolist() == [0, 1, 3, 6, 10]
 
 
 def test_pieces_learned_across_lines_are_not_cut_into_lines():
     processor = sentencepiece.SentencePieceProcessor(model_proto=model(sentence_iterator=iter(TEXTS)))
     assert any("\n" in processor.id_to_piece(token) for token in range(processor.vocab_size()))
-    assert word_joints(model(sentence_iterator=iter(TEXTS))) is None
-
-
-def test_pieces_with_line_breaks_inside_are_not_cut_into_lines():
-    assert joined_pairs(["a\nb"]) is None
-    assert joined_pairs(["\n\n"]) is None
-    assert joined_pairs(["\n", "ab"]) is not None
+    assert not read_joints(model(sentence_iterator=iter(TEXTS))).parts_words
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"model_type": "unigram"},
         {"byte_fallback": False, "vocab_size": 300},
         {"add_dummy_prefix": True},
         {"remove_extra_whitespaces": True},
         {"normalization_rule_name": "nmt_nfkc"},
-        {"user_defined_symbols": ["a b"]},
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_vocabularies_without_a_proof_are_left_alone(options):
-    assert word_joints(model(**options)) is None
+def test_models_that_change_text_get_it_whole(options):
+    assert read_joints(model(**options)) is None
+
+
+def test_a_normalisation_under_another_name_is_noticed():
+    changed = parse(model())
+    changed.normalizer_spec.precompiled_charsmap = parse(
+        model(normalization_rule_name="nfkc")
+    ).normalizer_spec.precompiled_charsmap
+    assert changed.normalizer_spec.name == "identity"
+    assert read_joints(changed.SerializeToString()) is None
+
+
+@pytest.mark.parametrize("options", [{"model_type": "unigram"}, {"user_defined_symbols": ["a b"]}], ids=str)
+def test_words_are_not_remembered_without_a_proof(options):
+    assert not read_joints(model(**options)).parts_words
+
+
+@pytest.mark.parametrize("name", ["usual", "across words", "across scripts", "spaces behind"])
+@settings(max_examples=60, deadline=None)
+@given(text=any_text, max_bytes=st.integers(1, 30))
+def test_parts_of_long_texts_have_the_ids_of_the_whole(models, name, text, max_bytes):
+    plain, joined = engine(models[name]), read_joints(models[name]).joined
+    cuts = list(cut_long(text, joined, max_bytes))
+    assert "".join(cuts) == text
+    assert [token for part in cuts for token in plain.lists([part])[0]] == plain.lists([text])[0]
+    begins = cut(text.encode(), 0, len(text.encode()), joined)
+    longest = int(np.diff(np.flatnonzero(begins), append=len(begins)).max()) if text else 0
+    assert all(len(part.encode()) <= max(max_bytes, 2 * longest) for part in cuts)
 
 
 def test_our_own_bpe_remembers_with_both_engines(tmp_path, text_file):
@@ -162,7 +181,7 @@ def test_text_of_new_words_is_passed_on_and_looked_at_again(models, monkeypatch)
     plain = engine(models["usual"])
     joined = np.ones((256, 256), bool)
     joined[:, 10] = joined[10, :] = False
-    memory = WordMemory(plain, joined.reshape(-1))  # a word is a line
+    memory = WordMemory(plain, joined)  # a word is a line
     texts = [f"text {number} " * 20 for number in range(60)]
     remembered, looked_at, remember = 0, [], memory._remember
 
