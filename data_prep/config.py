@@ -62,6 +62,10 @@ class SourceConfig(Section):
     work_unit_bytes: int | None = Field(None, ge=1)
     """Bytes of input per unit of work, cut at record borders; null: a 64th of the input, from 4 MiB to 256 MiB."""
 
+    def own_paths(self) -> tuple[Path, ...]:
+        """What the command writes, or reads as something else: no input, also where it lies in a directory of it."""
+        return ()
+
 
 class SpecialTokens(Section):
     """How the vocabulary writes the special tokens of each role; null: no such token.
@@ -119,6 +123,10 @@ class TokenizerConfig(SourceConfig):
     overwrite: bool = False
     """Replace the output if it exists."""
 
+    def own_paths(self) -> tuple[Path, ...]:
+        """The tokenizer."""
+        return (self.output,)
+
 
 class TokenizeConfig(SourceConfig):
     """`tokenize`: documents -> a corpus directory of memory-mapped shards."""
@@ -143,3 +151,12 @@ class TokenizeConfig(SourceConfig):
     """Number of processes on this machine; null: one for each processor core. The result is the same for any number."""
     overwrite: bool = False
     """Replace the output if it exists, and begin anew what is not finished."""
+
+    @property
+    def partial(self) -> Path:
+        """Where the corpus lies while it is made."""
+        return self.output.with_name(self.output.name + ".partial")
+
+    def own_paths(self) -> tuple[Path, ...]:
+        """The tokenizer, and the corpus while it is made and afterwards."""
+        return self.tokenizer, self.output, self.partial

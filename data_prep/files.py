@@ -50,7 +50,7 @@ def is_url(path: str) -> bool:
 
 def compression_of(path: str) -> str | None:
     """The ending that tells how `path` is compressed; None: it is not."""
-    suffix = PurePosixPath(path).suffix
+    suffix = PurePosixPath(path).suffix.lower()
     return suffix if suffix in _OPENERS else None
 
 

@@ -44,11 +44,6 @@ class Work:
     sizes_bytes: list[int]
 
 
-def partial_path(output: Path) -> Path:
-    """Where a corpus lies while it is made."""
-    return output.with_name(output.name + ".partial")
-
-
 def begin(config: TokenizeConfig) -> Manifest | Work:
     """Plan the corpus that `config` describes, or take up the plan of an earlier start.
 
@@ -71,7 +66,7 @@ def begin(config: TokenizeConfig) -> Manifest | Work:
 
         check_sentences()
     files = find_files(config)
-    partial = partial_path(config.output)
+    partial = config.partial
     with writing(partial), claimed(partial / LOCK, wait=True, make_parent=True):
         try:
             finished = _finished(config, tokenizer.fingerprint, files)

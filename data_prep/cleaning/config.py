@@ -169,3 +169,13 @@ class CleanConfig(Section):
         """The settings that decide the result, as plain values; those of unused stages left out."""
         unused = {name for name in STAGES if name not in self.stages}
         return self.model_dump(mode="json", exclude=set(NOT_OF_THE_RESULT | unused))
+
+    @property
+    def partial(self) -> Path:
+        """Where the output lies while it is made."""
+        output = self.output.absolute()
+        return output.with_name(output.name + ".partial")
+
+    def own_paths(self) -> tuple[Path, ...]:
+        """What the command writes: no input, also where it lies in a directory of it."""
+        return self.output, self.partial

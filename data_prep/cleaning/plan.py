@@ -5,10 +5,12 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError, nearest
 from data_prep.cleaning.config import CleanConfig, CleanSource, Format
+from data_prep.file_search import files_below, files_of_pattern
 
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl",
@@ -28,6 +30,7 @@ ENDINGS: dict[str, Format] = {
     ".md": "text",
     ".rst": "text",
 }
+LOCAL = ("file", "local")
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 _EXPECTED = f"files ending in {', '.join(ENDINGS)}, also with {', '.join(COMPRESSIONS)}; or `format` says what they are"
 
@@ -99,7 +102,7 @@ def make_plan(config: CleanConfig) -> Plan:
     empty: list[str] = []
     units: list[tuple[Part, Unit]] = []
     for source_name, source in config.sources.items():
-        system, files = _find(source_name, source)
+        system, files = _find(source_name, source, config.own_paths())
         protocol = protocol_of(system)
         above = posixpath.commonpath([posixpath.dirname(file.path) or "/" for file in files]) if files else ""
         for file in files:
@@ -123,8 +126,8 @@ def make_plan(config: CleanConfig) -> Plan:
 
 
 def _divide(file: _File, name: str, protocol: str, unit_bytes: int) -> Iterator[Unit]:
-    plain = posixpath.splitext(file.path)[1] not in COMPRESSIONS
-    if file.format == "jsonl" and plain and protocol in ("file", "local") and file.size_bytes > unit_bytes:
+    plain = posixpath.splitext(file.path.lower())[1] not in COMPRESSIONS
+    if file.format == "jsonl" and plain and protocol in LOCAL and file.size_bytes > unit_bytes:
         for start in range(0, file.size_bytes, unit_bytes):
             stop = min(start + unit_bytes, file.size_bytes)
             yield Unit(file.path, name, start, stop, stop - start)
@@ -132,7 +135,7 @@ def _divide(file: _File, name: str, protocol: str, unit_bytes: int) -> Iterator[
         yield Unit(file.path, name, 0, None, file.size_bytes)
 
 
-def _find(name: str, source: CleanSource) -> tuple[Any, list[_File]]:
+def _find(name: str, source: CleanSource, left_out: tuple[Path, ...]) -> tuple[Any, list[_File]]:
     from fsspec.core import url_to_fs
 
     where = f"sources.{name}.paths"
@@ -147,34 +150,45 @@ def _find(name: str, source: CleanSource) -> tuple[Any, list[_File]]:
             raise DataError(f"{pattern} is on another file system", where=where, expected="one source for each")
         first = system
         try:
-            files = list(_files_of(system, path, source))
+            files = list(_files_of(system, path, source, left_out))
         except (OSError, PermissionError) as error:
             raise DataError(f"{pattern} cannot be read: {error}", where=where) from None
         if not files:
+            is_directory = system.isdir(path)
             raise DataError(
-                f"there is no such input: {pattern}",
+                f"{pattern} holds no file of a known kind" if is_directory else f"there is no such input: {pattern}",
                 where=where,
                 expected=_EXPECTED,
-                nearest=_nearest(system, path),
+                nearest=None if is_directory else _nearest(system, path),
             )
         found.update((file.path, file) for file in files)
     return first, [found[path] for path in sorted(found)]
 
 
-def _files_of(system: Any, path: str, source: CleanSource) -> Iterator[_File]:
+def _files_of(system: Any, path: str, source: CleanSource, left_out: tuple[Path, ...]) -> Iterator[_File]:
+    def is_wanted(name: str) -> bool:
+        kind = format_of(name)
+        return kind is not None and source.format in ("auto", kind)
+
+    local = protocol_of(system) in LOCAL
     if system.isdir(path):
         dataset = _dataset_folder(system, path, source)
         if dataset is not None:
             names = [p for p in sorted(system.find(dataset)) if p.endswith(".arrow")]
             yield from (_file(system, p, "huggingface") for p in names)
             return
-        for p in sorted(system.find(path)):
+        names = files_below(path, is_wanted, left_out) if local else sorted(filter(is_wanted, system.find(path)))
+        for p in names:
             kind = format_of(p)
-            hidden = posixpath.basename(p).startswith(".")
-            if not hidden and kind is not None and source.format in ("auto", kind):
+            if kind is not None and not posixpath.basename(p).startswith("."):
                 yield _file(system, p, kind)
         return
-    names = [path] if system.isfile(path) else [p for p in sorted(system.glob(path)) if system.isfile(p)]
+    if system.isfile(path):
+        names = [path]
+    elif local:
+        names = files_of_pattern(path, is_wanted, left_out)
+    else:
+        names = [p for p in sorted(system.glob(path)) if system.isfile(p)]
     for p in names:
         kind = format_of(p) if source.format == "auto" else source.format
         if kind is None:

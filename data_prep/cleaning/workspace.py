@@ -35,7 +35,7 @@ class Workspace:
 
     def __init__(self, config: CleanConfig, plan: Plan) -> None:
         self.output = config.output.absolute()
-        self.partial = self.output.with_name(self.output.name + ".partial")
+        self.partial = config.partial
         self.overwrite = config.overwrite
         self.identity: dict[str, Any] = {
             "datatrove": version("datatrove"),

@@ -1,5 +1,7 @@
+import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,16 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return status, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def closed_directory() -> Iterator[Path]:
+    """A directory with `a.jsonl` that anybody may read, in it `closed` with `b.jsonl` that nobody may."""
+    root = Path(tempfile.mkdtemp())
+    root.chmod(0o755)
+    write_jsonl(root / "a.jsonl", ["one"])
+    write_jsonl(root / "closed" / "b.jsonl", ["two"])
+    (root / "closed").chmod(0)
+    yield root
+    (root / "closed").chmod(0o700)
+    shutil.rmtree(root)

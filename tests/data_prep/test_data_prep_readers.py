@@ -212,5 +212,3 @@ def test_missing_input_names_the_nearest_file(tmp_path):
     (tmp_path / "corpus.jsonl").write_bytes(LINES)
     message = refused(tmp_path / "corpos.jsonl")
     assert "there is no such input" in message and f"did you mean: {tmp_path / 'corpus.jsonl'}" in message
-    (tmp_path / "empty").mkdir()
-    assert "there is no such input" in refused(tmp_path / "empty")

@@ -152,6 +152,18 @@ def test_an_output_that_cannot_be_written(tmp_path, text_file, tokenizer_path):
         tokenize(config_for(text_file, tokenizer_path, tmp_path / "file"))
 
 
+def test_an_output_within_the_input_is_taken_up_again(tmp_path, texts, tokenizer_path, monkeypatch):
+    write_jsonl(tmp_path / "in" / "a.jsonl", texts)
+    config = config_for(tmp_path / "in", tokenizer_path, tmp_path / "in" / "corpus")
+    monkeypatch.setattr(tokenization, "finish", lambda work, config: None)
+    tokenize(config)
+    assert (tmp_path / "in" / "corpus.partial" / "plan.json").is_file()
+    monkeypatch.undo()
+    for made in (1, 0):
+        result = tokenize(config)
+        assert (result.manifest.documents, result.made, len(result.manifest.sources)) == (len(texts), 0, 1), made
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_disk_that_takes_no_more(tmp_path, text_file, tokenizer_path, workers):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
