@@ -13,6 +13,7 @@ from data_prep.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, Manifest
 from data_prep.shards import ShardReader, bin_path, idx_path
 
 _CHUNK_TOKENS = 1 << 24
+_COUNTS = "the token counts of the corpus, as tokenize wrote them"
 
 
 class Corpus:
@@ -111,8 +112,10 @@ class Corpus:
         path = self.path / TOKEN_COUNTS
         try:
             counts = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"cannot be read: {error}", where=path, expected="the token counts of the corpus") from None
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})", where=path, expected=_COUNTS) from None
+        except (ValueError, EOFError):
+            raise DataError("is damaged", where=path, expected=_COUNTS) from None
         if counts.shape != (self.manifest.vocab_size,) or counts.sum() != self.num_tokens:
             raise DataError(
                 f"holds {counts.size:,} ids and {int(counts.sum()):,} tokens",

@@ -49,12 +49,13 @@ def check(config: RunConfig) -> Plan:
     _check_durations(config)
     RunSchedule(config, Progress())
     _check_device(config)
-    _check_output(config, launch)
 
     from pretrain.data.run_data import RunData
 
     data = RunData.open(config)
     config = config.model_copy(update={"model": _with_vocabulary(config, data)})
+    # Last, since it makes the directory.
+    _check_output(config, launch)
     if launch.rank == 0:
         _check_space(config)
     return Plan(config=config, launch=launch, layout=layout, data=data)

@@ -7,6 +7,7 @@ its manifest is there. Until the one rename at the end, nothing that counts as a
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
 import sys
 import threading
@@ -108,8 +109,11 @@ class SaveAttempt:
             if self.rank == 0:
                 self._commit()
         except BaseException as error:
-            self.problem = self._describe(error)
-            self._withdraw()
+            self.problem = Problem(f"the checkpoint of step {self.step} could not be written: {error}")
+            # Looking at a file system that is gone may fail as well; the next save has to hear of it all the same.
+            with contextlib.suppress(OSError):
+                self.problem = self._describe(error)
+                self._withdraw()
         finally:
             self.copied.set()
             self.written.set()

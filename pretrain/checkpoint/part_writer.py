@@ -135,6 +135,9 @@ def prepare_copy(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
     ready = [torch.cuda.current_stream(device).record_event() for device in devices]
 
     def copy() -> None:
+        if devices:
+            # A thread begins on the first GPU, whatever the rank's is, and would open a context there.
+            torch.cuda.set_device(devices[0])
         end, streams = 0, {device: torch.cuda.Stream(device) for device in devices}
         for device, event in zip(devices, ready, strict=True):
             streams[device].wait_event(event)

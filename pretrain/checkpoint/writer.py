@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SHARED_WAIT_S = 30.0
 CLOSE_WAIT_S = 60.0
+END_WAIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class CheckpointWriter:
         self._lock: DirectoryLock | None = None
         # Waits for work from now on: starting a thread takes longer than all that the ranks have to agree on.
         self._background: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        Thread(target=_serve, args=(self._background,), name="checkpoint", daemon=True).start()
+        self._thread = Thread(target=_serve, args=(self._background,), name="checkpoint", daemon=True)
+        self._thread.start()
         self._open_directory()
 
     def save(self, step: int, pieces: list[Piece], metadata: dict[str, Any]) -> SaveStall:
@@ -189,7 +191,10 @@ class CheckpointWriter:
         if self._lock is not None:
             self._lock.release()
         self._background.put(None)
-        self._buffer = None
+        self._buffer = self._attempt = None
+        # Tensors that a thread lets go of while the interpreter shuts down abort the process (torch frees them with the
+        # interpreter's lock, which is no more to be had), and with it the exit status.
+        self._thread.join(END_WAIT_S)
 
     def _await_part(self) -> Problem | None:
         """Wait for this rank's part of the last save, not yet for the commit: other ranks may have failed."""
@@ -273,6 +278,7 @@ class CheckpointWriter:
 def _serve(queue: SimpleQueue[Callable[[], None] | None]) -> None:
     while (work := queue.get()) is not None:
         work()
+        del work  # and with it the copy of the state
 
 
 def _appears(path: Path, timeout_s: float) -> bool:

@@ -66,6 +66,9 @@ class RunData:
         builder = _StreamBuilder(config, corpora, vocabulary.size)
         train = builder.train()
         validation, test = builder.evaluation("validation"), builder.evaluation("test")
+        for part in train.parts:
+            if part.corpus.manifest is not None:
+                part.corpus.token_counts()  # the summary needs them; damage is told now, not after the training
         return cls(
             train=train,
             validation=validation,

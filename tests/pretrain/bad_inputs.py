@@ -58,6 +58,10 @@ def _truncate_shard(work: Path) -> None:
     os.truncate(shard, shard.stat().st_size // 2)
 
 
+def _damage_counts(work: Path) -> None:
+    (work / "corpus/token_counts.npy").write_bytes(bytes(50))
+
+
 def _remove_shard(work: Path) -> None:
     next((work / "corpus").glob("*.bin")).unlink()
 
@@ -141,6 +145,12 @@ WRONG_CONFIGS = (
 
 BROKEN_INPUTS = (
     BadInput("corpus that is not there", ("corpuss", "corpus"), pretrain("data.train={work}/corpuss")),
+    BadInput(
+        "the same, in a new directory",
+        ("corpuss",),
+        pretrain("data.train={work}/corpuss", "output_dir={work}/new"),
+    ),
+    BadInput("damaged token counts", ("token_counts.npy", "damaged"), pretrain(), _damage_counts),
     BadInput("missing shard", (".bin",), pretrain(), _remove_shard),
     BadInput("truncated shard", (".bin", "bytes"), pretrain(), _truncate_shard),
     BadInput(
