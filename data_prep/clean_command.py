@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from data_prep.command_line import load
+
 PathOption = Annotated[str | None, typer.Option("--output", "-o", help="The directory to write.")]
 
 
@@ -24,7 +26,7 @@ def clean_command(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")] = False,
 ) -> None:
     """Clean and deduplicate raw documents, and report what was dropped."""
-    from configs.load import find_recipe, load_config, to_yaml
+    from configs.load import to_yaml
     from data_prep.cleaning.config import CleanConfig
 
     given = list(settings or [])
@@ -33,13 +35,10 @@ def clean_command(
     elif config is None and recipe is not None and "=" in recipe:
         given.insert(0, recipe)
         recipe = None
-    options = {"output": output, "workers": workers, "overwrite": overwrite}
+    options: dict[str, object] = {"output": output, "workers": workers, "overwrite": overwrite}
     if strict:
         options |= {"max_malformed_share": 0, "max_damaged_files": 0}
-    overrides = [f"{key}={value}" for key, value in options.items() if value is not None]
-    name = config or recipe
-    source = find_recipe(name, "data_prep") if name is not None else None
-    loaded = load_config(CleanConfig, source, [*overrides, *given])
+    loaded = load(CleanConfig, config or recipe, options, given)
     if print_config:
         return print(to_yaml(loaded).rstrip("\n"), flush=True)
     from data_prep.cleaning.run import clean

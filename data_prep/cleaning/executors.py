@@ -25,9 +25,8 @@ from configs.errors import ConfigError, DataError, ExitStatus, MachineError, Use
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import write_whole
 from data_prep.cleaning.phases import Phase
+from data_prep.cleaning.workspace import LOGS, SLURM_JOB
 from data_prep.executor import available_cores, open_executor, run_tasks
-
-_SLURM_JOB = "slurm_job.json"
 
 
 def quiet() -> None:
@@ -108,7 +107,7 @@ def run_phase(phase: Phase, config: CleanConfig, root: Path) -> None:
         UserError: what went wrong in a task, if a user can mend it.
         MachineError: if tasks did not end, or Slurm or Ray is not there.
     """
-    folder = root / "logs" / phase.name
+    folder = root / LOGS / phase.name
     if len(_completed(folder)) >= phase.tasks:
         return
     for note in (folder / "errors").glob("*.json"):
@@ -161,7 +160,7 @@ def _run_on_slurm(phase: Phase, config: CleanConfig, folder: Path) -> None:
         slurm_logs_folder=str(folder / "slurm"),
         requeue_signals=None,
     )
-    job_file = folder / _SLURM_JOB
+    job_file = folder / SLURM_JOB
     # A command that was stopped while its job runs waits for that job instead of a second one.
     job = json.loads(job_file.read_bytes())["id"] if job_file.is_file() else None
     if job is None or not _in_queue(job):

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from configs.errors import DataError, MachineError
+from configs.errors import DataError, MachineError, UserError
 from data_prep.atomic import flush_to_disk, writing
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import write_whole
@@ -22,6 +22,9 @@ from data_prep.cleaning.plan import Plan
 
 RECIPE = "recipe.json"
 REPORT = "report.json"
+LOGS = "logs"
+SLURM_JOB = "slurm_job.json"
+_LOCK = "lock"
 _SHOWN = 8
 
 
@@ -36,7 +39,7 @@ class Workspace:
     def __init__(self, config: CleanConfig, plan: Plan) -> None:
         self.output = config.output.absolute()
         self.partial = config.partial
-        self.overwrite = config.overwrite
+        self.overwrite, self.is_local = config.overwrite, config.executor == "local"
         self.identity: dict[str, Any] = {
             "datatrove": version("datatrove"),
             "settings": config.result_settings(),
@@ -74,22 +77,46 @@ class Workspace:
             MachineError: if the directory cannot be written or another process works in it.
         """
         with writing(self.partial):
-            if self.partial.exists() and self.overwrite:
-                shutil.rmtree(self.partial)
-            if self.partial.exists() and (self.partial / RECIPE).is_file():
-                self._check(self.partial, "was begun")
             self.partial.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.partial / "lock", os.O_CREAT | os.O_RDWR)
+            descriptor = os.open(self.partial / _LOCK, os.O_CREAT | os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
                 raise MachineError("another process works in it", where=self.partial) from None
             try:
+                if not self.overwrite and self._has_begun():
+                    self._check(self.partial, "was begun")
+                else:
+                    self._clear()
                 write_whole(self.partial / RECIPE, orjson.dumps(self.identity, option=orjson.OPT_INDENT_2))
-                yield self.partial
+                try:
+                    yield self.partial
+                except UserError as error:
+                    if self._is_no_use(error):
+                        shutil.rmtree(self.partial, ignore_errors=True)
+                    raise
             finally:
                 os.close(descriptor)
+
+    def _has_begun(self) -> bool:
+        """Whether there is work to continue: a task that is complete, or a job that may be at work."""
+        if not (self.partial / RECIPE).is_file():
+            return False
+        logs = self.partial / LOGS
+        return any(logs.glob("*/completions/[0-9]*")) or any(logs.glob(f"*/{SLURM_JOB}"))
+
+    def _is_no_use(self, error: UserError) -> bool:
+        """Whether nothing that was made before an error is worth keeping, be it to look at."""
+        if self._has_begun():
+            return False
+        # Tasks of a Ray cluster may still write, and where a machine is the cause, its logs tell more.
+        return not (self.partial / LOGS).exists() or (self.is_local and not isinstance(error, MachineError))
+
+    def _clear(self) -> None:
+        for path in self.partial.iterdir():
+            if path.name != _LOCK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def publish(self) -> None:
         """Give the finished work its name; an output that is replaced disappears only then.
@@ -102,7 +129,7 @@ class Workspace:
                 shutil.rmtree(self.partial / name, ignore_errors=True)
             for path in sorted((self.partial / "documents").iterdir()):
                 flush_to_disk(path)
-            (self.partial / "lock").unlink(missing_ok=True)
+            (self.partial / _LOCK).unlink(missing_ok=True)
             flush_to_disk(self.partial)
             replaced = self.output.with_name(f".{self.output.name}.old-{secrets.token_hex(4)}")
             if self.output.exists():

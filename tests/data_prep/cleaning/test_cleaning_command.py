@@ -11,9 +11,12 @@ import pytest
 import yaml
 from cleaning_inputs import prose, write_json_lines
 
+from configs.errors import DataError, MachineError
 from configs.load import RECIPES, load_config
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.plan import make_plan
 from data_prep.cleaning.stage_config import GopherQualitySettings, GopherRepetitionSettings
+from data_prep.cleaning.workspace import Workspace
 
 
 @pytest.fixture
@@ -77,7 +80,41 @@ def test_an_unfinished_output_of_another_recipe_is_refused_and_can_be_replaced(r
 def test_a_mistake_is_one_message(run, recipe, tmp_path, settings, expected):
     status, out, err = run(recipe, *settings)
     assert (status, out) == (2, "") and expected in err and "Traceback" not in err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_a_work_that_has_completed_nothing_is_begun_anew(recipe, tmp_path, executor):
+    config = load_config(CleanConfig, recipe, [f"executor={executor}", "slurm.partition=p"])
+    before = config.model_copy(update={"stages": ["pii"]})
+    with pytest.raises(KeyboardInterrupt), Workspace(before, make_plan(before)).working() as root:
+        (root / "logs" / "documents" / "completions").mkdir(parents=True)
+        (root / "documents").mkdir()
+        raise KeyboardInterrupt
+    with Workspace(config, make_plan(config)).working() as root:
+        assert sorted(path.name for path in root.iterdir()) == ["lock", "recipe.json"]
+        (root / "logs" / "documents" / "completions").mkdir(parents=True)
+        last = "slurm_job.json" if executor == "slurm" else "completions/00000"
+        (root / "logs" / "documents" / last).write_bytes(b"")
+    with pytest.raises(DataError, match="was begun from another recipe"):
+        with Workspace(before, make_plan(before)).working():
+            pass
+    assert (tmp_path / "out.partial" / "logs" / "documents" / last).exists()
+
+
+def test_logs_stay_where_a_machine_failed(recipe, tmp_path):
+    config = load_config(CleanConfig, recipe)
+    for error, stays in ((DataError("x"), False), (MachineError("x"), True)):
+        with pytest.raises(type(error)), Workspace(config, make_plan(config)).working() as root:
+            (root / "logs").mkdir()
+            raise error
+        assert (tmp_path / "out.partial").exists() == stays
+
+
+def test_an_output_that_looks_like_a_number(run, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(recipe, "--output", "123")
+    assert status == 0 and (tmp_path / "123" / "report.json").is_file(), err
 
 
 def test_an_unknown_stage_names_the_nearest(run, recipe):
