@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
 from yaml.error import MarkedYAMLError
 
 from configs.errors import ConfigError, nearest
+from configs.strict_numbers import refuse_bools
 
 RECIPES = Path(__file__).parent
+COMMAND_LINE = "command line"
 _MISSING = object()
+_KEY = r"[A-Za-z_][\w.]*"
 
 
 class Section(BaseModel):
-    """Base of every config class: frozen, unknown keys refused, each field's docstring is its description."""
+    """Base of every config class: frozen, unknown keys and true for a number refused, docstrings are descriptions."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return refuse_bools(cls, handler(source))
 
 
 Config = TypeVar("Config", bound=Section)
@@ -86,18 +95,23 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
 
     Raises:
         ConfigError: a file that is not YAML, an unknown key, a value of the wrong type or out of range. Every
-            problem is in the one message, each with its key, the value found, what was expected, the nearest key.
+            problem is in the one message, each with where it stands (the file or the command line), its key, the value
+            found, what was expected, the nearest key.
     """
     raw = read_yaml(source) if source is not None else {}
-    where: dict[str, str] = {}
+    in_file = copy.deepcopy(raw)
+    overridden = []
     for text in overrides:
         key, value = _parse_override(text)
         _assign(raw, key, value)
-        where[key] = f"override {text!r}"
+        overridden.append(key.split("."))
     try:
         return cls.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_explain(cls, raw, error), where=source or "command line") from None
+        items = error.errors(include_url=False)
+    known = list(field_keys(cls))
+    problems = [(_place(item, overridden, in_file, source), _explain_one(known, raw, item)) for item in items]
+    raise _one_error(problems)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -153,8 +167,10 @@ def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        hint = f"{text.lstrip('-')}=VALUE" if text.strip("-") else None
-        raise ConfigError(f"{text!r} is not an override", where="command line", expected="key=value", nearest=hint)
+        # `key`, `--key`, `key:`, `key: value`; of anything else, what was meant is not known.
+        meant = re.fullmatch(rf"-*({_KEY})\s*(?::\s*(.*))?", text.strip(), re.DOTALL)
+        hint = f"{meant[1]}={meant[2] or 'VALUE'}" if meant else None
+        raise ConfigError(f"{text!r} is not an override", where=COMMAND_LINE, expected="key=value", nearest=hint)
     try:
         return key, yaml.load(value, _Loader)  # noqa: S506 (a safe loader)
     except yaml.YAMLError:
@@ -175,12 +191,28 @@ def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
     node[parts[-1]] = value
 
 
-def _explain(cls: type[BaseModel], raw: Mapping[str, Any], error: ValidationError) -> str:
-    known = list(field_keys(cls))
-    problems = [_explain_one(known, raw, item) for item in error.errors(include_url=False)]
+def _place(item: Any, overridden: Sequence[Sequence[str]], in_file: Mapping[str, Any], source: Path | None) -> str:
+    """Where the value was given that `item` is about: an override may have set it, what holds it, or a part of it."""
+    if source is None:
+        return COMMAND_LINE
+    # Of a key that is missing, the section tells who wrote that.
+    location = item["loc"][:-1] if item["type"] == "missing" else item["loc"]
+    parts = [str(part) for part in location]
+    if any(parts[: len(key)] == key for key in overridden):
+        return COMMAND_LINE
+    if any(key[: len(parts)] == parts for key in overridden):
+        return COMMAND_LINE if _lookup(in_file, location) is _MISSING else f"{source} and {COMMAND_LINE}"
+    return str(source)
+
+
+def _one_error(problems: Sequence[tuple[str, str]]) -> ConfigError:
+    places = list(dict.fromkeys(place for place, _ in problems))
     if len(problems) == 1:
-        return problems[0]
-    return f"{len(problems)} problems\n" + "\n".join(f"- {p}" for p in problems)
+        return ConfigError(problems[0][1], where=places[0])
+    count = f"{len(problems)} problems"
+    if len(places) == 1:
+        return ConfigError("\n- ".join([count, *(text for _, text in problems)]), where=places[0])
+    return ConfigError("\n- ".join([count, *(f"{place}: {text}" for place, text in problems)]))
 
 
 def _explain_one(known: list[str], raw: Mapping[str, Any], item: Any) -> str:
