@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 
 from configs.load import Section
 from data_prep.cleaning.config import CleanConfig
-from data_prep.config import TokenizeConfig, TokenizerConfig
+from data_prep.config import SourceConfig, TokenizeConfig, TokenizerConfig
 
 
 class BuildConfig(Section):
@@ -58,7 +58,8 @@ class BuildConfig(Section):
             return filled
         tokenize = {"output": str(root / "corpus"), **({"input": documents} if documents else {}), **tokenize}
         if isinstance(given.get("train_tokenizer"), dict):
-            read = {key: tokenize[key] for key in ("input", "text_field", "text_documents") if key in tokenize}
+            # Both have to read the same documents.
+            read = {key: tokenize[key] for key in SourceConfig.model_fields if key in tokenize}
             filled["train_tokenizer"] = {"output": str(root / "tokenizer"), **read, **given["train_tokenizer"]}
             tokenize = {"tokenizer": filled["train_tokenizer"]["output"], **tokenize}
         filled["tokenize"] = tokenize

@@ -10,6 +10,7 @@ from configs.errors import ConfigError, DataError
 from configs.load import find_recipe, load_config
 from data_prep.build_config import BuildConfig
 from data_prep.building import build
+from data_prep.config import SourceConfig
 from data_prep.corpus import Corpus
 
 
@@ -32,6 +33,26 @@ def test_paths_between_stages_are_filled_in(tmp_path):
     assert config.tokenize.output == tmp_path / "corpus"
     with pytest.raises(ConfigError, match=r"tokenize.tokenizer"):
         load_config(BuildConfig, None, [f"output={tmp_path}", "tokenize={input: [x.txt]}"])
+
+
+def test_the_tokenizer_is_learned_from_what_is_tokenized(tmp_path):
+    reading = {
+        "text_field": ["title", "body"],
+        "text_separator": " ",
+        "text_documents": "line",
+        "dataset_split": "test",
+        "malformed": "stop",
+        "max_malformed_share": 0.5,
+        "damaged_files": "skip",
+        "max_document_bytes": 5000,
+        "work_unit_bytes": 7000,
+    }
+    assert {"input", *reading} == set(SourceConfig.model_fields)
+    tokenize = {"input": [str(tmp_path)], "append_end_of_document": False, **reading}
+    config = config_for(tmp_path, tmp_path / "built", tokenize=tokenize)
+    assert config.train_tokenizer.model_dump(include=set(reading)) == reading
+    config = config_for(tmp_path, tmp_path / "b", tokenize=tokenize, train_tokenizer={"damaged_files": "stop"})
+    assert (config.train_tokenizer.damaged_files, config.train_tokenizer.dataset_split) == ("stop", "test")
 
 
 def test_stages_run_once_and_say_what_they_did(tmp_path, text_file):
