@@ -54,7 +54,7 @@ class Retention:
 
 @dataclass
 class SaveAttempt:
-    """The background work of one save on one rank.
+    """The background work of one save on one rank; what it works on is let go of when it is finished.
 
     Attributes:
         directory: the attempt's own temporary directory.
@@ -115,6 +115,9 @@ class SaveAttempt:
                 self.problem = self._describe(error)
                 self._withdraw()
         finally:
+            # Before this counts as finished: a thread that lets go of tensors while the interpreter shuts down aborts
+            # the process, since torch frees them with the interpreter's lock, which is no more to be had.
+            del self.plan, self.buffer, self.copy
             self.copied.set()
             self.written.set()
             self.finished.set()

@@ -192,8 +192,6 @@ class CheckpointWriter:
             self._lock.release()
         self._background.put(None)
         self._buffer = self._attempt = None
-        # Tensors that a thread lets go of while the interpreter shuts down abort the process (torch frees them with the
-        # interpreter's lock, which is no more to be had), and with it the exit status.
         self._thread.join(END_WAIT_S)
 
     def _await_part(self) -> Problem | None:

@@ -107,7 +107,12 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
     """
     directory = config.output_dir
     figures = figures_of(read_metrics(directory / FILE_NAME))
-    summary = {**asdict(outcome), **asdict(figures), "output_dir": directory, "next_commands": next_commands(config)}
+    summary = {
+        **asdict(outcome),
+        **asdict(figures),
+        "output_dir": directory,
+        "next_commands": next_commands(config, outcome),
+    }
     summary = json.loads(json.dumps(summary, default=str))
     rows = list(_rows(config, outcome, figures))
     width = max(len(label) for label, _ in rows)
@@ -120,10 +125,12 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
     return summary
 
 
-def next_commands(config: RunConfig) -> list[str]:
-    """What one would type next."""
+def next_commands(config: RunConfig, outcome: RunOutcome) -> list[str]:
+    """What one would type next; nothing that needs a checkpoint where there is none."""
     directory = shlex.quote(str(config.output_dir))
-    commands = [f"python -m finetune export --checkpoint {directory} --output {directory}/export"]
+    commands = []
+    if outcome.checkpoint is not None:
+        commands.append(f"python -m finetune export --checkpoint {directory} --output {directory}/export")
     if config.monitor.tensorboard:
         commands.append(f"tensorboard --logdir {directory}/tensorboard --host 127.0.0.1")
     commands.append(f"python -m pretrain.monitor plot {directory}")
@@ -155,10 +162,29 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
     yield "checkpoint", str(outcome.checkpoint or "none")
     yield "logs", f"{config.output_dir}/{FILE_NAME}"
-    if outcome.ended_by != "finished":
-        yield "continue", "the same command goes on from the newest checkpoint"
-    for number, command in enumerate(next_commands(config)):
+    for number, line in enumerate(_how_to_continue(config, outcome)):
+        yield ("continue" if number == 0 else ""), line
+    for number, command in enumerate(next_commands(config, outcome)):
         yield ("next" if number == 0 else ""), command
+
+
+def _how_to_continue(config: RunConfig, outcome: RunOutcome) -> Iterable[str]:
+    if outcome.ended_by == "finished":
+        return
+    if outcome.ended_by != "diverged":
+        nothing = "the same command starts from the beginning: no checkpoint was saved"
+        yield nothing if outcome.checkpoint is None else "the same command goes on from the newest checkpoint"
+        return
+    # Learning rate, samples and dropout follow from seed and step: what diverged does so again.
+    yield "the same command diverges again; change what led there:"
+    yield f"a lower optimizer.lr (now {config.optimizer.lr:g}), a longer optimizer.warmup (now {config.optimizer.warmup})"
+    if config.training.precision == "fp16":
+        yield "or training.precision=bf16"
+    if outcome.checkpoint is None:
+        yield "no checkpoint was saved: it starts from the beginning"
+    else:
+        keys = "optimizer,training.precision" if config.training.precision == "fp16" else "optimizer"
+        yield f"and checkpoint.allow_changes=[{keys}] to go on from the newest checkpoint with it"
 
 
 def _print(rows: list[tuple[str, str]], text: str, output: TextIO) -> None:
