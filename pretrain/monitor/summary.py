@@ -177,7 +177,8 @@ def _how_to_continue(config: RunConfig, outcome: RunOutcome) -> Iterable[str]:
         return
     # Learning rate, samples and dropout follow from seed and step: what diverged does so again.
     yield "the same command diverges again; change what led there:"
-    yield f"a lower optimizer.lr (now {config.optimizer.lr:g}), a longer optimizer.warmup (now {config.optimizer.warmup})"
+    optimizer = config.optimizer
+    yield f"a lower optimizer.lr (now {optimizer.lr:g}), a longer optimizer.warmup (now {optimizer.warmup})"
     if config.training.precision == "fp16":
         yield "or training.precision=bf16"
     if outcome.checkpoint is None:

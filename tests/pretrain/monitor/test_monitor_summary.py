@@ -84,10 +84,40 @@ def test_a_stopped_run_without_validation_has_a_summary_too(tmp_path: Path) -> N
     ended = outcome(ended_by="SIGTERM", step=3, total_steps=None, unigram_loss=None, checkpoint=None)
     summary = write_summary(config, ended, io.StringIO())
     text = (tmp_path / "summary.txt").read_text()
-    assert "the same command goes on" in text
+    assert "the same command starts from the beginning: no checkpoint was saved" in text
     assert "SIGTERM at step 3\n" in text and "unknown, MFU unknown" in text and "unigram" not in text
     assert f"tensorboard --logdir {tmp_path}/tensorboard --host 127.0.0.1" in summary["next_commands"]
     assert summary["best"] == {} and summary["checkpoint"] is None
+
+
+def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    summary = write_summary(run_config(tmp_path), outcome(ended_by="SIGTERM"), io.StringIO())
+    text = (tmp_path / "summary.txt").read_text()
+    assert "continue    the same command goes on from the newest checkpoint\n" in text
+    assert any("finetune export" in command for command in summary["next_commands"])
+
+
+def test_a_run_that_diverged_is_told_what_to_change(tmp_path: Path) -> None:
+    config = run_config(tmp_path, "optimizer.lr=0.5")
+    write_summary(config, outcome(ended_by="diverged"), io.StringIO())
+    text = (tmp_path / "summary.txt").read_text()
+    assert "goes on" not in text and "the same command diverges again" in text
+    assert "a lower optimizer.lr (now 0.5), a longer optimizer.warmup (now " in text
+    assert "checkpoint.allow_changes=[optimizer] to go on from the newest checkpoint" in text
+    assert "finetune export" in text and "precision=bf16" not in text
+    fp16 = config.model_copy(update={"training": config.training.model_copy(update={"precision": "fp16"})})
+    write_summary(fp16, outcome(ended_by="diverged"), io.StringIO())
+    text = (tmp_path / "summary.txt").read_text()
+    assert "or training.precision=bf16" in text and "allow_changes=[optimizer,training.precision]" in text
+
+
+def test_without_a_checkpoint_nothing_that_needs_one_is_proposed(tmp_path: Path) -> None:
+    summary = write_summary(run_config(tmp_path), outcome(ended_by="diverged", checkpoint=None), io.StringIO())
+    text = (tmp_path / "summary.txt").read_text()
+    assert "diverges again" in text and "no checkpoint was saved: it starts from the beginning" in text
+    assert "export" not in text and "newest checkpoint" not in text and "allow_changes" not in text
+    assert not any("export" in command for command in summary["next_commands"])
+    assert f"next        {summary['next_commands'][0]}\n" in text
 
 
 def test_figures_add_up_over_sessions() -> None:
