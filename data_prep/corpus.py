@@ -10,6 +10,8 @@ import xxhash
 
 from configs.errors import DataError, nearest
 from data_prep.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, Manifest
+from data_prep.shard_check import Problems, check_index
+from data_prep.shard_pieces import IndexPieces
 from data_prep.shards import ShardReader, bin_path, idx_path
 
 _CHUNK_TOKENS = 1 << 24
@@ -123,6 +125,17 @@ class Corpus:
                 expected=f"{self.manifest.vocab_size:,} ids and {self.num_tokens:,} tokens",
             )
         return counts
+
+    def check_index(self) -> None:
+        """Read the indexes, piece by piece, before documents are walked: a damaged one would give others' tokens.
+
+        Raises:
+            DataError: if sequences do not lie back to back or documents do not follow each other.
+        """
+        for shard in self.shards:
+            problems = Problems(limit=1)
+            check_index(IndexPieces(shard), problems)
+            problems.refuse(self.path)
 
     def count_tokens(self) -> np.ndarray:
         """Read all shards and count each id, int64 [at least the largest id + 1].

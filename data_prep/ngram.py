@@ -127,11 +127,13 @@ def ngram_floor(
         tokenizer: tokenizer directory of a bare prefix; None: the corpus' own, if any.
 
     Raises:
-        DataError: if a part has no documents, or the two corpora have different tokenizers.
+        DataError: if a part has no documents, an index is damaged, or the two corpora have different tokenizers.
     """
     started_s = time.monotonic()
     if validation is not None:
         _check_same_tokenizer(corpus, validation)
+        validation.check_index()
+    corpus.check_index()
     decoder_path = tokenizer or corpus.tokenizer_path
     decoder = Tokenizer.load(decoder_path) if decoder_path is not None else None
     vocab_size = corpus.vocab_size or (decoder.vocab_size if decoder is not None else None)

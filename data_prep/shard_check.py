@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,16 @@ class Problems:
         """Add what was found elsewhere."""
         self.found += other.found
         self.seen += other.seen
+
+    def refuse(self, corpus: Path) -> None:
+        """Raise the first problem, if there is one, of `corpus`.
+
+        Raises:
+            DataError: that problem.
+        """
+        if self.found:
+            expected = f"what was written; `python -m data_prep verify {corpus}` names every problem"
+            raise DataError(self.found[0].text, where=self.found[0].file, expected=expected)
 
     @property
     def count(self) -> int:
@@ -116,7 +127,7 @@ class ShardFindings:
 def check_shard(check: ShardCheck) -> ShardFindings:
     """Look at everything that `check` names; never raises for what is wrong with the shard."""
     findings = ShardFindings(Problems(check.limit), np.zeros(check.vocab_size or 0, dtype=np.int64))
-    cut = _files_differ(check, findings.problems)
+    cut = check.entry is not None and files_differ(check.prefix, check.entry, findings.problems)
     try:
         reader = ShardReader(check.prefix)
     except (DataError, OSError, ValueError) as error:
@@ -135,7 +146,7 @@ def check_shard(check: ShardCheck) -> ShardFindings:
 
 def _check_opened(check: ShardCheck, reader: ShardReader, findings: ShardFindings) -> None:
     pieces = IndexPieces(reader)
-    in_order = _check_index(pieces, reader, findings.problems) if check.index else True
+    in_order = check_index(pieces, findings.problems) if check.index else True
     if check.index:
         findings.documents, findings.tokens = reader.num_documents, reader.num_tokens
         findings.sequences = pieces.num_sequences
@@ -144,18 +155,15 @@ def _check_opened(check: ShardCheck, reader: ShardReader, findings: ShardFinding
     _check_tokens(check, reader, pieces if in_order else None, findings)
 
 
-def _files_differ(check: ShardCheck, problems: Problems) -> bool:
+def files_differ(prefix: Path, entry: ShardEntry, problems: Problems) -> bool:
     """Compare sizes, and the index' hash, with the manifest; that of the tokens is made while they are read.
 
     Returns:
         Whether a file is missing or of another size.
     """
-    if check.entry is None:
-        return False
     cut = False
-    expected = ((bin_path, check.entry.bin_bytes, None), (idx_path, check.entry.idx_bytes, check.entry.idx_xxh3))
-    for path_of, size, digest in expected:
-        path = path_of(check.prefix)
+    expected = ((bin_path(prefix), entry.bin_bytes, None), (idx_path(prefix), entry.idx_bytes, entry.idx_xxh3))
+    for path, size, digest in expected:
         try:
             found = path.stat().st_size
         except OSError as error:
@@ -165,18 +173,16 @@ def _files_differ(check: ShardCheck, problems: Problems) -> bool:
         if found != size:
             cut = True
             problems.add(path, "size", f"holds {found:,} bytes; the manifest says {size:,}")
-        elif digest is not None and (hashed := hash_file(path)) != digest:
-            problems.add(path, "hash", f"has the hash {hashed}; the manifest says {digest}")
+        elif digest is not None:
+            with path.open("rb") as stream:
+                check_hash(path, hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest(), digest, problems)
     return cut
 
 
-def hash_file(path: Path) -> str:
-    """XXH3-128 of a file, in hexadecimal."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
+def check_hash(path: Path, found: str, written: str, problems: Problems) -> None:
+    """Compare the hash of a file with the manifest's."""
+    if found != written:
+        problems.add(path, "hash", f"has the hash {found}; the manifest says {written}")
 
 
 def _check_counts(check: ShardCheck, reader: ShardReader, problems: Problems) -> None:
@@ -189,14 +195,14 @@ def _check_counts(check: ShardCheck, reader: ShardReader, problems: Problems) ->
             problems.add(idx_path(check.prefix), "counts", f"has {name} {value}; the manifest says {said[name]}")
 
 
-def _check_index(pieces: IndexPieces, reader: ShardReader, problems: Problems) -> bool:
+def check_index(pieces: IndexPieces, problems: Problems) -> bool:
     """Whether sequences lie back to back and documents follow each other, from the first byte to the last."""
     before, expected = problems.count, 0
     for first in range(0, pieces.num_sequences, _SEQUENCES_PER_PIECE):
         end = min(first + _SEQUENCES_PER_PIECE, pieces.num_sequences)
         lengths, offsets = pieces.lengths(first, end).astype(np.int64), pieces.offsets(first, end)
         begins = np.append(expected, offsets[:-1] + lengths[:-1] * pieces.token_bytes)
-        expected = int(offsets[-1] + lengths[-1] * pieces.token_bytes)
+        expected = int(offsets[-1]) + int(lengths[-1]) * pieces.token_bytes
         for bad, kind, text in (
             (np.flatnonzero(lengths < 0), "negative length", "sequence {} has the length {}"),
             (np.flatnonzero(offsets != begins), "offset", "sequence {} begins at byte {}, not where the last ends"),
@@ -204,7 +210,7 @@ def _check_index(pieces: IndexPieces, reader: ShardReader, problems: Problems) -
             values = lengths if kind == "negative length" else offsets
             texts = [text.format(first + i, int(values[i])) for i in bad[: problems.limit].tolist()]
             problems.add_many(pieces.path, kind, texts, len(bad))
-    if pieces.num_sequences and expected != reader.num_tokens * pieces.token_bytes:
+    if pieces.num_sequences and expected != pieces.num_tokens * pieces.token_bytes:
         problems.add(pieces.path, "end", f"the last sequence ends at byte {expected:,}, not at the end of the tokens")
     last = 0
     for first in range(0, pieces.num_documents + 1, _SEQUENCES_PER_PIECE):
@@ -234,8 +240,8 @@ def _check_metadata(check: ShardCheck, documents: int, problems: Problems) -> No
                 problems.add(path, "line", f"line {number} is not a JSON object")
     if number != documents:
         problems.add(path, "lines", f"has {number:,} lines for {documents:,} documents")
-    if written is not None and digest.hexdigest() != written:
-        problems.add(path, "hash", f"has the hash {digest.hexdigest()}; the manifest says {written}")
+    if written is not None:
+        check_hash(path, digest.hexdigest(), written, problems)
 
 
 def _check_tokens(check: ShardCheck, reader: ShardReader, pieces: IndexPieces | None, findings: ShardFindings) -> None:
@@ -247,17 +253,17 @@ def _check_tokens(check: ShardCheck, reader: ShardReader, pieces: IndexPieces | 
         if check.entry is not None:
             digest.update(tokens.data)
         findings.checked_bytes += tokens.nbytes
-        _count(tokens, begin, path, findings)
+        count_ids(tokens, begin, path, findings)
         if ends is not None:
             _check_ends(tokens, begin, ends, check, findings.problems)
-    if check.entry is None or check.entry.bin_bytes != findings.checked_bytes:
-        return
-    if (found := digest.hexdigest()) != check.entry.bin_xxh3:
-        findings.problems.add(path, "hash", f"has the hash {found}; the manifest says {check.entry.bin_xxh3}")
+    if check.entry is not None and check.entry.bin_bytes == findings.checked_bytes:
+        check_hash(path, digest.hexdigest(), check.entry.bin_xxh3, findings.problems)
 
 
-def _count(tokens: np.ndarray, begin: int, path: Path, findings: ShardFindings) -> None:
+def count_ids(tokens: np.ndarray, begin: int, path: Path, findings: ShardFindings) -> None:
     """Count ids; those outside of the vocabulary (without one: negative ones) are problems."""
+    if not len(tokens):
+        return
     vocab_size, limit = len(findings.counts), findings.problems.limit
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or (vocab_size and high >= vocab_size):

@@ -85,10 +85,17 @@ def verify_corpus(
     result = Verification(Problems(limit))
     if path.is_dir() and (path / MANIFEST).is_file():
         manifest = Manifest.read(path)
-        vocab_size = _check_tokenizer(path, manifest, result)
+        if check_tokenizer(path, manifest, result.problems):
+            result.notes.append("tokenizer: fingerprint as written")
         checks = [
             ShardCheck(
-                path / entry.name, entry, manifest.dtype, vocab_size, manifest.end_of_document, limit, entry.bin_bytes
+                prefix=path / entry.name,
+                entry=entry,
+                dtype=manifest.dtype,
+                vocab_size=manifest.vocab_size,
+                end_of_document=manifest.end_of_document,
+                limit=limit,
+                size_bytes=entry.bin_bytes,
             )
             for entry in manifest.shards
         ]
@@ -111,7 +118,9 @@ def verify_corpus(
         result.checked_bytes += found.checked_bytes
         counts += found.counts
     if manifest is not None:
-        _check_token_counts(path, counts, result)
+        if check_token_counts(path, counts, result.problems):
+            used = np.count_nonzero(counts)
+            result.notes.append(f"token counts: as written, {used:,} of {len(counts):,} ids occur")
         _check_sources(path, manifest, result)
         _note_strangers(path, manifest, result)
     result.elapsed_s = time.monotonic() - started_s
@@ -167,40 +176,39 @@ def _bare_checks(path: Path, tokenizer: Path | None, end_of_document: int | None
     ]
 
 
-def _check_tokenizer(directory: Path, manifest: Manifest, result: Verification) -> int:
+def check_tokenizer(directory: Path, manifest: Manifest, problems: Problems) -> bool:
+    """Whether the tokenizer of a corpus can be loaded and is the one that its manifest names."""
     from data_prep.tokenizer import Tokenizer
 
     path = directory / TOKENIZER
     try:
         tokenizer = Tokenizer.load(path)
     except DataError as error:
-        result.problems.add(path, "tokenizer", error.problem)
-        return manifest.vocab_size
+        problems.add(Path(str(error.where or path)), "tokenizer", error.problem)
+        return False
     found = {"fingerprint": tokenizer.fingerprint, "number of ids": tokenizer.vocab_size}
     said = {"fingerprint": manifest.tokenizer_fingerprint, "number of ids": manifest.vocab_size}
     for name, value in found.items():
         if value != said[name]:
-            result.problems.add(path, "tokenizer", f"has the {name} {value}; the manifest says {said[name]}")
-    if found == said:
-        result.notes.append("tokenizer: fingerprint as written")
-    return manifest.vocab_size
+            problems.add(path, "tokenizer", f"has the {name} {value}; the manifest says {said[name]}")
+    return found == said
 
 
-def _check_token_counts(directory: Path, counts: np.ndarray, result: Verification) -> None:
+def check_token_counts(directory: Path, counts: np.ndarray, problems: Problems) -> bool:
+    """Whether the file of counts of a corpus says how often each id was found, int64 [vocab_size]."""
     path = directory / TOKEN_COUNTS
     try:
         written = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        result.problems.add(path, "token counts", f"cannot be read: {error}")
-        return
+        problems.add(path, "token counts", f"cannot be read: {error}")
+        return False
     if written.shape != counts.shape:
-        result.problems.add(path, "token counts", f"holds {written.size:,} ids; the vocabulary has {counts.size:,}")
-        return
+        problems.add(path, "token counts", f"holds {written.size:,} ids; the vocabulary has {counts.size:,}")
+        return False
     wrong = np.flatnonzero(written != counts)
     texts = [f"says {int(written[i]):,} of the id {i}; there are {int(counts[i]):,}" for i in wrong.tolist()]
-    result.problems.add_many(path, "token counts", texts[: result.problems.limit], len(wrong))
-    if not len(wrong):
-        result.notes.append(f"token counts: as written, {np.count_nonzero(counts):,} of {len(counts):,} ids occur")
+    problems.add_many(path, "token counts", texts[: problems.limit], len(wrong))
+    return not len(wrong)
 
 
 def _check_sources(directory: Path, manifest: Manifest, result: Verification) -> None:

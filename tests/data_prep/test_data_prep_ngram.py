@@ -1,5 +1,7 @@
 import json
 import math
+import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,16 @@ def test_two_tokenizers_are_refused(corpus, tmp_path):
     (tmp_path / "c" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="was made with the tokenizer other"):
         ngram_floor(corpus, max_order=2, split=SPLIT, validation=Corpus.open(tmp_path / "c"), **ALL)
+
+
+@pytest.mark.parametrize("what", ["", "shard_00000", "--validation"])
+def test_a_damaged_index_is_refused(corpus, tmp_path, run, what):
+    damaged = shutil.copytree(corpus.path, tmp_path / "c")
+    index = bytearray((damaged / "shard_00000.idx").read_bytes())
+    index[34:42] = struct.pack("<q", 2)
+    (damaged / "shard_00000.idx").write_bytes(index)
+    whole = shutil.copytree(corpus.path, tmp_path / "whole")
+    arguments = (whole, "--validation", damaged) if what == "--validation" else (damaged / what,)
+    status, _, said = run("ngram", *arguments)
+    assert status == 2 and "shard_00000.idx: sequence 1 begins at byte" in said and "verify" in said
+    assert list(tmp_path.rglob("*ngram.json")) == []

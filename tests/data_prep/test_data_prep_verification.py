@@ -146,7 +146,7 @@ DAMAGE = {
     "cut .idx": (lambda c: (c / "shard_00000.idx").write_bytes(b"12"), ["shard_00000.idx: holds 2 bytes"]),
     "token counts": (miscount, ["token_counts.npy: says", "token_counts.npy: says"]),
     "no token counts": (lambda c: (c / "token_counts.npy").unlink(), ["token_counts.npy: cannot be read"]),
-    "tokenizer": (lambda c: (c / "tokenizer" / "tokenizer.model").write_bytes(b"x"), ["tokenizer: "]),
+    "tokenizer": (lambda c: (c / "tokenizer" / "tokenizer.model").write_bytes(b"x"), ["tokenizer/"]),
     "vocabulary": (lambda c: edit_manifest(c, vocab_size=500), ["the number of ids 420", "npy: holds"]),
     "metadata": (write_metadata, ["line 2 is not a JSON object", "line 3 is not a JSON object", "has 3 lines for"]),
 }  # fmt: skip
