@@ -1,9 +1,14 @@
+import shutil
+import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from data_prep_helpers import make_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,10 +17,11 @@ from sentence_corpora import write_corpus, write_shard
 from configs.errors import DataError, MachineError
 from data_prep import merging
 from data_prep.corpus import Corpus
-from data_prep.manifest import Manifest
+from data_prep.manifest import Manifest, ShardEntry
 from data_prep.merging import merge_corpus
 from data_prep.shard_pieces import IndexPieces
 from data_prep.shard_writer import ShardWriter
+from data_prep.tokenizer import Tokenizer
 from data_prep.verification import verify_corpus
 
 TEXTS = [
@@ -27,6 +33,22 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, tokenizer_path) -> Corpus:
     return Corpus.open(write_corpus(tmp_path_factory.mktemp("m") / "corpus", tokenizer_path, TEXTS))
+
+
+def finish_corpus(path: Path, tokenizer_path: Path, entries: list[ShardEntry], counts: np.ndarray) -> None:
+    """Put beside shards what makes a corpus of them."""
+    tokenizer = Tokenizer.load(tokenizer_path)
+    shutil.copytree(tokenizer_path, path / "tokenizer")
+    np.save(path / "token_counts.npy", counts)
+    values = {"created_by": "t", "dtype": "uint16", "vocab_size": tokenizer.vocab_size, "end_of_document": None}
+    values |= {"tokenizer_fingerprint": tokenizer.fingerprint, "text_bytes": 0, "shards": entries}
+    Manifest.model_validate(values).write(path)
+
+
+def rewrite_entry(path: Path, number: int, **values: object) -> None:
+    manifest = Manifest.read(path)
+    manifest.shards[number] = manifest.shards[number].model_copy(update=values)
+    manifest.write(path)
 
 
 def content(corpus: Corpus) -> list[list[list[int]]]:
@@ -81,16 +103,13 @@ def test_merging_all_into_one_is_what_one_shard_would_have_been(corpus, tokenize
     limit=st.integers(1, 60),
     piece=st.integers(1, 4),
 )
-def test_any_shape_of_corpus(tmp_path_factory, shards, limit, piece):
+def test_any_shape_of_corpus(tmp_path_factory, tokenizer_path, shards, limit, piece):
     from data_prep import shard_pieces
 
     path = tmp_path_factory.mktemp("any")
     entries = [write_shard(path / "c" / f"s{number}", documents) for number, documents in enumerate(shards)]
-    (path / "c" / "tokenizer").mkdir()
-    np.save(path / "c" / "token_counts.npy", np.zeros(10, dtype=np.int64))
-    values = {"created_by": "t", "dtype": "uint16", "vocab_size": 10, "end_of_document": None}
-    values |= {"tokenizer_fingerprint": "f", "text_bytes": 0, "shards": entries}
-    Manifest.model_validate(values).write(path / "c")
+    ids = [token for documents in shards for sequences in documents for sequence in sequences for token in sequence]
+    finish_corpus(path / "c", tokenizer_path, entries, np.bincount(np.array(ids, dtype=np.int64), minlength=420))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shard_pieces, "DOCUMENTS_PER_PIECE", piece)
         merged = merge_corpus(Corpus.open(path / "c"), path / "m", limit)
@@ -105,7 +124,7 @@ def test_nothing_is_left_when_it_fails(corpus, tmp_path, monkeypatch):
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(merging, "_copy_documents", full)
+    monkeypatch.setattr(merging._Source, "copy_documents", full)
     with pytest.raises(MachineError, match="No space left"):
         merge_corpus(corpus, tmp_path / "merged", 1 << 40)
     assert list(tmp_path.iterdir()) == []
@@ -138,11 +157,88 @@ def test_a_shard_with_modes_is_refused(tokenizer_path, tmp_path):
     index = path / "shard_00000.idx"
     sequences = int.from_bytes(index.read_bytes()[18:26], "little")
     index.write_bytes(index.read_bytes() + bytes(sequences))
+    hashed = xxhash.xxh3_128_hexdigest(index.read_bytes())
+    rewrite_entry(path, 0, idx_bytes=index.stat().st_size, idx_xxh3=hashed)
     with pytest.raises(DataError, match="mode for each sequence"):
         merge_corpus(Corpus.open(path), tmp_path / "m", 1 << 40)
 
 
-def test_memory_is_flat_in_the_size(tmp_path):
+def patch(path: Path, at: int, data: bytes) -> None:
+    raw = path.read_bytes()
+    path.write_bytes(raw[:at] + data + raw[at + len(data) :])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def swap_ids(path: Path) -> None:
+    tokens = np.fromfile(path / "shard_00002.bin", dtype="<u2")
+    other = int(np.flatnonzero(tokens != tokens[0])[0])
+    tokens[[0, other]] = tokens[[other, 0]]
+    tokens.tofile(path / "shard_00002.bin")
+
+
+def swap_counts(path: Path) -> None:
+    counts = np.load(path / "token_counts.npy")
+    counts[[5, 300]] += [1, -1]
+    np.save(path / "token_counts.npy", counts)
+
+
+def move_a_document(path: Path) -> None:
+    """Give a sequence to the document before: an index in order, but not the one that was written."""
+    index, bounds = path / "shard_00001.idx", IndexPieces(Corpus.open(path).shards[1]).bounds(0, 41)
+    number = int(np.flatnonzero(np.diff(bounds) > 1)[1])
+    patch(index, index.stat().st_size - 8 * (41 - number), struct.pack("<q", int(bounds[number]) + 1))
+
+
+def note_metadata(path: Path, change: Callable[[Path], object]) -> None:
+    """Change metadata whose hash the manifest knows."""
+    lines = path / "shard_00001.meta.jsonl"
+    rewrite_entry(path, 1, metadata_xxh3=xxhash.xxh3_128_hexdigest(lines.read_bytes()))
+    change(lines)
+
+
+DAMAGE = {
+    "two ids": (swap_ids, "shard_00002.bin: has the hash"),
+    "an id": (lambda c: patch(c / "shard_00001.bin", 14, b"\x50\xc3"), "shard_00001.bin: token 7 is the id 50000"),
+    "offset": (lambda c: patch(c / "shard_00000.idx", 34 + 4 * 100, b"\x07" * 8), "shard_00000.idx: sequence"),
+    "lengths": (lambda c: patch(c / "shard_00000.idx", 34, struct.pack("<q", 2)), "shard_00000.idx: sequence"),
+    "document": (move_a_document, "shard_00001.idx: has the hash"),
+    "cut tokenizer": (lambda c: cut(c / "tokenizer" / "tokenizer.model"), "tokenizer/tokenizer.model: "),
+    "no tokenizer": (lambda c: shutil.rmtree(c / "tokenizer"), "/tokenizer: there is no"),
+    "cut counts": (lambda c: cut(c / "token_counts.npy"), "token_counts.npy: "),
+    "no counts": (lambda c: (c / "token_counts.npy").unlink(), "token_counts.npy: cannot be read"),
+    "counts": (swap_counts, "token_counts.npy: says"),
+    "metadata": (lambda c: note_metadata(c, lambda m: patch(m, 5, b"9")), "shard_00001.meta.jsonl: has the hash"),
+    "no metadata": (lambda c: note_metadata(c, Path.unlink), "shard_00001.meta.jsonl: is missing"),
+    "more metadata": (
+        lambda c: (c / "shard_00001.meta.jsonl").open("ab").write(b"{}\n"),
+        "shard_00001.meta.jsonl: goes on after",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+@pytest.mark.parametrize("limit", [1 << 40, 2000])
+def test_what_is_damaged_is_not_merged(corpus, tmp_path, run, case, limit):
+    damage, expected = DAMAGE[case]
+    path = shutil.copytree(corpus.path, tmp_path / "c")
+    damage(path)
+    status, _, said = run("merge", path, tmp_path / "m", "--max-shard-bytes", limit)
+    assert status == 2 and expected in said and "written: " not in said
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_metadata_that_all_shards_have_lost_is_missed(tokenizer_path, tmp_path):
+    path = write_corpus(tmp_path / "c", tokenizer_path, TEXTS[:1])
+    (path / "shard_00000.meta.jsonl").unlink()
+    rewrite_entry(path, 0, metadata_xxh3="0" * 32)
+    with pytest.raises(DataError, match=r"meta\.jsonl: is missing"):
+        merge_corpus(Corpus.open(path), tmp_path / "m", 1 << 40)
+
+
+def test_memory_is_flat_in_the_size(tokenizer_path, tmp_path):
     peaks = []
     tokens = np.tile(np.arange(100, dtype="<u2"), 20_000)
     for times in (1, 8):
@@ -150,13 +246,14 @@ def test_memory_is_flat_in_the_size(tmp_path):
         with ShardWriter(path / "shard_00000", np.dtype("<u2")) as writer:
             for _ in range(times):
                 writer.add_documents(tokens, np.full(20_000, 100))
-        (path / "tokenizer").mkdir()
-        np.save(path / "token_counts.npy", np.zeros(100, dtype=np.int64))
-        sizes = [(path / f"shard_00000.{kind}").stat().st_size for kind in ("bin", "idx")]
-        entry = {"name": "shard_00000", "documents": writer.num_documents, "tokens": writer.num_tokens}
-        entry |= {"bin_bytes": sizes[0], "idx_bytes": sizes[1], "bin_xxh3": "", "idx_xxh3": ""}
-        values = {"created_by": "t", "dtype": "uint16", "vocab_size": 100, "end_of_document": None}
-        Manifest.model_validate(values | {"tokenizer_fingerprint": "f", "text_bytes": 0, "shards": [entry]}).write(path)
+        names = ("bin_bytes", "idx_bytes", "bin_xxh3", "idx_xxh3")
+        entry = ShardEntry(
+            name="shard_00000",
+            documents=writer.num_documents,
+            tokens=writer.num_tokens,
+            **{name: getattr(writer, name) for name in names},
+        )
+        finish_corpus(path, tokenizer_path, [entry], np.bincount(tokens, minlength=420) * times)
         script = (
             "import sys; from pathlib import Path; from data_prep.corpus import Corpus\n"
             "from data_prep.merging import merge_corpus\n"
