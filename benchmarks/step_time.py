@@ -4,15 +4,21 @@
 
 Both run in this one process, in turn, so that a machine whose speed drifts slows both. The bare loop is what one would
 write by hand: forward, mean loss, backward, accumulate, clip, fused AdamW. Prints the median of the ratios
-round by round (`--profile`: and where the engine's step goes); writes benchmarks/results/step_time.json.
+round by round, and where the difference goes: milliseconds of a step that the functions of each package take more than
+in the bare loop, from a profile, which slows Python code itself (`--profile` prints it function by function). Writes
+benchmarks/results/step_time.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
+import pstats
+import re
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +29,7 @@ from pretrain.config import RunConfig
 from pretrain.data.batch import MicroBatch
 
 RESULTS = Path(__file__).parent / "results"
+PROFILED_STEPS = 5
 
 
 def micro_batches(config: RunConfig, device: torch.device) -> list[MicroBatch]:
@@ -121,6 +128,7 @@ def main() -> None:
         bare_s, ours_s = (statistics.median(column) for column in zip(*times, strict=True))
         ratio = statistics.median(b / a for a, b in times)
         tokens = config.training.global_batch_size * config.model.seq_length
+        rest_ms = more_by_package(profiled(bare), profiled(ours))
         rows.append(
             {
                 "recipe": options.recipe,
@@ -132,27 +140,39 @@ def main() -> None:
                 "ratio": round(ratio, 3),
                 "engine_tokens_per_s": round(tokens / ours_s),
                 "rounds": options.rounds,
+                "profiled_rest_ms": rest_ms,
             }
         )
         shown = f"bare {1e3 * bare_s:8.1f} ms  engine {1e3 * ours_s:8.1f} ms  ratio {ratio:.3f}"
         print(f"ZeRO {stage}: {shown}", flush=True)
+        print(
+            "        the rest: " + ", ".join(f"{name} {found:+.1f} ms" for name, found in rest_ms.items()), flush=True
+        )
         if options.profile:
-            show_profile(ours)
+            profiled(ours).sort_stats("tottime").print_stats(35)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "step_time.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def show_profile(step: Callable[[], float]) -> None:
-    """Print the functions in which a step spends its time."""
-    import cProfile
-    import pstats
-
+def profiled(step: Callable[[], float]) -> pstats.Stats:
+    """The profile of some steps."""
     profile = cProfile.Profile()
     profile.enable()
-    for _ in range(5):
+    for _ in range(PROFILED_STEPS):
         step()
     profile.disable()
-    pstats.Stats(profile).sort_stats("tottime").print_stats(35)
+    return pstats.Stats(profile)
+
+
+def more_by_package(bare: pstats.Stats, ours: pstats.Stats) -> dict[str, float]:
+    """Milliseconds of a step in the functions of each package, more than in the bare loop, the largest first."""
+    more: Counter[str] = Counter()
+    for stats, sign in ((ours, 1), (bare, -1)):
+        for (file, _, name), (_, _, own_s, _, _) in stats.stats.items():  # type: ignore[attr-defined]
+            found = re.search(r"site-packages/(\w+)|/(pretrain|benchmarks)/", file)
+            package = found[1] or found[2] if found else "torch's kernels" if "torch" in name else "Python"
+            more[package] += sign * 1e3 * own_s / PROFILED_STEPS
+    return {name: round(found, 1) for name, found in more.most_common() if abs(found) >= 0.5}
 
 
 if __name__ == "__main__":
