@@ -13,7 +13,8 @@ from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.documents import Batch, DamagedFileError, ReadCounts
 from data_prep.files import is_url, open_raw
-from data_prep.readers import ALL_FIELDS, metadata_of, text_of, too_long
+from data_prep.metadata import ALL_FIELDS, ID, metadata_of
+from data_prep.readers import text_of, too_long
 from data_prep.work_unit import Kind, WorkUnit
 
 _ROWS_PER_BATCH = 256
@@ -46,6 +47,20 @@ def columnar_units(path: str, kind: Kind, unit_bytes: int, config: SourceConfig)
     return units
 
 
+def column_names(path: str, kind: Kind) -> list[str]:
+    """The names of the columns of a file.
+
+    Raises:
+        DamagedFileError: if it cannot be read.
+    """
+    with _naming(path):
+        if kind == "parquet":
+            with _parquet(path) as file:
+                return list(file.schema_arrow.names)
+        with _arrow(path) as (schema, _):
+            return list(schema.names)
+
+
 def read_columnar(
     unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
 ) -> Iterator[Batch]:
@@ -55,7 +70,7 @@ def read_columnar(
         DataError: where the settings say that a row ends the work.
         DamagedFileError: if the file cannot be read.
     """
-    columns = None if fields is ALL_FIELDS else [*config.text_field, *(fields or ()), *(("id",) if fields else ())]
+    columns = None if fields is ALL_FIELDS else [*config.text_field, *(fields or ()), *((ID,) if fields else ())]
     plain = fields is None and len(config.text_field) == 1
     for table, row in _tables(unit, columns):
         if plain and (texts := _plain_texts(table, config)) is not None:
@@ -67,8 +82,9 @@ def read_columnar(
             try:
                 record = table.slice(number - row - 1, 1).to_pylist()[0]
                 text = text_of(record, config)
-            except UnicodeDecodeError:
-                error = DataError("is not UTF-8", where=where, expected="UTF-8 text")
+                kept = None if fields is None else metadata_of(record, fields, f"{unit.name}@{number - 1}")
+            except UnicodeDecodeError as problem:
+                error = DataError(f"is not UTF-8: {problem.reason}", where=where, expected="UTF-8 text")
                 counts.leave_out(error, "malformed", config)
                 continue
             except TypeError:
@@ -80,8 +96,8 @@ def read_columnar(
                 too_long(config, counts, where)
                 continue
             batch.texts.append(text)
-            if batch.metadata is not None and fields is not None:
-                batch.metadata.append(metadata_of(record, config, fields, f"{unit.name}@{number - 1}"))
+            if batch.metadata is not None and kept is not None:
+                batch.metadata.append(kept)
         yield batch
 
 

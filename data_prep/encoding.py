@@ -147,6 +147,7 @@ def _encode(
         with writing(writer.prefix):
             writer.add_documents(tokens, lengths, sequences)
             if metadata is not None and digest is not None:
+                record.fields += _new_fields(texts.metadata, task.config.metadata_fields, record.fields)
                 lines = b"".join(orjson.dumps(fields, default=str) + b"\n" for fields in texts.metadata)
                 digest.update(lines)
                 metadata.write(lines)
@@ -154,6 +155,11 @@ def _encode(
         pulse.beat(record.text_bytes, writer.num_tokens, record.empty + left_out.records)
     pulse.end()
     return digest.hexdigest() if digest is not None else None
+
+
+def _new_fields(metadata: list[dict[str, Any]], wanted: list[str], known: list[str]) -> list[str]:
+    unseen = [field for field in wanted if field not in known]
+    return [field for field in unseen if any(field in kept for kept in metadata)]
 
 
 @dataclass

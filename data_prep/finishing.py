@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -113,6 +114,10 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
     tally.check(config, at_end=True)
     if not any(record.documents for record in records):
         raise DataError("there is no text in any document", where=", ".join(config.input))
+    seen = {name for record in records for name in record.fields}
+    for name in config.metadata_fields:
+        if name not in seen:
+            print(f"metadata_fields: no record has the field {name!r}", file=sys.stderr, flush=True)
     tokenizer = Tokenizer.load(work.tasks[0].tokenizer)
     end = tokenizer.role("end_of_document") if config.append_end_of_document else None
     return Manifest(

@@ -16,6 +16,7 @@ from data_prep.documents import ReadCounts
 from data_prep.encoding import ShardTask
 from data_prep.inputs import InputFile, find_files, group_units, unit_bytes, work_units
 from data_prep.manifest import MANIFEST, TOKENIZER, Manifest
+from data_prep.metadata import check_metadata_fields
 from data_prep.plan import PLAN, Plan, differences, recipe_of, refuse_changes
 from data_prep.readers import read_batches
 from data_prep.shard_record import RECORDS
@@ -118,6 +119,7 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
     units = work_units(files, config, left_out)
     if not units:
         raise DataError("there is no text in any file", where=", ".join(config.input))
+    check_metadata_fields(files, config)
     engine, reason = choose_engine(config.tokenizer, config.engine, _sample(units, config))
     if config.engine != "reference":
         print(f"engine: {reason}", file=sys.stderr, flush=True)

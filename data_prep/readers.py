@@ -13,11 +13,10 @@ from data_prep.config import SourceConfig
 from data_prep.documents import Batch, DamagedFileError, Document, ReadCounts
 from data_prep.files import open_stream, reading
 from data_prep.lines import Block, line_blocks, line_number, lines_of, paragraphs, whole
+from data_prep.metadata import ALL_FIELDS, metadata_of
 from data_prep.work_unit import WorkUnit
 
 _PARAGRAPHS_PER_BATCH = 256
-ALL_FIELDS: tuple[str, ...] = ("*",)
-"""Asks `read_batches` for every field of a record."""
 
 
 def read_documents(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Iterator[Document]:
@@ -84,15 +83,6 @@ def text_of(record: Any, config: SourceConfig) -> str:
     return config.text_separator.join(part for part in parts if part)
 
 
-def metadata_of(record: dict[str, Any], config: SourceConfig, fields: Sequence[str], default_id: str) -> dict[str, Any]:
-    """What is kept of a record beside its text: `id`, and the fields that were asked for, where it has them."""
-    if fields is ALL_FIELDS:
-        return {**record, "id": str(record.get("id", default_id))}
-    kept = {"id": str(record.get("id", default_id))}
-    kept.update((field, record[field]) for field in fields if field in record)
-    return kept
-
-
 def _read_jsonl(
     unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
 ) -> Iterator[Batch]:
@@ -137,7 +127,7 @@ def _parse_each(
                 counts.leave_out(_explain_record(unit, at, line, config), "malformed", config)
             continue
         if fields is not None:
-            metadata.append(metadata_of(record, config, fields, f"{unit.name}@{at}"))
+            metadata.append(metadata_of(record, fields, f"{unit.name}@{at}"))
     return Batch(texts, None if fields is None else metadata)
 
 

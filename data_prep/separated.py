@@ -9,21 +9,22 @@ from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.documents import Batch, DamagedFileError, ReadCounts
 from data_prep.files import open_stream, reading
-from data_prep.readers import metadata_of, text_of, too_long
+from data_prep.metadata import metadata_of
+from data_prep.readers import text_of, too_long
 from data_prep.table_rows import BrokenRowError, check_distinct, table_rows
 from data_prep.work_unit import Kind, WorkUnit
 
 _BATCH_CHARS = 1 << 20
 
 
-def check_header(path: str, kind: Kind, config: SourceConfig) -> None:
-    """Look whether the first row names the text columns.
+def check_header(path: str, kind: Kind, config: SourceConfig) -> list[str]:
+    """The names of the columns, among which the text columns have to be.
 
     Raises:
-        DataError: if it does not; names the nearest.
+        DataError: if they are not; names the nearest.
     """
     with open_stream(path) as stream:
-        _header(path, _rows(stream, kind, config), config)
+        return _header(path, _rows(stream, kind, config), config)
 
 
 def read_separated(
@@ -56,7 +57,7 @@ def read_separated(
             record = dict(zip(header, row))
             texts.append(text_of(record, config))
             if fields is not None:
-                metadata.append(metadata_of(record, config, fields, f"{unit.name}@{begin}"))
+                metadata.append(metadata_of(record, fields, f"{unit.name}@{begin}"))
             chars += len(texts[-1])
             if chars >= _BATCH_CHARS:
                 yield _batch(texts, metadata, fields)

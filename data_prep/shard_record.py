@@ -39,6 +39,7 @@ class ShardRecord:
         bin_bytes, idx_bytes, bin_xxh3, idx_xxh3: its files.
         metadata_xxh3: hash of the metadata beside it; None: there is none.
         sources: by input file.
+        fields: metadata fields that some document has.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ShardRecord:
     idx_xxh3: str = ""
     metadata_xxh3: str | None = None
     sources: dict[str, SourceCounts] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=list)
 
     def write(self, directory: Path, counts: np.ndarray) -> None:
         """Write the record and how often each id occurs, int64 [vocab_size], into the corpus being made.
