@@ -24,16 +24,19 @@ class Problem:
         text: for people; of a bug, with its traceback.
         is_bug: not something that a user can mend.
         is_consequence: another rank's problem caused it; told only when there is no other.
+        expected: what would have been right, where that is known.
     """
 
     text: str
     is_bug: bool = False
     is_consequence: bool = False
+    expected: str | None = None
 
     @classmethod
     def of(cls, error: CheckpointError, where: object) -> Problem:
         """What `error` says, without the place if that is `where`, which is told anyway."""
-        return cls(error.problem if error.where in (None, where) else f"{error.where}: {error.problem}")
+        text = error.problem if error.where in (None, where) else f"{error.where}: {error.problem}"
+        return cls(text, expected=error.expected)
 
 
 class Ranks:
@@ -105,13 +108,19 @@ def raise_together(problems: list[Problem | None], where: object) -> None:
     bugs = [f"rank {rank}: {problem.text}" for rank, problem in causes if problem.is_bug]
     if bugs:
         raise RuntimeError("\n".join(bugs))
+    wishes = {problem.expected for _, problem in causes}
+    expected = causes[0][1].expected if len(wishes) == 1 else None
     if len(problems) == 1:
-        raise CheckpointError(causes[0][1].text, where=where)
-    if len({problem.text for _, problem in causes}) == 1:
+        raise CheckpointError(causes[0][1].text, where=where, expected=expected)
+    if len({problem.text for _, problem in causes}) == 1 and len(wishes) == 1:
         ranks = ", ".join(str(rank) for rank, _ in causes[:MAX_LISTED])
         more = f" and {len(causes) - MAX_LISTED} more" if len(causes) > MAX_LISTED else ""
-        raise CheckpointError(f"{causes[0][1].text} (rank {ranks}{more})", where=where)
-    lines = [f"\n- rank {rank}: {problem.text}" for rank, problem in causes[:MAX_LISTED]]
+        raise CheckpointError(f"{causes[0][1].text} (rank {ranks}{more})", where=where, expected=expected)
+    lines = [
+        f"\n- rank {rank}: {problem.text}"
+        + (f" (expected: {problem.expected})" if problem.expected and len(wishes) > 1 else "")
+        for rank, problem in causes[:MAX_LISTED]
+    ]
     if len(causes) > MAX_LISTED:
         lines.append(f"\n- and {len(causes) - MAX_LISTED} more ranks")
-    raise CheckpointError("".join(lines), where=where)
+    raise CheckpointError("".join(lines), where=where, expected=expected)
