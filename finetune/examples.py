@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from configs.errors import ConfigError, DataError, nearest
 from finetune.config import ClassifyData
 
+if TYPE_CHECKING:
+    from data_prep.documents import Document
+
 PARTS = ("train", "validation", "test")
+_OWN_WORDS = (("--text-field", "data.text_field"), (", or damaged_files=skip", ""))
+"""What the readers of data preparation advise -> what helps here: they have other options and settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +98,16 @@ def read_examples(paths: Sequence[str], config: ClassifyData, where: str) -> lis
     from data_prep.readers import read_documents
 
     source = SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field, "malformed": "stop"})
-    units = work_units(find_files(source), source)
-    examples = []
-    for unit in units:
-        if unit.kind != "jsonl":
-            raise DataError("is not JSON lines", where=unit.path, expected="a .jsonl file, also .gz or .zst")
-        for document in read_documents(unit, source, ReadCounts()):
-            name = document.metadata.get(config.id_field)
-            identity = str(name) if name is not None else document.id
-            if not document.text.strip():
-                raise DataError("has an empty text", where=f"{unit.path}, {identity}", expected="text to classify")
-            label = _label(document.metadata, config.label_field, f"{unit.path}, {identity}")
-            group = document.text if config.split_by is None else document.metadata.get(config.split_by)
-            if group is None:
-                raise _no_field(config.split_by or "", document.metadata, f"{unit.path}, {identity}", "data.split_by")
-            examples.append(Example(identity, document.text, label, str(group)))
+    files = find_files(source)
+    for file in files:
+        if file.kind != "jsonl":
+            raise DataError("is not JSON lines", where=file.path, expected="a .jsonl file, also .gz or .zst")
+    with _own_words():
+        examples = [
+            _example(document, config, unit.path)
+            for unit in work_units(files, source)
+            for document in read_documents(unit, source, ReadCounts())
+        ]
     if not examples:
         raise DataError("holds no examples", where=where)
     return examples
@@ -140,6 +141,30 @@ def limit(examples: list[Example], count: int | None, seed: int) -> list[Example
         return examples
     order = sorted(range(len(examples)), key=lambda n: (_unit_interval(f"pick\0{seed}\0{examples[n].id}"), n))
     return [examples[n] for n in sorted(order[:count])]
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        expected = error.expected or ""
+        for theirs, ours in _OWN_WORDS:
+            expected = expected.replace(theirs, ours)
+        raise DataError(error.problem, where=error.where, expected=expected or None, nearest=error.nearest) from None
+
+
+def _example(document: Document, config: ClassifyData, path: str) -> Example:
+    name = document.metadata.get(config.id_field)
+    identity = str(name) if name is not None else document.id
+    where = f"{path}, {identity}"
+    if not document.text.strip():
+        raise DataError("has an empty text", where=where, expected="text to classify")
+    label = _label(document.metadata, config.label_field, where)
+    group = document.text if config.split_by is None else document.metadata.get(config.split_by)
+    if group is None:
+        raise _no_field(config.split_by or "", document.metadata, where, "data.split_by")
+    return Example(identity, document.text, label, str(group))
 
 
 def _unit_interval(text: str) -> float:

@@ -95,7 +95,7 @@ def test_rare_and_unwanted_labels_are_left_out_and_counted(tmp_path: Path) -> No
         ({"text": 3}, {}, "line 8"),
         ({}, {"label_field": "labels"}, "did you mean: label"),
         ({}, {"split_by": "pakage"}, "did you mean: package"),
-        ({}, {"text_field": "txt"}, "no field 'txt'"),
+        ({}, {"text_field": "txt"}, "the text field 'txt' (data.text_field names it)\n  did you mean: text"),
         ({}, {"labels": ["a", "bb"]}, "'bb' is the label of no training text"),
         ({}, {"labels": ["a", "a"]}, "twice"),
         ({}, {"labels": ["a"]}, "too few labels: 'a'"),
@@ -110,6 +110,17 @@ def test_mistakes_are_named(tmp_path: Path, change: dict[str, Any], options: dic
     with pytest.raises(UserError) as caught:
         load(write(tmp_path / "a.jsonl", given), **options)
     assert named in str(caught.value)
+
+
+def test_advice_is_what_classify_has(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match=r"is empty\n  expected: at least one document$"):
+        load(tmp_path / "empty.jsonl")
+    # Of a table, not the missing text column is told, but that tables are not read.
+    table = tmp_path / "a.csv"
+    table.write_text("body,label\nx,y\n")
+    with pytest.raises(DataError, match="is not JSON lines"):
+        load(table)
 
 
 def test_a_label_that_was_never_trained(tmp_path: Path) -> None:
