@@ -109,8 +109,7 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
         return cls.model_validate(raw)
     except ValidationError as error:
         items = error.errors(include_url=False)
-    known = list(field_keys(cls))
-    problems = [(_place(item, overridden, in_file, source), _explain_one(known, raw, item)) for item in items]
+    problems = [(_place(item, overridden, in_file, source), _explain_one(cls, raw, item)) for item in items]
     raise _one_error(problems)
 
 
@@ -215,12 +214,12 @@ def _one_error(problems: Sequence[tuple[str, str]]) -> ConfigError:
     return ConfigError("\n- ".join([count, *(f"{place}: {text}" for place, text in problems)]))
 
 
-def _explain_one(known: list[str], raw: Mapping[str, Any], item: Any) -> str:
+def _explain_one(cls: type[BaseModel], raw: Mapping[str, Any], item: Any) -> str:
     # Union members put their type name into the location; keep what exists in the input.
     key = ".".join(str(part) for part in item["loc"])
     found = _lookup(raw, item["loc"])
     if item["type"] == "extra_forbidden":
-        close = _nearest_key(key, known)
+        close = _nearest_key(cls, item["loc"])
         hint = f"; did you mean {close}?" if close else ""
         return f"unknown key {key} (value {found!r}){hint}"
     if item["type"] == "missing":
@@ -235,15 +234,28 @@ def _explain_one(known: list[str], raw: Mapping[str, Any], item: Any) -> str:
     return f"{key} = {found!r}: {message}"
 
 
-def _nearest_key(key: str, known: list[str]) -> str | None:
-    by_leaf = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+def _nearest_key(cls: type[BaseModel], location: tuple[Any, ...]) -> str | None:
+    *above, leaf = map(str, location)
+    known = list(field_keys(cls))
+    by_leaf = [k for k in known if k.rsplit(".", 1)[-1] == leaf]
     if by_leaf:
         return by_leaf[0]
-    close = nearest(key, known)
+    beside = nearest(leaf, _section_at(cls, above).model_fields)
+    if beside:
+        return ".".join([*above, beside])
+    close = nearest(".".join([*above, leaf]), known)
     if close:
         return close
-    leaf = nearest(key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known])
-    return next((k for k in known if k.rsplit(".", 1)[-1] == leaf), None) if leaf else None
+    leaf_elsewhere = nearest(leaf, [k.rsplit(".", 1)[-1] for k in known])
+    return next((k for k in known if k.rsplit(".", 1)[-1] == leaf_elsewhere), None)
+
+
+def _section_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
+    """The section that a location in `cls` leads to; names and numbers in mappings and lists lead no deeper."""
+    for part in location:
+        if part in cls.model_fields:
+            cls = next(iter(sections_of(cls.model_fields[part].annotation)), cls)
+    return cls
 
 
 def _lookup(raw: Any, location: tuple[Any, ...]) -> Any:

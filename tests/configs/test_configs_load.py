@@ -40,6 +40,7 @@ class Config(Section):
     ramp: Ramp | None = None
     items: Annotated[list[Item], BeforeValidator(lambda v: v if isinstance(v, list) else [{"path": v}])] = []
     sets: dict[str, list[Item]] = {}
+    named: dict[str, Item] = {}
 
 
 GOOD = "name: a\noptimizer:\n  lr: 0.5\n"
@@ -96,6 +97,8 @@ def test_an_override_can_hold_an_equals_sign(tmp_path: Path) -> None:
         ("stepz=1", "steps"),
         ("ramp.strat=1", "ramp.start"),
         ("flags=true", "flag"),
+        ("named.a.weigth=2", "named.a.weight"),
+        ("named.a.pth=x", "named.a.path"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(tmp_path: Path, key: str, meant: str | None) -> None:
@@ -298,6 +301,7 @@ def test_every_key_is_listed() -> None:
     assert list(field_keys(Config)) == [
         "name", "steps", "flag", "optimizer", "optimizer.lr", "optimizer.schedule", "optimizer.warmup", "ramp",
         "ramp.start", "items", "items.path", "items.weight", "sets",
+            "named", "named.path", "named.weight",
     ]  # fmt: skip
 
 
