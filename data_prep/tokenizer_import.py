@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from configs.errors import ConfigError, nearest
+from configs.errors import ConfigError, DataError, nearest
 from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.tokenizer import ROLES, ROLES_FILE, VOCABULARY_FILES, Tokenizer, fingerprint_of, write_roles
 from data_prep.tokenizer.roles import has_star, numbered_tokens
@@ -36,6 +36,7 @@ def import_tokenizer(
         MachineError: if a library is missing, or the output cannot be written.
     """
     check_replaceable(output, ROLES_FILE, overwrite)
+    _refuse_empty(source)
     if encoding is not None:
         if source.suffix != ".tiktoken":
             raise ConfigError("is for .tiktoken files only", where="--encoding", expected=f"{source} to be one")
@@ -105,6 +106,13 @@ def parse_roles(settings: list[str] | None) -> dict[str, str]:
             )
         roles[role] = spelling
     return roles
+
+
+def _refuse_empty(source: Path) -> None:
+    # SentencePiece takes an empty model for one, and logs for each question that it cannot answer it.
+    for path in (source, *(source / name for name in VOCABULARY_FILES.values())):
+        if path.is_file() and path.stat().st_size == 0:
+            raise DataError("is empty", where=path, expected="a vocabulary")
 
 
 def _find(tokenizer: Tokenizer, role: str, spelling: str) -> int:

@@ -86,3 +86,13 @@ def test_arguments():
     assert parse_roles(["pad=<pad>", "mask=a=b"]) == {"pad": "<pad>", "mask": "a=b"}
     with pytest.raises(ConfigError, match="is not role=spelling"):
         parse_roles(["pad"])
+
+
+def test_an_empty_vocabulary_is_one_message(tmp_path, capfd):
+    (tmp_path / "d").mkdir()
+    for path in (tmp_path / "x.model", tmp_path / "d" / "tokenizer.model"):
+        path.write_bytes(b"")
+        source = path if path.parent == tmp_path else path.parent
+        with pytest.raises(DataError, match=rf"{path.name}: is empty"):
+            import_tokenizer(source, tmp_path / "t", {})
+        assert capfd.readouterr() == ("", "")
