@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -114,10 +115,15 @@ def generate_command(
         use_cache=not no_cache,
         at_document_start=document_start,
     )
+    full_context = None
     for number, answer in enumerate(generate(model, prompts, sampling)):
         if number:
             _print("-" * 20)
         _print(answer.prompt + answer.text)
+        full_context = full_context or answer.full_context
+    if full_context is not None:
+        reason = f"at the model's context of {full_context} tokens, the prompt's included"
+        print(f"note: stopped {reason}, before --max-new-tokens {max_new_tokens}", file=sys.stderr, flush=True)
 
 
 @app.command("classify")

@@ -61,12 +61,14 @@ class Generated:
         text: what the model added.
         tokens: how many tokens that is.
         ended: whether the model ended the document itself.
+        full_context: the model's context, where that is what stopped it before `max_new_tokens`.
     """
 
     prompt: str
     text: str
     tokens: int
     ended: bool
+    full_context: int | None = None
 
 
 def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Iterator[Generated]:
@@ -96,8 +98,9 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     end = codec.end_of_document
     for prompt, ids in zip(prompts, encoded):
+        room = context - len(ids)
         settings = GenerationConfig(
-            max_new_tokens=min(sampling.max_new_tokens, context - len(ids)),
+            max_new_tokens=min(sampling.max_new_tokens, room),
             eos_token_id=end,
             pad_token_id=codec.pad if codec.pad is not None else end,
             use_cache=sampling.use_cache,
@@ -108,7 +111,9 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
         with torch.no_grad(), quiet_transformers():
             answer = model.generate(row, attention_mask=torch.ones_like(row), generation_config=settings)
         new = answer[0, len(ids) :].tolist()
-        yield Generated(prompt, codec.decode(new), len(new), ended=bool(new) and new[-1] == end)
+        ended = bool(new) and new[-1] == end
+        is_full = not ended and len(new) == room < sampling.max_new_tokens
+        yield Generated(prompt, codec.decode(new), len(new), ended, context if is_full else None)
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -13,6 +13,7 @@ from finetune_runs import llama, write_run
 from finetune_tokenizers import train_tokenizer
 
 from configs.errors import ConfigError, DataError
+from finetune.cli import generate_command
 from finetune.config import ExportConfig
 from finetune.export import export
 from finetune.generate import Sampling, generate, read_prompts
@@ -69,6 +70,21 @@ def test_a_prompt_and_its_answer_stay_within_the_context(model: Path) -> None:
     assert answer.tokens <= 64 - 2
     with pytest.raises(DataError, match="context is 64 tokens"):
         list(generate(model, ["ab " * 100], Sampling()))
+
+
+def test_an_answer_that_the_context_cut_short_is_told_once(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = list(generate(model, PROMPTS, Sampling(max_new_tokens=500, greedy=True)))
+    assert [answer.full_context for answer in answers] == [None if answer.ended else 64 for answer in answers]
+    cut = [answer for answer in answers if not answer.ended]
+    assert len(cut) > 1, "the model ends by itself: choose other prompts"
+    asked = Sampling(max_new_tokens=cut[0].tokens, greedy=True)
+    assert [answer.full_context for answer in generate(model, [cut[0].prompt], asked)] == [None]
+    capsys.readouterr()
+    generate_command(model, PROMPTS, max_new_tokens=500, greedy=True)
+    note = "note: stopped at the model's context of 64 tokens, the prompt's included, before --max-new-tokens 500\n"
+    assert capsys.readouterr().err == note
+    generate_command(model, PROMPTS, max_new_tokens=5, greedy=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_empty_prompt_begins_a_document(model: Path) -> None:
