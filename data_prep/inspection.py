@@ -117,8 +117,10 @@ def show_document(corpus: Corpus, number: int, tokenizer: Tokenizer) -> Shown:
         within -= shard.num_documents
     index = IndexPieces(shard)
     first, end = index.bounds(within, within + 2).tolist()
+    (document,) = read_documents(shard, within, within + 1)  # looks at the index before anything is read by it
     lengths = index.lengths(first, end)
-    (document,) = read_documents(shard, within, within + 1)
+    if int(lengths.sum()) != len(document.tokens):
+        raise DataError(f"gives document {within} other bounds than its sequences have", where=index.path)
     sentences = np.split(document.tokens, np.cumsum(lengths)[:-1]) if len(lengths) else []
     texts = [decode(sentence, tokenizer, shard.prefix) for sentence in sentences]
     return Shown(number, shard.prefix.name, texts, len(document.tokens), _metadata(shard, within))

@@ -173,7 +173,7 @@ def measure_sources(config: MixConfig) -> list[Available]:
     """Count what the training part of each source has, by its index alone.
 
     Raises:
-        DataError: if a source is missing, has nothing to train on, or was made with another tokenizer.
+        DataError: if a source is missing, damaged, has nothing to train on, or was made with another tokenizer.
         ConfigError: if two sources are the same corpus.
     """
     from data_prep.corpus import Corpus
@@ -192,6 +192,7 @@ def measure_sources(config: MixConfig) -> list[Available]:
                 expected="each corpus once, with the sum of its weights",
             )
         seen[corpus.fingerprint] = source.path
+        corpus.check_index()
         if corpus.tokenizer_fingerprint is not None:
             first_tokenizer = first_tokenizer or (source.path, corpus.tokenizer_fingerprint)
             if corpus.tokenizer_fingerprint != first_tokenizer[1]:

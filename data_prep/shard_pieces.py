@@ -71,7 +71,11 @@ class IndexPieces:
         starts = self.offsets(low, high) // self.token_bytes
         if int(bounds[-1]) == self.num_sequences:
             starts = np.append(starts, self.num_tokens)
-        return starts[bounds - low]
+        starts = starts[bounds - low]
+        # The first and the last of what is in order bound all between them.
+        if np.any(np.diff(starts) < 0) or int(starts[0]) < 0 or int(starts[-1]) > self.num_tokens:
+            raise DataError(f"has document offsets out of order around document {first}", where=self.path)
+        return starts
 
     def document_pieces(self, first: int = 0, end: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """`document_starts` of documents [first, end), some ten thousand at a time, each with its first document."""

@@ -72,8 +72,9 @@ def gather(corpus: Corpus, tokenizer: Path | None = None, top: int = SHOWN) -> C
         top: how many ids are spelled.
 
     Raises:
-        DataError: if the token counts or the tokenizer are damaged.
+        DataError: if the index, the token counts or the tokenizer are damaged.
     """
+    corpus.check_index()
     decoder_path = tokenizer or corpus.tokenizer_path
     decoder = Tokenizer.load(decoder_path) if decoder_path is not None else None
     counts = id_counts(corpus)
