@@ -6,10 +6,15 @@ a documented, non-zero status. Any other exception is a bug and keeps its traceb
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
+import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from enum import IntEnum
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -104,8 +109,26 @@ def nearest(found: str, choices: Iterable[str], cutoff: float = 0.6) -> str | No
 
 def report_and_exit(error: UserError) -> NoReturn:
     """Print `error` to standard error, as one message, and end the process with its status."""
-    print(f"error: {error.render()}", file=sys.stderr, flush=True)
+    text = f"error: {error.render()}"
+    print(text, file=sys.stderr, flush=True)
+    _tell_torchrun(text)
     raise SystemExit(int(error.status))
+
+
+def _tell_torchrun(text: str) -> None:
+    """Let torchrun's report, which comes after our message and hides it, end with that message.
+
+    The file and its form are those of `torch.distributed.elastic`, whose `record` would import torch for it.
+    """
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path is None:
+        return
+    told = {"message": {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}}
+    with contextlib.suppress(OSError):
+        # In one step: torchrun may end this process at any moment, and fails itself where the file is cut.
+        whole = Path(f"{path}.{os.getpid()}")
+        whole.write_text(json.dumps(told), encoding="utf-8")
+        whole.replace(path)
 
 
 def guarded(entry: Callable[[], object]) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from configs.errors import (
     UserError,
     guarded,
     nearest,
+    report_and_exit,
 )
 
 
@@ -58,6 +62,33 @@ def test_no_traceback_reaches_the_user() -> None:
     code = "from configs.errors import *\ndef f(): raise DataError('bad')\nguarded(f)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (2, "error: bad\n")
+
+
+def test_torchrun_is_left_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    with pytest.raises(SystemExit):
+        report_and_exit(DataError("bad", where="a.jsonl"))
+    told = json.loads((tmp_path / "error.json").read_text())["message"]
+    assert told["message"] == "error: a.jsonl: bad" and int(told["extraInfo"]["timestamp"]) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["error.json"]
+    # Where that cannot be written, the message and the status are as ever.
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "none" / "error.json"))
+    with pytest.raises(SystemExit) as caught:
+        report_and_exit(DataError("bad"))
+    assert caught.value.code == 2
+
+
+@pytest.mark.slow
+def test_the_report_of_torchrun_ends_with_the_message(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from configs.errors import *\ndef f(): raise DataError('bad', expected='good')\nguarded(f)\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 1
+    first, report = done.stderr.split("ChildFailedError", 1)
+    assert "error: bad\n  expected: good\n" in first
+    assert "error: bad\n    expected: good\n" in report and "To enable traceback" not in report
 
 
 def test_nearest() -> None:
