@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +16,9 @@ from fsspec.core import url_to_fs
 from configs.errors import DataError, nearest
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.plan import format_of, protocol_of
-from data_prep.cleaning.readers import open_bytes, whole_system
+from data_prep.cleaning.readers import LONGEST_FIELD, open_bytes, whole_system
 from data_prep.cleaning.words import word_splitter
+from data_prep.table_rows import BrokenRowError, table_rows
 
 
 class EvaluationIndexer(NGramsDecontIndexer):
@@ -111,7 +110,7 @@ def _texts(folder: DataFolder, path: str, fields: list[str] | None) -> Iterator[
                     )
                 for name in fields if fields is not None else record:
                     yield from _strings(record[name])
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError, BrokenRowError) as error:
         raise DataError(f"cannot be read: {error}", where=f"decontaminate.files, {path}") from None
 
 
@@ -120,7 +119,13 @@ def _records(stream: Any, path: str, kind: str | None) -> Iterator[dict[str, Any
         yield from (orjson.loads(line) for line in stream if line.strip())
     elif kind == "csv":
         delimiter = "\t" if ".tsv" in path[-8:] else ","
-        yield from csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter)
+        rows = table_rows(stream, delimiter, LONGEST_FIELD)
+        header = next(rows, (0, []))[1]
+        for line, row in rows:
+            if len(row) != len(header):
+                raise ValueError(f"line {line}: {len(row)} fields for {len(header)} columns")
+            "".join(row).encode()  # what is no text shall not pass for one
+            yield dict(zip(header, row))
     elif kind == "parquet":
         import pyarrow.parquet as pq
 

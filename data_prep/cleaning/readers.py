@@ -19,7 +19,7 @@ from data_prep.cleaning.plan import Unit
 from data_prep.table_rows import check_distinct, table_rows
 
 # Longer documents than `max_document_chars` are counted as such; beyond this a field is one whose quote is not closed.
-_LONGEST_FIELD = 16 * 2**20
+LONGEST_FIELD = 16 * 2**20
 
 
 class JsonLines(CountingReader, JsonlReader):
@@ -59,7 +59,7 @@ class CsvRows(CountingReader, CSVReader):
         """The documents of one file."""
         with open_bytes(self.data_folder, filepath) as stream:
             delimiter = "\t" if ".tsv" in filepath.lower()[-8:] else ","
-            rows = table_rows(stream, delimiter, max(self.max_chars, _LONGEST_FIELD))
+            rows = table_rows(stream, delimiter, max(self.max_chars, LONGEST_FIELD))
             header = next(rows, (0, []))[1]
             check_distinct(filepath, header)
             for number, (line, row) in enumerate(rows):

@@ -83,6 +83,20 @@ def test_a_mistake_is_one_message(run, recipe, tmp_path, settings, expected):
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (b'"open,x,y\n' + b"d,e,f\n" * 9, "line 3: a quoted field that begins here does not end"),
+        (b"a,b\n", "line 3: 2 fields for 3 columns"),
+        (b"a,b,\xff\n", "surrogates not allowed"),
+    ],
+)
+def test_an_evaluation_table_that_is_broken_is_refused(run, recipe, tmp_path, rows, expected):
+    (tmp_path / "quiz.csv").write_bytes(b"q,r,s\n1,2,3\n" + rows)
+    status, out, err = run(recipe, "stages=[decontaminate]", f"decontaminate.files=[{tmp_path}/quiz.csv]")
+    assert (status, out) == (2, "") and "quiz.csv: cannot be read: " in err and expected in err
+
+
 @pytest.mark.parametrize("executor", ["local", "slurm"])
 def test_a_work_that_has_completed_nothing_is_begun_anew(recipe, tmp_path, executor):
     config = load_config(CleanConfig, recipe, [f"executor={executor}", "slurm.partition=p"])
