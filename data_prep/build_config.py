@@ -64,3 +64,11 @@ class BuildConfig(Section):
             tokenize = {"tokenizer": filled["train_tokenizer"]["output"], **tokenize}
         filled["tokenize"] = tokenize
         return filled
+
+    @model_validator(mode="after")
+    def _own_everything(self) -> BuildConfig:
+        # Where all of it lies within the input, a second start must not read what the first one wrote.
+        for stage in (self.clean, self.train_tokenizer, self.tokenize):
+            if stage is not None:
+                stage._own = (self.output,)
+        return self

@@ -61,10 +61,11 @@ class SourceConfig(Section):
     """Bytes above which a record or text is left out and counted: it would not fit the memory of a worker."""
     work_unit_bytes: int | None = Field(None, ge=1)
     """Bytes of input per unit of work, cut at record borders; null: a 64th of the input, from 4 MiB to 256 MiB."""
+    _own: tuple[Path, ...] = ()
 
     def own_paths(self) -> tuple[Path, ...]:
         """What the command writes, or reads as something else: no input, also where it lies in a directory of it."""
-        return ()
+        return self._own
 
 
 class SpecialTokens(Section):
@@ -125,7 +126,7 @@ class TokenizerConfig(SourceConfig):
 
     def own_paths(self) -> tuple[Path, ...]:
         """The tokenizer."""
-        return (self.output,)
+        return self.output, *self._own
 
 
 class TokenizeConfig(SourceConfig):
@@ -159,4 +160,4 @@ class TokenizeConfig(SourceConfig):
 
     def own_paths(self) -> tuple[Path, ...]:
         """The tokenizer, and the corpus while it is made and afterwards."""
-        return self.tokenizer, self.output, self.partial
+        return self.tokenizer, self.output, self.partial, *self._own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -52,7 +53,9 @@ def files_of_pattern(pattern: str, is_known: Callable[[str], bool], left_out: Se
         DataError: if a directory that it leads through cannot be read, or a link of a known kind leads nowhere.
     """
     check_pattern(pattern)
-    own = _resolved(left_out)
+    # Whoever names what is left out, or something in it, wants it.
+    named = os.path.realpath(_directory_named(pattern))
+    own = frozenset(path for path in _resolved(left_out) if not Path(named).is_relative_to(path))
     found = []
     for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 (the pattern may be absolute)
         path = Path(name)
@@ -79,6 +82,11 @@ def check_pattern(pattern: str) -> None:
             for folder in glob.glob(str(reached), recursive=True):  # noqa: PTH207
                 if Path(folder).is_dir() and not os.access(folder, os.R_OK | os.X_OK):
                     _refuse(PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder))
+
+
+def _directory_named(pattern: str) -> Path:
+    parts = Path(pattern).parts
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
 
 
 def check_link(path: Path) -> None:

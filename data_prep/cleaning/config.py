@@ -153,6 +153,7 @@ class CleanConfig(Section):
     """Chooses the documents of a source that is sampled."""
     overwrite: bool = False
     """Replace the output if it exists, and begin anew if it is unfinished."""
+    _own: tuple[Path, ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> CleanConfig:
@@ -178,4 +179,4 @@ class CleanConfig(Section):
 
     def own_paths(self) -> tuple[Path, ...]:
         """What the command writes: no input, also where it lies in a directory of it."""
-        return self.output, self.partial
+        return self.output, self.partial, *self._own

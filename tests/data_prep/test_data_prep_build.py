@@ -55,6 +55,17 @@ def test_the_tokenizer_is_learned_from_what_is_tokenized(tmp_path):
     assert (config.train_tokenizer.damaged_files, config.train_tokenizer.dataset_split) == ("stop", "test")
 
 
+def test_a_build_within_its_input_is_done_once(tmp_path, text_file):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_bytes(text_file.read_bytes())
+    config = config_for(tmp_path / "in", tmp_path / "in" / "built")
+    build(config, lambda line: None)
+    said: list[str] = []
+    build(config, said.append)
+    assert "learned before; nothing was done" in said and any("the corpus is complete" in line for line in said)
+    assert len(Corpus.open(tmp_path / "in" / "built" / "corpus").manifest.sources) == 1
+
+
 def test_stages_run_once_and_say_what_they_did(tmp_path, text_file):
     said: list[str] = []
     config = config_for(text_file, tmp_path / "built", ngram_order=2)

@@ -112,4 +112,6 @@ def test_what_the_command_writes_is_no_input(tmp_path, pattern):
         str(tmp_path / "tokenizer" / "vocabulary.json"),
     ]
     # Whoever names it wants it.
-    assert len(found(tmp_path / "corpus.partial")) == 1
+    for named in ("corpus.partial", "corpus.partial/*/*.json"):
+        config = TokenizeConfig(input=[str(tmp_path / named)], output=tmp_path / "corpus", tokenizer="t")
+        assert len(find_files(config)) == 1
