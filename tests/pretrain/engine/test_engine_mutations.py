@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
-from tests.distributed import RankFailure, run_ranks
+from tests.distributed import RankFailure
 from tests.pretrain.engine.equivalence_table import References, limits
-from tests.pretrain.engine.layout_cases import PRELOAD, largest_differences, train
-from tests.pretrain.engine.mutations import CONTROL, MUTATIONS
+from tests.pretrain.engine.layout_cases import Case
+from tests.pretrain.engine.mutations import (
+    CONTROL,
+    MUTATIONS,
+    Differs,
+    Hangs,
+    Mutation,
+    Outcome,
+    Raises,
+    Run,
+    Saboteur,
+    check,
+    run_broken,
+)
 
 FAST = {"sequence-parallel sums left out", "loss reported in place"}
-
-
-def is_noticed(name: str, references: References) -> bool:
-    """Whether the layout's run fails, hangs or leaves the reference's trajectory once the engine is broken."""
-    mutation = CONTROL if name == "control" else MUTATIONS[name]
-    case = mutation.case
-    expected = references.of(case)
-    try:
-        found = run_ranks(train, case.ranks, case, name, process_group=False, preload=PRELOAD, timeout_s=30)
-    except RankFailure:
-        return True
-    loss, norm = largest_differences(found[0], expected)
-    return not (loss < limits(case)[0] and norm < limits(case)[1])
+ANY_DIFFERENCE = Differs(norm=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +35,108 @@ def references() -> References:
 
 @pytest.mark.parametrize("name", sorted(FAST))
 def test_broken_engine_is_noticed(name: str, references: References) -> None:
-    assert is_noticed(name, references)
+    check(MUTATIONS[name], run_broken(MUTATIONS[name], references))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MUTATIONS) - FAST))
 def test_every_broken_engine_is_noticed(name: str, references: References) -> None:
-    assert is_noticed(name, references)
+    check(MUTATIONS[name], run_broken(MUTATIONS[name], references))
 
 
 @pytest.mark.slow
 def test_harmless_change_is_not_noticed(references: References) -> None:
-    assert not is_noticed("control", references)
+    check(CONTROL, run_broken(CONTROL, references))
 
 
 def test_each_fact_has_a_mutation() -> None:
     assert {mutation.item for mutation in MUTATIONS.values()} == {1, 2, 3, 4, 5, 6, 7, 11}
+
+
+def test_expected_differences_are_far_above_the_tolerance() -> None:
+    for mutation in MUTATIONS.values():
+        if isinstance(mutation.outcome, Differs):
+            least = (mutation.outcome.loss, mutation.outcome.norm)
+            stated = [(x, limit) for x, limit in zip(least, limits(mutation.case), strict=True) if x is not None]
+            assert stated
+            assert all(x >= 10 * limit for x, limit in stated), mutation
+
+
+def _not_there(case: Case, saboteur: Saboteur) -> None:
+    raise ImportError("the mutation does not apply at all")
+
+
+def _renamed(case: Case, saboteur: Saboteur) -> None:
+    from pretrain.engine import pipeline
+
+    saboteur.replace(pipeline, "name_of_another_release", lambda: None)
+
+
+def _forgotten_in_a_rank(case: Case, saboteur: Saboteur) -> None:
+    if not saboteur.prefix.endswith("rank0"):
+        MUTATIONS["loss reported in place"].apply(case, saboteur)
+
+
+def _never_called(case: Case, saboteur: Saboteur) -> None:
+    MUTATIONS["tied sums left out"].apply(case, saboteur)
+
+
+def _raises_something_else(case: Case, saboteur: Saboteur) -> None:
+    from pretrain.engine import pipeline
+
+    def fail(loss: object) -> None:
+        raise ValueError("something else")
+
+    saboteur.replace(pipeline, "reported", fail)
+
+
+@pytest.mark.parametrize(
+    ("layout", "apply", "outcome", "complaint"),
+    [
+        ("zero 1", _not_there, ANY_DIFFERENCE, "not applied in ranks .0.(.|\n)*ImportError"),
+        ("zero 1", _not_there, Raises("ImportError", "does not apply at all"), "not applied in ranks .0.:"),
+        ("zero 1", _renamed, Raises("AttributeError", "name_of_another_release"), "not applied in ranks .0.:"),
+        ("zero 1, data 2", _forgotten_in_a_rank, Differs(loss=0.0), "not applied in ranks .0.:"),
+        ("zero 1", _never_called, ANY_DIFFERENCE, "no rank called .'sum_tied'.:"),
+        ("zero 1", _raises_something_else, ANY_DIFFERENCE, "but the run failed(.|\n)*ValueError"),
+        ("zero 1", _raises_something_else, Raises("ValueError", "another message"), "but the run failed"),
+    ],
+    ids=[
+        "import error",
+        "import error, expected by name",
+        "renamed",
+        "not in every rank",
+        "never called",
+        "error for a difference",
+        "another error",
+    ],
+)
+def test_mutation_that_shows_nothing_fails(
+    layout: str, apply: Callable[[Case, Saboteur], None], outcome: Outcome, complaint: str, references: References
+) -> None:
+    mutation = Mutation(0, layout, apply, outcome)
+    run = run_broken(mutation, references)
+    with pytest.raises(AssertionError, match=complaint):
+        check(mutation, run)
+
+
+def test_run_that_is_only_slow_is_no_hang() -> None:
+    mutation = replace(MUTATIONS["norm left to DeepSpeed"], layout="zero 1")
+    assert isinstance(mutation.outcome, Hangs)
+    file, function = mutation.outcome.waits_in
+    waits, moves = (f'  File "/x/{file}", line {line} in {function}\n' for line in (1, 2))
+    failure = RankFailure("ranks [0] did not end within 26.0 s", None, {})
+
+    def run(stacks: list[str], timed_out: bool = True) -> Run:
+        return Run(mutation.case, {0: ["step"]}, {0: ["step"]}, failure, None, timed_out, {0: stacks})
+
+    check(mutation, run([moves, waits, waits]))
+    for shown, complaint in [
+        (run([]), "had not come to a stop"),
+        (run([waits]), "had not come to a stop"),
+        (run([moves, waits]), "had not come to a stop"),
+        (run(["elsewhere", "elsewhere"]), "hung elsewhere"),
+        (run([waits, waits], timed_out=False), "but the run failed"),
+    ]:
+        with pytest.raises(AssertionError, match=complaint):
+            check(mutation, shown)
