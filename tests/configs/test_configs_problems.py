@@ -1,0 +1,103 @@
+"""Where a wrong setting was given, and that true and false are no numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError, model_validator
+
+from configs.errors import ConfigError
+from configs.load import Section, load_config, sections_of
+from configs.registry import ENTRIES
+
+
+class Pair(Section):
+    low: int = 1
+    high: int = 9
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Pair:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class Numbers(Section):
+    pair: Pair = Pair()
+    count: int = 1
+    share: float | None = None
+    split: tuple[float, float] = (0.5, 0.5)
+    grams: list[tuple[int, float]] = []
+    named: dict[str, int] = {}
+    either: bool | int = False
+    text: str = ""
+    sure: bool = True
+
+
+def numbers_problem(tmp_path: Path, text: str, *overrides: str) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(Numbers, path, overrides)
+    return caught.value.render()
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "expected"),
+    [
+        ("count: true", "count = True", "a whole number"),
+        ("share: false", "share = False", "a number"),
+        ("split: [0.5, true]", "split.1 = True", "a number"),
+        ("grams: [[true, 0.5]]", "grams.0.0 = True", "a whole number"),
+        ("named: {a: true}", "named.a = True", "a whole number"),
+        ("pair: {low: false}", "pair.low = False", "a whole number"),
+    ],
+)
+def test_true_and_false_are_no_numbers(tmp_path: Path, setting: str, key: str, expected: str) -> None:
+    said = f"{key}: expected {expected}, not true or false"
+    assert numbers_problem(tmp_path, setting) == f"{tmp_path}/config.yaml: {said}"
+    assert numbers_problem(tmp_path, "", setting.replace(": ", "=", 1)) == f"command line: {said}"
+
+
+def test_where_both_may_stand_and_where_numbers_are_written_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("either: true\nshare: 3e-4\ncount: '7'\n")
+    config = load_config(Numbers, path, ["sure=1", "split=[1, 0]"])
+    assert (config.either, config.share, config.count, config.sure, config.split) == (True, 3e-4, 7, True, (1.0, 0.0))
+
+
+def test_no_number_of_any_entry_takes_true() -> None:
+    for entry in ENTRIES:
+        numbers = [
+            (section, name)
+            for section in {entry.config_class(), *_sections_below(entry.config_class())}
+            for name, field in section.model_fields.items()
+            if field.annotation in (int, float, int | None, float | None)
+        ]
+        for section, name in numbers:
+            with pytest.raises(ValidationError) as caught:
+                section.model_validate({name: True})
+            assert any("not true or false" in e["msg"] for e in caught.value.errors() if e["loc"] == (name,)), name
+
+
+def _sections_below(cls: type[BaseModel]) -> set[type[BaseModel]]:
+    below = {section for field in cls.model_fields.values() for section in sections_of(field.annotation)}
+    return below.union(*(_sections_below(section) for section in below))
+
+
+def test_each_problem_says_whether_the_file_or_the_command_line_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    text = numbers_problem(tmp_path, "count: many\ncuont: 3\n", "pair.low=few", "named={a: x}")
+    assert text.splitlines() == [
+        "4 problems",
+        "- command line: pair.low = 'few': Input should be a valid integer, unable to parse string as an integer",
+        f"- {path}: count = 'many': Input should be a valid integer, unable to parse string as an integer",
+        "- command line: named.a = 'x': Input should be a valid integer, unable to parse string as an integer",
+        f"- {path}: unknown key cuont (value 3); did you mean count?",
+    ]
+    # An override that does not fit with what the file says of the same section.
+    text = numbers_problem(tmp_path, "pair: {low: 5}\n", "pair.high=2", "count=3")
+    assert text == f"{path} and command line: pair: low 5 is above high 2"
+    assert numbers_problem(tmp_path, "pair: {low: 5, high: 2}\n", "count=3").startswith(f"{path}: pair: ")
+    assert numbers_problem(tmp_path, "", "pair={low: 5, high: 2}").startswith("command line: pair: ")
