@@ -189,17 +189,13 @@ def micro_batches(case: Case, step: int, data_rank: int, data_size: int) -> list
     return batches
 
 
-def train(case: Case, mutation: str | None = None, steps: int = STEPS) -> list[tuple[float, float]]:
+def train(case: Case, steps: int = STEPS) -> list[tuple[float, float]]:
     """On each rank: train `steps` steps; loss and gradient norm of each, then validation loss and parameter norm."""
     from pretrain.engine import topology
     from pretrain.engine.engine import TrainEngine
     from pretrain.engine.launch import discover
 
     torch.set_num_threads(1)
-    if mutation is not None:
-        from tests.pretrain.engine.mutations import CONTROL, MUTATIONS
-
-        (MUTATIONS | {"control": CONTROL})[mutation].apply(case)
     config = case.config()
     launch = discover()
     layout = resolve_layout(config, launch.world_size)

@@ -90,6 +90,7 @@ def _raises_something_else(case: Case, saboteur: Saboteur) -> None:
     saboteur.replace(pipeline, "reported", fail)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "apply", "outcome", "complaint"),
     [
