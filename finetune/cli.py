@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -37,12 +36,12 @@ def main() -> None:
     try:
         app(prog_name="python -m finetune")
     except UserError as error:
-        from pretrain.preflight import is_main_process
+        from pretrain.preflight import is_main_process, process_rank
 
         if not is_main_process():
             # The main process most often has the same to say; this one speaks only if that stays silent.
             time.sleep(2)
-            error.problem = f"rank {os.environ.get('RANK', '?')}: {error.problem}"
+            error.problem = f"rank {process_rank()}: {error.problem}"
         report_and_exit(error)
 
 

@@ -70,7 +70,7 @@ def run(config: RunConfig) -> ExitStatus:
 
 def entry() -> None:
     """Run `main`; a user's mistake is told once, by the main process."""
-    from pretrain.preflight import is_main_process
+    from pretrain.preflight import is_main_process, process_rank
 
     try:
         app()
@@ -78,7 +78,7 @@ def entry() -> None:
         if not is_main_process():
             # The main process most often has the same to say; this one speaks only if that stays silent.
             time.sleep(2)
-            error.problem = f"rank {os.environ.get('RANK', '?')}: {error.problem}"
+            error.problem = f"rank {process_rank()}: {error.problem}"
         report_and_exit(error)
 
 

@@ -124,7 +124,12 @@ def _with_vocabulary(config: RunConfig, data: RunData) -> ModelConfig:
     return config.model.model_copy(update={"vocab_size": wanted or data.vocab_size})
 
 
-def is_main_process() -> bool:
-    """Whether this process is the one that speaks, as far as the environment tells before anything started."""
+def process_rank() -> str:
+    """This process' rank, as far as the environment tells before anything started."""
     keys = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
-    return next((os.environ[key] for key in keys if key in os.environ), "0") == "0"
+    return next((os.environ[key] for key in keys if key in os.environ), "0")
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that speaks."""
+    return process_rank() == "0"

@@ -153,6 +153,8 @@ def _load(path: Path, model: bytes) -> Any:
     from sentencepiece import SentencePieceProcessor
 
     try:
+        if not model:
+            raise RuntimeError("the library would log about an empty file first")
         processor = SentencePieceProcessor(model_proto=model)
         if processor.vocab_size() == 0:
             raise RuntimeError("no pieces")

@@ -8,11 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.distributed import RankFailure
-from tests.pretrain.engine.equivalence_table import References, limits
-from tests.pretrain.engine.layout_cases import Case
-from tests.pretrain.engine.mutations import (
-    CONTROL,
-    MUTATIONS,
+from tests.pretrain.engine.broken_engine import (
     Differs,
     Hangs,
     Mutation,
@@ -23,6 +19,9 @@ from tests.pretrain.engine.mutations import (
     check,
     run_broken,
 )
+from tests.pretrain.engine.equivalence_table import References, limits
+from tests.pretrain.engine.layout_cases import Case
+from tests.pretrain.engine.mutations import CONTROL, MUTATIONS
 
 FAST = {"sequence-parallel sums left out", "loss reported in place"}
 ANY_DIFFERENCE = Differs(norm=0.0)
