@@ -125,7 +125,7 @@ def _with_vocabulary(config: RunConfig, data: RunData) -> ModelConfig:
 
 
 def process_rank() -> str:
-    """This process' rank, as far as the environment tells before anything started."""
+    """Rank of this process, as far as the environment tells before anything started."""
     keys = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
     return next((os.environ[key] for key in keys if key in os.environ), "0")
 
