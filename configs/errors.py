@@ -107,11 +107,16 @@ def nearest(found: str, choices: Iterable[str], cutoff: float = 0.6) -> str | No
     return matches[0] if matches else None
 
 
-def report_and_exit(error: UserError) -> NoReturn:
-    """Print `error` to standard error, as one message, and end the process with its status."""
+def report(error: UserError) -> None:
+    """Print `error` to standard error, as one message."""
     text = f"error: {error.render()}"
     print(text, file=sys.stderr, flush=True)
     _tell_torchrun(text)
+
+
+def report_and_exit(error: UserError) -> NoReturn:
+    """Print `error` to standard error, as one message, and end the process with its status."""
+    report(error)
     raise SystemExit(int(error.status))
 
 

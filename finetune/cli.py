@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from configs.errors import ConfigError, UserError, report_and_exit
+from configs.errors import ConfigError, UserError, report
 from configs.load import Section, find_recipe, load_config, to_yaml
 
 app = typer.Typer(
@@ -36,13 +36,15 @@ def main() -> None:
     try:
         app(prog_name="python -m finetune")
     except UserError as error:
+        from pretrain.engine.launch import end_process
         from pretrain.preflight import is_main_process, process_rank
 
         if not is_main_process():
             # The main process most often has the same to say; this one speaks only if that stays silent.
             time.sleep(2)
             error.problem = f"rank {process_rank()}: {error.problem}"
-        report_and_exit(error)
+        report(error)
+        end_process(int(error.status))
 
 
 @app.callback()

@@ -19,7 +19,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 
 import typer
 
-from configs.errors import ExitStatus, UserError, report_and_exit
+from configs.errors import ExitStatus, UserError, report
 from configs.load import find_recipe, load_config, to_yaml
 from pretrain.config import RunConfig
 
@@ -70,6 +70,7 @@ def run(config: RunConfig) -> ExitStatus:
 
 def entry() -> None:
     """Run `main`; a user's mistake is told once, by the main process."""
+    from pretrain.engine.launch import end_process
     from pretrain.preflight import is_main_process, process_rank
 
     try:
@@ -79,7 +80,8 @@ def entry() -> None:
             # The main process most often has the same to say; this one speaks only if that stays silent.
             time.sleep(2)
             error.problem = f"rank {process_rank()}: {error.problem}"
-        report_and_exit(error)
+        report(error)
+        end_process(int(error.status))
 
 
 if __name__ == "__main__":

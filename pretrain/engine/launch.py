@@ -10,7 +10,9 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass
+from typing import NoReturn
 
 from configs.errors import ConfigError, MachineError
 
@@ -148,3 +150,16 @@ def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
+
+
+def end_process(status: int) -> NoReturn:
+    """End the process with `status`: at once where it is connected to others.
+
+    gloo's threads can abort an interpreter that shuts down while a peer is gone, and the status would be lost.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    raise SystemExit(status)

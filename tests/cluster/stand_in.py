@@ -53,7 +53,7 @@ def main() -> int:
     while step < steps:
         step += 1
         if rank == int(given.get("fail_rank", "-1")):
-            return int(given["fail_status"])
+            os._exit(int(given["fail_status"]))  # as training does, see `end_process`
         if given.get("hang"):
             time.sleep(600)
         time.sleep(float(given.get("step_s", "0")))

@@ -48,3 +48,20 @@ def test_a_disk_that_fills_up_in_training_ends_with_its_status(tmp_path: Path) -
         subprocess.run(["umount", "-l", str(small)], check=True)
     assert done.returncode == ExitStatus.USER_ERROR, done.stderr[-2000:]
     assert done.stderr.count("error: ") == 1 and "free" in done.stderr
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_shutdown_that_aborts_does_not_cost_the_status_of_a_connected_process(connected: bool) -> None:
+    code = """if True:
+        import atexit, os, sys
+        from pretrain.engine.launch import end_process
+        if sys.argv[1] == "True":
+            import torch.distributed as dist
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        atexit.register(os.abort)
+        print("told")
+        end_process(3)
+    """
+    done = subprocess.run([sys.executable, "-c", code, str(connected)], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "told\n" or not connected
+    assert done.returncode == (3 if connected else -6)
