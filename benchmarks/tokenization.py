@@ -2,11 +2,11 @@
 
     python -m benchmarks.tokenization --megabytes 12 --rounds 3 [--text FILE.jsonl]
 
-The text is what `sample-corpus` finds in this Python installation, or FILE; each engine gets other text in each
-round, as long as there is enough of it. The vocabulary is a BPE with byte fallback of 8,192 ids trained on a seventh of
-the text. Each measurement of ours begins with nothing remembered. datatrove and `datasets.map` use the same one as a Hugging Face `tokenizer.json`. Rates are MB of text per CPU
-second and per second of one worker, without its start. Prints a table and writes it to
-`benchmarks/results/tokenization.json`.
+The text is what `sample-corpus` finds in this Python installation, or FILE; each engine gets other text in each round,
+as long as there is enough of it. The vocabulary is a BPE with byte fallback of 8,192 ids trained on a seventh of the
+text; datatrove and `datasets.map` use the same one as a Hugging Face `tokenizer.json`. Each measurement of ours begins
+with nothing remembered. Rates are MB of text per CPU second and per second of one worker, without its start. Prints a
+table and writes it to `benchmarks/results/tokenization.json`.
 """
 
 from __future__ import annotations
