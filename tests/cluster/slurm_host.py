@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
@@ -247,17 +247,34 @@ class Job:
         return dict(part.split("=", 1) for part in text.split() if "=" in part)
 
     def wait_for(self, *states: str, limit_s: float) -> dict[str, str]:
-        """Wait until the job is in one of `states`, return its description."""
+        """Wait until the job is in one of `states`, return its description.
+
+        Only for states that stay: the job may pass through others between two looks.
+        """
+        return self._wait(lambda job: job["JobState"] in states, limit_s, " or ".join(states))
+
+    def wait_until_requeued(self, limit_s: float) -> dict[str, str]:
+        """Wait until the job waits for its second or a later start, return its description."""
+        return self._wait(lambda job: job["JobState"] == "PENDING" and job["Restarts"] != "0", limit_s, "requeued")
+
+    def start_again(self, limit_s: float) -> None:
+        """Drop the pause of two minutes that Slurm puts before a requeued job, and wait until it runs."""
+
+        def runs(job: dict[str, str]) -> bool:
+            # Again and again: refused as long as the nodes still clean up after the first start.
+            if job["JobState"] == "PENDING":
+                self.host.client("scontrol", "update", f"JobId={self.id}", "StartTime=now", check=False)
+            return job["JobState"] == "RUNNING"
+
+        self._wait(runs, limit_s, "running again")
+
+    def _wait(self, reached: Callable[[dict[str, str]], bool], limit_s: float, what: str) -> dict[str, str]:
         deadline = time.monotonic() + limit_s
-        while (job := self.describe())["JobState"] not in states:
+        while not reached(job := self.describe()):
             if time.monotonic() > deadline:
-                raise AssertionError(f"job {self.id} is {job['JobState']} after {limit_s} s, not {states}: {job}")
+                raise AssertionError(f"job {self.id} is {job['JobState']} after {limit_s} s, not {what}: {job}")
             time.sleep(0.25)
         return job
-
-    def start_now(self) -> None:
-        """Drop the pause that Slurm puts before a requeued job."""
-        self.host.client("scontrol", "update", f"JobId={self.id}", "StartTime=now", check=False)
 
 
 def _pids() -> Iterator[int]:
