@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from data_prep.corpus import Corpus
-from data_prep.shard_writer import ShardWriter
+from data_prep.corpus.shard_writer import ShardWriter
 from pretrain.data.corpus_samples import CorpusSamples
 from pretrain.data.documents import Documents
 from pretrain.data.loader import BatchLoader

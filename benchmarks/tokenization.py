@@ -81,11 +81,11 @@ class Bench:
             "--output",
             self.tokenizer,
         )
-        from data_prep.tokenizer import Tokenizer
+        from data_prep.tokenizer import load_tokenizer
         from finetune.hf_tokenizer import save
 
         self.json.mkdir()
-        save(Tokenizer.load(self.tokenizer), self.json, 2048)
+        save(load_tokenizer(self.tokenizer), self.json, 2048)
 
     def fresh(self, megabytes: float) -> tuple[Path, int]:
         """A file of the next lines, and how many bytes of text are in it."""

@@ -65,9 +65,9 @@ def raw(model: Path, engine: str) -> Engine:
 
 def ours(tokenizer: Path, engine: str, output: Path) -> Engine:
     """From a file of JSON lines to committed shards, by one worker."""
-    from data_prep import encoding
     from data_prep.config import TokenizeConfig
-    from data_prep.planning import Work, begin
+    from data_prep.sharding import encoding
+    from data_prep.sharding.planning import Work, begin
 
     def run(path: Path) -> tuple[float, float]:
         work = begin(TokenizeConfig(input=[str(path)], tokenizer=tokenizer, output=output))
@@ -169,9 +169,9 @@ def read_raw(path: Path) -> tuple[float, float]:
 def read_ours(path: Path) -> tuple[float, float]:
     """All texts of a file by our reader."""
     from data_prep.config import SourceConfig
-    from data_prep.documents import ReadCounts
-    from data_prep.inputs import find_files, work_units
-    from data_prep.readers import read_batches
+    from data_prep.reading.documents import ReadCounts
+    from data_prep.reading.inputs import find_files, work_units
+    from data_prep.reading.readers import read_batches
 
     config = SourceConfig(input=[str(path)])
     units = work_units(find_files(config), config)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from data_prep.config import TokenizeConfig
-from data_prep.tokenization import tokenize
+from data_prep.sharding.tokenization import tokenize
 
 
 def main() -> None:

@@ -44,11 +44,11 @@ ENTRIES: tuple[Entry, ...] = (
         "tokenizer-report",
         "data_prep",
         "python -m data_prep tokenizer-report",
-        "data_prep.tokenizer_config:TokenizerReportConfig",
+        "data_prep.tokenizer.report_config:TokenizerReportConfig",
     ),
     Entry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
     Entry("build", "data_prep", "python -m data_prep build", "data_prep.build_config:BuildConfig"),
-    Entry("mix", "data_prep", "python -m data_prep mix", "data_prep.mixing:MixConfig"),
+    Entry("mix", "data_prep", "python -m data_prep mix", "data_prep.corpus_tools.mixing:MixConfig"),
     Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
     Entry("classify", "finetune", "python -m finetune classify", "finetune.config:ClassifyConfig"),
 )

@@ -13,8 +13,8 @@ from configs.errors import DataError
 from data_prep.atomic import staged_file
 from data_prep.build_config import BuildConfig
 from data_prep.config import TokenizerConfig
-from data_prep.corpus import Corpus
-from data_prep.inputs import find_files
+from data_prep.corpus.corpus import Corpus
+from data_prep.reading.inputs import find_files
 
 RECIPE = "recipe.json"
 
@@ -40,7 +40,7 @@ def build(config: BuildConfig, say: Callable[[str], None]) -> None:
     if config.train_tokenizer is not None:
         with _stage("train-tokenizer", say):
             _train(config.train_tokenizer, say)
-    from data_prep.tokenization import summarize, tokenize
+    from data_prep.sharding.tokenization import summarize, tokenize
 
     with _stage("tokenize", say):
         result = tokenize(config.tokenize)
@@ -79,9 +79,9 @@ def _all(lines: Iterator[str] | list[str], say: Callable[[str], None]) -> None:
 
 def _train(config: TokenizerConfig, say: Callable[[str], None]) -> None:
     """Learn the tokenizer, unless it was learned with the same settings from the same files."""
-    from data_prep.tokenizer import Tokenizer
-    from data_prep.tokenizer_import import describe
-    from data_prep.tokenizer_training import train_tokenizer
+    from data_prep.tokenizer import load_tokenizer
+    from data_prep.tokenizer.importing import describe
+    from data_prep.tokenizer.training import train_tokenizer
 
     settings = config.model_dump(mode="json", exclude={"overwrite"})
     files = [[file.path, file.state.size_bytes, file.state.version] for file in find_files(config)]
@@ -93,7 +93,7 @@ def _train(config: TokenizerConfig, say: Callable[[str], None]) -> None:
         except (OSError, orjson.JSONDecodeError):
             before = None
         if before == recipe:
-            _all(describe(Tokenizer.load(config.output), config.output), say)
+            _all(describe(load_tokenizer(config.output), config.output), say)
             return say("learned before; nothing was done")
         if not config.overwrite:
             raise DataError(
@@ -107,7 +107,7 @@ def _train(config: TokenizerConfig, say: Callable[[str], None]) -> None:
 
 
 def _verify(corpus: Path, workers: int | None, say: Callable[[str], None]) -> None:
-    from data_prep.verification import verify_corpus
+    from data_prep.corpus_tools.verification import verify_corpus
 
     found = verify_corpus(corpus, workers=workers)
     _all(found.lines(), say)
@@ -116,8 +116,8 @@ def _verify(corpus: Path, workers: int | None, say: Callable[[str], None]) -> No
 
 
 def _statistics(config: BuildConfig, say: Callable[[str], None]) -> None:
-    from data_prep.statistics import describe, gather, write_json
-    from data_prep.statistics_plot import write_plot
+    from data_prep.corpus_tools.statistics import describe, gather, write_json
+    from data_prep.corpus_tools.statistics_plot import write_plot
 
     stats = gather(Corpus.open(config.tokenize.output))
     _all(describe(stats), say)
@@ -126,8 +126,8 @@ def _statistics(config: BuildConfig, say: Callable[[str], None]) -> None:
 
 
 def _ngram(path: Path, order: int, say: Callable[[str], None]) -> None:
-    from data_prep import ngram
-    from data_prep.split import DEFAULT_SPLIT
+    from data_prep.corpus.split import DEFAULT_SPLIT
+    from data_prep.ngram import ngram
 
     corpus = Corpus.open(path)
     report = ngram.ngram_floor(

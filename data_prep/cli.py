@@ -19,10 +19,10 @@ import typer
 
 from configs.errors import guarded
 from configs.load import to_yaml
-from data_prep import corpus_commands, tokenizer_commands
-from data_prep.build_command import build_command
-from data_prep.clean_command import clean_command
-from data_prep.command_line import (
+from data_prep.commands import corpus_commands, tokenizer_commands
+from data_prep.commands.build_command import build_command
+from data_prep.commands.clean_command import clean_command
+from data_prep.commands.command_line import (
     Input,
     Output,
     Overwrite,
@@ -108,7 +108,7 @@ def tokenize_command(
     loaded = load(TokenizeConfig, config, given, settings)
     if print_config:
         return say(to_yaml(loaded))
-    from data_prep.tokenization import summarize, tokenize
+    from data_prep.sharding.tokenization import summarize, tokenize
 
     result = tokenize(loaded)
     if result.served:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import DataError
-from data_prep.tokenizer import Tokenizer
+from data_prep.tokenizer import load_tokenizer
 from finetune import batches, hf_tokenizer
 from finetune.config import ClassifyConfig
 from finetune.hf_families import to_hf_config
@@ -251,7 +251,7 @@ def copy_tokenizer(start: Start, folder: Path, source: Path) -> None:
             hf_tokenizer.append_token(codec.tokenizer.backend_tokenizer, piece, start.closing)
         codec.tokenizer.save_pretrained(folder)
         if (source / OWN_FOLDER).is_dir():
-            Tokenizer.load(source / OWN_FOLDER).copy_to(folder / OWN_FOLDER)
+            load_tokenizer(source / OWN_FOLDER).copy_to(folder / OWN_FOLDER)
         return
     codec.tokenizer.copy_to(folder / OWN_FOLDER)
     try:
@@ -281,7 +281,7 @@ def _read_export(model: Path, tokenizer_dir: Path | None) -> Start:
     from finetune.hf_model import load_causal
 
     causal = load_causal(model, "float32")
-    codec = OwnCodec(Tokenizer.load(tokenizer_dir)) if tokenizer_dir is not None else load_codec(model)
+    codec = OwnCodec(load_tokenizer(tokenizer_dir)) if tokenizer_dir is not None else load_codec(model)
     if codec.vocab_size > causal.config.vocab_size:
         raise DataError(
             f"has {codec.vocab_size} ids",

@@ -14,7 +14,7 @@ from configs.errors import ConfigError, DataError, nearest
 from finetune.config import ClassifyData
 
 if TYPE_CHECKING:
-    from data_prep.documents import Document
+    from data_prep.reading.documents import Document
 
 PARTS = ("train", "validation", "test")
 _OWN_WORDS = (("--text-field", "data.text_field"), (", or damaged_files=skip", ""))
@@ -93,9 +93,9 @@ def read_examples(paths: Sequence[str], config: ClassifyData, where: str) -> lis
         DataError: names the file or the text.
     """
     from data_prep.config import SourceConfig
-    from data_prep.documents import ReadCounts
-    from data_prep.inputs import find_files, work_units
-    from data_prep.readers import read_documents
+    from data_prep.reading.documents import ReadCounts
+    from data_prep.reading.inputs import find_files, work_units
+    from data_prep.reading.readers import read_documents
 
     source = SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field, "malformed": "stop"})
     files = find_files(source)

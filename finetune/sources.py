@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from configs.errors import CheckpointError, DataError
-from data_prep.tokenizer import Tokenizer, is_tokenizer
+from data_prep.tokenizer import Tokenizer, is_tokenizer, load_tokenizer
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.model_config import ModelConfig
 
@@ -94,7 +94,7 @@ def find_tokenizer(source: Source, override: Path | None = None) -> Tokenizer:
             where=source.path,
             expected=f"one of {looked}; or name its directory (tokenizer_dir=...)",
         )
-    tokenizer = Tokenizer.load(found)
+    tokenizer = load_tokenizer(found)
     check_fits(tokenizer, found, source)
     return tokenizer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from configs.errors import DataError
-from data_prep.tokenizer import Tokenizer
+from data_prep.tokenizer import Tokenizer, load_tokenizer
 from finetune.hf_tokenizer import OWN_FOLDER
 
 
@@ -88,5 +88,5 @@ def load_codec(directory: Path) -> TextCodec:
             problem = str(error).strip().splitlines()[0]
             raise DataError(f"its tokenizer cannot be loaded ({problem})", where=directory) from None
     if (directory / OWN_FOLDER).is_dir():
-        return OwnCodec(Tokenizer.load(directory / OWN_FOLDER))
+        return OwnCodec(load_tokenizer(directory / OWN_FOLDER))
     raise DataError("holds no tokenizer", where=directory, expected="an export with tokenizer=huggingface")

@@ -18,7 +18,7 @@ from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.plan import format_of, protocol_of
 from data_prep.cleaning.readers import LONGEST_FIELD, open_bytes, whole_system
 from data_prep.cleaning.words import word_splitter
-from data_prep.table_rows import BrokenRowError, table_rows
+from data_prep.reading.table_rows import BrokenRowError, table_rows
 
 
 class EvaluationIndexer(NGramsDecontIndexer):

@@ -26,7 +26,7 @@ from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import write_whole
 from data_prep.cleaning.phases import Phase
 from data_prep.cleaning.workspace import LOGS, SLURM_JOB
-from data_prep.executor import available_cores, open_executor, run_tasks
+from data_prep.parallel.executor import available_cores, open_executor, run_tasks
 
 
 def quiet() -> None:

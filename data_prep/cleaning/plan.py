@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.errors import DataError, nearest
 from data_prep.cleaning.config import CleanConfig, CleanSource, Format
-from data_prep.file_search import files_below, files_of_pattern
+from data_prep.reading.file_search import files_below, files_of_pattern
 
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl",

@@ -16,7 +16,7 @@ from fsspec import filesystem
 from configs.errors import DataError, nearest
 from data_prep.cleaning.counting_reader import CountingReader
 from data_prep.cleaning.plan import Unit
-from data_prep.table_rows import check_distinct, table_rows
+from data_prep.reading.table_rows import check_distinct, table_rows
 
 # Longer documents than `max_document_chars` are counted as such; beyond this a field is one whose quote is not closed.
 LONGEST_FIELD = 16 * 2**20
@@ -145,7 +145,7 @@ def whole_system(protocol: str) -> DataFolder:
 def open_bytes(folder: DataFolder, path: str) -> Any:
     """The bytes of a file, decompressed as its ending says; truncated archives raise an error at their end."""
     if path.lower().endswith(".zst"):
-        from data_prep.zstd import ZstdStream
+        from data_prep.reading.zstd import ZstdStream
 
         return io.BufferedReader(ZstdStream(folder.open(path, "rb")), 1 << 20)
     return folder.open(path, "rb", compression="infer")

@@ -8,7 +8,8 @@ kind's own library where it is proven to give the same ids.
 from __future__ import annotations
 
 from data_prep.tokenizer.engines import EngineName
-from data_prep.tokenizer.interface import Tokenizer, is_tokenizer
+from data_prep.tokenizer.interface import Tokenizer
+from data_prep.tokenizer.loading import is_tokenizer, load_tokenizer
 from data_prep.tokenizer.parity import ParityResult, check_parity, choose_engine
 from data_prep.tokenizer.roles import MODEL_FILE, ROLES, ROLES_FILE, VOCABULARY_FILES, fingerprint_of, write_roles
 
@@ -24,5 +25,6 @@ __all__ = [
     "choose_engine",
     "fingerprint_of",
     "is_tokenizer",
+    "load_tokenizer",
     "write_roles",
 ]

@@ -39,7 +39,7 @@ _SPACE = "\u2581"
 
 
 class HuggingFaceTokenizer(Tokenizer):
-    """A `tokenizer.json`; `Tokenizer.load` makes it.
+    """A `tokenizer.json`; `load_tokenizer` makes it.
 
     Nothing is added to texts, cut off or padded, and text that looks like a special token stays text. Added tokens that
     the file itself does not call special are found in text, as their makers meant them to be.

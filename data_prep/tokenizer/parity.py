@@ -10,6 +10,7 @@ from typing import Literal
 from configs.errors import ConfigError, MachineError, nearest
 from data_prep.tokenizer.engines import EngineError, EngineName, explaining
 from data_prep.tokenizer.interface import Tokenizer
+from data_prep.tokenizer.loading import load_tokenizer
 from data_prep.tokenizer.roles import KNOWN_SPELLINGS
 
 _BATCH_CHARS = 1 << 18
@@ -58,7 +59,7 @@ def check_parity(path: Path | str, texts: Iterable[str]) -> ParityResult:
         DataError: if there is no tokenizer at `path`; `EngineError` if kitoken cannot read it.
         MachineError: if a library is not installed.
     """
-    reference, fast = Tokenizer.load(path), Tokenizer.load(path, "kitoken")
+    reference, fast = load_tokenizer(path), load_tokenizer(path, "kitoken")
     documents = size = 0
     for name, batch in _batches(reference, texts):
         expected = reference.encode_batch(batch)
@@ -101,7 +102,7 @@ def choose_engine(
             expected=f"one of {', '.join(_WANTED)}",
             nearest=nearest(wanted, _WANTED),
         )
-    reference = Tokenizer.load(path)
+    reference = load_tokenizer(path)
     library = reference.library
     if wanted == "reference":
         return "reference", f"using {library}, as asked"

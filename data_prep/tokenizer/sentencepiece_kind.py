@@ -26,7 +26,7 @@ from data_prep.tokenizer.word_memory import WordMemory
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """A SentencePiece model; `Tokenizer.load` makes it."""
+    """A SentencePiece model; `load_tokenizer` makes it."""
 
     kind = "sentencepiece"
 

@@ -20,7 +20,7 @@ _EXPECTED_LINES = "lines of a byte string in base64, a space, and its rank"
 
 
 class TiktokenTokenizer(Tokenizer):
-    """A `.tiktoken` file with its pattern; `Tokenizer.load` makes it."""
+    """A `.tiktoken` file with its pattern; `load_tokenizer` makes it."""
 
     kind = "tiktoken"
 

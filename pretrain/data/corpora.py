@@ -117,9 +117,9 @@ def _check_fingerprints(corpora: dict[Path, Corpus]) -> None:
 def _named_tokenizer(config: DataConfig, corpora: dict[Path, Corpus]) -> Tokenizer | None:
     if config.tokenizer is None:
         return None
-    from data_prep.tokenizer import Tokenizer
+    from data_prep.tokenizer import load_tokenizer
 
-    tokenizer = Tokenizer.load(config.tokenizer)
+    tokenizer = load_tokenizer(config.tokenizer)
     for path, corpus in corpora.items():
         if corpus.tokenizer_fingerprint not in (None, tokenizer.fingerprint):
             raise DataError(

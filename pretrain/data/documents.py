@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep.split import PARTS, PartName, part_of_documents
+from data_prep.corpus.split import PARTS, PartName, part_of_documents
 from pretrain.data.index_file import Allocate, Arrays, Build, built_in_memory, built_on_disk
 from pretrain.data.permutation import Permutation, derive_key
 
@@ -123,7 +123,7 @@ class EpochOrders:
 
 
 def _select(corpus: Corpus, part: PartName, split: tuple[float, float, float], allocate: Allocate) -> None:
-    from data_prep.shards import ShardReader
+    from data_prep.corpus.shards import ShardReader
 
     wanted = None if part == "all" else PARTS.index(part)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.errors import DataError
-from data_prep.split import PARTS, PartName
+from data_prep.corpus.split import PARTS, PartName
 from pretrain.config import RunConfig, WeightedCorpus
 from pretrain.data import unigram
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
@@ -112,9 +112,9 @@ class RunData:
         """
         if self.vocabulary.tokenizer_path is None:
             return None
-        from data_prep.tokenizer import Tokenizer
+        from data_prep.tokenizer import load_tokenizer
 
-        return Tokenizer.load(self.vocabulary.tokenizer_path)
+        return load_tokenizer(self.vocabulary.tokenizer_path)
 
     @cached_property
     def token_bytes(self) -> np.ndarray | None:

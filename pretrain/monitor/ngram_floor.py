@@ -11,7 +11,7 @@ from configs.errors import UserError
 from pretrain.config import RunConfig
 
 if TYPE_CHECKING:
-    from data_prep.ngram import NgramFloor
+    from data_prep.ngram.ngram import NgramFloor
 
 
 def ngram_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -21,7 +21,7 @@ def ngram_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
     documents. One of other documents is not shown, but how to get one that is; a file that cannot be read is said.
     """
     from data_prep.corpus import Corpus
-    from data_prep.ngram import METHOD, read_floor
+    from data_prep.ngram.ngram import METHOD, read_floor
 
     if len(config.data.train) != 1:
         return

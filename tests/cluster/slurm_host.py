@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 
@@ -160,9 +162,8 @@ class SlurmHost:
     def kill_node(self, node: str) -> None:
         """The node dies: its daemon and everything that it started are killed, and say nothing any more."""
         daemon = self.daemons.pop(f"slurmd-{node}")
-        # Job step daemons leave the process tree of their slurmd; they carry the node in their spool's name.
-        steps = [pid for pid in _pids() if _is_step_of(pid, node, self.home)]
-        doomed = [daemon.pid, *steps, *(child for pid in steps for child in _descendants(pid))]
+        steps = list(_steps_of(node, self.home))
+        doomed = [daemon.pid, *(one.pid for step in steps for one in (step, *step.children(recursive=True)))]
         for pid in doomed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -277,34 +278,16 @@ class Job:
         return job
 
 
-def _pids() -> Iterator[int]:
-    return (int(p.name) for p in Path("/proc").iterdir() if p.name.isdecimal())
+def _steps_of(node: str, home: Path) -> Iterator[psutil.Process]:
+    """The step daemons of a node: they leave the process tree of their slurmd, but hold files of its spool open."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            is_ours = process.name() == "slurmstepd" and str(home) in process.environ().get("SLURM_CONF", "")
+            if is_ours and any(f"{home}/spool-{node}" in name for name in _open_files(process.pid)):
+                yield process
 
 
-def _read(pid: int, name: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _is_step_of(pid: int, node: str, home: Path) -> bool:
-    # The environment of a step daemon is that of its slurmd, so the private Slurm is known by its config file.
-    if "slurmstepd" not in _read(pid, "comm") or str(home) not in _read(pid, "environ"):
-        return False
-    return any(str(home / f"spool-{node}") in target for target in _open_files(pid))
-
-
-def _open_files(pid: int) -> list[str]:
-    found = []
-    for link in Path(f"/proc/{pid}/fd").glob("*"):
+def _open_files(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found.append(str(link.readlink()))
-    return found
-
-
-def _descendants(pid: int) -> list[int]:
-    children = [
-        int(c) for task in Path(f"/proc/{pid}/task").glob("*") for c in _read(int(task.name), "children").split()
-    ]
-    return [*children, *(grandchild for child in children for grandchild in _descendants(child))]
+            yield str(link.readlink())

@@ -12,8 +12,8 @@ import pytest
 from slurm_host import SlurmHost
 
 from data_prep.config import TokenizeConfig, TokenizerConfig
-from data_prep.tokenization import tokenize
-from data_prep.tokenizer_training import train_tokenizer
+from data_prep.sharding.tokenization import tokenize
+from data_prep.tokenizer.training import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 

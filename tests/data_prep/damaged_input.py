@@ -26,8 +26,8 @@ import zstandard
 from configs.errors import UserError
 from data_prep.config import TokenizerConfig
 from data_prep.corpus import Corpus
-from data_prep.tokenizer_training import train_tokenizer
-from data_prep.verification import verify_corpus
+from data_prep.corpus_tools.verification import verify_corpus
+from data_prep.tokenizer.training import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = 400

@@ -6,7 +6,7 @@ import orjson
 
 from data_prep.config import SpecialTokens, TokenizerConfig
 from data_prep.tokenizer import Tokenizer
-from data_prep.tokenizer_training import train_tokenizer
+from data_prep.tokenizer.training import train_tokenizer
 
 WORDS = (  # noqa: SIM905
     "the of corpus a token to shard and model in gradient is that weight for rank on loss with reads as step it are "

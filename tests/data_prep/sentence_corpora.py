@@ -10,8 +10,8 @@ import numpy as np
 import orjson
 import xxhash
 
-from data_prep.manifest import TOKEN_COUNTS, TOKENIZER, Manifest, ShardEntry
-from data_prep.tokenizer import Tokenizer
+from data_prep.corpus.manifest import TOKEN_COUNTS, TOKENIZER, Manifest, ShardEntry
+from data_prep.tokenizer import load_tokenizer
 
 Documents = list[list[list[int]]]
 
@@ -44,7 +44,7 @@ def write_shard(prefix: Path, documents: Documents, metadata: list[dict] | None 
 
 def write_corpus(path: Path, tokenizer_path: Path, texts: list[list[list[str]]], metadata: bool = True) -> Path:
     """A corpus of shards of documents of sentences; the last sentence of each ends with the end-of-document id."""
-    tokenizer = Tokenizer.load(tokenizer_path)
+    tokenizer = load_tokenizer(tokenizer_path)
     end = tokenizer.role("end_of_document")
     assert end is not None
     entries, counts, number = [], np.zeros(tokenizer.vocab_size, dtype=np.int64), 0

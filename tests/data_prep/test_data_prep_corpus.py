@@ -8,10 +8,10 @@ import pytest
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.inspection import decode_document, describe_corpus
-from data_prep.shard_writer import ShardWriter
-from data_prep.tokenization import tokenize
-from data_prep.tokenizer import Tokenizer
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.corpus_tools.inspection import decode_document, describe_corpus
+from data_prep.sharding.tokenization import tokenize
+from data_prep.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +139,11 @@ def test_inspection_names_counts_and_decodes(made, texts, prefix, tokenizer_path
     assert "6" in "\n".join(describe_corpus(bare))
     with pytest.raises(DataError, match="has no tokenizer with it"):
         decode_document(bare, 0)
-    assert decode_document(bare, 0, Tokenizer.load(tokenizer_path)) == ""
+    assert decode_document(bare, 0, load_tokenizer(tokenizer_path)) == ""
 
 
 def test_a_tokenizer_that_is_too_small_for_the_corpus(tmp_path, tokenizer_path):
     with ShardWriter(tmp_path / "big", np.dtype("<u2")) as writer:
         writer.add_document(np.array([50000], dtype="<u2"))
     with pytest.raises(DataError, match="token id 50000: this is not its tokenizer"):
-        decode_document(Corpus.open(tmp_path / "big"), 0, Tokenizer.load(tokenizer_path))
+        decode_document(Corpus.open(tmp_path / "big"), 0, load_tokenizer(tokenizer_path))

@@ -6,7 +6,7 @@ import pytest
 from data_prep_helpers import make_text
 from sentence_corpora import write_corpus
 
-from data_prep.shard_writer import ShardWriter
+from data_prep.corpus.shard_writer import ShardWriter
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.plan import make_plan
 from data_prep.config import SourceConfig, TokenizeConfig, TokenizerConfig
-from data_prep.inputs import find_files
+from data_prep.reading.inputs import find_files
 
 
 def found(*patterns) -> list[str]:

@@ -4,10 +4,16 @@ from data_prep_helpers import make_text
 from sentence_corpora import write_corpus
 
 from configs.errors import DataError
-from data_prep import inspection
 from data_prep.corpus import Corpus
-from data_prep.inspection import decoder_of, describe_corpus, random_documents, search_corpus, show_document
-from data_prep.shard_writer import ShardWriter
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.corpus_tools import inspection
+from data_prep.corpus_tools.inspection import (
+    decoder_of,
+    describe_corpus,
+    random_documents,
+    search_corpus,
+    show_document,
+)
 
 TEXTS = [
     [[f"{make_text(n)}", f" and the needle {n}."] if n % 30 == 7 else [make_text(n)] for n in range(first, first + 60)]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from kneser_ney_oracle import Oracle
 
-from data_prep.kneser_ney import FALLBACK, Discounts, Predictor
-from data_prep.ngram_counts import Stream, first_level, next_level
+from data_prep.ngram.kneser_ney import FALLBACK, Discounts, Predictor
+from data_prep.ngram.ngram_counts import Stream, first_level, next_level
 
 VOCAB = 12
 

@@ -10,14 +10,14 @@ import pytest
 from data_prep_helpers import write_jsonl
 
 from configs.errors import DataError
-from data_prep.claims import claimed
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.executor import launcher_of, slurm_share
-from data_prep.planning import begin
-from data_prep.shard_record import lock_path
-from data_prep.tokenization import summarize, tokenize
-from data_prep.tokenizer import Tokenizer
+from data_prep.parallel.claims import claimed
+from data_prep.parallel.executor import launcher_of, slurm_share
+from data_prep.sharding.planning import begin
+from data_prep.sharding.shard_record import lock_path
+from data_prep.sharding.tokenization import summarize, tokenize
+from data_prep.tokenizer import load_tokenizer
 from tests.data_prep import kill_and_rerun
 
 
@@ -44,7 +44,7 @@ def test_a_shard_that_another_process_makes_is_left_to_it(tmp_path, text_file, t
     config = config_for(text_file, tokenizer_path, tmp_path / "c", work_unit_bytes=5000)
     work = begin(config)
     code = (
-        "import sys; from pathlib import Path; from data_prep.claims import claimed\n"
+        "import sys; from pathlib import Path; from data_prep.parallel.claims import claimed\n"
         "with claimed(Path(sys.argv[1])) as mine: print(mine, flush=True); input()"
     )
     lock = lock_path(work.partial, "shard_00001")
@@ -141,7 +141,7 @@ def test_sentence_borders_are_kept_and_nothing_is_lost(tmp_path, tokenizer_path)
     ]
     write_jsonl(tmp_path / "t.jsonl", texts)
     tokenize(config_for(tmp_path / "t.jsonl", tokenizer_path, tmp_path / "c", sentences=True))
-    tokenizer, corpus = Tokenizer.load(tokenizer_path), Corpus.open(tmp_path / "c")
+    tokenizer, corpus = load_tokenizer(tokenizer_path), Corpus.open(tmp_path / "c")
     (shard,) = corpus.shards
     assert [tokenizer.decode(shard.document(n)) for n in range(4)] == texts
     end = tokenizer.role("end_of_document")
@@ -155,7 +155,7 @@ def test_sentence_borders_are_kept_and_nothing_is_lost(tmp_path, tokenizer_path)
 @pytest.mark.slow
 def test_megatron_reads_every_shard(tmp_path, text_file, texts, tokenizer_path):
     indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
-    tokenizer = Tokenizer.load(tokenizer_path)
+    tokenizer = load_tokenizer(tokenizer_path)
     for sentences in (False, True):
         output = tmp_path / str(sentences)
         tokenize(config_for(text_file, tokenizer_path, output, work_unit_bytes=5000, sentences=sentences))

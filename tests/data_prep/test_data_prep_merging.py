@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from sentence_corpora import write_corpus, write_shard
 
 from configs.errors import DataError, MachineError
-from data_prep import merging
 from data_prep.corpus import Corpus
-from data_prep.manifest import Manifest, ShardEntry
-from data_prep.merging import merge_corpus
-from data_prep.shard_pieces import IndexPieces
-from data_prep.shard_writer import ShardWriter
-from data_prep.tokenizer import Tokenizer
-from data_prep.verification import verify_corpus
+from data_prep.corpus.manifest import Manifest, ShardEntry
+from data_prep.corpus.shard_pieces import IndexPieces
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.corpus_tools import merging
+from data_prep.corpus_tools.merging import merge_corpus
+from data_prep.corpus_tools.verification import verify_corpus
+from data_prep.tokenizer import load_tokenizer
 
 TEXTS = [
     [[f"{make_text(n)} sentence {k}." for k in range(1 + n % 4)] for n in range(first, first + 40)]
@@ -37,7 +37,7 @@ def corpus(tmp_path_factory, tokenizer_path) -> Corpus:
 
 def finish_corpus(path: Path, tokenizer_path: Path, entries: list[ShardEntry], counts: np.ndarray) -> None:
     """Put beside shards what makes a corpus of them."""
-    tokenizer = Tokenizer.load(tokenizer_path)
+    tokenizer = load_tokenizer(tokenizer_path)
     shutil.copytree(tokenizer_path, path / "tokenizer")
     np.save(path / "token_counts.npy", counts)
     values = {"created_by": "t", "dtype": "uint16", "vocab_size": tokenizer.vocab_size, "end_of_document": None}
@@ -104,7 +104,7 @@ def test_merging_all_into_one_is_what_one_shard_would_have_been(corpus, tokenize
     piece=st.integers(1, 4),
 )
 def test_any_shape_of_corpus(tmp_path_factory, tokenizer_path, shards, limit, piece):
-    from data_prep import shard_pieces
+    from data_prep.corpus import shard_pieces
 
     path = tmp_path_factory.mktemp("any")
     entries = [write_shard(path / "c" / f"s{number}", documents) for number, documents in enumerate(shards)]
@@ -255,8 +255,8 @@ def test_memory_is_flat_in_the_size(tokenizer_path, tmp_path):
         )
         finish_corpus(path, tokenizer_path, [entry], np.bincount(tokens, minlength=420) * times)
         script = (
-            "import sys; from pathlib import Path; from data_prep.corpus import Corpus\n"
-            "from data_prep.merging import merge_corpus\n"
+            "import sys; from pathlib import Path; from data_prep.corpus.corpus import Corpus\n"
+            "from data_prep.corpus_tools.merging import merge_corpus\n"
             "merge_corpus(Corpus.open(Path(sys.argv[1])), Path(sys.argv[2]), 10_000_000)\n"
             "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )

@@ -8,7 +8,7 @@ import pytest
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.tokenization import tokenize
+from data_prep.sharding.tokenization import tokenize
 
 
 @pytest.fixture

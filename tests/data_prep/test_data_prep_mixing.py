@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from configs.errors import ConfigError, DataError
 from configs.load import load_config
-from data_prep.mixing import (
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.corpus.split import part_of_documents
+from data_prep.corpus_tools.mixing import (
     Available,
     MixConfig,
     data_section,
@@ -18,8 +20,6 @@ from data_prep.mixing import (
     plan_mixture,
     write_section,
 )
-from data_prep.shard_writer import ShardWriter
-from data_prep.split import part_of_documents
 
 
 def mix(budget: object, *sources: dict, **values: object) -> MixConfig:

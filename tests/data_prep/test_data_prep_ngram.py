@@ -11,12 +11,12 @@ from kneser_ney_oracle import Oracle
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.ngram import ngram_floor, read_floor, report_path, write_report
-from data_prep.ngram_documents import read_part
-from data_prep.shard_writer import ShardWriter
-from data_prep.split import PARTS, part_of_documents
-from data_prep.tokenization import tokenize
-from data_prep.tokenizer import Tokenizer
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.corpus.split import PARTS, part_of_documents
+from data_prep.ngram.ngram import ngram_floor, read_floor, report_path, write_report
+from data_prep.ngram.ngram_documents import read_part
+from data_prep.sharding.tokenization import tokenize
+from data_prep.tokenizer import load_tokenizer
 
 SPLIT = (0.8, 0.1, 0.1)
 ALL = {"max_tokens": 10**9, "max_held_out_tokens": 10**9}
@@ -41,7 +41,7 @@ def test_the_figures_are_those_of_the_definition(corpus):
     training, held_out = documents_of(corpus, "train"), documents_of(corpus, "validation")
     assert (report.training.documents, report.training.tokens) == (len(training), sum(map(len, training)))
     assert (report.held_out.documents, report.held_out.tokens) == (len(held_out), sum(map(len, held_out)))
-    token_bytes = Tokenizer.load(corpus.tokenizer_path).token_bytes()
+    token_bytes = load_tokenizer(corpus.tokenizer_path).token_bytes()
     sizes = sum(int(token_bytes[document].sum()) for document in held_out)
     assert report.held_out_bytes == sizes
     for score in report.scores:

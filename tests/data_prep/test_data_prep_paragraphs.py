@@ -5,13 +5,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from data_prep import lines
 from data_prep.config import SourceConfig
-from data_prep.documents import ReadCounts
-from data_prep.inputs import find_files, work_units
-from data_prep.lines import line_blocks, lines_of, paragraphs
-from data_prep.readers import read_documents
-from data_prep.work_unit import WorkUnit
+from data_prep.reading import lines
+from data_prep.reading.documents import ReadCounts
+from data_prep.reading.inputs import find_files, work_units
+from data_prep.reading.lines import line_blocks, lines_of, paragraphs
+from data_prep.reading.readers import read_documents
+from data_prep.reading.work_unit import WorkUnit
 
 BOM = b"\xef\xbb\xbf"
 Found = list[tuple[int, int, bytes | None]]  # unit, byte position, text or None where it is too long

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from data_prep import progress, shard_record
-from data_prep.progress import AtWork, Done, Progress, worker_lines
-from data_prep.shard_record import RECORDS, Beat, Pulse, read_pulse
+from data_prep.parallel import progress
+from data_prep.parallel.progress import AtWork, Done, Progress, worker_lines
+from data_prep.sharding import shard_record
+from data_prep.sharding.shard_record import RECORDS, Beat, Pulse, read_pulse
 
 
 def test_a_pulse_tells_who_is_how_far_and_how_fast(tmp_path, monkeypatch):
@@ -64,7 +65,7 @@ def test_a_log_gets_a_line_for_all_and_one_for_each_worker(monkeypatch, capsys):
 def test_beats_of_an_earlier_start_are_no_workers(tmp_path, age_s, shown):
     from types import SimpleNamespace
 
-    from data_prep.tokenization import _Watch
+    from data_prep.sharding.tokenization import _Watch
 
     (tmp_path / RECORDS).mkdir()
     work = SimpleNamespace(partial=tmp_path, tasks=[SimpleNamespace(name="shard")], sizes_bytes=[100])

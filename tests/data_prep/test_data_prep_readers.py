@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from configs.errors import DataError
 from data_prep.config import SourceConfig
-from data_prep.documents import ReadCounts
-from data_prep.inputs import find_files, group_units, work_units
-from data_prep.readers import read_documents
+from data_prep.reading.documents import ReadCounts
+from data_prep.reading.inputs import find_files, group_units, work_units
+from data_prep.reading.readers import read_documents
 
 TEXTS = ["one", "two\nlines", "", "drei ü 日本 \u2028 x", "  indented\t"]
 

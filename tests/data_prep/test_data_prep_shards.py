@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from data_prep.shard_writer import ShardWriter
-from data_prep.shards import ShardReader, bin_path, idx_path, token_dtype
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.corpus.shards import ShardReader, bin_path, idx_path, token_dtype
 
 documents_strategy = st.lists(st.lists(st.integers(0, 65535), max_size=20), max_size=20)
 

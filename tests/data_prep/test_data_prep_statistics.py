@@ -11,12 +11,12 @@ from sentence_corpora import write_corpus
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.lengths import LengthHistogram
-from data_prep.shard_writer import ShardWriter
-from data_prep.statistics import as_json, describe, gather, write_json
-from data_prep.statistics_plot import write_plot
-from data_prep.tokenization import tokenize
-from data_prep.tokenizer import Tokenizer
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.corpus_tools.lengths import LengthHistogram
+from data_prep.corpus_tools.statistics import as_json, describe, gather, write_json
+from data_prep.corpus_tools.statistics_plot import write_plot
+from data_prep.sharding.tokenization import tokenize
+from data_prep.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_figures_are_those_of_the_corpus(corpus, texts):
     assert data["unigram_entropy_nats"] == pytest.approx(corpus.unigram_entropy_nats())
     top = data["top_tokens"]
     assert [row["count"] for row in top] == sorted(counts.tolist(), reverse=True)[:20]
-    tokenizer = Tokenizer.load(corpus.tokenizer_path)
+    tokenizer = load_tokenizer(corpus.tokenizer_path)
     assert all(row["piece"] == tokenizer.piece(row["id"]) and row["count"] == counts[row["id"]] for row in top)
     assert [row["tokens"] for row in data["shards"]] == [shard.num_tokens for shard in corpus.shards]
     (source,) = data["sources"]

@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 from data_prep_helpers import write_jsonl
 
-from data_prep import text_sample
 from data_prep.config import SourceConfig, TokenizerConfig
-from data_prep.text_sample import sample_documents
-from data_prep.tokenizer_training import sample_texts
+from data_prep.reading import text_sample
+from data_prep.reading.text_sample import sample_documents
+from data_prep.tokenizer.training import sample_texts
 
 TEXTS = [f"{number:03d} " + "x" * (1 + number % 7 * 20) for number in range(200)]
 

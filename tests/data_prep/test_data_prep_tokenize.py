@@ -17,14 +17,15 @@ import pytest
 from data_prep_helpers import write_jsonl
 
 from configs.errors import DataError, MachineError
-from data_prep import atomic, encoding, finishing, tokenization
+from data_prep import atomic
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.executor import open_executor, run_tasks
-from data_prep.manifest import Manifest
-from data_prep.tokenization import tokenize
-from data_prep.tokenizer import Tokenizer
-from data_prep.verification import verify_corpus
+from data_prep.corpus.manifest import Manifest
+from data_prep.corpus_tools.verification import verify_corpus
+from data_prep.parallel.executor import open_executor, run_tasks
+from data_prep.sharding import encoding, finishing, tokenization
+from data_prep.sharding.tokenization import tokenize
+from data_prep.tokenizer import load_tokenizer
 
 
 def config_for(source: Path, tokenizer: Path, output: Path, **settings) -> TokenizeConfig:
@@ -42,7 +43,7 @@ def files_of(directory: Path) -> dict[str, bytes]:
 
 def test_every_document_ends_with_its_id_and_decodes_to_its_text(tmp_path, text_file, texts, tokenizer_path):
     result = tokenize(config_for(text_file, tokenizer_path, tmp_path / "c"))
-    corpus, tokenizer = Corpus.open(tmp_path / "c"), Tokenizer.load(tmp_path / "c" / "tokenizer")
+    corpus, tokenizer = Corpus.open(tmp_path / "c"), load_tokenizer(tmp_path / "c" / "tokenizer")
     documents = documents_of(corpus)
     assert [tokenizer.decode(document) for document in documents] == texts
     assert {document[-1] for document in documents} == {tokenizer.role("end_of_document")}
@@ -104,7 +105,7 @@ def test_left_out_records_are_counted(tmp_path, tokenizer_path):
 def test_without_end_of_document(tmp_path, text_file, texts, tokenizer_path):
     tokenize(config_for(text_file, tokenizer_path, tmp_path / "c", append_end_of_document=False))
     corpus = Corpus.open(tmp_path / "c")
-    assert documents_of(corpus) == Tokenizer.load(tokenizer_path).encode_batch(texts)
+    assert documents_of(corpus) == load_tokenizer(tokenizer_path).encode_batch(texts)
     assert corpus.manifest is not None and corpus.manifest.end_of_document is None
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from configs.errors import ConfigError, DataError
 from data_prep.config import SpecialTokens
-from data_prep.tokenizer import ROLES, Tokenizer, parts
+from data_prep.tokenizer import ROLES, load_tokenizer, parts
 
 ALGORITHMS = ("bpe", "unigram", "char", "word")
 
@@ -110,8 +110,8 @@ def test_equal_input_gives_equal_tokenizers(tmp_path, text_file, tokenizers):
 def test_a_copy_and_a_bare_model_are_the_same_tokenizer(tmp_path, tokenizers):
     tokenizer = tokenizers["bpe"]
     tokenizer.copy_to(tmp_path / "copy")
-    assert Tokenizer.load(tmp_path / "copy").fingerprint == tokenizer.fingerprint
-    bare = Tokenizer.load(shutil.copy(tokenizer.model_path, tmp_path / "some.model"))
+    assert load_tokenizer(tmp_path / "copy").fingerprint == tokenizer.fingerprint
+    bare = load_tokenizer(shutil.copy(tokenizer.model_path, tmp_path / "some.model"))
     assert [bare.role(name) for name in ROLES] == [2, 1, 0, 3, 4]
     assert bare.encode("the model\n") == tokenizer.encode("the model\n")
     assert bare.fingerprint != tokenizer.fingerprint  # its sentinels are not known
@@ -126,7 +126,7 @@ def test_a_foreign_model_that_puts_a_space_in_front(tmp_path, texts):
         sentence_iterator=iter(lines), model_prefix=str(prefix), vocab_size=420, model_type="bpe",
         byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
     )  # fmt: skip
-    tokenizer = Tokenizer.load(prefix.with_suffix(".model"))
+    tokenizer = load_tokenizer(prefix.with_suffix(".model"))
     assert tokenizer.role("end_of_document") == 2 and tokenizer.role("pad") is None
     for text in ("the model", " the\n  model", "日本☃"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -167,7 +167,7 @@ def test_damaged_tokenizers_are_refused(tmp_path, tokenizers, file, content, pro
     else:
         (tmp_path / "t" / file).write_bytes(content)
     with pytest.raises(DataError) as error:
-        Tokenizer.load(tmp_path / "t")
+        load_tokenizer(tmp_path / "t")
     assert problem in str(error.value)
 
 
@@ -175,4 +175,4 @@ def test_a_model_that_is_not_that_of_its_roles_is_refused(tmp_path, tokenizers):
     tokenizers["bpe"].copy_to(tmp_path / "t")
     shutil.copy(tokenizers["char"].model_path, tmp_path / "t" / "tokenizer.model")
     with pytest.raises(DataError, match="do not belong together"):
-        Tokenizer.load(tmp_path / "t")
+        load_tokenizer(tmp_path / "t")

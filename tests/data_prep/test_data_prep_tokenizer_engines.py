@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import ConfigError, DataError, MachineError
-from data_prep.tokenizer import Tokenizer, check_parity, choose_engine, engines, parts
+from data_prep.tokenizer import check_parity, choose_engine, engines, load_tokenizer, parts
 from data_prep.tokenizer.fast_sentencepiece import _is_never_cut, fast_form
 from tests.tokenizer_kinds import huggingface_bpe, tiktoken_ranks, with_scheme
 
@@ -31,7 +31,7 @@ def paths(tmp_path_factory, text_file):
 
 @pytest.fixture(scope="module")
 def pairs(paths):
-    return {name: (Tokenizer.load(paths[name]), Tokenizer.load(paths[name], "kitoken")) for name in FAST}
+    return {name: (load_tokenizer(paths[name]), load_tokenizer(paths[name], "kitoken")) for name in FAST}
 
 
 any_text = st.one_of(
@@ -170,7 +170,7 @@ def test_a_vocabulary_that_kitoken_cannot_read(paths):
     engine, reason = choose_engine(paths["word"], "kitoken", TEXTS)
     assert engine == "reference" and reason.startswith("kitoken cannot use it: ") and "using sentencepiece" in reason
     with pytest.raises(DataError, match="kitoken cannot use it"):
-        Tokenizer.load(paths["word"], "kitoken")
+        load_tokenizer(paths["word"], "kitoken")
 
 
 def test_unigram_is_decided_by_the_comparison(paths):
@@ -185,7 +185,7 @@ def test_without_kitoken(paths, monkeypatch):
     with pytest.raises(MachineError, match=r"bessemer\[fast\]"):
         choose_engine(paths["sentencepiece"], "kitoken", TEXTS)
     with pytest.raises(MachineError, match=r"bessemer\[fast\]"):
-        Tokenizer.load(paths["sentencepiece"], "kitoken")
+        load_tokenizer(paths["sentencepiece"], "kitoken")
 
 
 @pytest.mark.parametrize(
@@ -194,4 +194,4 @@ def test_without_kitoken(paths, monkeypatch):
 def test_without_the_library_of_a_kind(paths, monkeypatch, name, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MachineError, match=r"bessemer\[tokenizers\]"):
-        Tokenizer.load(paths[name])
+        load_tokenizer(paths[name])

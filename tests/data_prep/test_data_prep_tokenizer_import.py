@@ -6,8 +6,8 @@ import pytest
 from data_prep_helpers import make_text, trained
 
 from configs.errors import ConfigError, DataError
-from data_prep.tokenizer import ROLES, Tokenizer
-from data_prep.tokenizer_import import describe, import_tokenizer, parse_roles
+from data_prep.tokenizer import ROLES, load_tokenizer
+from data_prep.tokenizer.importing import describe, import_tokenizer, parse_roles
 from tests.tokenizer_kinds import PATTERN, huggingface_bpe, huggingface_wordpiece, tiktoken_ranks
 
 TEXTS = [make_text(number) for number in range(200)]
@@ -22,9 +22,9 @@ def test_roles_are_named_by_spelling(tmp_path, bpe):
     imported = import_tokenizer(
         bpe, tmp_path / "t", {"mask": "<extra_id_1>", "sentinels": "<extra_id_*>", "pad": "none", "unknown": "a"}
     )
-    assert [imported.role(role) for role in ROLES] == [0, None, Tokenizer.load(bpe).find("a"), None, 3]
+    assert [imported.role(role) for role in ROLES] == [0, None, load_tokenizer(bpe).find("a"), None, 3]
     assert imported.sentinels == [2, 3] and imported.algorithm == "bpe"
-    assert imported.encode_batch(TEXTS) == Tokenizer.load(bpe).encode_batch(TEXTS)
+    assert imported.encode_batch(TEXTS) == load_tokenizer(bpe).encode_batch(TEXTS)
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["tokenizer.json", "vocabulary.json"]
     lines = "\n".join(describe(imported, tmp_path / "t"))
     assert "end_of_document 0 '<|end|>'" in lines and "unknown is 'a', which text may hold too" in lines
@@ -44,7 +44,7 @@ def test_a_tiktoken_file_with_its_pattern(tmp_path):
     (tmp_path / "scheme.json").write_text('{"encoding": "cl100k_base", "special_tokens": {"<|endoftext|>": 400}}')
     imported = import_tokenizer(ranks, tmp_path / "t", {}, encoding=str(tmp_path / "scheme.json"))
     assert (imported.role("end_of_document"), imported.vocab_size) == (400, 401)
-    again = Tokenizer.load(tmp_path / "t")
+    again = load_tokenizer(tmp_path / "t")
     assert again.fingerprint == imported.fingerprint and again.extra["special_tokens"] == {"<|endoftext|>": 400}
     named = import_tokenizer(ranks, tmp_path / "n", {}, encoding="gpt2")
     assert named.role("end_of_document") == 50256 and named.extra["pattern"] == PATTERN

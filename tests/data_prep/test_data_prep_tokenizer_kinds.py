@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import ConfigError, DataError
-from data_prep.tokenizer import ROLES, Tokenizer, is_tokenizer, parts
+from data_prep.tokenizer import ROLES, is_tokenizer, load_tokenizer, parts
 from tests.tokenizer_kinds import (
     PATTERN,
     huggingface_bpe,
@@ -36,7 +36,7 @@ def paths(tmp_path_factory, text_file):
 
 @pytest.fixture(scope="module")
 def tokenizers(paths):
-    return {name: Tokenizer.load(path) for name, path in paths.items()}
+    return {name: load_tokenizer(path) for name, path in paths.items()}
 
 
 any_text = st.one_of(
@@ -148,12 +148,12 @@ def test_tiktoken_ids_without_a_meaning(tokenizers):
 @pytest.mark.parametrize("name", KINDS)
 def test_a_copy_is_a_directory_of_ours(tmp_path, tokenizers, name):
     tokenizers[name].copy_to(tmp_path / "copy")
-    again = Tokenizer.load(tmp_path / "copy")
+    again = load_tokenizer(tmp_path / "copy")
     assert is_tokenizer(tmp_path / "copy")
     assert again.fingerprint == tokenizers[name].fingerprint
     assert again.encode_batch(TEXTS) == tokenizers[name].encode_batch(TEXTS)
     assert [again.role(role) for role in ROLES] == [tokenizers[name].role(role) for role in ROLES]
-    assert Tokenizer.load(tmp_path / "copy" / "tokenizer.json").fingerprint == again.fingerprint
+    assert load_tokenizer(tmp_path / "copy" / "tokenizer.json").fingerprint == again.fingerprint
 
 
 @pytest.mark.parametrize("name", ["bpe", "tiktoken"])
@@ -187,10 +187,10 @@ def test_half_a_character_is_a_mistake_of_the_text(tokenizers):
 
 def test_known_encodings_bring_their_pattern(tmp_path):
     ranks = tiktoken_ranks(tmp_path / "r50k_base.tiktoken", TEXTS)
-    tokenizer = Tokenizer.load(ranks)
+    tokenizer = load_tokenizer(ranks)
     assert (tokenizer.role("end_of_document"), tokenizer.vocab_size) == (50256, 50257)
     ranks.with_suffix(".yaml").write_text("encoding: cl100k_base\nspecial_tokens: {<|endoftext|>: 410}\n")
-    other = Tokenizer.load(ranks)
+    other = load_tokenizer(ranks)
     assert (other.role("end_of_document"), other.vocab_size) == (410, 411)
     assert other.pattern != tokenizer.pattern and other.fingerprint != tokenizer.fingerprint
 
@@ -198,7 +198,7 @@ def test_known_encodings_bring_their_pattern(tmp_path):
 def test_a_tiktoken_file_without_its_pattern(tmp_path):
     ranks = tiktoken_ranks(tmp_path / "cl100k_bas.tiktoken", TEXTS)
     with pytest.raises(DataError) as error:
-        Tokenizer.load(ranks)
+        load_tokenizer(ranks)
     message = str(error.value)
     assert "does not say how text is cut" in message and "cl100k_bas.yaml beside it" in message
     assert "did you mean: cl100k_base" in message
@@ -221,7 +221,7 @@ def test_damaged_schemes_are_refused(tmp_path, scheme, problem):
     ranks = tiktoken_ranks(tmp_path / "v.tiktoken", TEXTS)
     ranks.with_suffix(".yaml").write_text(scheme)
     with pytest.raises(DataError) as error:
-        Tokenizer.load(ranks)
+        load_tokenizer(ranks)
     assert problem in str(error.value)
 
 
@@ -240,17 +240,17 @@ def test_damaged_vocabularies_are_refused(tmp_path, name, content, problem):
     (tmp_path / name).write_bytes(content)
     (tmp_path / "v.yaml").write_text("pattern: x")
     with pytest.raises(DataError) as error:
-        Tokenizer.load(tmp_path / name)
+        load_tokenizer(tmp_path / name)
     assert problem in str(error.value)
 
 
 def test_missing_files_name_the_nearest(tmp_path, paths):
     with pytest.raises(DataError, match=r"did you mean: .*v\.tiktoken"):
-        Tokenizer.load(paths["tiktoken"].with_name("w.tiktoken"))
+        load_tokenizer(paths["tiktoken"].with_name("w.tiktoken"))
     with pytest.raises(DataError, match=r"did you mean: .*v\.tiktoken"):
-        Tokenizer.load(paths["tiktoken"].parent)
+        load_tokenizer(paths["tiktoken"].parent)
     with pytest.raises(ConfigError, match="did you mean: kitoken"):
-        Tokenizer.load(paths["bpe"], "kitokn")  # type: ignore[arg-type]
+        load_tokenizer(paths["bpe"], "kitokn")  # type: ignore[arg-type]
 
 
 def test_a_directory_whose_roles_were_edited_is_refused(tmp_path, tokenizers):
@@ -263,4 +263,4 @@ def test_a_directory_whose_roles_were_edited_is_refused(tmp_path, tokenizers):
     ):
         (tmp_path / "tokenizer.json").write_bytes(orjson.dumps(roles | change))
         with pytest.raises(DataError, match=problem):
-            Tokenizer.load(tmp_path)
+            load_tokenizer(tmp_path)

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from data_prep_helpers import trained
 
-from data_prep.tokenizer import Tokenizer
-from data_prep.tokenizer_config import TokenizerReportConfig
-from data_prep.tokenizer_report import OTHERS, make_report
-from data_prep.tokenizer_table import table_lines
+from data_prep.tokenizer import load_tokenizer
+from data_prep.tokenizer.report import OTHERS, make_report
+from data_prep.tokenizer.report_config import TokenizerReportConfig
+from data_prep.tokenizer.report_table import table_lines
 from tests.tokenizer_kinds import huggingface_wordpiece
 
 RECORDS = {
@@ -58,7 +58,7 @@ def test_groups(report):
 
 def test_figures_of_single_characters(report, vocabularies):
     figures = dict(zip([group.name for group in report.groups], report.tokenizers[0].groups))
-    tokenizer = Tokenizer.load(vocabularies[0])
+    tokenizer = load_tokenizer(vocabularies[0])
     english = figures["en"]
     assert (english.bytes_per_token, english.fertility) == (1, 11 / 3)
     assert (english.unknown_rate, english.byte_rate, english.round_trip) == (0, 0, 1)

@@ -7,11 +7,11 @@ import pytest
 
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.inspection import decoder_of, search_corpus, show_document
-from data_prep.merging import merge_corpus
-from data_prep.statistics import as_json, gather
-from data_prep.tokenization import tokenize
-from data_prep.verification import verify_corpus
+from data_prep.corpus_tools.inspection import decoder_of, search_corpus, show_document
+from data_prep.corpus_tools.merging import merge_corpus
+from data_prep.corpus_tools.statistics import as_json, gather
+from data_prep.corpus_tools.verification import verify_corpus
+from data_prep.sharding.tokenization import tokenize
 
 
 @pytest.fixture(scope="module")

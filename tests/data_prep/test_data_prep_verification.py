@@ -9,11 +9,11 @@ from sentence_corpora import write_corpus
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.manifest import Manifest
-from data_prep.merging import merge_corpus
-from data_prep.shards import ShardReader
-from data_prep.tokenization import tokenize
-from data_prep.verification import verify_corpus
+from data_prep.corpus.manifest import Manifest
+from data_prep.corpus.shards import ShardReader
+from data_prep.corpus_tools.merging import merge_corpus
+from data_prep.corpus_tools.verification import verify_corpus
+from data_prep.sharding.tokenization import tokenize
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_counts_of_sources_add_up(corpus):
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_a_problem(corpus, monkeypatch):
-    from data_prep import shard_check
+    from data_prep.corpus import shard_check
 
     def opened(prefix: Path) -> ShardReader:
         reader = ShardReader(prefix)
@@ -202,7 +202,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_problem(corpus, monkeypatch):
 
 
 def test_many_shards_are_counted_not_listed(corpus, monkeypatch):
-    from data_prep import verification
+    from data_prep.corpus_tools import verification
 
     monkeypatch.setattr(verification, "_SHOWN_SHARDS", 1)
     assert "2 shards without a problem" in list(verify_corpus(corpus, workers=1).lines())

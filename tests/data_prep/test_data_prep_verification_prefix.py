@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.shard_writer import ShardWriter
-from data_prep.verification import verify_corpus
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.corpus_tools.verification import verify_corpus
 
 
 def problems(path: Path, **options: object) -> list[str]:
@@ -34,7 +34,8 @@ def test_a_bare_prefix(prefix, tokenizer_path):
 
 
 def test_a_huge_prefix_is_read_in_stretches(tmp_path, monkeypatch):
-    from data_prep import shard_check, verification
+    from data_prep.corpus import shard_check
+    from data_prep.corpus_tools import verification
 
     generator = np.random.default_rng(0)
     with ShardWriter(tmp_path / "long", np.dtype("<u2")) as writer:
@@ -59,7 +60,7 @@ def test_a_huge_prefix_is_read_in_stretches(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 1000])
 def test_an_empty_document_is_named(tmp_path, monkeypatch, piece):
-    from data_prep import shard_check
+    from data_prep.corpus import shard_check
 
     # Wherever it lies: at the beginning, in the middle of what is read at a time, or where that begins or ends.
     monkeypatch.setattr(shard_check, "TOKENS_PER_PIECE", piece)
@@ -79,7 +80,7 @@ def test_several_sequences_in_a_document(tmp_path):
 SCRIPT = """
 import resource, sys
 from pathlib import Path
-from data_prep.verification import verify_corpus
+from data_prep.corpus_tools.verification import verify_corpus
 print(verify_corpus(Path(sys.argv[1]), end_of_document=2, workers=1).problems.count)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

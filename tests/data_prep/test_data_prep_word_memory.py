@@ -12,7 +12,7 @@ from data_prep_helpers import make_text, trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.tokenizer import Tokenizer, word_memory
+from data_prep.tokenizer import load_tokenizer, word_memory
 from data_prep.tokenizer.engines import SentencePieceEngine
 from data_prep.tokenizer.sentencepiece_model import parse, read_joints
 from data_prep.tokenizer.word_cuts import cut, cut_long, joined_pairs
@@ -173,7 +173,7 @@ def test_parts_of_long_texts_have_the_ids_of_the_whole(models, name, text, max_b
 def test_our_own_bpe_remembers_with_both_engines(tmp_path, text_file):
     path = trained(text_file, tmp_path / "sp", "bpe").model_path.parent
     for name in ("reference", "kitoken"):
-        assert isinstance(Tokenizer.load(path, name)._engine, WordMemory)
+        assert isinstance(load_tokenizer(path, name)._engine, WordMemory)
 
 
 def test_text_of_new_words_is_passed_on_and_looked_at_again(models, monkeypatch):

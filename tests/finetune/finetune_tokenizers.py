@@ -6,7 +6,7 @@ import pydoc_data.topics
 from pathlib import Path
 from typing import Any
 
-from data_prep.tokenizer import MODEL_FILE, ROLES, Tokenizer, write_roles
+from data_prep.tokenizer import MODEL_FILE, ROLES, Tokenizer, load_tokenizer, write_roles
 
 LINES = [line for text in pydoc_data.topics.topics.values() for line in text.split("\n") if line.strip()][:2500]
 
@@ -41,8 +41,8 @@ def train_tokenizer(directory: Path, algorithm: str = "bpe", vocab_size: int = 4
         minloglevel=2,
         **(settings | changes),
     )
-    bare = Tokenizer.load(directory / MODEL_FILE)
+    bare = load_tokenizer(directory / MODEL_FILE)
     bare.algorithm = algorithm
     roles = {name: bare.role(name) for name in ROLES}
     write_roles(directory, algorithm, roles, [], bare.fingerprint)
-    return Tokenizer.load(directory)
+    return load_tokenizer(directory)

@@ -13,7 +13,7 @@ from finetune_runs import llama, write_run
 from finetune_tokenizers import train_tokenizer
 
 from configs.errors import CheckpointError, ConfigError, DataError, MachineError
-from data_prep.tokenizer import Tokenizer
+from data_prep.tokenizer import Tokenizer, load_tokenizer
 from finetune import hf_weights
 from finetune.config import ExportConfig
 from finetune.export import export
@@ -176,7 +176,7 @@ def test_a_tokenizer_without_counterpart_is_refused_or_copied(tmp_path: Path) ->
     with pytest.raises(DataError, match="sentencepiece-only"):
         export(config(tmp_path / "run", tmp_path / "export"), reference=oracle_logits)
     export(config(tmp_path / "run", tmp_path / "export", tokenizer="sentencepiece-only"), reference=oracle_logits)
-    assert Tokenizer.load(tmp_path / "export" / "sentencepiece").fingerprint == words.fingerprint
+    assert load_tokenizer(tmp_path / "export" / "sentencepiece").fingerprint == words.fingerprint
     assert "SentencePieceProcessor" in (tmp_path / "export" / "README.md").read_text()
 
 

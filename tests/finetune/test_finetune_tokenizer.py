@@ -11,7 +11,7 @@ import pytest
 from finetune_tokenizers import train_tokenizer
 
 from configs.errors import DataError
-from data_prep.tokenizer import Tokenizer
+from data_prep.tokenizer import load_tokenizer
 from finetune import hf_tokenizer
 
 TOPICS = [text[:3000] for text in pydoc_data.topics.topics.values()][::4]
@@ -96,4 +96,4 @@ def test_not_a_sentencepiece_model(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a SentencePiece model"):
         hf_tokenizer.convert(tmp_path / "x.model")
     with pytest.raises(DataError):
-        Tokenizer.load(tmp_path / "x.model")
+        load_tokenizer(tmp_path / "x.model")

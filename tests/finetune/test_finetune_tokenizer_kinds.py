@@ -9,7 +9,7 @@ from finetune_tokenizers import LINES, train_tokenizer
 from test_finetune_tokenizer import TOPICS, random_texts
 
 from configs.errors import ConfigError, DataError
-from data_prep.tokenizer import ROLES_FILE, Tokenizer
+from data_prep.tokenizer import ROLES_FILE, Tokenizer, load_tokenizer
 from finetune import hf_tokenizer
 from finetune.config import ExportConfig
 from finetune.export import _write_tokenizer
@@ -19,8 +19,8 @@ from tests.tokenizer_kinds import huggingface_bpe, huggingface_unigram, tiktoken
 
 def made(kind: str, root: Path) -> Tokenizer:
     if kind == "huggingface":
-        return Tokenizer.load(huggingface_bpe(root / "foreign", LINES))
-    return Tokenizer.load(with_scheme(tiktoken_ranks(root / "v.tiktoken", LINES)))
+        return load_tokenizer(huggingface_bpe(root / "foreign", LINES))
+    return load_tokenizer(with_scheme(tiktoken_ranks(root / "v.tiktoken", LINES)))
 
 
 @pytest.mark.parametrize("kind", ["huggingface", "tiktoken"])
@@ -51,13 +51,13 @@ def test_well_known_patterns_have_a_counterpart(tmp_path: Path, name: str) -> No
     ranks.with_suffix(".yaml").write_text(f"encoding: {name}\nspecial_tokens: {{<|endoftext|>: 400}}\n")
     out = tmp_path / "hf"
     out.mkdir()
-    tokenizer = Tokenizer.load(ranks)
+    tokenizer = load_tokenizer(ranks)
     hf_tokenizer.save(tokenizer, out, seq_length=64)
     assert hf_tokenizer.check_same_ids(tokenizer, out, TOPICS) > len(TOPICS)
 
 
 def test_a_file_whose_model_spells_its_special_tokens(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.load(huggingface_unigram(tmp_path / "t5", LINES))
+    tokenizer = load_tokenizer(huggingface_unigram(tmp_path / "t5", LINES))
     out = tmp_path / "hf"
     out.mkdir()
     hf_tokenizer.save(tokenizer, out, seq_length=64)
@@ -70,7 +70,7 @@ def test_special_tokens_between_byte_strings_are_refused(tmp_path: Path) -> None
     ranks.write_text(ranks.read_text().replace(" 399\n", " 900\n"))
     ranks.with_suffix(".yaml").write_text("encoding: gpt2\nspecial_tokens: {<|endoftext|>: 399}\n")
     with pytest.raises(DataError, match="between its byte strings"):
-        hf_tokenizer.convert_tiktoken(Tokenizer.load(ranks))  # type: ignore[arg-type]
+        hf_tokenizer.convert_tiktoken(load_tokenizer(ranks))  # type: ignore[arg-type]
 
 
 def test_a_run_finds_its_copy_and_export_refuses_what_does_not_fit(tmp_path: Path) -> None:

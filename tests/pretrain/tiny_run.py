@@ -16,8 +16,8 @@ SENTENCE = "the old ship sails over a grey cold sea while no one on deck sees it
 def make_corpus(directory: Path, documents: int = 400) -> Path:
     """A tokenized corpus of made-up sentences; returns its directory."""
     from data_prep.config import TokenizeConfig, TokenizerConfig
-    from data_prep.tokenization import tokenize
-    from data_prep.tokenizer_training import train_tokenizer
+    from data_prep.sharding.tokenization import tokenize
+    from data_prep.tokenizer.training import train_tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
     chance, words = random.Random(5), SENTENCE.split()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.manifest import TOKEN_COUNTS, Manifest, ShardEntry
-from data_prep.shard_writer import ShardWriter
+from data_prep.corpus.manifest import TOKEN_COUNTS, Manifest, ShardEntry
+from data_prep.corpus.shard_writer import ShardWriter
 from pretrain.config import RunConfig
 
 VOCAB_SIZE = 100_000

@@ -11,8 +11,8 @@ from pretrain_data_corpora import VOCAB_SIZE, random_lengths, run_config, write_
 
 from configs.errors import ConfigError, DataError
 from data_prep.config import TokenizeConfig, TokenizerConfig
-from data_prep.tokenization import tokenize
-from data_prep.tokenizer_training import train_tokenizer
+from data_prep.sharding.tokenization import tokenize
+from data_prep.tokenizer.training import train_tokenizer
 from pretrain.data.run_data import RunData
 
 SPLIT = [0.8, 0.1, 0.1]

@@ -9,8 +9,8 @@ from monitor_runs import run_config
 from test_monitor_summary import outcome
 
 from data_prep.corpus import Corpus
-from data_prep.ngram import NGRAM_FILE, ngram_floor, report_path, write_report
-from data_prep.shard_writer import ShardWriter
+from data_prep.corpus.shard_writer import ShardWriter
+from data_prep.ngram.ngram import NGRAM_FILE, ngram_floor, report_path, write_report
 from pretrain.config import DataConfig
 from pretrain.monitor.ngram_floor import ngram_rows
 from pretrain.monitor.summary import write_summary
@@ -98,7 +98,7 @@ def test_a_damaged_file_is_said_and_no_reason_to_fail(tmp_path: Path, corpus: Pa
 
 
 def test_the_split_is_pretrainings_own() -> None:
-    from data_prep.split import DEFAULT_SPLIT
+    from data_prep.corpus.split import DEFAULT_SPLIT
 
     assert DataConfig.model_fields["split"].default == DEFAULT_SPLIT
 

@@ -1,0 +1,272 @@
+"""`mix`: how often each corpus is read for a budget of tokens, and the mixture that pretraining then reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import BeforeValidator, Field, model_validator
+
+from configs.durations import Duration
+from configs.errors import ConfigError, DataError, nearest
+from configs.load import Section
+from data_prep.atomic import staged_file
+
+MANY_EPOCHS = 4.0
+"""Up to here repeated text is worth about as much as new one: Muennighoff et al. 2023, "Scaling Data-Constrained
+Language Models"."""
+
+_MARK = "# A mixture planned by `python -m data_prep mix`"
+
+
+def _as_tokens(value: Any) -> Any:
+    """`20B` and 20000000000 mean tokens."""
+    try:
+        return Duration.parse(value)
+    except ValueError:
+        return f"{value} tokens"
+
+
+class MixSource(Section):
+    """One corpus of the mixture."""
+
+    path: Path
+    """A corpus directory or a Megatron prefix."""
+    weight: float | None = Field(default=None, gt=0)
+    """Share of the tokens that are to come from it, relative to the other weights; given for all sources or none."""
+    max_epochs: float | None = Field(default=None, gt=0)
+    """It is read at most so often; what it cannot give is taken from the others, in proportion. Null: no limit."""
+
+
+def parse_source(text: str) -> dict[str, Any]:
+    """Read `path=CORPUS,weight=0.3,max_epochs=4` or just `CORPUS`.
+
+    Raises:
+        ConfigError: if it is not such a text.
+    """
+    known = list(MixSource.model_fields)
+    parts = text.split(",")
+    fields: dict[str, Any] = {}
+    for number, part in enumerate(parts):
+        key, equals, value = part.partition("=")
+        if not equals and number == 0:
+            key, value = "path", part
+        key = key.strip()
+        if key not in known or key in fields or not value:
+            problem = f"{key} is given twice" if key in fields else f"{part!r} is not a setting of a source"
+            expected = "path=CORPUS[,weight=0.3][,max_epochs=4]"
+            raise ConfigError(problem, where=f"--source {text}", expected=expected, nearest=nearest(key, known))
+        fields[key] = value
+    return fields
+
+
+class MixConfig(Section):
+    """`mix`: plan how often each corpus is read for a budget of tokens."""
+
+    budget: Annotated[Duration, BeforeValidator(_as_tokens)]
+    """Tokens that the run reads in all, such as `20B tokens`."""
+    sources: list[MixSource] = Field(min_length=1)
+    """The corpora."""
+    alpha: float = Field(default=1.0, ge=0)
+    """Without weights, a corpus' share grows with its tokens to this power: 1 in proportion, 0 all alike; between
+    them, small corpora are read more often than their size says."""
+    split: tuple[float, float, float] = (0.98, 0.01, 0.01)
+    """Shares of each corpus' documents that train, validate and test, as in pretraining; only the first is planned."""
+    output: Path | None = None
+    """YAML file to write the mixture to, the `data` section of a pretraining config; null: it is only printed."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MixConfig:
+        if self.budget.unit != "tokens" or self.budget.value < 1:
+            raise ValueError(f"budget = {self.budget} is no number of tokens, such as '20B tokens'")
+        without = [str(source.path) for source in self.sources if source.weight is None]
+        if without and len(without) < len(self.sources):
+            raise ValueError(f"{without[0]} has no weight, others have; give all sources one, or none")
+        if not without and self.alpha != 1.0:
+            raise ValueError("alpha has a meaning only without weights")
+        if abs(sum(self.split) - 1.0) > 1e-6 or min(self.split) < 0 or self.split[0] <= 0:
+            raise ValueError("split must be three shares that sum to 1, the first above 0, such as [0.98, 0.01, 0.01]")
+        return self
+
+
+@dataclass(frozen=True)
+class Available:
+    """What one source has.
+
+    Attributes:
+        path: as it was given.
+        tokens: in the documents that train.
+        documents: how many of them.
+    """
+
+    path: Path
+    tokens: int
+    documents: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is read of one source.
+
+    Attributes:
+        source: what it has.
+        tokens: how many are read, repeated ones included.
+        share: of the budget.
+        capped: whether `max_epochs` held it back.
+    """
+
+    source: Available
+    tokens: float
+    share: float
+    capped: bool
+
+    @property
+    def epochs(self) -> float:
+        """How often it is read."""
+        return self.tokens / self.source.tokens
+
+
+def plan_mixture(config: MixConfig, available: list[Available]) -> list[Drawn]:
+    """Share out the budget: by weight, and what a capped source cannot give goes to the others by their weights.
+
+    Args:
+        config: budget, weights, limits.
+        available: what each source of `config` has, in the same order.
+
+    Raises:
+        ConfigError: if the limits leave too few tokens; names the largest budget that they allow.
+    """
+    budget = float(config.budget.value)
+    tokens = np.array([source.tokens for source in available], dtype=np.float64)
+    weights = np.array([source.weight if source.weight is not None else 0.0 for source in config.sources])
+    if not weights.any():
+        weights = (tokens / tokens.max()) ** config.alpha
+    caps = tokens * np.array([np.inf if s.max_epochs is None else s.max_epochs for s in config.sources])
+    if caps.sum() < budget:
+        raise ConfigError(
+            f"is {int(budget):,}, and the sources give {int(caps.sum()):,} tokens within their max_epochs",
+            where="budget",
+            expected=f"at most {int(caps.sum()):,} tokens, higher max_epochs, or more sources",
+        )
+    drawn = np.zeros(len(tokens))
+    free = np.full(len(tokens), True)
+    while True:
+        left = budget - drawn[~free].sum()
+        drawn[free] = left * weights[free] / weights[free].sum()
+        over = free & (drawn > caps)
+        if not over.any():
+            break
+        drawn[over] = caps[over]
+        free &= ~over
+    return [
+        Drawn(source, float(count), float(count / budget), bool(not is_free))
+        for source, count, is_free in zip(available, drawn, free)
+    ]
+
+
+def measure_sources(config: MixConfig) -> list[Available]:
+    """Count what the training part of each source has, by its index alone.
+
+    Raises:
+        DataError: if a source is missing, damaged, has nothing to train on, or was made with another tokenizer.
+        ConfigError: if two sources are the same corpus.
+    """
+    from data_prep.corpus.corpus import Corpus
+    from data_prep.corpus.shard_pieces import IndexPieces
+    from data_prep.corpus.split import part_of_documents
+
+    available: list[Available] = []
+    first_tokenizer: tuple[Path, str] | None = None
+    seen: dict[str, Path] = {}
+    for source in config.sources:
+        corpus = Corpus.open(source.path)
+        if corpus.fingerprint in seen:
+            raise ConfigError(
+                f"names the same corpus twice: {seen[corpus.fingerprint]} and {source.path}",
+                where="sources",
+                expected="each corpus once, with the sum of its weights",
+            )
+        seen[corpus.fingerprint] = source.path
+        corpus.check_index()
+        if corpus.tokenizer_fingerprint is not None:
+            first_tokenizer = first_tokenizer or (source.path, corpus.tokenizer_fingerprint)
+            if corpus.tokenizer_fingerprint != first_tokenizer[1]:
+                raise DataError(
+                    f"was made with the tokenizer {corpus.tokenizer_fingerprint}, {first_tokenizer[0]} with"
+                    f" {first_tokenizer[1]}: the same id means different text",
+                    where=source.path,
+                    expected="corpora that one tokenizer made; tokenize one of them again",
+                )
+        tokens = documents = before = 0
+        for shard in corpus.shards:
+            for first, starts in IndexPieces(shard).document_pieces():
+                lengths = np.diff(starts)
+                parts = part_of_documents(np.arange(len(lengths)) + before + first, config.split)
+                training = lengths[parts == 0]
+                tokens += int(training.sum())
+                documents += int(np.count_nonzero(training))
+            before += shard.num_documents
+        if not tokens:
+            raise DataError("has no documents that train", where=source.path, expected="a larger corpus or first share")
+        available.append(Available(source.path, tokens, documents))
+    return available
+
+
+def data_section(config: MixConfig, plan: list[Drawn]) -> dict[str, Any]:
+    """The `data` section of a pretraining config that reads the plan."""
+    mixture = [{"corpus": str(drawn.source.path), "weight": float(f"{drawn.share:.8g}")} for drawn in plan]
+    return {"train": mixture, "split": list(config.split)}
+
+
+def write_section(config: MixConfig, plan: list[Drawn], path: Path) -> None:
+    """Write the `data` section as a YAML file, with what it was planned for.
+
+    Raises:
+        DataError: if the file exists and is not one that this wrote.
+        MachineError: if it cannot be written.
+    """
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(_MARK.encode())):
+        raise DataError("exists and was not written by mix", where=path, expected="a new file")
+    with staged_file(path) as temporary:
+        temporary.write_text(section_yaml(config, plan), encoding="utf-8")
+
+
+def section_yaml(config: MixConfig, plan: list[Drawn]) -> str:
+    """What `write_section` writes."""
+    table = "".join(f"#   {line}\n" for line in _table(plan))
+    section = yaml.safe_dump({"data": data_section(config, plan)}, sort_keys=False, allow_unicode=True)
+    return f"{_MARK}, for {int(config.budget.value):,} tokens:\n{table}{section}"
+
+
+def training_overrides(config: MixConfig, plan: list[Drawn]) -> list[str]:
+    """The same as overrides of a pretraining recipe."""
+    section = data_section(config, plan)
+    mixture = ", ".join(f"{{corpus: {json.dumps(s['corpus'])}, weight: {s['weight']!r}}}" for s in section["train"])
+    return [f"data.train=[{mixture}]", f"data.split={section['split']}", f"training.duration={config.budget}"]
+
+
+def describe(config: MixConfig, plan: list[Drawn]) -> Iterator[str]:
+    """The lines that the command prints."""
+    yield f"budget  {int(config.budget.value):,} tokens"
+    yield from _table(plan)
+    for drawn in plan:
+        if drawn.epochs > MANY_EPOCHS:
+            yield (
+                f"warning: {drawn.source.path} is read {drawn.epochs:.1f} times; beyond about {MANY_EPOCHS:g} epochs"
+                " repeated text teaches less and less (Muennighoff et al. 2023); max_epochs limits it"
+            )
+
+
+def _table(plan: list[Drawn]) -> Iterator[str]:
+    yield f"{'has tokens':>17}  {'share':>7}  {'epochs':>8}  {'draws tokens':>17}  corpus"
+    for drawn in plan:
+        capped = "  (limited by max_epochs)" if drawn.capped else ""
+        yield (
+            f"{drawn.source.tokens:>17,}  {drawn.share:7.2%}  {drawn.epochs:8.3f}  {round(drawn.tokens):>17,}"
+            f"  {drawn.source.path}{capped}"
+        )

@@ -1,0 +1,196 @@
+"""Parquet and Arrow files (also of saved Hugging Face datasets): units of work and documents.
+
+They are read with pyarrow directly: importing `datasets` in every worker takes longer than a unit of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from configs.errors import DataError, nearest
+from data_prep.config import SourceConfig
+from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts
+from data_prep.reading.files import is_url, open_raw
+from data_prep.reading.records import ALL_FIELDS, ID, metadata_of, text_of, too_long
+from data_prep.reading.work_unit import Kind, WorkUnit
+
+_ROWS_PER_BATCH = 256
+_ARROW_FILE_MAGIC = b"ARROW1"
+
+
+def columnar_units(path: str, kind: Kind, unit_bytes: int, config: SourceConfig) -> list[WorkUnit]:
+    """Cut a file into units at the borders of its row groups (Parquet) or record batches (Arrow).
+
+    Raises:
+        DataError: if the file has no text column.
+        DamagedFileError: if it cannot be read.
+    """
+    with _naming(path):
+        if kind == "parquet":
+            with _parquet(path) as file:
+                _check_columns(path, file.schema_arrow, config)
+                groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+                sizes = [max(1, group.total_byte_size) for group in groups]
+        else:
+            with _arrow(path) as (schema, batches):
+                _check_columns(path, schema, config)
+                sizes = [max(1, batch.nbytes) for batch in batches]
+    units, start, pending = [], 0, 0
+    for number, size in enumerate(sizes):
+        pending += size
+        if pending >= unit_bytes or number == len(sizes) - 1:
+            units.append(WorkUnit(path, kind, start, number + 1, pending))
+            start, pending = number + 1, 0
+    return units
+
+
+def column_names(path: str, kind: Kind) -> list[str]:
+    """The names of the columns of a file.
+
+    Raises:
+        DamagedFileError: if it cannot be read.
+    """
+    with _naming(path):
+        if kind == "parquet":
+            with _parquet(path) as file:
+                return list(file.schema_arrow.names)
+        with _arrow(path) as (schema, _):
+            return list(schema.names)
+
+
+def read_columnar(
+    unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Iterator[Batch]:
+    """The documents of a unit; rows whose text is null are malformed.
+
+    Raises:
+        DataError: where the settings say that a row ends the work.
+        DamagedFileError: if the file cannot be read.
+    """
+    columns = None if fields is ALL_FIELDS else [*config.text_field, *(fields or ()), *((ID,) if fields else ())]
+    plain = fields is None and len(config.text_field) == 1
+    for table, row in _tables(unit, columns):
+        if plain and (texts := _plain_texts(table, config)) is not None:
+            yield Batch(texts)
+            continue
+        batch = Batch([], None if fields is None else [])
+        for number in range(row + 1, row + 1 + table.num_rows):
+            where = f"{unit.path}, row {number}"
+            try:
+                record = table.slice(number - row - 1, 1).to_pylist()[0]
+                text = text_of(record, config)
+                kept = None if fields is None else metadata_of(record, fields, f"{unit.name}@{number - 1}")
+            except UnicodeDecodeError as problem:
+                error = DataError(f"is not UTF-8: {problem.reason}", where=where, expected="UTF-8 text")
+                counts.leave_out(error, "malformed", config)
+                continue
+            except TypeError:
+                named = " and ".join(map(repr, config.text_field))
+                error = DataError(f"its column {named} is null", where=where, expected="a string")
+                counts.leave_out(error, "malformed", config)
+                continue
+            if len(text) > config.max_document_bytes:
+                too_long(config, counts, where)
+                continue
+            batch.texts.append(text)
+            if batch.metadata is not None and kept is not None:
+                batch.metadata.append(kept)
+        yield batch
+
+
+def _plain_texts(table: Any, config: SourceConfig) -> list[str] | None:
+    """The texts of rows among which there is nothing to leave out; None where there may be."""
+    if table.nbytes > config.max_document_bytes:
+        return None
+    try:
+        texts = table.column(config.text_field[0]).to_pylist()
+    except UnicodeDecodeError:
+        return None
+    return None if None in texts else texts
+
+
+def _tables(unit: WorkUnit, columns: list[str] | None) -> Iterator[tuple[Any, int]]:
+    """Some rows at a time, and how many rows lie before them in the file."""
+    with _naming(unit.path):
+        if unit.kind == "parquet":
+            with _parquet(unit.path) as file:
+                stop = file.num_row_groups if unit.stop is None else unit.stop
+                row = sum(file.metadata.row_group(i).num_rows for i in range(unit.start))
+                known = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+                # Not a row group at once: some writers put a whole file into one.
+                for batch in file.iter_batches(
+                    _ROWS_PER_BATCH, row_groups=range(unit.start, stop), columns=known, use_threads=False
+                ):
+                    yield batch, row
+                    row += batch.num_rows
+            return
+        row = 0
+        with _arrow(unit.path) as (schema, batches):
+            known = None if columns is None else [name for name in columns if name in schema.names]
+            for number, batch in enumerate(batches):
+                if unit.stop is not None and number >= unit.stop:
+                    return
+                if number >= unit.start:
+                    chosen = batch if known is None else batch.select(known)
+                    for start in range(0, batch.num_rows, _ROWS_PER_BATCH):
+                        yield chosen.slice(start, _ROWS_PER_BATCH), row + start
+                row += batch.num_rows
+
+
+@contextmanager
+def _parquet(path: str) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    if not is_url(path):
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            yield file
+        return
+    with open_raw(path) as raw, pq.ParquetFile(raw, pre_buffer=False) as file:
+        yield file
+
+
+@contextmanager
+def _arrow(path: str) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """Schema and record batches of an Arrow file or stream."""
+    import pyarrow as pa
+
+    with open_raw(path) as raw:
+        magic = raw.read(len(_ARROW_FILE_MAGIC))
+    with open_raw(path) if is_url(path) else pa.memory_map(path) as source:
+        if magic == _ARROW_FILE_MAGIC:
+            with pa.ipc.open_file(source) as file:
+                yield file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
+        else:
+            with pa.ipc.open_stream(source) as stream:
+                yield stream.schema, iter(stream)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedFileError(f"cannot be read: {first_line}", where=path) from None
+
+
+def _check_columns(path: str, schema: Any, config: SourceConfig) -> None:
+    import pyarrow as pa
+
+    for column in config.text_field:
+        if column not in schema.names:
+            raise DataError(
+                f"has no column {column!r}, only {', '.join(schema.names)}",
+                where=path,
+                expected="the name of the text column (--text-field)",
+                nearest=nearest(column, schema.names),
+            )
+        kind = schema.field(column).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            raise DataError(f"its column {column!r} holds {kind}", where=path, expected="strings")

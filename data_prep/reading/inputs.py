@@ -1,0 +1,120 @@
+"""Which files the input patterns mean, and how they are cut into units of work.
+
+The cut depends on the files and the settings only, never on the number of workers, so the result does not either.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from configs.errors import DataError
+from data_prep.config import SourceConfig
+from data_prep.reading.documents import DamagedFileError
+from data_prep.reading.files import FileState, compression_of, file_state, is_url
+from data_prep.reading.input_patterns import expand, named_patterns
+from data_prep.reading.work_unit import Kind, WorkUnit
+
+_COLUMNAR = ("parquet", "arrow")
+_UNITS_PER_INPUT = 64
+_UNIT_BYTES = (4 * 2**20, 256 * 2**20)
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input file as it was found: its path or URL, what is in it, and how a change of it is noticed."""
+
+    path: str
+    kind: Kind
+    state: FileState
+
+
+def find_files(config: SourceConfig) -> list[InputFile]:
+    """The input files in order, each once; those of a directory or pattern in the order of their names.
+
+    A file that is named again is said on standard error: who wants it to weigh more gives `mix` a weight.
+
+    Raises:
+        DataError: if there is no such file, one is of an unknown kind, or one cannot be read.
+    """
+    found: dict[str, InputFile] = {}
+    repeated: list[str] = []
+    for pattern in named_patterns(config.input):
+        for path, kind in expand(pattern, config.dataset_split, config.own_paths()):
+            name = path if is_url(path) else os.path.realpath(path)
+            if name in found:
+                repeated.append(path)
+            else:
+                found[name] = InputFile(path, kind, file_state(path))
+    if repeated:
+        more = f" and {len(repeated) - 1:,} more" if len(repeated) > 1 else ""
+        print(f"named twice, read once: {repeated[0]}{more}", file=sys.stderr, flush=True)
+    return list(found.values())
+
+
+def work_units(files: list[InputFile], config: SourceConfig, left_out: list[DataError] | None = None) -> list[WorkUnit]:
+    """All input files, cut into units in order.
+
+    Args:
+        files: from `find_files`.
+        config: how they are read and cut.
+        left_out: takes the errors about files that cannot be used, where `damaged_files` is `skip`.
+
+    Raises:
+        DataError: if a file lacks the text column or, where that is to stop the work, is empty or damaged.
+    """
+    units: list[WorkUnit] = []
+    step = unit_bytes(files, config)
+    for file in files:
+        try:
+            units.extend(_units_of(file, step, config))
+        except DamagedFileError as error:
+            if config.damaged_files == "stop" or left_out is None:
+                raise
+            left_out.append(error)
+    return units
+
+
+def unit_bytes(files: list[InputFile], config: SourceConfig) -> int:
+    """Bytes of input per unit of work: as set, or chosen for the size of the input."""
+    if config.work_unit_bytes is not None:
+        return config.work_unit_bytes
+    share = sum(file.state.size_bytes for file in files) // _UNITS_PER_INPUT
+    return min(max(share, _UNIT_BYTES[0]), _UNIT_BYTES[1])
+
+
+def group_units(units: list[WorkUnit], size_bytes: int) -> list[tuple[WorkUnit, ...]]:
+    """Consecutive units joined into tasks of about `size_bytes`, so that many small files are few tasks."""
+    tasks: list[tuple[WorkUnit, ...]] = []
+    group: list[WorkUnit] = []
+    held = 0
+    for unit in units:
+        if group and held + unit.size_bytes > size_bytes:
+            tasks.append(tuple(group))
+            group, held = [], 0
+        group.append(unit)
+        held += unit.size_bytes
+    if group:
+        tasks.append(tuple(group))
+    return tasks
+
+
+def _units_of(file: InputFile, step: int, config: SourceConfig) -> list[WorkUnit]:
+    path, kind, size = file.path, file.kind, file.state.size_bytes
+    if size == 0:
+        raise DamagedFileError("is empty", where=path, expected="at least one document, or damaged_files=skip")
+    if kind in _COLUMNAR:
+        from data_prep.reading.columnar import columnar_units
+
+        return columnar_units(path, kind, step, config)
+    if kind in ("csv", "tsv"):
+        from data_prep.reading.separated import check_header
+
+        check_header(path, kind, config)
+        return [WorkUnit(path, kind, 0, None, size)]
+    if compression_of(path) is not None or (kind == "text" and config.text_documents == "file"):
+        return [WorkUnit(path, kind, 0, None, size)]
+    return [
+        WorkUnit(path, kind, start, min(start + step, size), min(step, size - start)) for start in range(0, size, step)
+    ]

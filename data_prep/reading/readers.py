@@ -1,0 +1,197 @@
+"""Units of work -> documents. Every problem of a file is one error that names the file and the line."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from configs.errors import DataError, nearest
+from data_prep.config import SourceConfig
+from data_prep.reading.documents import Batch, DamagedFileError, Document, ReadCounts
+from data_prep.reading.files import open_stream, reading
+from data_prep.reading.lines import Block, line_blocks, line_number, lines_of, paragraphs, whole
+from data_prep.reading.records import ALL_FIELDS, metadata_of, text_of, too_long
+from data_prep.reading.work_unit import WorkUnit
+
+_PARAGRAPHS_PER_BATCH = 256
+
+
+def read_documents(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Iterator[Document]:
+    """The documents of `unit` one by one, in order, with all their metadata; see `read_batches`."""
+    for batch in read_batches(unit, config, counts, ALL_FIELDS):
+        assert batch.metadata is not None
+        for text, fields in zip(batch.texts, batch.metadata):
+            yield Document(text, fields.pop("id"), fields)
+
+
+def read_batches(
+    unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None = None
+) -> Iterator[Batch]:
+    """The documents of `unit` in batches, in order; what is left out is added to `counts`.
+
+    Args:
+        unit: what to read.
+        config: how; `malformed` and `damaged_files` say what ends the work.
+        counts: what was left out.
+        fields: metadata that is wanted beside the `id` of each document; None: no metadata, which is faster.
+
+    Raises:
+        DataError: if the file cannot be read, or the settings say that a record ends the work.
+    """
+    try:
+        if unit.kind in ("parquet", "arrow"):
+            from data_prep.reading.columnar import read_columnar
+
+            yield from read_columnar(unit, config, counts, fields)
+        elif unit.kind in ("csv", "tsv"):
+            from data_prep.reading.separated import read_separated
+
+            yield from read_separated(unit, config, counts, fields)
+        elif unit.kind == "jsonl":
+            yield from _read_jsonl(unit, config, counts, fields)
+        else:
+            yield from _read_text(unit, config, counts, fields)
+    except DamagedFileError as error:
+        counts.leave_out(error, "damaged_files", config)
+
+
+def _read_jsonl(
+    unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Iterator[Batch]:
+    limit, single = config.max_document_bytes, len(config.text_field) == 1
+    field = config.text_field[0]
+    loads = orjson.loads
+    for block in line_blocks(unit, limit, _left_out(unit, config, counts)):
+        if fields is None and len(block[1]) <= limit:
+            # The road of nearly all text: one comprehension, checked as a whole; anything odd is taken line by line.
+            try:
+                lines = block[1].split(b"\n")
+                if not lines[-1]:
+                    lines.pop()
+                if single:
+                    texts = [loads(line)[field] for line in lines]
+                    if set(map(type, texts)) != {str}:
+                        raise TypeError
+                else:
+                    texts = [text_of(loads(line), config) for line in lines]
+                yield Batch(texts)
+                continue
+            except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+                pass
+        yield _parse_each(unit, block, config, counts, fields)
+
+
+def _parse_each(
+    unit: WorkUnit, block: Block, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Batch:
+    """A block whose lines need a look each: blank, malformed or too long ones, or metadata to keep."""
+    texts: list[str] = []
+    metadata: list[dict[str, Any]] = []
+    for at, line in lines_of(block):
+        if len(line) > config.max_document_bytes:
+            too_long(config, counts, f"{unit.path}, byte {at}")
+            continue
+        try:
+            record = orjson.loads(line)
+            texts.append(text_of(record, config))
+        except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+            if line and not line.isspace():
+                counts.leave_out(_explain_record(unit, at, line, config), "malformed", config)
+            continue
+        if fields is not None:
+            metadata.append(metadata_of(record, fields, f"{unit.name}@{at}"))
+    return Batch(texts, None if fields is None else metadata)
+
+
+def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) -> DataError:
+    # Where the work goes on, the byte has to do: counting lines costs a pass over all that lies before.
+    place = f"line {line_number(unit.path, at)}" if config.malformed == "stop" else f"byte {at}"
+    where = f"{unit.path}, {place}"
+    named = " and ".join(map(repr, config.text_field))
+    expected = f"a JSON object with the text field {named}"
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        problem = _utf8_problem(line) or f"is not valid JSON: {error}"
+        return DataError(problem, where=where, expected=expected)
+    if not isinstance(record, dict):
+        return DataError(f"holds a JSON {type(record).__name__}", where=where, expected=expected)
+    for field in config.text_field:
+        if field not in record:
+            keys = [str(key) for key in record]
+            return DataError(
+                f"has no field {field!r}, only {', '.join(keys[:12]) or 'nothing'}",
+                where=where,
+                expected=f"{expected} (--text-field names it)",
+                nearest=nearest(field, keys),
+            )
+    field = next((f for f in config.text_field if type(record[f]) not in (str, type(None))), config.text_field[0])
+    return DataError(f"its field {field!r} holds {type(record[field]).__name__}", where=where, expected="a string")
+
+
+def _read_text(
+    unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Iterator[Batch]:
+    left_out = _left_out(unit, config, counts)
+    if config.text_documents == "file":
+        with open_stream(unit.path) as stream, reading(unit.path):
+            data = whole(stream, config.max_document_bytes)
+        if data is None:
+            left_out(0)
+        else:
+            yield _decode_each(unit, iter([(0, data)]), config, counts, fields)
+        return
+    if config.text_documents == "paragraph":
+        parts = paragraphs(unit, config.max_document_bytes, left_out)
+        while group := list(itertools.islice(parts, _PARAGRAPHS_PER_BATCH)):
+            yield _decode_each(unit, iter(group), config, counts, fields)
+        return
+    for block in line_blocks(unit, config.max_document_bytes, left_out):
+        if fields is None and len(block[1]) <= config.max_document_bytes and b"\r" not in block[1]:
+            try:
+                yield Batch(block[1].decode().removesuffix("\n").split("\n"))
+                continue
+            except UnicodeDecodeError:
+                pass
+        lines = ((at, line.removesuffix(b"\r")) for at, line in lines_of(block))
+        yield _decode_each(unit, lines, config, counts, fields)
+
+
+def _decode_each(
+    unit: WorkUnit, parts: Iterator[Block], config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
+) -> Batch:
+    texts: list[str] = []
+    metadata: list[dict[str, Any]] = []
+    for at, part in parts:
+        if len(part) > config.max_document_bytes:
+            too_long(config, counts, f"{unit.path}, byte {at}")
+            continue
+        try:
+            texts.append(part.decode())
+        except UnicodeDecodeError as error:
+            place = f"byte {at + error.start}"
+            if config.malformed == "stop":
+                place = f"line {line_number(unit.path, at) + part[: error.start].count(10)}"
+            problem = _utf8_problem(part) or "is not UTF-8"
+            found = DataError(problem, where=f"{unit.path}, {place}", expected="UTF-8 text")
+            counts.leave_out(found, "malformed", config)
+            continue
+        if fields is not None:
+            metadata.append({"id": unit.name if unit.stop is None and at == 0 else f"{unit.name}@{at}"})
+    return Batch(texts, None if fields is None else metadata)
+
+
+def _left_out(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Callable[[int], None]:
+    return lambda at: too_long(config, counts, f"{unit.path}, byte {at}")
+
+
+def _utf8_problem(data: bytes) -> str | None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1)
+        return f"is not UTF-8: byte 0x{data[error.start]:02x} at byte {column + 1} of the line"
+    return None
