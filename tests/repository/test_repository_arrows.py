@@ -35,6 +35,41 @@ def imports(path: Path, tree: ast.AST | None = None) -> Iterator[str]:
             yield ".".join([*base, *([node.module] if node.module else [])])
 
 
+def needs(path: Path, names: set[str]) -> set[str]:
+    """The modules among `names` that `path` imports, by whatever form; a package stands for its `__init__`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & names
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute here"
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= members & names
+            if {f"{node.module}.{alias.name}" for alias in node.names} - names:
+                found |= {node.module} & names
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a ring, in order; empty if there is no ring."""
+    ended: set[str] = set()
+    road: list[str] = []
+
+    def walk(name: str) -> list[str]:
+        if name in road:
+            return road[road.index(name) :]
+        if name in ended:
+            return []
+        road.append(name)
+        for other in sorted(graph[name]):
+            if ring := walk(other):
+                return ring
+        ended.add(road.pop())
+        return []
+
+    return next((ring for name in sorted(graph) if (ring := walk(name))), [])
+
+
 def breaches(paths: list[Path], forbidden: set[str]) -> list[str]:
     found = ((path.relative_to(ROOT), name) for path in paths for name in imports(path))
     return [f"{path} imports {name}" for path, name in found if name.split(".")[0] in forbidden]
@@ -64,6 +99,33 @@ def test_only_engine_and_models_know_megatron() -> None:
     internals = ("megatron.core.parallel_state", "megatron.core.pipeline_parallel", "megatron.core.distributed")
     found = [(path, name) for path in modules("pretrain/models") for name in imports(path)]
     assert [f"{path.name} imports {name}" for path, name in found if name.startswith(internals)] == []
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    # Imports inside functions count too: they hide a ring from Python, not from who reads.
+    files = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in modules(*MAY_IMPORT)}
+    named = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    assert circle({name: needs(path, set(named)) for name, path in named.items()}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b", "c"]
+
+
+def test_inside_data_preparation_the_text_flows_one_way() -> None:
+    rooms = {
+        "parallel": set(),
+        "reading": set(),
+        "corpus": set(),
+        "tokenizer": {"reading"},
+        "cleaning": {"parallel", "reading"},
+        "sharding": {"parallel", "reading", "corpus", "tokenizer"},
+        "corpus_tools": {"parallel", "reading", "corpus", "tokenizer"},
+        "ngram": {"parallel", "corpus", "tokenizer"},
+    }
+    for room, lower in rooms.items():
+        above = {*rooms, "commands", "building", "cli"} - lower - {room}
+        found = {
+            n.split(".")[1] for p in modules(f"data_prep/{room}") for n in imports(p) if n.startswith("data_prep.")
+        }
+        assert found & above == set(), f"data_prep/{room} looks up"
 
 
 def test_imports_are_seen_wherever_they_stand() -> None:
