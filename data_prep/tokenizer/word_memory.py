@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep.tokenizer.engines import Engine
 from data_prep.tokenizer.word_cuts import cut
-from data_prep.tokenizer.word_table import MAX_WORD_BYTES, WordTable, word_keys
+from data_prep.tokenizer.word_table import MAX_WORD_BYTES, WordTable, distinct, word_keys
 
 _GROUP_WORDS = 1 << 16
 _SMALL_CHARS = 2048  # below this, asking is quicker than remembering
@@ -96,18 +96,25 @@ class WordMemory(Engine):
         from_W, count_W, new = table.find(keys_KW, size_W)
         if not len(new):
             return _Encoded(table.ids[_ranges(from_W, count_W)], count_W, 0)
-        new_ids_T, begin_W, count_W[new] = self._ask(data, start_W[new], size_W[new])
+        # Each new word once. A long one is not in the keys as a whole, so nothing is said of two of them.
+        is_short = size_W[new] <= MAX_WORD_BYTES
+        short, long = new[is_short], new[~is_short]
+        first, which_W = distinct(keys_KW[:, short], size_W[short])
+        once = short[first]
+        asked = np.concatenate([once, long])
+        new_ids_T, begin_W, asked_count_W = self._ask(data, start_W[asked], size_W[asked])
+        of_new_W = np.empty(len(new), np.int64)
+        of_new_W[is_short], of_new_W[~is_short] = which_W, np.arange(len(once), len(asked))
+        count_W[new] = asked_count_W[of_new_W]
         ids_T = table.ids.take(_ranges(from_W, count_W), mode="clip")  # anything for new words: theirs come now
         to_W = np.cumsum(count_W) - count_W
-        ids_T[_ranges(to_W[new], count_W[new])] = new_ids_T[_ranges(begin_W, count_W[new])]
-        is_short = size_W[new] <= MAX_WORD_BYTES
-        short = new[is_short]
-        short_ids_T = new_ids_T[_ranges(begin_W[is_short], count_W[short])]
-        if not table.has_room(len(short), len(short_ids_T)):
+        ids_T[_ranges(to_W[new], count_W[new])] = new_ids_T[_ranges(begin_W[of_new_W], count_W[new])]
+        once_ids_T = new_ids_T[_ranges(begin_W[: len(once)], count_W[once])]
+        if not table.has_room(len(once), len(once_ids_T)):
             table = self._new_table()
-        if table.has_room(len(short), len(short_ids_T)):
-            table.add(keys_KW[:, short], size_W[short], short_ids_T, count_W[short])
-        return _Encoded(ids_T, count_W, int(size_W[new].sum()))
+        if table.has_room(len(once), len(once_ids_T)):
+            table.add(keys_KW[:, once], size_W[once], once_ids_T, count_W[once])
+        return _Encoded(ids_T, count_W, int(size_W[asked].sum()))
 
     def _ask(self, data: bytes, start_W: np.ndarray, size_W: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids of words by the other engine; where each word's begin in them, and how many they are."""

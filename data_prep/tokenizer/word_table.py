@@ -88,10 +88,7 @@ class WordTable:
         self.used += len(ids_T)
 
     def _first_places(self, keys_KW: np.ndarray) -> np.ndarray:
-        mixed_W = np.bitwise_xor.reduce(keys_KW * _FACTORS[:, None])
-        mixed_W ^= mixed_W >> np.uint64(32)
-        mixed_W *= _FACTORS[0]
-        return (mixed_W >> np.uint64(64 - self._place_bits)).astype(np.int64)
+        return (_mixed(keys_KW) >> np.uint64(64 - self._place_bits)).astype(np.int64)
 
     def _next_places(self, place_W: np.ndarray) -> np.ndarray:
         return (place_W + 1) & ((1 << self._place_bits) - 1)
@@ -112,6 +109,32 @@ def word_keys(data: bytes, start_W: np.ndarray, size_W: np.ndarray) -> np.ndarra
         at = np.flatnonzero(size_W > 8 * number) if number else slice(None)
         keys_KW[number, at] = windows[start_W[at] + 8 * number] & _LOW_BYTES[np.minimum(size_W[at] - 8 * number, 8)]
     return keys_KW
+
+
+def distinct(keys_KW: np.ndarray, size_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of some short words are there first, and for each word which of these it is.
+
+    Args:
+        keys_KW: what `word_keys` gave.
+        size_W: bytes of each word, at most `MAX_WORD_BYTES`.
+
+    Returns:
+        numbers of words; and for each word a place in these numbers; both int64. Rarely, a word is there several times.
+    """
+    _, first, which_W = np.unique(_mixed(keys_KW), return_index=True, return_inverse=True)
+    one_W = first[which_W]
+    if np.array_equal(keys_KW[:, one_W], keys_KW) and np.array_equal(size_W[one_W], size_W):
+        return first, which_W
+    every = np.arange(len(size_W))  # two words of one hash
+    return every, every
+
+
+def _mixed(keys_KW: np.ndarray) -> np.ndarray:
+    """A hash of each word, uint64."""
+    mixed_W = np.bitwise_xor.reduce(keys_KW * _FACTORS[:, None])
+    mixed_W ^= mixed_W >> np.uint64(32)
+    mixed_W *= _FACTORS[0]
+    return mixed_W
 
 
 def _is_same(rows_WK: np.ndarray, keys_KW: np.ndarray, size_W: np.ndarray, at_W: np.ndarray) -> np.ndarray:
