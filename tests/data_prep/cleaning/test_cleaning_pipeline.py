@@ -165,7 +165,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(cleaned: Path, tmp_pat
             os.killpg(started.pid, signal.SIGKILL)
             started.communicate()
             kills += 1
-            assert not output.exists()
+            if output.exists():
+                break  # killed between the last rename and the end
             time.sleep(0.2)
             continue
         assert started.returncode == 0, problem.decode()

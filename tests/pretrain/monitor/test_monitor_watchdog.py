@@ -26,16 +26,18 @@ def test_a_stall_shows_rank_step_and_the_line_that_hangs(tmp_path: Path) -> None
 
 def test_a_stall_that_lasts_is_told_again(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as output:
+        began_s = time.monotonic()
         watchdog = Watchdog(0.1, rank=0, last_step=0, output=output)
-        time.sleep(0.7)
+        time.sleep(0.9)
         watchdog.stop()
-    assert 3 <= (tmp_path / "out").read_text().count("has not finished a step") <= 7
+        most = (time.monotonic() - began_s) / 0.1
+    assert 3 <= (tmp_path / "out").read_text().count("has not finished a step") <= most
 
 
 def test_signs_of_life_keep_it_quiet(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as output:
-        watchdog = Watchdog(0.5, rank=0, last_step=0, output=output)
-        for step in range(12):
+        watchdog = Watchdog(1.0, rank=0, last_step=0, output=output)
+        for step in range(24):
             time.sleep(0.1)
             watchdog.alive(step if step % 2 else None)
         watchdog.stop()
@@ -44,10 +46,10 @@ def test_signs_of_life_keep_it_quiet(tmp_path: Path) -> None:
 
 def test_it_stops_at_once_and_leaves_no_timer(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as output:
-        watchdog = Watchdog(0.2, rank=0, last_step=0, output=output)
-        time.sleep(0.15)
+        watchdog = Watchdog(1.0, rank=0, last_step=0, output=output)
+        time.sleep(0.1)
         watchdog.stop()
-        time.sleep(0.5)
+        time.sleep(1.5)
         watchdog.stop()
     assert (tmp_path / "out").read_text() == ""
 
