@@ -17,6 +17,8 @@ from configs.errors import DataError
 def files_below(directory: str, is_known: Callable[[str], bool], left_out: Sequence[Path] = ()) -> list[str]:
     """The files of known kinds in a directory and those below it, in the order of their names; no hidden files.
 
+    Corpora below it, finished or not, are no text: they are passed over, and this is said on standard error.
+
     Args:
         directory: where to look.
         is_known: tells by its path whether a file is of a known kind.
@@ -28,21 +30,23 @@ def files_below(directory: str, is_known: Callable[[str], bool], left_out: Seque
     own = _resolved(left_out)
     found: list[Path] = []
     linked: list[Path] = []
+    made: list[Path] = []
     for folder, inner, names in os.walk(directory, onerror=_refuse):
         linked += [path for path in (Path(folder, name) for name in inner) if path.is_symlink()]
         inner[:] = [name for name in inner if not _is_one_of(Path(folder, name), own)]
+        if folder != directory and _is_corpus(Path(folder), names):
+            made.append(Path(folder))
+            inner.clear()
+            continue
         for path in (Path(folder, name) for name in names):
             if path.name.startswith(".") or not is_known(str(path)) or _is_one_of(path, own):
                 continue
             check_link(path)
             if path.is_file():
                 found.append(path)
-    if linked:
-        # They may lead anywhere, also back.
-        more = f" and {len(linked) - 1:,} more" if len(linked) > 1 else ""
-        print(
-            f"not followed: {linked[0]}{more}, a link to a directory; name it to read it", file=sys.stderr, flush=True
-        )
+    # Links may lead anywhere, also back.
+    _say("not followed", sorted(linked), "a link to a directory; name it to read it")
+    _say("not read", sorted(made), "a corpus or the beginnings of one")
     return [str(path) for path in sorted(found)]
 
 
@@ -82,6 +86,17 @@ def check_pattern(pattern: str) -> None:
             for folder in glob.glob(str(reached), recursive=True):  # noqa: PTH207
                 if Path(folder).is_dir() and not os.access(folder, os.R_OK | os.X_OK):
                     _refuse(PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder))
+
+
+def _is_corpus(folder: Path, names: list[str]) -> bool:
+    # Shards alone do not tell: Megatron's tools put theirs beside the text.
+    return folder.suffix == ".partial" or ("manifest.json" in names and any(name.endswith(".idx") for name in names))
+
+
+def _say(what: str, paths: list[Path], why: str) -> None:
+    if paths:
+        more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        print(f"{what}: {paths[0]}{more}, {why}", file=sys.stderr, flush=True)
 
 
 def _directory_named(pattern: str) -> Path:

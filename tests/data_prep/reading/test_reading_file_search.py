@@ -105,7 +105,7 @@ def test_what_the_command_writes_is_no_input(tmp_path, pattern):
     config = TokenizeConfig(**given, output=tmp_path / "corpus", tokenizer=tmp_path / "tokenizer")
     assert [file.path for file in find_files(config)] == kept
     learned = [file.path for file in find_files(TokenizerConfig(**given, output=tmp_path / "tokenizer"))]
-    assert len(learned) == 4 and set(kept) < set(learned) and not any("vocabulary" in path for path in learned)
+    assert len(learned) == (4 if pattern else 3) and set(kept) < set(learned) and not any("vocabulary" in path for path in learned)
     cleaned = CleanConfig(output=tmp_path / "corpus", sources={"a": {"paths": given["input"]}}, stages=[])
     assert [name.removeprefix("file://") for name, _, _ in make_plan(cleaned).inputs] == [
         *kept,
@@ -115,3 +115,20 @@ def test_what_the_command_writes_is_no_input(tmp_path, pattern):
     for named in ("corpus.partial", "corpus.partial/*/*.json"):
         config = TokenizeConfig(input=[str(tmp_path / named)], output=tmp_path / "corpus", tokenizer="t")
         assert len(find_files(config)) == 1
+
+
+@pytest.mark.parametrize("find", FINDERS)
+def test_corpora_among_the_text_are_passed_over_and_told(tmp_path, find, capsys):
+    write_jsonl(tmp_path / "in" / "a.jsonl", ["one"])
+    shard = ("corpus/shard-0.idx", "corpus/shard-0.bin", "corpus/shard-0.meta.jsonl")
+    begun = ("killed.partial/plan.json", "killed.partial/finished/0.json")
+    for name in ("corpus/manifest.json", "corpus/tokenizer/tokenizer.json", *shard, *begun):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text("{}")
+    # Megatron's own tools leave the text and its shards side by side, and other people have manifests too.
+    for name in ("megatron/b.jsonl", "megatron/b_text.idx", "megatron/b_text.bin", "other/manifest.json"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text("{}")
+    found = [str(tmp_path / "in" / name) for name in ("a.jsonl", "megatron/b.jsonl", "other/manifest.json")]
+    assert find(tmp_path / "in") == found
+    assert f"not read: {tmp_path / 'in' / 'corpus'} and 1 more, a corpus or" in capsys.readouterr().err
