@@ -20,11 +20,20 @@ def write_durably(path: Path, data: bytes) -> None:
         OSError: what the file system says.
     """
     temporary = path.with_name(path.name + ".writing")
-    with temporary.open("wb") as file:
+    write_flushed(temporary, data)
+    temporary.replace(path)
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write a file and put its bytes on the disk; its name is not durable yet.
+
+    Raises:
+        OSError: what the file system says.
+    """
+    with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def flush_directory(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from pretrain.checkpoint.durable import flush_directory, start_writing_back, write_durably
+from pretrain.checkpoint.durable import flush_directory, start_writing_back, write_flushed
 from pretrain.checkpoint.manifest import Entry, Part, hash_hex
 from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, STATES, Piece, rectangles
 
@@ -193,8 +193,12 @@ def write_part(plan: PartPlan, buffer: torch.Tensor, directory: Path) -> PartTim
         clock.append(time.perf_counter())
         os.fsync(file.fileno())
     part = Part(plan.file, plan.file_bytes, len(plan.header), hash_hex(plan.header), entries, plan.replicas)
-    write_durably(directory / f"{Path(plan.file).stem}.json", part.encode())
+    manifest = directory / f"{Path(plan.file).stem}.json"
+    unannounced = manifest.with_name(manifest.name + ".writing")
+    write_flushed(unannounced, part.encode())
     flush_directory(directory)
+    # The last touch: once the name is there, rank 0 may rename the directory at any moment. It makes the name durable.
+    unannounced.replace(manifest)
     clock.append(time.perf_counter())
     return PartTimes(*(after - before for before, after in itertools.pairwise(clock)))
 
