@@ -108,9 +108,11 @@ def _check_output(config: RunConfig, launch: Launch) -> None:
 
 
 def _check_space(config: RunConfig) -> None:
-    from pretrain.checkpoint.directory import check_free_space, estimated_bytes
+    from pretrain.checkpoint.directory import check_free_space, estimated_bytes, left_over_bytes
 
-    check_free_space(config.output_dir / "checkpoints", estimated_bytes(config.model.num_parameters()))
+    root = config.output_dir / "checkpoints"
+    # What a dead attempt left is removed before the first save.
+    check_free_space(root, estimated_bytes(config.model.num_parameters()), soon_free_bytes=left_over_bytes(root))
 
 
 def _with_vocabulary(config: RunConfig, data: RunData) -> ModelConfig:

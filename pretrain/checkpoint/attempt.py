@@ -23,6 +23,7 @@ from pretrain.checkpoint.directory import (
     TEMPORARY_PREFIX,
     delete_checkpoint,
     expired,
+    has_manifest,
     list_checkpoints,
     publish,
 )
@@ -155,7 +156,8 @@ class SaveAttempt:
             pause_s = min(MAX_POLL_S, pause_s * 1.2)
 
     def _retire(self) -> None:
-        present = dict(list_checkpoints(self.directory.parent))
+        # One that is damaged is no reason to give up a sound one, and is left to whoever wants to look into it.
+        present = {step: path for step, path in list_checkpoints(self.directory.parent) if has_manifest(path)}
         for step in expired(present, self.retention.keep_last, self.retention.keep_every_steps):
             try:
                 delete_checkpoint(present[step])

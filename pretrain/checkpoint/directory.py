@@ -54,7 +54,10 @@ def estimated_bytes(num_parameters: int) -> int:
 
 
 def list_checkpoints(root: Path) -> list[tuple[int, Path]]:
-    """The complete checkpoints in `root`, oldest first; empty when there is no such directory.
+    """The checkpoints in `root`, oldest first; empty when there is no such directory.
+
+    One whose manifest is gone is among them: it was there when the directory got its name, so this is damage, which
+    whoever reads it has to tell.
 
     Raises:
         CheckpointError: `root` is not a directory, or cannot be read.
@@ -69,13 +72,13 @@ def list_checkpoints(root: Path) -> list[tuple[int, Path]]:
     for pattern in (_REPLACED, _STEP):
         # A replaced one counts only where the crash came before its successor got the name.
         for name in entries:
-            if (match := pattern.fullmatch(name)) and (root / name / MANIFEST).is_file():
+            if (match := pattern.fullmatch(name)) and (pattern is _STEP or has_manifest(root / name)):
                 found[int(match[1])] = root / name
     return sorted(found.items())
 
 
 def newest_checkpoint(root: Path) -> Path | None:
-    """The complete checkpoint of the highest step in `root`, or None.
+    """The checkpoint of the highest step in `root`, or None.
 
     Raises:
         CheckpointError: `root` is not a directory, or cannot be read.
@@ -84,9 +87,14 @@ def newest_checkpoint(root: Path) -> Path | None:
     return found[-1][1] if found else None
 
 
+def has_manifest(path: Path) -> bool:
+    """Whether a checkpoint's directory holds the file that was written last."""
+    return (path / MANIFEST).is_file()
+
+
 def is_checkpoint(path: Path) -> bool:
     """Whether `path` is one checkpoint, as opposed to a directory of them."""
-    return (path / MANIFEST).is_file() or _STEP.fullmatch(path.name) is not None
+    return has_manifest(path) or _STEP.fullmatch(path.name) is not None
 
 
 def check_writable(root: Path, needed_bytes: int = 0) -> None:
@@ -112,13 +120,18 @@ def check_writable(root: Path, needed_bytes: int = 0) -> None:
     check_free_space(root, needed_bytes)
 
 
-def check_free_space(root: Path, needed_bytes: int) -> None:
+def check_free_space(root: Path, needed_bytes: int, soon_free_bytes: int = 0) -> None:
     """Compare the file system's free bytes with what a save is going to write.
+
+    Args:
+        root: where checkpoints go.
+        needed_bytes: what a save writes.
+        soon_free_bytes: what is removed before.
 
     Raises:
         CheckpointError: too few; names both numbers.
     """
-    free = shutil.disk_usage(root).free
+    free = shutil.disk_usage(root).free + soon_free_bytes
     if free < needed_bytes:
         raise CheckpointError(
             f"a checkpoint needs {needed_bytes} bytes ({needed_bytes / 1e9:.2f} GB),"
@@ -126,6 +139,12 @@ def check_free_space(root: Path, needed_bytes: int) -> None:
             where=root,
             expected="more space, a smaller checkpoint.keep_last, or another output_dir",
         )
+
+
+def left_over_bytes(root: Path) -> int:
+    """Size of what `clean_up` is going to remove."""
+    dead = [path for prefix in (TEMPORARY_PREFIX, REPLACED_PREFIX) for path in root.glob(f"{prefix}*")]
+    return sum(file.stat().st_blocks * 512 for path in dead for file in path.rglob("*") if file.is_file())
 
 
 def publish(temporary: Path, step: int) -> list[Path]:

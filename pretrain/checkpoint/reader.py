@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def find_checkpoints(path: Path) -> list[Path]:
-    """What `path` means: one checkpoint; or the complete ones in it, or in the run directory that it is; oldest first.
+    """What `path` means: one checkpoint; or those in it, or in the run directory that it is; oldest first.
 
     Raises:
         CheckpointError: there is none.

@@ -72,6 +72,11 @@ def _other_tokenizer(work: Path) -> None:
     shutil.copytree(make_corpus(work / "fresh", documents=90), work / "corpus")
 
 
+def _remove_manifests(work: Path) -> None:
+    for manifest in (work / "run/checkpoints").glob("step_*/manifest.json"):
+        manifest.unlink()
+
+
 def _damage_checkpoints(work: Path) -> None:
     for part in (work / "run/checkpoints").glob("step_*/*.safetensors"):
         with part.open("r+b") as file:
@@ -160,6 +165,12 @@ BROKEN_INPUTS = (
         _other_tokenizer,
     ),
     BadInput("all checkpoints damaged", ("step_00000003", "damaged"), pretrain(), _damage_checkpoints),
+    BadInput(
+        "all checkpoints without a manifest",
+        ("step_00000003", "manifest.json", "damaged"),
+        pretrain(),
+        _remove_manifests,
+    ),
     BadInput("checkpoint of another model", ("model.num_layers", "allow_changes"), pretrain("model.num_layers=4")),
     BadInput("full disk", ("free",), pretrain("output_dir={work}/small/run"), held=_full_disk),
     BadInput("unwritable directory", ("file",), pretrain("output_dir={work}/file"), _write("file", "not a directory")),

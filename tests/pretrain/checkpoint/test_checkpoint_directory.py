@@ -17,11 +17,13 @@ from pretrain.checkpoint.directory import (
     check_writable,
     estimated_bytes,
     expired,
+    left_over_bytes,
     list_checkpoints,
     newest_checkpoint,
     step_name,
 )
-from pretrain.checkpoint.pieces import Piece, ShardedShape
+from pretrain.checkpoint.part_writer import plan_part, prepare_copy, write_part
+from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
 from pretrain.checkpoint.writer import CheckpointWriter
 
 ALONE = FakeLayout()
@@ -46,7 +48,7 @@ def save(root: Path, *steps: int, **options) -> list[int]:
     return [step for step, _ in list_checkpoints(root)]
 
 
-def test_only_complete_checkpoints_are_listed(tmp_path):
+def test_what_has_a_checkpoints_name_is_listed_damaged_or_not(tmp_path):
     assert list_checkpoints(tmp_path / "nowhere") == []
     assert newest_checkpoint(tmp_path) is None
     complete(tmp_path, "step_00000900")
@@ -56,7 +58,8 @@ def test_only_complete_checkpoints_are_listed(tmp_path):
     complete(tmp_path, "step_00000970_copy")
     (tmp_path / "step_00000980").mkdir()
     (tmp_path / "step_00000990").touch()
-    assert [step for step, _ in list_checkpoints(tmp_path)] == [900, 123456789]
+    (tmp_path / ".replaced-00000970-abc123").mkdir()
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [900, 980, 123456789]
     assert newest_checkpoint(tmp_path) == tmp_path / "step_123456789"
 
 
@@ -167,6 +170,41 @@ def test_unremovable_old_checkpoint_is_a_warning_only(tmp_path, monkeypatch, cap
     monkeypatch.setattr(attempt, "delete_checkpoint", refuse)
     assert save(tmp_path, 10, 20, keep_last=1) == [10, 20]
     assert "could not be removed (Operation not permitted)" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_takes_no_sound_ones_place(tmp_path):
+    save(tmp_path, 10, 20, keep_last=9)
+    (tmp_path / step_name(20) / "manifest.json").unlink()
+    assert save(tmp_path, 30, keep_last=2) == [10, 20, 30]
+
+
+def test_what_is_going_to_be_removed_is_free_space(small_disk):
+    (small_disk / ".tmp-00000010-abc123").mkdir()
+    (small_disk / ".tmp-00000010-abc123" / "rank00000.safetensors").write_bytes(bytes(300_000))
+    with pytest.raises(CheckpointError, match="bytes free"):
+        check_free_space(small_disk, 200_000)
+    check_free_space(small_disk, 200_000, soon_free_bytes=left_over_bytes(small_disk))
+
+
+def test_a_part_is_let_alone_once_it_is_announced(tmp_path, monkeypatch):
+    """Rank 0 renames the directory as soon as it sees the names of all parts."""
+    plan = plan_part(my_pieces(1), 0)
+    buffer = torch.empty(plan.elements * len(STATES))
+    prepare_copy(plan, buffer)()
+    replace = Path.replace
+
+    def announce(path: Path, target: Path) -> None:
+        replace(path, target)
+        if target.name == "rank00000.json":
+            (tmp_path / "attempt").rename(tmp_path / "committed")
+
+    monkeypatch.setattr(Path, "replace", announce)
+    (tmp_path / "attempt").mkdir()
+    write_part(plan, buffer, tmp_path / "attempt")
+    assert sorted(path.name for path in (tmp_path / "committed").iterdir()) == [
+        "rank00000.json",
+        "rank00000.safetensors",
+    ]
 
 
 def test_stall_waits_for_the_save_before(tmp_path, monkeypatch):

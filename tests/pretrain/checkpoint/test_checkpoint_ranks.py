@@ -55,6 +55,7 @@ DAMAGES = {
     "part missing": (lambda path: (path / "rank00000.safetensors").unlink(), "rank00000.safetensors: cannot be opened"),
     "part manifest missing": (lambda path: (path / "rank00001.json").unlink(), "rank00001.json: cannot be read"),
     "part manifest changed": (lambda path: flip_byte(path / "rank00001.json", 100), "rank00001.json: was changed"),
+    "no manifest": (lambda path: (path / "manifest.json").unlink(), "manifest.json: cannot be read"),
     "manifest garbage": (lambda path: (path / "manifest.json").write_bytes(b"\x80\x04garbage"), "is not JSON"),
     "metadata changed": (damage_manifest, "manifest.json: its content does not match its hash"),
 }

@@ -226,6 +226,9 @@ def test_verify_says_what_is_damaged_and_ends_with_status_2(copy):
     assert damaged.returncode == 2
     assert "step_00000005: DAMAGED" in damaged.stdout
     assert "rank00001.safetensors: master/" in damaged.stdout
+    (copy / "manifest.json").unlink()
+    without = run_command("verify", str(copy.parent))
+    assert without.returncode == 2 and "step_00000005: DAMAGED\n  manifest.json: " in without.stdout
     nothing = run_command("verify", str(copy / "nothing"))
     assert nothing.returncode == 2
     assert "does not exist" in nothing.stderr
