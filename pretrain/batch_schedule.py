@@ -56,6 +56,29 @@ def consumed_at(step: int, training: TrainingConfig) -> int:
     return stage.consumed + (step - stage.step) * stage.size
 
 
+def consumed_after(steps: int, consumed_samples: int, training: TrainingConfig) -> int:
+    """Samples consumed when `steps` more steps are finished after `consumed_samples`, wherever those came from."""
+    while steps > 0:
+        size = global_batch_size_at(consumed_samples, training)
+        end = _stage_end(consumed_samples, training)
+        taken = steps if end is None else min(steps, -(-(end - consumed_samples) // size))
+        consumed_samples += taken * size
+        steps -= taken
+    return consumed_samples
+
+
+def steps_until(end_samples: int, consumed_samples: int, training: TrainingConfig) -> int:
+    """Steps from `consumed_samples` on, wherever those came from, until `end_samples` are consumed."""
+    steps = 0
+    while consumed_samples < end_samples:
+        size = global_batch_size_at(consumed_samples, training)
+        end = min(end_samples, _stage_end(consumed_samples, training) or end_samples)
+        taken = -(-(end - consumed_samples) // size)
+        consumed_samples += taken * size
+        steps += taken
+    return steps
+
+
 def step_of(consumed_samples: int, training: TrainingConfig) -> int:
     """Steps that are finished when `consumed_samples` are consumed; a step of which only a part is counts not."""
     stages = _stages(training)
@@ -107,6 +130,15 @@ def _num_stages(training: TrainingConfig) -> int:
             expected=f"at most {full}",
         )
     return max(1, -(-(full - ramp.start) // ramp.increment))
+
+
+def _stage_end(consumed_samples: int, training: TrainingConfig) -> int | None:
+    """The first consumption that lies in a later stage of the ramp; None where there is no later one."""
+    ramp = training.batch_ramp
+    if ramp is None or consumed_samples >= ramp.samples:
+        return None
+    count = _num_stages(training)
+    return -(-(consumed_samples * count // ramp.samples + 1) * ramp.samples // count)
 
 
 @lru_cache(maxsize=16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pretrain.batch_schedule import global_batch_size_at, step_of, steps_and_samples
+from pretrain.batch_schedule import consumed_after, global_batch_size_at, step_of, steps_and_samples, steps_until
 from pretrain.config import RunConfig
 from pretrain.progress import Progress
 from pretrain.schedules import Schedule
@@ -16,7 +16,8 @@ class RunSchedule:
 
     Args:
         config: the run.
-        progress: where it stands. A run whose batch size was changed on the way still ends at its tokens or samples.
+        progress: where it stands. A run whose batch size was changed on the way still ends at its tokens, samples or
+            steps, and its learning rate is at its end there.
 
     Raises:
         ConfigError: for durations that do not fit each other.
@@ -29,8 +30,15 @@ class RunSchedule:
         self._ends_by_steps = training.duration.unit == "steps"
         self._total_samples = length.samples
         self.total_steps = length.steps
-        if not self._ends_by_steps:
-            self.total_steps += progress.step - step_of(progress.consumed_samples, training)
+        # Both lengths are of a run with this batch size from its beginning. Of the steps behind it only what they
+        # consumed is known; where the size never changed, this leaves both as they are.
+        consumed = progress.consumed_samples
+        if self._ends_by_steps:
+            self._total_samples = consumed_after(max(0, length.steps - progress.step), consumed, training)
+        elif consumed < length.samples:
+            self.total_steps = progress.step + steps_until(length.samples, consumed, training)
+        else:
+            self.total_steps += progress.step - step_of(consumed, training)
         self._rates = Schedule.resolve(
             config.optimizer,
             total_steps=self.total_steps,
