@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.environment import whole_number
 from configs.errors import ExitStatus, MachineError, guarded
 
 
@@ -22,10 +24,26 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "Slurm allocation that this runs in, or on this machine; print a table; end with status 2 if a job would fail.",
     )
     preflight.add_argument("--output", default="runs", help="folder that runs are written to (default: runs)")
-    preflight.add_argument("--port", type=int, help="a port that has to be free, such as MASTER_PORT")
-    preflight.add_argument("--min-free-gib", type=float, default=1.0, help="free space wanted there (default: 1)")
+    preflight.add_argument("--port", type=_port, help="a port that has to be free, such as MASTER_PORT")
+    preflight.add_argument("--min-free-gib", type=_gib, default=1.0, help="free space wanted there (default: 1)")
     preflight.add_argument("--this-node", action="store_true", help="only this machine, as one line of JSON")
     return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, expected 1 to 65535")
+    return int(text)
+
+
+def _gib(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 2**33:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size, expected GiB, 0 or more")
+    return value
 
 
 def main() -> None:
@@ -34,7 +52,7 @@ def main() -> None:
     options = parse(arguments)
     from cluster import preflight  # after the parser: --help needs none of it
 
-    single = int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == 1
+    single = whole_number(os.environ, "SLURM_JOB_NUM_NODES", 1) == 1
     if options.this_node or single:
         mine = preflight.probe(Path(options.output), options.port, int(options.min_free_gib * 2**30))
         if options.this_node:

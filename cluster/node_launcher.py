@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
+from cluster.environment import whole_number
 from configs.errors import ConfigError, ExitStatus, MachineError, guarded
 
 STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
@@ -54,22 +55,22 @@ class NodePlace:
         """Read Slurm's variables; ranks per node are `BESSEMER_RANKS_PER_NODE`, else the node's GPUs, else 1.
 
         Raises:
-            ConfigError: if the number of ranks is not a positive number.
+            ConfigError: if the number of ranks is not a positive number, or another one is none.
         """
         ranks = environ.get("BESSEMER_RANKS_PER_NODE") or environ.get("SLURM_GPUS_ON_NODE") or "1"
         if not ranks.isdecimal() or int(ranks) < 1:
             raise ConfigError(f"{ranks!r} is no number of ranks", where="BESSEMER_RANKS_PER_NODE", expected="1 or more")
         job, step = environ.get("SLURM_JOB_ID"), environ.get("SLURM_STEP_ID")
         return cls(
-            node=int(environ.get("SLURM_NODEID", "0")),
-            num_nodes=int(environ.get("SLURM_STEP_NUM_NODES", "1")),
+            node=whole_number(environ, "SLURM_NODEID", 0),
+            num_nodes=whole_number(environ, "SLURM_STEP_NUM_NODES", 1),
             ranks_per_node=int(ranks),
             step=f"{job}.{step}" if job and step else None,
         )
 
     def rank_environment(self, local_rank: int, environ: Mapping[str, str]) -> dict[str, str]:
         """The environment of one rank: `environ` and the variables that torch's `env://` rendezvous reads."""
-        cores = int(environ.get("SLURM_CPUS_ON_NODE") or os.cpu_count() or 1)
+        cores = whole_number(environ, "SLURM_CPUS_ON_NODE", os.cpu_count() or 1)
         return {
             "OMP_NUM_THREADS": str(max(1, cores // self.ranks_per_node)),
             **environ,
@@ -147,6 +148,9 @@ class NodeLauncher:
         for local_rank, process in self.ranks.items():
             status = process.poll()
             if status is not None and local_rank not in self.ended:
+                if -status in self.forwarded:
+                    # It did not listen yet: a rank that still starts has nothing to lose.
+                    status = int(ExitStatus.INTERRUPTED)
                 self.ended[local_rank] = status if status >= 0 else 128 - status
 
     def _failures(self) -> list[int]:

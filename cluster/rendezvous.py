@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Mapping
 
+from cluster.environment import whole_number
 from configs.errors import ConfigError, MachineError, guarded
 
 # Below every usual range of ports that the kernel hands out by itself (Linux: 32768 and up).
@@ -89,7 +90,7 @@ def choose(environ: Mapping[str, str]) -> tuple[str, int]:
     address = environ.get("MASTER_ADDR") or first_node_address(environ)
     wanted = environ.get("MASTER_PORT")
     if wanted is None:
-        job, restart = int(environ.get("SLURM_JOB_ID", "0")), int(environ.get("SLURM_RESTART_COUNT", "0"))
+        job, restart = (whole_number(environ, f"SLURM_{name}", 0) for name in ("JOB_ID", "RESTART_COUNT"))
         return address, free_port(job_port(job, restart))
     if not wanted.isdecimal() or not 0 < int(wanted) < 65536:
         raise ConfigError(f"{wanted!r} is not a port", where="MASTER_PORT", expected="1 to 65535")

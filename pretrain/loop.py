@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pretrain.monitor.records import StepRecord
@@ -42,8 +43,7 @@ def train(run: Session) -> Ending:
         data_time_s = time.perf_counter() - started_s
 
         learning_rate = run.schedule.learning_rate(progress)
-        reason = run.reason_to_stop(progress)
-        votes = (float(reason is not None), float(run.save_is_due_by_time()))
+        votes = partial(run.votes, progress)
         result = run.engine.train_batch(micro_batches, step=progress.step, learning_rate=learning_rate, votes=votes)
         stop, save = (vote > 0 for vote in result.votes)
 
@@ -62,7 +62,7 @@ def train(run: Session) -> Ending:
         if run.save_is_due(progress) or save or stop or is_last:
             run.save(progress)
         if stop and not is_last:
-            return Ending(progress, reason or "a wish of another rank")
+            return Ending(progress, run.reason_to_stop or "a wish of another rank")
     return Ending(progress, "finished")
 
 

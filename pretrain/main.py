@@ -48,16 +48,17 @@ def run(config: RunConfig) -> ExitStatus:
     if config.training.device == "cpu":
         # Before anything imports torch, so that all of it finds no GPU.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from pretrain import preflight
-
-    plan = preflight.check(config)
-
-    from pretrain.engine import topology
-    from pretrain.loop import train
-    from pretrain.session import Session
     from pretrain.stopping import StopRequest
 
-    with StopRequest() as stop:
+    with StopRequest(has_begun=False) as stop:
+        from pretrain import preflight
+
+        plan = preflight.check(config)
+
+        from pretrain.engine import topology
+        from pretrain.loop import train
+        from pretrain.session import Session
+
         session = Session(plan, stop)
         try:
             ending = train(session)

@@ -43,13 +43,17 @@ class Session:
         monitor: takes the records.
         guard: ends a run that diverged.
         stop: whether a signal asked for a stop.
+        reason_to_stop: why, as far as this rank knew when it voted last, the session ends with that step; or None.
         progress: where the run stood when this session took it up.
     """
 
     def __init__(self, plan: Plan, stop: StopRequest) -> None:
         self.config: RunConfig = plan.config
         self.stop = stop
+        self.reason_to_stop: str | None = None
         self.topology = topology.start(plan.launch, plan.layout)
+        # From here on the ranks wait for each other: none may leave alone.
+        stop.begin()
         self._data = plan.data
         self.engine = TrainEngine(plan.config, self.topology)
         self._checkpoints = CheckpointWriter(
@@ -94,8 +98,12 @@ class Session:
         """Whether this rank is the one that speaks and writes."""
         return self.topology.rank == 0
 
-    def reason_to_stop(self, progress: Progress) -> str | None:
-        """Why, as far as this rank knows, the session should end with the step that comes; None: it should not."""
+    def votes(self, progress: Progress) -> tuple[float, float]:
+        """What this rank wishes for the end of the step that began at `progress`: to stop; to save, by the clock."""
+        self.reason_to_stop = self._find_reason(progress)
+        return float(self.reason_to_stop is not None), float(self._save_is_due_by_time())
+
+    def _find_reason(self, progress: Progress) -> str | None:
         if self.stop.requested is not None:
             return self.stop.requested
         limit = self.config.training.session_limit
@@ -120,8 +128,8 @@ class Session:
         interval = _steps(self.config.checkpoint.interval)
         return interval is not None and progress.step % interval == 0
 
-    def save_is_due_by_time(self) -> bool:
-        """Whether, by the main rank's clock, it is time for a checkpoint; the ranks agree on it within the step."""
+    def _save_is_due_by_time(self) -> bool:
+        # The main rank's clock counts.
         interval = self.config.checkpoint.interval
         if not self.is_main or interval is None or interval.unit != "seconds":
             return False
@@ -227,7 +235,8 @@ class Session:
             f" ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
             f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
         )
-        for note in (*self._data.notes, *(f"accepted change: {line}" for line in self._accepted_changes)):
+        accepted = (f"accepted change: {line}" for line in self._accepted_changes)
+        for note in (*self.config.checkpoint.notes(), *self._data.notes, *accepted):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:

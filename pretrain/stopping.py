@@ -25,11 +25,16 @@ class StopRequest:
     The first signal asks for: finish the step, save, exit with `ExitStatus.INTERRUPTED`. A SIGINT more than a second
     after an earlier one ends the process at once, without saving. Use as a context manager, in the main thread; the
     earlier handlers come back at its end. The ranks must agree on the step after which they stop: that is the loop's.
+
+    Args:
+        has_begun: whether there is something to finish and ranks wait for each other. Before that, until `begin` is
+            called, a signal ends the process at once, with the same status: nothing is lost.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_begun: bool = True) -> None:
+        self._has_begun = has_begun
         self._requested: str | None = None
         self._first_interrupt_s: float | None = None
         self._previous: dict[signal.Signals, Any] = {}
@@ -38,6 +43,10 @@ class StopRequest:
     def requested(self) -> str | None:
         """Name of the first signal that came, such as `SIGTERM`; None while there was none."""
         return self._requested
+
+    def begin(self) -> None:
+        """From now on a signal is a wish."""
+        self._has_begun = True
 
     def install(self) -> StopRequest:
         """Take the signals over.
@@ -66,6 +75,9 @@ class StopRequest:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         name, now = signal.Signals(number).name, time.monotonic()
+        if not self._has_begun:
+            _say(f"{name}: training has not begun, nothing is lost; the same command starts again")
+            os._exit(int(ExitStatus.INTERRUPTED))
         if number == signal.SIGINT:
             if self._first_interrupt_s is None:
                 self._first_interrupt_s = now

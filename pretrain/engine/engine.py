@@ -21,6 +21,7 @@ from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
 from pretrain.models.parameters import TIED_WEIGHT
 
+Votes = Callable[[], Sequence[float]]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -95,7 +96,7 @@ class TrainEngine:
         self._pipeline = Pipeline(self._deepspeed, megatron, lambda: self.zero.loss_scale, config.seed)
 
     def train_batch(
-        self, micro_batches: list[MicroBatch], *, step: int, learning_rate: float, votes: Sequence[float] = ()
+        self, micro_batches: list[MicroBatch], *, step: int, learning_rate: float, votes: Votes = lambda: ()
     ) -> StepResult:
         """Train on one global batch.
 
@@ -103,7 +104,8 @@ class TrainEngine:
             micro_batches: this data rank's part of it.
             step: number of the step, from 0.
             learning_rate: for this step.
-            votes: summed over all ranks beside the loss, so that ranks agree without a collective of their own.
+            votes: gives what is summed over all ranks beside the loss, so that ranks agree without a collective of
+                their own; as many numbers on every rank. Asked when the backward passes are over.
         """
         for group in self.zero.param_groups:
             group["lr"] = learning_rate
@@ -115,7 +117,7 @@ class TrainEngine:
         # The schedule divides by the micro-batches and the optimizer by the data ranks; the mean is over all tokens.
         means = len(batches) * self.topology.layout.data
         loss_sum = self._pipeline.run(batches, step=step, loss_weight=means / float(tokens), forward_only=False)
-        self._gradients.expect(self._once(loss_sum) / means, list(votes))
+        self._gradients.expect(self._once(loss_sum) / means, list(votes()))
         if self.before_update is not None:
             self.before_update()
         self._deepspeed.step()

@@ -73,6 +73,12 @@ def test_a_number_of_ranks_that_is_none() -> None:
         NodePlace.from_environment({"BESSEMER_RANKS_PER_NODE": "all"})
 
 
+@pytest.mark.parametrize("name", ["SLURM_NODEID", "SLURM_STEP_NUM_NODES"])
+def test_a_number_of_slurms_that_is_none(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: 'x' is no number"):
+        NodePlace.from_environment({name: "x"})
+
+
 def test_entry_is_a_file_or_a_module(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.touch()
@@ -107,6 +113,17 @@ def test_a_stop_signal_reaches_every_rank_once_and_they_may_save(tmp_path: Path,
     out, _ = launcher.communicate(timeout=30)
     assert launcher.returncode == 75, out
     assert [json.loads((tmp_path / f"rank{r}.saved0.json").read_text()) for r in (0, 1)] == [[number], [number]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_rank_that_still_starts_when_the_signal_comes_did_not_fail(tmp_path: Path, number: int) -> None:
+    entry = tmp_path / "starts.py"
+    entry.write_text("import sys, time\nopen(sys.argv[2], 'w').close()\ntime.sleep(60)\n")
+    launcher = start(1, str(tmp_path / "started"), entry=str(entry))
+    wait_for(tmp_path / "started")
+    launcher.send_signal(number)
+    out, _ = launcher.communicate(timeout=30)
+    assert launcher.returncode == 75, out
 
 
 def test_a_peers_failure_ends_the_ranks_and_counts_less_than_it(tmp_path: Path) -> None:

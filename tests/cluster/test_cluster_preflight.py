@@ -46,6 +46,15 @@ def test_a_report_survives_the_way_between_nodes() -> None:
     assert NodeReport.from_json(report("n1").to_json()) == report("n1")
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--port", "99999999"), ("--port", "0"), ("--min-free-gib", "nan"), ("--min-free-gib", "-1")]
+)
+def test_a_number_that_cannot_be_is_one_message(option: str, value: str) -> None:
+    done = preflight(f"{option}={value}")
+    assert done.returncode == 2 and option in done.stderr and repr(value) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_probe_sees_a_full_disk_and_a_taken_port(tmp_path: Path) -> None:
     with socket.socket() as server:
         server.bind(("", 0))

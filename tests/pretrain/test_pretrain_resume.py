@@ -64,6 +64,31 @@ def test_a_signal_saves_and_the_same_command_goes_on_bitwise(tmp_path: Path, cor
     assert len(train_records(tmp_path / "stopped")) == 12
 
 
+def interrupt_a_forward_pass(output_dir: Path, corpus: Path, changes: dict[str, Any]) -> int:
+    """On each rank: a run to which a SIGTERM comes while its third step goes forward."""
+    import os
+    import signal
+
+    from pretrain.engine import pipeline
+
+    run = pipeline.Pipeline.run
+
+    def run_interrupted(*arguments: Any, **named: Any) -> Any:
+        if named["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return run(*arguments, **named)
+
+    pipeline.Pipeline.run = run_interrupted  # type: ignore[method-assign]
+    return run_session(output_dir, corpus, None, changes)
+
+
+def test_a_signal_within_a_step_ends_the_run_with_that_step(tmp_path: Path, corpus: Path) -> None:
+    arguments = (tmp_path, corpus, {"evaluation__interval": "null"})
+    statuses = run_ranks(interrupt_a_forward_pass, 1, *arguments, process_group=False, preload=SESSION, timeout_s=200)
+    assert statuses == [75]
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step_*")] == ["step_00000003"]
+
+
 def copy_late(output_dir: Path, corpus: Path, changes: dict[str, Any]) -> None:
     """On each rank: a run whose copies for the checkpoint begin only when the backward passes are over."""
     import threading

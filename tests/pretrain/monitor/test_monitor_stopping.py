@@ -71,6 +71,29 @@ def test_one_keystroke_that_arrives_twice_is_one_interrupt() -> None:
     assert done.stderr.count("finishing the step") == 1
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR2"])
+def test_before_there_is_anything_to_lose_a_signal_ends_it_at_once(name: str) -> None:
+    """As while the data is looked at: `run` takes the signals before that."""
+    code = (
+        "import os, signal, time\n"
+        "from pretrain import main, preflight\n"
+        f"preflight.check = lambda config: (os.kill(os.getpid(), signal.{name}), time.sleep(50))\n"
+        "from pretrain.config import RunConfig\n"
+        "from configs.load import find_recipe, load_config\n"
+        "main.run(load_config(RunConfig, find_recipe('gpt-tiny', 'pretrain'), []))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=45, cwd=ROOT)
+    assert done.returncode == 75, done.stderr
+    assert f"{name}: training has not begun" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_from_the_beginning_on_a_signal_is_a_wish() -> None:
+    with StopRequest(has_begun=False) as stop:
+        stop.begin()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested == "SIGTERM"
+
+
 def test_the_first_signal_gives_the_reason() -> None:
     with StopRequest() as stop:
         assert stop.requested is None
