@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from configs.durations import Duration
 from configs.load import Section
@@ -48,6 +49,31 @@ class DataConfig(Section):
     """Where the sample index is kept, on a disk local to the machine; null: `<output_dir>/index`."""
     prefetch_batches: int = Field(default=2, ge=0)
     """Global batches that are read ahead."""
+
+    @field_validator("validation", "test")
+    @classmethod
+    def _named(cls, sets: dict[str, list[WeightedCorpus]]) -> dict[str, list[WeightedCorpus]]:
+        for name in sets:
+            # A name is a part of curves' names, which a slash would cut in two, and of lines of text.
+            if not name or name != name.strip() or not name.isprintable() or set(name) & set("/\\"):
+                raise ValueError(
+                    f"{name!r} cannot be the name of a set; expected visible characters without slashes, such as 'wiki'"
+                )
+        return sets
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> DataConfig:
+        # Records and curves know a set by its name alone.
+        names = {part: set(getattr(self, part)) or {part} for part in ("validation", "test")}
+        if not self.test and self.split[2] == 0:
+            names["test"] = set()
+        if not self.validation and self.split[1] == 0:
+            names["validation"] = set()
+        for name in sorted(names["validation"] & names["test"]):
+            other = next((part for part in names if not getattr(self, part)), None)
+            meant = "in data.validation and in data.test" if other is None else f"the default name of the {other} set"
+            raise ValueError(f"two sets are called {name!r} ({meant}); expected a name of its own for each")
+        return self
 
     @model_validator(mode="after")
     def _split_sums(self) -> DataConfig:
@@ -157,13 +183,39 @@ class CheckpointConfig(Section):
     keep_last: int = Field(default=2, gt=0)
     """Newest checkpoints that are kept."""
     keep_every: Duration | None = None
-    """Checkpoints at multiples of this are kept for ever, such as `10000 steps`."""
+    """Checkpoints at multiples of this are kept for ever, such as `10000 steps`; a multiple of `interval`."""
     asynchronous: bool = True
     """Whether training goes on while a checkpoint is hashed and written."""
     resume: Literal["auto", "never", "required"] = "auto"
     """Continue from the newest complete checkpoint in `output_dir` if there is one, ignore it, or insist on one."""
     allow_changes: list[str] = []
     """Keys whose change since the checkpoint is accepted although it changes the run, such as `data.train`."""
+
+    @model_validator(mode="after")
+    def _keeps_what_is_saved(self) -> CheckpointConfig:
+        if self.keep_every is None or self.interval is None or {self.keep_every.unit, self.interval.unit} != {"steps"}:
+            return self
+        kept, saved = int(self.keep_every.value), int(self.interval.value)
+        if saved > 0 and kept % saved:
+            nearest = [
+                f"{multiple} steps" for multiple in (kept - kept % saved, kept - kept % saved + saved) if multiple
+            ]
+            raise ValueError(
+                f"keep_every is {self.keep_every}, but a checkpoint is saved every {self.interval}: only one in"
+                f" {math.lcm(kept, saved)} steps would be kept; expected a multiple of interval, such as"
+                f" {' or '.join(nearest)}"
+            )
+        return self
+
+    def notes(self) -> list[str]:
+        """What is legal but does less than one may think, a sentence each, to be shown once."""
+        if self.keep_every is None or (self.interval is not None and self.interval.unit == "steps"):
+            return []
+        saves = "only at the end and on a signal" if self.interval is None else f"by time, every {self.interval}"
+        return [
+            f"checkpoint.keep_every ({self.keep_every}) keeps a checkpoint by chance only: they are saved {saves};"
+            " with checkpoint.interval in steps, each multiple is saved and kept"
+        ]
 
 
 class MonitorConfig(Section):
@@ -174,13 +226,22 @@ class MonitorConfig(Section):
     tensorboard: bool = True
     """Whether TensorBoard event files are written to `<output_dir>/tensorboard`."""
     serve_tensorboard: int | None = Field(default=None, ge=0, le=65535)
-    """Port on the loopback address where TensorBoard is served during the run; null: not served."""
+    """Port on the loopback address where TensorBoard is served during the run, 0: any free one; null: not served."""
     wandb_project: str | None = None
     """Weights & Biases project (extra `wandb`); null: none."""
     peak_tflops: float | None = Field(default=None, gt=0)
     """The device's dense peak for MFU, in TFLOP/s; null: looked up by the device's name, measured on a CPU."""
     stall_timeout: Duration = Duration(1800, "seconds")
     """Time without a finished step after which every rank prints where it is; the run goes on."""
+
+    @model_validator(mode="after")
+    def _serves_what_is_written(self) -> MonitorConfig:
+        if self.serve_tensorboard is not None and not self.tensorboard:
+            raise ValueError(
+                f"serve_tensorboard is {self.serve_tensorboard}, but tensorboard is false: there is nothing to serve;"
+                " expected serve_tensorboard=null, or tensorboard=true"
+            )
+        return self
 
 
 class RunConfig(Section):

@@ -1,0 +1,90 @@
+"""What a run's config refuses by itself, before a corpus or a rank is looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import ConfigError
+from pretrain.config import RunConfig
+from tests.pretrain.tiny_run import tiny_config
+
+
+def config(**changes: Any) -> RunConfig:
+    return tiny_config(Path("run"), Path("corpus"), **changes)
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config(**changes)
+    return caught.value.render()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data__validation": "{test: other}"}, "two sets are called 'test' (the default name of the test set)"),
+        ({"data__test": "{validation: a}"}, "'validation' (the default name of the validation set)"),
+        (
+            {"data__validation": "{a: x, b: y}", "data__test": "{b: z}"},
+            "two sets are called 'b' (in data.validation and in data.test)",
+        ),
+    ],
+)
+def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) -> None:
+    assert says in refusal(**changes)
+
+
+def test_a_name_is_free_where_the_default_set_does_not_exist() -> None:
+    assert config(data__validation="{test: a}", data__split="[0.9,0.1,0]").data.validation.keys() == {"test"}
+    assert config(data__validation="{test: a}", data__test="{validation: a}").data.test.keys() == {"validation"}
+    assert config(data__validation="{validation: a}", data__test="{test: a}")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", " a", "a\n", "\t"])
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_set_without_a_usable_name_is_refused(part: str, name: str) -> None:
+    raw = config().model_dump(mode="json")
+    raw["data"][part] = {name: "corpus"}
+    with pytest.raises(ValueError, match="cannot be the name of a set"):
+        RunConfig.model_validate(raw)
+
+
+def test_the_message_about_a_name_says_where_it_stands() -> None:
+    said = refusal(data__validation="{'': other}")
+    assert said.startswith("command line: data.validation: '' cannot be the name of a set; expected visible characters")
+    assert config(data__validation="{wiki-2.de größer: other}")
+
+
+@pytest.mark.parametrize(
+    ("interval", "keep_every", "says"),
+    [
+        (
+            "3 steps",
+            "4 steps",
+            "only one in 12 steps would be kept; expected a multiple of interval, such as 3 steps or 6",
+        ),
+        ("6 steps", "3 steps", "only one in 6 steps would be kept; expected a multiple of interval, such as 6 steps"),
+    ],
+)
+def test_checkpoints_to_keep_that_are_never_saved_are_refused(interval: str, keep_every: str, says: str) -> None:
+    said = refusal(checkpoint__interval=interval, checkpoint__keep_every=keep_every)
+    assert f"keep_every is {keep_every}, but a checkpoint is saved every {interval}" in said and says in said
+
+
+def test_checkpoints_to_keep_that_are_saved_by_chance_are_noted() -> None:
+    assert config(checkpoint__interval="3 steps", checkpoint__keep_every="9 steps").checkpoint.notes() == []
+    assert config(checkpoint__interval="30 min").checkpoint.notes() == []
+    (by_time,) = config(checkpoint__interval="30 min", checkpoint__keep_every="9 steps").checkpoint.notes()
+    assert "by chance only" in by_time and "by time, every 1800 seconds" in by_time
+    (at_end,) = config(checkpoint__interval="null", checkpoint__keep_every="9 steps").checkpoint.notes()
+    assert "only at the end and on a signal" in at_end
+
+
+@pytest.mark.parametrize("port", [0, 6006])
+def test_a_tensorboard_that_is_not_written_is_not_served(port: int) -> None:
+    said = refusal(monitor__serve_tensorboard=port, monitor__tensorboard="false")
+    assert f"monitor: serve_tensorboard is {port}, but tensorboard is false: there is nothing to serve" in said
+    assert config(monitor__serve_tensorboard=port, monitor__tensorboard="true")
