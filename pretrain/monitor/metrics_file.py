@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,32 +52,47 @@ class MetricsFile:
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a metrics file, in order.
 
-    A line that is not complete JSON ends the iteration: the process that wrote it was killed there.
+    A last line without its end is left out: the process that wrote it was killed there. So are damaged lines before
+    it, with one warning for all of them.
     """
     if not path.exists():
         return
+    damaged = []
     with path.open("rb") as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                return
-            if not line.endswith(b"\n") or not isinstance(record, dict):
-                return
-            yield record
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            record = _record(line)
+            if record is None:
+                damaged.append(number)
+            else:
+                yield record
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        text = f"warning: {path}: left out what is no record: line {damaged[0]}{more}"
+        print(text, file=sys.stderr, flush=True)
 
 
 def drop_after(path: Path, step: int | None) -> None:
-    """Drop the records after `step` (None: all) and an incomplete last line, by one atomic replacement.
+    """Drop the records after `step` (None: all) and what is no record, by one atomic replacement.
 
     Raises:
         MachineError: if the file cannot be replaced.
     """
     if not path.exists():
         return
-    kept = [record for record in read_metrics(path) if step is not None and record.get("step", 0) <= step]
+    kept = [] if step is None else [record for record in read_metrics(path) if record["step"] <= step]
     with staged_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(record, dict) and isinstance(record.get("kind"), str) and isinstance(record.get("step"), int)
+    return record if whole else None
 
 
 def _finite(value: Any) -> Any:

@@ -48,12 +48,26 @@ def test_a_complete_record_without_its_newline_does_not_swallow_the_next(tmp_pat
     assert [r["step"] for r in read_metrics(path)] == [1, 3]
 
 
-def test_reading_stops_at_what_is_not_a_record(tmp_path: Path) -> None:
+def test_damaged_lines_are_left_out_with_one_warning_and_the_rest_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"kind": "train", "step": 1}\n[1]\n{"kind": "train", "step": 2}\n')
-    assert [r["step"] for r in read_metrics(path)] == [1]
-    path.write_bytes(b'{"kind": "train", "step": 1}\n\xff\xfe\n')
-    assert [r["step"] for r in read_metrics(path)] == [1]
+    write_steps(path, range(1, 8), None)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2], lines[4], lines[5] = b"\xff\xfe\n", b"[1]\n", b'{"kind": "train"}\n'
+    path.write_bytes(b"".join(lines))
+    write_steps(path, range(8, 10), 7)
+    assert [r["step"] for r in read_metrics(path)] == [1, 2, 4, 7, 8, 9]
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"warning: {path}: left out what is no record: line 3 and 2 more"]
+
+
+def test_a_line_that_a_kill_cut_off_is_no_reason_to_warn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write_steps(path, range(1, 5), None)
+    path.write_bytes(path.read_bytes()[:-7])
+    assert [r["step"] for r in read_metrics(path)] == [1, 2, 3]
+    assert capsys.readouterr().err == ""
 
 
 def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
