@@ -77,6 +77,7 @@ class Session:
             is_main=self.is_main,
             resumed_step=self.progress.step or None,
             rank=self.topology.rank,
+            evaluation_sets=self._data.evaluation_sets,
         )
         self.guard = NonFiniteGuard(plan.config.training.max_skipped_steps)
         self.train_loader = BatchLoader(

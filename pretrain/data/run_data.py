@@ -17,6 +17,7 @@ from pretrain.data import unigram
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
 from pretrain.data.corpus_samples import CorpusSamples
 from pretrain.data.documents import Documents
+from pretrain.data.evaluation_set import describe_set
 from pretrain.data.stream import SampleStream
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class RunData:
         validation: evaluation streams by name; empty if there is nothing to validate on.
         test: likewise, for the end of the run.
         vocabulary: what the ids mean.
+        evaluation_sets: by name, what decides which samples a validation or test set is, JSON-able; see `describe_set`.
         fingerprint: what decides which sample is number n of the run, JSON-able; to be compared on resume.
         notes: what was done about odd data, a sentence each, to be shown once.
         corpora: the opened corpora by path.
@@ -45,6 +47,7 @@ class RunData:
     validation: dict[str, SampleStream]
     test: dict[str, SampleStream]
     vocabulary: Vocabulary
+    evaluation_sets: dict[str, dict[str, Any]]
     fingerprint: dict[str, Any]
     notes: tuple[str, ...]
     corpora: dict[Path, Corpus]
@@ -74,6 +77,7 @@ class RunData:
             validation=validation,
             test=test,
             vocabulary=vocabulary,
+            evaluation_sets=builder.evaluation_sets,
             fingerprint=_fingerprint(config, corpora, train, vocabulary),
             notes=tuple(builder.notes),
             corpora=corpora,
@@ -130,7 +134,7 @@ class RunData:
 
 
 class _StreamBuilder:
-    """Turns mixtures into streams; collects notes."""
+    """Turns mixtures into streams; collects notes and the descriptions of evaluation sets."""
 
     def __init__(self, config: RunConfig, corpora: dict[Path, Corpus], vocab_size: int) -> None:
         self._config = config
@@ -140,6 +144,7 @@ class _StreamBuilder:
         self._cache = config.data.index_cache or config.output_dir / "index"
         self._train_fingerprints = {corpora[entry.corpus].fingerprint for entry in config.data.train}
         self.notes: list[str] = []
+        self.evaluation_sets: dict[str, dict[str, Any]] = {}
 
     def train(self) -> SampleStream:
         """The training stream.
@@ -171,6 +176,7 @@ class _StreamBuilder:
 
     def _evaluation_stream(self, name: str, mixture: list[WeightedCorpus], part: PartName) -> SampleStream:
         parts, weights, empty = [], [], []
+        held_out: list[PartName] = []
         for entry, corpus_part in self._with_parts(mixture, part):
             documents = self._documents(entry.corpus, corpus_part)
             if documents.num_tokens < 2:
@@ -179,10 +185,13 @@ class _StreamBuilder:
             corpus, seq_length = self._corpora[entry.corpus], self._config.model.seq_length
             parts.append(CorpusSamples(corpus, documents, seq_length, EVALUATION_SEED, endless=False))
             weights.append(entry.weight)
+            held_out.append(corpus_part)
         if not parts:
             raise empty[0]
         self.notes += [f"the {part} set {name!r} goes without {error.where}: {error.problem}" for error in empty]
-        return self._stream(name, parts, weights)
+        stream = self._stream(name, parts, weights)
+        self.evaluation_sets[name] = describe_set(self._config, stream, held_out)
+        return stream
 
     def _with_parts(self, mixture: list[WeightedCorpus], part: PartName) -> Iterator[tuple[WeightedCorpus, PartName]]:
         # A set that names a training corpus means what is held out of it, never what is trained on.

@@ -12,8 +12,10 @@ from typing import Any, Protocol
 from configs.errors import MachineError, UserError
 from configs.load import to_yaml
 from pretrain.config import RunConfig
+from pretrain.data.evaluation_set import FINGERPRINT
 from pretrain.layout import Layout
 from pretrain.monitor.console import ConsoleLog
+from pretrain.monitor.evaluated import SETS, Sets, changed_sets, is_of_present_set
 from pretrain.monitor.flops import DevicePeak, device_peak
 from pretrain.monitor.memory import device_memory_bytes, host_memory_bytes
 from pretrain.monitor.metrics_file import FILE_NAME, MetricsFile, read_metrics
@@ -48,6 +50,7 @@ class Monitor:
         is_main: whether this rank writes.
         resumed_step: step of the checkpoint that the run continues; None or 0 for a new run.
         rank: this process' number; None: what the launcher put into RANK.
+        evaluation_sets: what each validation and test set is; see `RunData`. None: not known.
 
     Raises:
         MachineError: if the output directory cannot be written or TensorBoard's port is taken.
@@ -65,8 +68,10 @@ class Monitor:
         is_main: bool,
         resumed_step: int | None,
         rank: int | None = None,
+        evaluation_sets: Sets | None = None,
     ) -> None:
         self._config = config
+        self._sets: Sets = evaluation_sets or {}
         self._last_step = resumed_step or 0
         self._first_record: StepRecord | None = None
         self._pending: StepRecord | None = None
@@ -111,7 +116,8 @@ class Monitor:
     def log_eval(self, record: EvalRecord) -> None:
         """Report a validation set."""
         self._watchdog.alive()
-        values = asdict(record) | {"session_s": self._session_s()}
+        measured_on = self._sets.get(record.name, {}).get(FINGERPRINT)
+        values = asdict(record) | {FINGERPRINT: measured_on, "session_s": self._session_s()}
         values.pop("step")
         if (record.name, record.step) not in self._evaluated:
             self._write("validation", record.step, values)
@@ -157,15 +163,19 @@ class Monitor:
             total_steps=total_steps,
         )
         self._sinks.append(MetricsFile(directory / FILE_NAME, resumed_step))
-        earlier = read_metrics(directory / FILE_NAME)
-        self._evaluated = {(r["name"], r["step"]) for r in earlier if r["kind"] == "validation"}
+        earlier = list(read_metrics(directory / FILE_NAME))
+        evaluations = [r for r in earlier if r["kind"] == "validation" and is_of_present_set(r, self._sets)]
+        self._evaluated = {(r["name"], r["step"]) for r in evaluations}
         if config.monitor.tensorboard:
             self._sinks.append(TensorBoardLog(directory / TENSORBOARD_DIR, resumed_step, to_yaml(config)))
         if config.monitor.wandb_project is not None:
             self._sinks.append(_wandb_log(config, config.monitor.wandb_project, resumed_step))
         self._console = ConsoleLog(total_steps)
         self._sinks.append(self._console)
-        self._write("run", self._last_step, _run_values(config, layout, device_name, peak))
+        described = {SETS: self._sets}
+        self._write("run", self._last_step, _run_values(config, layout, device_name, peak) | described)
+        for line in changed_sets(earlier, self._sets):
+            self.log_event(line)
         if peak.flops_per_s is None:
             self.log_event(f"no MFU: {peak.source}")
         if config.monitor.serve_tensorboard is not None:

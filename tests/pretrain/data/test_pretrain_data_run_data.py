@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from configs.errors import ConfigError, DataError
 from data_prep.config import TokenizeConfig, TokenizerConfig
 from data_prep.sharding.tokenization import tokenize
 from data_prep.tokenizer.training import train_tokenizer
+from pretrain.data.evaluation_set import difference
 from pretrain.data.run_data import RunData
 
 SPLIT = [0.8, 0.1, 0.1]
@@ -86,6 +88,39 @@ def test_the_fingerprint_changes_with_what_decides_the_samples(tmp_path: Path, c
     assert len({fingerprint(), *changed}) == 5
     write_corpus(tmp_path / "other", [90, 50, 1], first_token=50_000)
     assert fingerprint() != fingerprint(mixture[:1]) and fingerprint() not in changed
+
+
+def test_a_sets_fingerprint_changes_with_what_decides_its_samples_and_with_nothing_else(
+    tmp_path: Path, corpus: Path
+) -> None:
+    other = write_corpus(tmp_path / "other", [90, 50], first_token=50_000)
+    moved = write_corpus(tmp_path / "moved", [90, 50], first_token=50_000)
+
+    def sets(validation: object = str(other), split: object = SPLIT, **rest: Any) -> dict[str, Any]:
+        config = run_config(tmp_path, {"train": str(corpus), "split": split, "validation": {"v": validation}}, **rest)
+        return RunData.open(config).evaluation_sets
+
+    def fingerprint(**changes: Any) -> str:
+        return sets(**changes)["v"]["fingerprint"]
+
+    assert sets().keys() == {"v", "test"}
+    same = [fingerprint(), fingerprint(validation=str(moved)), fingerprint(seed=2), fingerprint(split=[0.7, 0.2, 0.1])]
+    assert len(set(same)) == 1
+    # Two batches of 8 hold more than the set has, and one does not.
+    assert sets(evaluation={"batches": 2})["v"]["samples"] == 9 == sets()["v"]["samples"]
+    both = [str(other), {"corpus": str(corpus), "weight": 2}]
+    changed = [
+        fingerprint(validation=str(corpus)),
+        fingerprint(validation=str(corpus), split=[0.7, 0.2, 0.1]),
+        fingerprint(validation=both),
+        fingerprint(validation=[str(other), str(corpus)]),
+        fingerprint(seq_length=8),
+        fingerprint(evaluation={"batches": 1}),
+    ]
+    assert len({same[0], *changed}) == 7
+    short = sets(evaluation={"batches": 1})["v"]
+    assert difference(sets()["v"], short) == "samples 9 -> 8"
+    assert difference(sets(validation=str(corpus))["v"], sets()["v"]) == "other documents"
 
 
 def test_a_small_corpus_that_has_no_held_out_documents_is_noted_or_refused(tmp_path: Path, corpus: Path) -> None:
