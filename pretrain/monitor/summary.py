@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,8 +13,12 @@ from typing import Any, TextIO
 from data_prep.atomic import staged_file
 from pretrain.config import RunConfig
 from pretrain.monitor import wording
+from pretrain.monitor.evaluated import is_of_present_set, sets_of_last_session
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
+from pretrain.monitor.next_commands import how_to_continue, next_commands, why_no_export
 from pretrain.monitor.ngram_floor import ngram_rows
+
+_FIGURES = ("step", "loss", "perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,29 @@ class RunFigures:
         time_s: wall time of the sessions, from their start to their last record.
         tokens_per_s: tokens per second of step time, without validations, saves and each session's first step.
         mfu: share of the devices' peak; mean over the steps, weighted by time.
-        best: per validation or test set, the record with the lowest loss, and how many records there are.
+        best: per validation set, the record with the lowest loss, and how many records there are; of the set as it is
+            now. A test set has none: to choose by it would spoil it.
+        last: per validation or test set, the newest record of the set as it is now.
     """
 
     time_s: float
     tokens_per_s: float | None
     mfu: float | None
     best: dict[str, dict[str, Any]]
+    last: dict[str, dict[str, Any]]
 
 
-def figures_of(records: Iterable[dict[str, Any]]) -> RunFigures:
-    """Sum up the records of a metrics file."""
+def figures_of(records: Sequence[dict[str, Any]], tests: Collection[str] = ()) -> RunFigures:
+    """Sum up the records of a metrics file.
+
+    Args:
+        records: all of them, in order.
+        tests: names of the test sets.
+    """
+    present = sets_of_last_session(records)
     sessions_s, interval_s, tokens, mfu_time_s, mfu_weighted = [0.0], 0.0, 0, 0.0, 0.0
     best: dict[str, dict[str, Any]] = {}
+    last: dict[str, dict[str, Any]] = {}
     for record in records:
         if record["kind"] == "run":
             sessions_s.append(0.0)
@@ -78,16 +91,19 @@ def figures_of(records: Iterable[dict[str, Any]]) -> RunFigures:
             if record["mfu"] is not None:
                 mfu_time_s += record["interval_time_s"]
                 mfu_weighted += record["mfu"] * record["interval_time_s"]
-        elif record["kind"] == "validation" and record["loss"] is not None:
-            known = best.get(record["name"], {"loss": math.inf, "evaluations": 0})
-            better = record if record["loss"] < known["loss"] else known
-            figures = {key: better[key] for key in ("step", "loss", "perplexity", "bits_per_byte")}
-            best[record["name"]] = figures | {"evaluations": known["evaluations"] + 1}
+        elif record["kind"] == "validation" and is_of_present_set(record, present):
+            name = record["name"]
+            last[name] = {key: record[key] for key in _FIGURES}
+            if record["loss"] is not None and name not in tests:
+                known = best.get(name, {"loss": math.inf, "evaluations": 0})
+                better = record if record["loss"] < known["loss"] else known
+                best[name] = {key: better[key] for key in _FIGURES} | {"evaluations": known["evaluations"] + 1}
     return RunFigures(
         time_s=sum(sessions_s),
         tokens_per_s=tokens / interval_s if interval_s else None,
         mfu=mfu_weighted / mfu_time_s if mfu_time_s else None,
         best=best,
+        last=last,
     )
 
 
@@ -106,7 +122,7 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
         MachineError: if the directory cannot be written.
     """
     directory = config.output_dir
-    figures = figures_of(read_metrics(directory / FILE_NAME))
+    figures = figures_of(list(read_metrics(directory / FILE_NAME)), _test_names(config))
     summary = {
         **asdict(outcome),
         **asdict(figures),
@@ -125,22 +141,9 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
     return summary
 
 
-def next_commands(config: RunConfig, outcome: RunOutcome) -> list[str]:
-    """What one would type next; nothing that needs a checkpoint where there is none."""
-    directory = shlex.quote(str(config.output_dir))
-    commands = []
-    if outcome.checkpoint is not None:
-        commands.append(f"python -m finetune export --checkpoint {directory} --output {directory}/export")
-    if config.monitor.tensorboard:
-        commands.append(f"tensorboard --logdir {directory}/tensorboard --host 127.0.0.1")
-    commands.append(f"python -m pretrain.monitor plot {directory}")
-    return commands
-
-
 def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterable[tuple[str, str]]:
-    model, steps = config.model, f"step {outcome.step}"
-    steps += f" of {outcome.total_steps}" if outcome.total_steps else ""
-    yield "ended", f"{outcome.ended_by} at {steps}"
+    model = config.model
+    yield "ended", _how_it_ended(config, outcome)
     yield (
         "model",
         f"{wording.count(outcome.num_parameters)} parameters ({model.num_layers} layers, hidden {model.hidden_size})",
@@ -151,41 +154,61 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
     yield "time", wording.seconds(figures.time_s)
     speed = "unknown" if figures.tokens_per_s is None else f"{wording.count(figures.tokens_per_s)} tokens/s"
     yield "speed", f"{speed}, MFU {wording.share(figures.mfu)}"
-    for name, best in figures.best.items():
-        per_byte = "" if best["bits_per_byte"] is None else f", {best['bits_per_byte']:.4f} bits per byte"
-        perplexity = "infinite" if best["perplexity"] is None else f"{best['perplexity']:.2f}"
-        label = name if best["evaluations"] == 1 else f"best {name}"
-        yield label, f"loss {best['loss']:.4f}, perplexity {perplexity}{per_byte}, at step {best['step']}"
+    yield from _evaluation_rows(config, outcome, figures)
     if outcome.unigram_loss is not None:
         yield "unigram", f"loss {outcome.unigram_loss:.4f} (knows token frequencies only)"
     yield from ngram_rows(config)
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
     yield "checkpoint", str(outcome.checkpoint or "none")
     yield "logs", f"{config.output_dir}/{FILE_NAME}"
-    for number, line in enumerate(_how_to_continue(config, outcome)):
+    for number, line in enumerate(how_to_continue(config, outcome)):
         yield ("continue" if number == 0 else ""), line
+    no_export = why_no_export(config, outcome)
+    if no_export is not None:
+        yield "export", no_export
     for number, command in enumerate(next_commands(config, outcome)):
         yield ("next" if number == 0 else ""), command
 
 
-def _how_to_continue(config: RunConfig, outcome: RunOutcome) -> Iterable[str]:
-    if outcome.ended_by == "finished":
-        return
-    if outcome.ended_by != "diverged":
-        nothing = "the same command starts from the beginning: no checkpoint was saved"
-        yield nothing if outcome.checkpoint is None else "the same command goes on from the newest checkpoint"
-        return
-    # Learning rate, samples and dropout follow from seed and step: what diverged does so again.
-    yield "the same command diverges again; change what led there:"
-    optimizer = config.optimizer
-    yield f"a lower optimizer.lr (now {optimizer.lr:g}), a longer optimizer.warmup (now {optimizer.warmup})"
-    if config.training.precision == "fp16":
-        yield "or training.precision=bf16"
-    if outcome.checkpoint is None:
-        yield "no checkpoint was saved: it starts from the beginning"
-    else:
-        keys = "optimizer,training.precision" if config.training.precision == "fp16" else "optimizer"
-        yield f"and checkpoint.allow_changes=[{keys}] to go on from the newest checkpoint with it"
+def _how_it_ended(config: RunConfig, outcome: RunOutcome) -> str:
+    if outcome.total_steps is None:
+        return f"{outcome.ended_by} at step {outcome.step}"
+    if outcome.ended_by == "finished" and outcome.step > outcome.total_steps:
+        duration = config.training.duration
+        return f"nothing to train: the run stands at step {outcome.step}, beyond training.duration ({duration})"
+    return f"{outcome.ended_by} at step {outcome.step} of {outcome.total_steps}"
+
+
+def _evaluation_rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterable[tuple[str, str]]:
+    """Of each set what the final model reaches, which is the one that comes next; of a validation set the best, too."""
+    tests = _test_names(config)
+    for name, last in figures.last.items():
+        is_final = last["step"] == outcome.step
+        if name in tests:
+            if is_final:
+                yield name, _loss_in_words(last)
+            continue
+        best = figures.best.get(name)
+        if best is None or best["step"] != last["step"]:
+            yield name if is_final else f"last {name}", _loss_in_words(last)
+        elif best["evaluations"] == 1:
+            yield name, _loss_in_words(last)
+        else:
+            yield name if is_final else f"last {name}", f"{_loss_in_words(last)}, the best of {best['evaluations']}"
+        if best is not None and best["step"] != last["step"]:
+            yield f"best {name}", _loss_in_words(best)
+
+
+def _loss_in_words(figures: Mapping[str, Any]) -> str:
+    if figures["loss"] is None:
+        return f"loss not finite, at step {figures['step']}"
+    per_byte = "" if figures["bits_per_byte"] is None else f", {figures['bits_per_byte']:.4f} bits per byte"
+    perplexity = "infinite" if figures["perplexity"] is None else f"{figures['perplexity']:.2f}"
+    return f"loss {figures['loss']:.4f}, perplexity {perplexity}{per_byte}, at step {figures['step']}"
+
+
+def _test_names(config: RunConfig) -> set[str]:
+    return set(config.data.test) or {"test"}
 
 
 def _print(rows: list[tuple[str, str]], text: str, output: TextIO) -> None:
@@ -197,7 +220,12 @@ def _print(rows: list[tuple[str, str]], text: str, output: TextIO) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    first_command = next(number for number, (label, _) in enumerate(rows) if label == "next")
     grid = Table.grid(padding=(0, 2))
-    for label, value in rows:
+    for label, value in rows[:first_command]:
         grid.add_row(Text(label, style="bold"), Text(value))
-    Console(file=output).print(Panel(grid, title="summary", expand=False))
+    console = Console(file=output)
+    console.print(Panel(grid, title="summary", expand=False))
+    # Outside the frame and never broken into lines, so that they can be copied.
+    for label, value in rows[first_command:]:
+        console.print(Text.assemble((f"{label:<6}", "bold"), value), soft_wrap=True)

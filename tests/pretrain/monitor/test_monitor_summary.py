@@ -14,6 +14,7 @@ from monitor_runs import BATCH, SEQ, monitor, record, run_config
 from configs.errors import DataError
 from pretrain.config import RunConfig
 from pretrain.monitor import EvalRecord
+from pretrain.monitor.metrics_file import MetricsFile
 from pretrain.monitor.plots import plot_run
 from pretrain.monitor.summary import RunOutcome, figures_of, write_summary
 
@@ -63,6 +64,7 @@ def test_the_summary_says_what_how_well_where_and_what_next(tmp_path: Path) -> N
         "81.9k tokens",
         "tensor 1 x pipeline 1 x data 2, ZeRO-1, fp32",
         "4.1k tokens/s, MFU 0.2%",
+        "\nvalidation       loss 3.7500, perplexity 42.52, 1.8750 bits per byte, at step 40\n",
         "best validation  loss 3.5000, perplexity 33.12, 1.7500 bits per byte, at step 30\n",
         "\ntest             loss 3.0000, perplexity 20.09, at step 40\n",
         "loss 6.2500 (knows token frequencies only)",
@@ -76,6 +78,54 @@ def test_the_summary_says_what_how_well_where_and_what_next(tmp_path: Path) -> N
     assert summary["best"]["validation"] == {
         "step": 30, "loss": 3.5, "perplexity": math.exp(3.5), "bits_per_byte": 1.75, "evaluations": 4,
     }  # fmt: skip
+    assert {name: record["loss"] for name, record in summary["last"].items()} == {"validation": 3.75, "test": 3.0}
+
+
+def evaluated(directory: Path, losses: dict[int, float], tests: dict[int, float], step: int) -> list[str]:
+    """The rows about losses in the summary of a run that ended at `step`."""
+    directory.mkdir()
+    file = MetricsFile(directory / "metrics.jsonl", None)
+    for name, measured in (("validation", losses), ("test", tests)):
+        for at, loss in measured.items():
+            values = {"name": name, "loss": loss, "perplexity": math.exp(min(loss, 9)), "bits_per_byte": None}
+            file.write("validation", at, values)
+    file.close()
+    summary = write_summary(run_config(directory), outcome(step=step, unigram_loss=None), io.StringIO())
+    assert "test" not in summary["best"]
+    rows = (directory / "summary.txt").read_text().splitlines()
+    return [" ".join(row.split()) for row in rows if "loss" in row]
+
+
+def test_the_final_model_stands_beside_the_best_and_no_test_is_chosen(tmp_path: Path) -> None:
+    # Extended twice; the model was best, on the test set too, long before its end.
+    rows = evaluated(tmp_path / "a", {10: 2.0, 20: 3.0, 40: 4.0}, {10: 2.5, 20: 3.5, 40: 4.5}, step=40)
+    assert rows == [
+        "validation loss 4.0000, perplexity 54.60, at step 40",
+        "best validation loss 2.0000, perplexity 7.39, at step 10",
+        "test loss 4.5000, perplexity 90.02, at step 40",
+    ]
+    rows = evaluated(tmp_path / "b", {10: 4.0, 20: 3.0}, {}, step=20)
+    assert rows == ["validation loss 3.0000, perplexity 20.09, at step 20, the best of 2"]
+    # Stopped between two validations; what an earlier end reached on the test set is not this model's.
+    rows = evaluated(tmp_path / "c", {10: 2.0, 20: 3.0}, {10: 2.5}, step=25)
+    assert rows == [
+        "last validation loss 3.0000, perplexity 20.09, at step 20",
+        "best validation loss 2.0000, perplexity 7.39, at step 10",
+    ]
+    rows = evaluated(tmp_path / "d", {10: 2.0, 20: math.nan}, {}, step=20)
+    assert rows == [
+        "validation loss not finite, at step 20",
+        "best validation loss 2.0000, perplexity 7.39, at step 10",
+    ]
+
+
+def test_a_run_beyond_its_duration_had_nothing_to_train(tmp_path: Path) -> None:
+    config = run_config(tmp_path, "training.duration=3 steps")
+    write_summary(config, outcome(step=6, total_steps=3), io.StringIO())
+    first = (tmp_path / "summary.txt").read_text().splitlines()[0]
+    assert first.split(maxsplit=1)[1] == (
+        "nothing to train: the run stands at step 6, beyond training.duration (3 steps)"
+    )
 
 
 def test_a_stopped_run_without_validation_has_a_summary_too(tmp_path: Path) -> None:
@@ -87,7 +137,7 @@ def test_a_stopped_run_without_validation_has_a_summary_too(tmp_path: Path) -> N
     assert "the same command starts from the beginning: no checkpoint was saved" in text
     assert "SIGTERM at step 3\n" in text and "unknown, MFU unknown" in text and "unigram" not in text
     assert f"tensorboard --logdir {tmp_path}/tensorboard --host 127.0.0.1" in summary["next_commands"]
-    assert summary["best"] == {} and summary["checkpoint"] is None
+    assert summary["best"] == summary["last"] == {} and summary["checkpoint"] is None
 
 
 def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path: Path) -> None:

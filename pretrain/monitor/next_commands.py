@@ -1,0 +1,69 @@
+"""What one would type after a run, and why not."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pretrain.config import RunConfig
+from pretrain.models.counterpart import obstacle_to_export
+
+if TYPE_CHECKING:
+    from pretrain.monitor.summary import RunOutcome
+
+
+def next_commands(config: RunConfig, outcome: RunOutcome) -> list[str]:
+    """What one would type next; nothing that would be refused, such as an export where there is no checkpoint."""
+    directory = config.output_dir
+    commands = []
+    if outcome.checkpoint is not None and obstacle_to_export(config.model) is None:
+        target = _word(_new_path(directory / "export"))
+        commands.append(f"python -m finetune export --checkpoint {_word(directory)} --output {target}")
+    if config.monitor.tensorboard:
+        commands.append(f"tensorboard --logdir {_word(directory / 'tensorboard')} --host 127.0.0.1")
+    commands.append(f"python -m pretrain.monitor plot {_word(directory)}")
+    return commands
+
+
+def why_no_export(config: RunConfig, outcome: RunOutcome) -> str | None:
+    """Why a checkpoint that is there has no export among the next commands; None if it has one."""
+    obstacle = obstacle_to_export(config.model)
+    if outcome.checkpoint is None or obstacle is None:
+        return None
+    return f"none: Hugging Face's transformers know no model that has {obstacle}"
+
+
+def how_to_continue(config: RunConfig, outcome: RunOutcome) -> Iterator[str]:
+    """What the same command would do after a run that did not finish, or what to change before; nothing if it did."""
+    if outcome.ended_by == "finished":
+        return
+    if outcome.ended_by != "diverged":
+        nothing = "the same command starts from the beginning: no checkpoint was saved"
+        yield nothing if outcome.checkpoint is None else "the same command goes on from the newest checkpoint"
+        return
+    # Learning rate, samples and dropout follow from seed and step: what diverged does so again.
+    yield "the same command diverges again; change what led there:"
+    optimizer = config.optimizer
+    yield f"a lower optimizer.lr (now {optimizer.lr:g}), a longer optimizer.warmup (now {optimizer.warmup})"
+    if config.training.precision == "fp16":
+        yield "or training.precision=bf16"
+    if outcome.checkpoint is None:
+        yield "no checkpoint was saved: it starts from the beginning"
+    else:
+        keys = "optimizer,training.precision" if config.training.precision == "fp16" else "optimizer"
+        yield f"and checkpoint.allow_changes=[{keys}] to go on from the newest checkpoint with it"
+
+
+def _new_path(path: Path) -> Path:
+    """`path`, or the first of `path-2`, `path-3`, ... that does not exist."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(place for place in itertools.chain([path], numbered) if not (place.exists() or place.is_symlink()))
+
+
+def _word(path: Path) -> str:
+    """One word for a shell, which no command takes for an option."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
