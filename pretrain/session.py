@@ -23,7 +23,8 @@ from pretrain.engine import cpu_bridge, topology
 from pretrain.engine.engine import TrainEngine
 from pretrain.evaluation import Evaluator
 from pretrain.monitor.monitor import Monitor
-from pretrain.monitor.summary import RunOutcome, write_summary
+from pretrain.monitor.records import RunOutcome
+from pretrain.monitor.summary import write_summary
 from pretrain.objectives.causal import CausalObjective
 from pretrain.preflight import Plan
 from pretrain.progress import Progress

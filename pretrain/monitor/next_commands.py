@@ -6,13 +6,10 @@ import itertools
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pretrain.config import RunConfig
 from pretrain.models.counterpart import obstacle_to_export
-
-if TYPE_CHECKING:
-    from pretrain.monitor.summary import RunOutcome
+from pretrain.monitor.records import RunOutcome
 
 
 def next_commands(config: RunConfig, outcome: RunOutcome) -> list[str]:

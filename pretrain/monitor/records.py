@@ -1,8 +1,9 @@
-"""What the training loop tells the monitor: one value per step, one per validation set."""
+"""What the training loop tells the monitor: one value per step, one per validation set, one at the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,32 @@ class EvalRecord:
     loss: float
     perplexity: float
     bits_per_byte: float | None
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What the loop knows when it ends.
+
+    Attributes:
+        ended_by: `finished`, the name of the signal, or `diverged`.
+        step: the last finished step.
+        total_steps: steps that the run was to have; None where it ends by time.
+        consumed_tokens: tokens read over all sessions.
+        skipped_steps: steps without an update over all sessions.
+        num_parameters: weights of the model.
+        layout: how the ranks were used, in words.
+        device_name: `cpu` or the accelerator's name.
+        unigram_loss: entropy of the corpus' token frequencies in nats per token; None where it is not known.
+        checkpoint: the newest complete checkpoint; None where there is none.
+    """
+
+    ended_by: str
+    step: int
+    total_steps: int | None
+    consumed_tokens: int
+    skipped_steps: int
+    num_parameters: int
+    layout: str
+    device_name: str
+    unigram_loss: float | None
+    checkpoint: Path | None

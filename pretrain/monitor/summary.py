@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 from data_prep.atomic import staged_file
@@ -17,37 +16,9 @@ from pretrain.monitor.evaluated import is_of_present_set, sets_of_last_session
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 from pretrain.monitor.next_commands import how_to_continue, next_commands, why_no_export
 from pretrain.monitor.ngram_floor import ngram_rows
+from pretrain.monitor.records import RunOutcome
 
 _FIGURES = ("step", "loss", "perplexity", "bits_per_byte")
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """What the loop knows when it ends.
-
-    Attributes:
-        ended_by: `finished`, the name of the signal, or `diverged`.
-        step: the last finished step.
-        total_steps: steps that the run was to have; None where it ends by time.
-        consumed_tokens: tokens read over all sessions.
-        skipped_steps: steps without an update over all sessions.
-        num_parameters: weights of the model.
-        layout: how the ranks were used, in words.
-        device_name: `cpu` or the accelerator's name.
-        unigram_loss: entropy of the corpus' token frequencies in nats per token; None where it is not known.
-        checkpoint: the newest complete checkpoint; None where there is none.
-    """
-
-    ended_by: str
-    step: int
-    total_steps: int | None
-    consumed_tokens: int
-    skipped_steps: int
-    num_parameters: int
-    layout: str
-    device_name: str
-    unigram_loss: float | None
-    checkpoint: Path | None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from pretrain.config import RunConfig
 from pretrain.monitor import EvalRecord
 from pretrain.monitor.metrics_file import MetricsFile
 from pretrain.monitor.plots import plot_run
-from pretrain.monitor.summary import RunOutcome, figures_of, write_summary
+from pretrain.monitor.records import RunOutcome
+from pretrain.monitor.summary import figures_of, write_summary
 
 ROOT = Path(__file__).parents[3]
 
