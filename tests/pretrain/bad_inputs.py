@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.pretrain import breakage
 from tests.pretrain.tiny_run import make_corpus, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,61 +49,6 @@ def pretrain(*overrides: str) -> list[str]:
     return [*PRETRAIN, "--config", "{work}/run.yaml", *overrides]
 
 
-def _write(name: str, text: str) -> Callable[[Path], None]:
-    return lambda work: (work / name).write_text(text) and None
-
-
-def _truncate_shard(work: Path) -> None:
-    shard = next((work / "corpus").glob("*.bin"))
-    os.truncate(shard, shard.stat().st_size // 2)
-
-
-def _damage_counts(work: Path) -> None:
-    (work / "corpus/token_counts.npy").write_bytes(bytes(50))
-
-
-def _remove_shard(work: Path) -> None:
-    next((work / "corpus").glob("*.bin")).unlink()
-
-
-def _other_tokenizer(work: Path) -> None:
-    shutil.copytree(work / "corpus", work / "other")
-    shutil.rmtree(work / "corpus")
-    shutil.copytree(make_corpus(work / "fresh", documents=90), work / "corpus")
-
-
-def _remove_manifests(work: Path) -> None:
-    for manifest in (work / "run/checkpoints").glob("step_*/manifest.json"):
-        manifest.unlink()
-
-
-def _damage_checkpoints(work: Path) -> None:
-    for part in (work / "run/checkpoints").glob("step_*/*.safetensors"):
-        with part.open("r+b") as file:
-            for share in (0.2, 0.5, 0.8):
-                file.seek(int(part.stat().st_size * share))
-                file.write(b"\xff\x00\xff\x00")
-
-
-@contextmanager
-def _full_disk(work: Path) -> Iterator[None]:
-    """A file system of 1 MB where the run wants to write."""
-    (work / "small").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(work / "small")], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(work / "small")], check=True)
-
-
-@contextmanager
-def _port_taken(work: Path) -> Iterator[None]:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 6873))
-        taken.listen()
-        yield
-
-
 WRONG_CONFIGS = (
     BadInput("unknown key", ("hiden_size", "model.hidden_size"), pretrain("model.hiden_size=64")),
     BadInput(
@@ -120,7 +65,7 @@ WRONG_CONFIGS = (
         "file that is not YAML",
         ("bad.yaml, line 3", "not valid YAML"),
         [*PRETRAIN, "--config", "{work}/bad.yaml"],
-        _write("bad.yaml", "model:\n  num_layers: [4\n"),
+        breakage.write("bad.yaml", "model:\n  num_layers: [4\n"),
     ),
     BadInput(
         "unknown choice", ("optimizer.schedule", "'cosin'", "did you mean cosine"), pretrain("optimizer.schedule=cosin")
@@ -155,26 +100,28 @@ BROKEN_INPUTS = (
         ("corpuss",),
         pretrain("data.train={work}/corpuss", "output_dir={work}/new"),
     ),
-    BadInput("damaged token counts", ("token_counts.npy", "damaged"), pretrain(), _damage_counts),
-    BadInput("missing shard", (".bin",), pretrain(), _remove_shard),
-    BadInput("truncated shard", (".bin", "bytes"), pretrain(), _truncate_shard),
+    BadInput("damaged token counts", ("token_counts.npy", "damaged"), pretrain(), breakage.damage_counts),
+    BadInput("missing shard", (".bin",), pretrain(), breakage.remove_shard),
+    BadInput("truncated shard", (".bin", "bytes"), pretrain(), breakage.truncate_shard),
     BadInput(
         "corpora of two tokenizers",
         ("tokenizer",),
         pretrain("data.train=[{work}/corpus,{work}/other]"),
-        _other_tokenizer,
+        breakage.other_tokenizer,
     ),
-    BadInput("all checkpoints damaged", ("step_00000003", "damaged"), pretrain(), _damage_checkpoints),
+    BadInput("all checkpoints damaged", ("step_00000003", "damaged"), pretrain(), breakage.damage_checkpoints),
     BadInput(
         "all checkpoints without a manifest",
         ("step_00000003", "manifest.json", "damaged"),
         pretrain(),
-        _remove_manifests,
+        breakage.remove_manifests,
     ),
     BadInput("checkpoint of another model", ("model.num_layers", "allow_changes"), pretrain("model.num_layers=4")),
-    BadInput("full disk", ("free",), pretrain("output_dir={work}/small/run"), held=_full_disk),
-    BadInput("unwritable directory", ("file",), pretrain("output_dir={work}/file"), _write("file", "not a directory")),
-    BadInput("port in use", ("6873",), pretrain("monitor.serve_tensorboard=6873"), held=_port_taken),
+    BadInput("full disk", ("free",), pretrain("output_dir={work}/small/run"), held=breakage.full_disk),
+    BadInput(
+        "unwritable directory", ("file",), pretrain("output_dir={work}/file"), breakage.write("file", "not a directory")
+    ),
+    BadInput("port in use", ("6873",), pretrain("monitor.serve_tensorboard=6873"), held=breakage.port_taken),
     BadInput("vocabulary too small", ("model.vocab_size",), pretrain("model.vocab_size=100")),
     BadInput(
         "malformed line of text",
@@ -191,7 +138,7 @@ BROKEN_INPUTS = (
             "--output",
             "{work}/new",
         ],
-        _write("broken.jsonl", '{"text": "fine"}\n{"text": "cut off\n'),
+        breakage.write("broken.jsonl", '{"text": "fine"}\n{"text": "cut off\n'),
     ),
     BadInput(
         "export of no checkpoint",
@@ -202,7 +149,7 @@ BROKEN_INPUTS = (
         "export of a damaged checkpoint",
         ("step_00000003",),
         ["-m", "finetune", "export", "--checkpoint", "{work}/run", "--output", "{work}/out"],
-        _damage_checkpoints,
+        breakage.damage_checkpoints,
     ),
     BadInput(
         "classifier without labels",
@@ -217,7 +164,7 @@ BROKEN_INPUTS = (
             "data.train={work}/text.jsonl",
             "output_dir={work}/out",
         ],
-        _write("text.jsonl", '{"text": "a"}\n' * 50),
+        breakage.write("text.jsonl", '{"text": "a"}\n' * 50),
     ),
 )
 

@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -70,7 +71,8 @@ def test_a_shard_that_another_process_makes_is_left_to_it(tmp_path, text_file, t
 @pytest.mark.slow
 def test_ranks_of_mpi_write_the_bytes_of_one_process(tmp_path, text_file, tokenizer_path):
     tokenize(config_for(text_file, tokenizer_path, tmp_path / "one", work_unit_bytes=5000))
-    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable, "-m", "data_prep"]
+    mpirun = str(Path(sys.executable).with_name("mpirun"))
+    command = [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable, "-m", "data_prep"]
     command += ["tokenize", "--input", str(text_file), "--tokenizer", str(tokenizer_path)]
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "mpi"), "work_unit_bytes=5000"],
