@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -34,13 +35,19 @@ def load(
         ConfigError: if one does not fit.
     """
     source = find_recipe(recipe, "data_prep") if recipe is not None else None
-    # Options become overrides: JSON is YAML, so values with special characters keep their meaning.
     given = [
-        f"{key}={json.dumps(value if isinstance(value, bool | int | list) else str(value))}"
+        override(key, value if isinstance(value, bool | int | list) else str(value))
         for key, value in options.items()
         if value is not None and value != []
     ]
     return load_config(cls, source, given + list(settings or []))
+
+
+def override(key: str, value: object) -> str:
+    """`key=value` as `load_config` reads it back, whatever characters `value` holds."""
+    # JSON is YAML but for what is beyond U+FFFF, which JSON's escapes write as two halves. YAML's write it whole.
+    text = json.dumps(value, ensure_ascii=False)
+    return f"{key}=" + re.sub(r"[^ -~]", lambda match: f"\\U{ord(match[0]):08X}", text)
 
 
 def say(text: str) -> None:

@@ -134,14 +134,13 @@ def mix_command(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")] = False,
 ) -> None:
     """Plan how often each corpus is read for a budget of tokens, and write the mixture for pretraining."""
-    import json
-
     from configs.load import find_recipe, load_config, to_yaml
+    from data_prep.commands.command_line import override
     from data_prep.corpus_tools.mixing import MixConfig, parse_source
 
     sources = [parse_source(text) for text in source] if source else None
     given = {"budget": budget, "alpha": alpha, "sources": sources, "output": None if output is None else str(output)}
-    overrides = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    overrides = [override(key, value) for key, value in given.items() if value is not None]
     recipe = find_recipe(config, "data_prep") if config is not None else None
     loaded = load_config(MixConfig, recipe, overrides + list(settings or []))
     if print_config:

@@ -66,6 +66,17 @@ def test_print_config_is_a_config(run, tmp_path):
     assert (again.input, again.workers, again.output) == (["a: b.jsonl", "c.txt"], 3, tmp_path / "c")
 
 
+@pytest.mark.parametrize("name", ["e😀", "a\u2028b\x85c\x7f", 'it\'s "\\U0001F600"'])
+def test_any_character_in_an_option(run, tmp_path, name):
+    status, out, err = run(
+        "tokenize", "--input", name, "--output", tmp_path / name, "--tokenizer", "t", "--print-config"
+    )
+    found = yaml.safe_load(out)
+    assert (status, err) == (0, "") and (found["input"], found["output"]) == ([name], str(tmp_path / name))
+    status, out, err = run("mix", "--source", f"path={tmp_path / name}", "--budget", "3M", "--print-config")
+    assert (status, err) == (0, "") and yaml.safe_load(out)["sources"][0]["path"] == str(tmp_path / name)
+
+
 def test_an_option_and_an_override_win_over_the_recipe(run):
     _, out, _ = run("train-tokenizer", "--config", "tokenizer-bpe-8k", "--vocab-size", 999, "seed_is_unknown=1")
     assert out == ""
