@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+MOST_COUNTED = 30
+"""Labels up to which every cell of a confusion matrix is shown with its number."""
+MOST_NAMED = 100
+"""Labels up to which the picture names them."""
 
 
 def classification_figures(
@@ -53,6 +59,13 @@ def classification_figures(
     return figures | {"labels": per_label, "confusion": matrix.tolist()}
 
 
+def score(scores: npt.NDArray[np.float32], gold: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
+    """Figures of probabilities [N, C]."""
+    chosen = scores[np.arange(len(gold)), list(gold)]
+    loss = float(-np.log(np.maximum(chosen, 1e-12)).mean())
+    return classification_figures(gold, scores.argmax(1).tolist(), labels, loss)
+
+
 def label_table(figures: Mapping[str, Any]) -> Any:
     """A `rich` table of the figures by label."""
     from rich.table import Table
@@ -61,7 +74,8 @@ def label_table(figures: Mapping[str, Any]) -> Any:
     for column in ("precision", "recall", "F1", "texts"):
         table.add_column(column, justify="right")
     for label, row in figures["labels"].items():
-        table.add_row(label, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")), f"{row['support']:,}")
+        numbers = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        table.add_row(_plain(label), *numbers, f"{row['support']:,}")
     macro = (figures["macro_precision"], figures["macro_recall"], figures["macro_f1"])
     table.add_section()
     table.add_row("macro mean", *(f"{value:.3f}" for value in macro), f"{figures['samples']:,}")
@@ -69,16 +83,39 @@ def label_table(figures: Mapping[str, Any]) -> Any:
 
 
 def confusion_table(figures: Mapping[str, Any]) -> Any:
-    """A `rich` table of the confusion matrix."""
+    """A `rich` table of the confusion matrix; of many labels, which no line has room for, its largest errors."""
     from rich.table import Table
 
     labels = list(figures["labels"])
+    if len(labels) > MOST_COUNTED:
+        return _errors_table(labels, np.asarray(figures["confusion"]))
     table = Table("right label", title="confusion: rows are right, columns are chosen", title_justify="left")
     for label in labels:
-        table.add_column(label, justify="right")
+        table.add_column(_plain(label), justify="right")
     for number, (label, row) in enumerate(zip(labels, figures["confusion"])):
-        table.add_row(label, *(f"[bold]{n}[/bold]" if at == number else str(n) for at, n in enumerate(row)))
+        table.add_row(_plain(label), *(f"[bold]{n}[/bold]" if at == number else str(n) for at, n in enumerate(row)))
     return table
+
+
+def _errors_table(labels: Sequence[str], counts: npt.NDArray[np.int64]) -> Any:
+    from rich.table import Table
+
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_COUNTED]
+    table = Table("right label", "chosen label", title="most frequent confusions", title_justify="left")
+    table.add_column("texts", justify="right")
+    for row, column in zip(*np.unravel_index(order, wrong.shape)):
+        if wrong[row, column]:
+            table.add_row(_plain(labels[row]), _plain(labels[column]), f"{wrong[row, column]:,}")
+    return table
+
+
+def _plain(label: str) -> Any:
+    """A label as it is: `[b]` is no markup."""
+    from rich.text import Text
+
+    return Text(label)
 
 
 def comparison_table(systems: Mapping[str, Mapping[str, Any]], part: str) -> Any:
@@ -95,26 +132,43 @@ def comparison_table(systems: Mapping[str, Mapping[str, Any]], part: str) -> Any
 
 
 def plot_confusion(figures: Mapping[str, Any], path: Path) -> None:
-    """The confusion matrix as a PNG: shares of each right label, with the counts."""
+    """The confusion matrix as a PNG: shares of each right label, with the counts.
+
+    Counts are left out where there are more than `MOST_COUNTED` labels, the labels where more than `MOST_NAMED`; the
+    picture grows no further.
+    """
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = list(figures["labels"])
+    labels = [_shorten(label) for label in figures["labels"]]
     counts = np.asarray(figures["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(4.0, 1.2 + 0.7 * len(labels))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("chosen label")
-    axes.set_ylabel("right label")
-    axes.set_title(f"accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f}")
-    if len(labels) <= 30:
-        for row, column in np.ndindex(counts.shape):
-            colour = "white" if shares[row, column] > 0.6 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
-    figure.colorbar(image, label="share of the right label")
-    figure.savefig(path, dpi=120)
+    side = min(max(4.0, 1.2 + 0.7 * len(labels)), 24.0)
+    # A user's matplotlibrc may ask for LaTeX, which reads labels as its language.
+    with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks are drawn as boxes
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        if len(labels) <= MOST_NAMED:
+            # Without parse_math, two dollar signs would make a formula.
+            axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", parse_math=False)
+            axes.set_yticks(range(len(labels)), labels, parse_math=False)
+        kind = "label" if len(labels) <= MOST_NAMED else "label's number, from 0"
+        axes.set_xlabel(f"chosen {kind}")
+        axes.set_ylabel(f"right {kind}")
+        axes.set_title(f"accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f}")
+        if len(labels) <= MOST_COUNTED:
+            for row, column in np.ndindex(counts.shape):
+                colour = "white" if shares[row, column] > 0.6 else "black"
+                axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
+        figure.colorbar(image, label="share of the right label")
+        figure.savefig(path, dpi=120)
+
+
+def _shorten(label: str) -> str:
+    """A label that leaves room for the matrix."""
+    line = " ".join(label.split())
+    return line if len(line) <= 40 else line[:39] + "…"

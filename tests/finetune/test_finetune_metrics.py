@@ -52,6 +52,40 @@ def test_the_plot_is_a_picture_of_the_matrix(tmp_path: Path) -> None:
     assert (pictures[0] != pictures[1]).mean() > 0.05
 
 
+ODD_LABELS = ["$_GET", "$_^$", "[/b]", "list[int]", "list[str]", "[bold]x[/bold]", "日本", "x" * 300]
+
+
+def test_labels_are_no_markup() -> None:
+    from rich.console import Console
+
+    figures = classification_figures(list(range(8)), list(range(8)), ODD_LABELS)
+    console = Console(width=1000, file=io.StringIO())
+    console.print(label_table(figures))
+    console.print(confusion_table(figures))
+    text = console.file.getvalue()
+    assert [text.count(label) for label in ODD_LABELS] == [3] * 8
+
+
+def test_of_many_labels_the_largest_errors_are_listed() -> None:
+    from rich.console import Console
+
+    labels = [f"[n{number}]" for number in range(800)]
+    figures = classification_figures([0, 1, 1, 2, 3], [0, 5, 5, 7, 3], labels)
+    console = Console(width=100, file=io.StringIO())
+    console.print(confusion_table(figures))
+    rows = [line.split() for line in console.file.getvalue().splitlines() if "[n" in line]
+    assert [[row[1], row[3], row[5]] for row in rows] == [["[n1]", "[n5]", "2"], ["[n2]", "[n7]", "1"]]
+
+
+@pytest.mark.parametrize("labels", [ODD_LABELS, [f"label {number}" for number in range(800)]], ids=["odd", "many"])
+def test_the_plot_takes_any_labels_and_stays_small(tmp_path: Path, labels: list[str]) -> None:
+    from PIL import Image
+
+    numbers = list(range(len(labels)))
+    plot_confusion(classification_figures(numbers, numbers[::-1], labels), tmp_path / "plot.png")
+    assert max(Image.open(tmp_path / "plot.png").size) <= 3000
+
+
 def test_baselines() -> None:
     assert majority([1, 2, 2, 1, 0], 3) == [1, 1, 1]
     train = ["raise an error", "return a list", "error raised", "a returned list"] * 5
