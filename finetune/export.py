@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import ConfigError, MachineError
+from configs.errors import CheckpointError, ConfigError, MachineError
 from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.tokenizer import Tokenizer
 from finetune import gate, hf_tokenizer
@@ -20,6 +21,7 @@ from finetune.hf_model import load_causal, quiet_transformers, save_weights
 from finetune.hf_weights import to_hf
 from finetune.model_card import model_card
 from finetune.sources import Source, find_tokenizer, open_checkpoint
+from finetune.stopping import tidy_when_stopped
 from pretrain.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -44,13 +46,13 @@ def export(config: ExportConfig, reference: gate.Reference | None = None) -> dic
     family_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
     _check_space(config, source)
-    with staged_directory(config.output, MARKER, config.overwrite) as folder:
+    with tidy_when_stopped(), staged_directory(config.output, MARKER, config.overwrite) as folder:
         compared = _write_tokenizer(config, source, tokenizer, folder) if tokenizer is not None else 0
         agreement, rounding = _write_model(config, source, tokenizer, folder, reference)
         record = _provenance(config, source, tokenizer, agreement) | {"tokenizer_texts_compared": compared}
         if rounding is not None:
             record["bfloat16_largest_logit_difference"] = rounding
-        (folder / MARKER).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        (folder / MARKER).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
         (folder / "README.md").write_text(model_card(config, source.model, record), "utf-8")
     return record
 
@@ -98,7 +100,12 @@ def _write_model(
     _write_configs(fields, folder, config.dtype)
     rounded = ((name, tensor.to(torch.bfloat16)) for name, tensor in to_hf(source.tensors, model))
     _write_weights(rounded, folder, config.max_shard_gb)
-    return agreement, _rounding_difference(theirs, load_causal(folder, "float32"), tokens_NS[-1:])
+    changed = _rounding_difference(theirs, load_causal(folder, "float32"), tokens_NS[-1:])
+    if not math.isfinite(changed):
+        raise CheckpointError(
+            "rounded to bfloat16, its logits are not finite", where=source.path, expected="dtype=float32"
+        )
+    return agreement, changed
 
 
 def _rounding_difference(exact: Any, rounded: Any, tokens_NS: torch.Tensor) -> float:
