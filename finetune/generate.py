@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ConfigError, DataError
-from finetune.text_codec import TextCodec
+from finetune.text_codec import TextCodec, decode_after
+from finetune.utf8 import refuse_undecodable
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
     model = load_causal(model_dir)
     codec = load_codec(model_dir)
     context = int(model.config.max_position_embeddings)
+    # A model may know more ids than its tokenizer, for tokens that are added later; they stand for no text.
+    without_text = list(range(codec.vocab_size, int(model.config.vocab_size)))
     encoded = [_encode(codec, prompt, sampling, context, model_dir) for prompt in prompts]
     import torch
     from transformers import GenerationConfig
@@ -104,6 +107,7 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
             eos_token_id=end,
             pad_token_id=codec.pad if codec.pad is not None else end,
             use_cache=sampling.use_cache,
+            suppress_tokens=without_text or None,
             **_sampling_arguments(sampling),
         )
         torch.manual_seed(sampling.seed)
@@ -113,7 +117,7 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
         new = answer[0, len(ids) :].tolist()
         ended = bool(new) and new[-1] == end
         is_full = not ended and len(new) == room < sampling.max_new_tokens
-        yield Generated(prompt, codec.decode(new), len(new), ended, context if is_full else None)
+        yield Generated(prompt, decode_after(codec, ids, new), len(new), ended, context if is_full else None)
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -125,11 +129,13 @@ def read_prompts(path: Path) -> list[str]:
     import json
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: a form feed or U+2028 stands within a line.
+        lines = path.read_bytes().decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read ({error})", where=path, expected="a text file of prompts") from None
     prompts = []
     for number, line in enumerate(lines, start=1):
+        line = line.removesuffix("\r")
         if not line.strip():
             continue
         if path.suffix != ".jsonl":
@@ -147,6 +153,7 @@ def read_prompts(path: Path) -> list[str]:
                 where=f"{path}, line {number}",
                 expected="a string, or an object with 'prompt' or 'text'",
             )
+        refuse_undecodable(found, f"{path}, line {number}")
         prompts.append(found)
     if not prompts:
         raise DataError("holds no prompts", where=path, expected="one a line")

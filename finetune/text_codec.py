@@ -10,6 +10,8 @@ from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer, load_tokenizer
 from finetune.hf_tokenizer import OWN_FOLDER
 
+_REPLACEMENT = "\ufffd"
+
 
 class TextCodec(Protocol):
     """What generation and fine-tuning ask of a tokenizer."""
@@ -55,7 +57,8 @@ class TransformersCodec:
         self.end_of_document: int | None = tokenizer.eos_token_id
         self.pad: int | None = tokenizer.pad_token_id
         self.unknown: int | None = tokenizer.unk_token_id
-        self.vocab_size = len(tokenizer)
+        # Not `len(tokenizer)`: some tokenizers leave ids out.
+        self.vocab_size = max(tokenizer.get_vocab().values(), default=-1) + 1
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
@@ -68,6 +71,26 @@ class TransformersCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def decode_after(codec: TextCodec, before: Sequence[int], new: Sequence[int]) -> str:
+    """Text of `new` where it follows `before`, which is the whole of a text.
+
+    Not `decode(new)`: many vocabularies write the space before a word into the word, and drop it from a text's first.
+
+    Args:
+        codec: what the ids are of.
+        before: what comes first; may be empty.
+        new: what follows; may end within a character.
+    """
+    known = codec.decode(before)
+    whole = codec.decode([*before, *new])
+    # Some decoders turn a row of byte tokens into U+FFFD as a whole if its end is missing, `before`'s part included.
+    if whole.startswith(known) and not known.endswith(_REPLACEMENT):
+        return whole[len(known) :]
+    letter = codec.encode_batch(["a"])[0]
+    known, whole = codec.decode(letter), codec.decode([*letter, *new])
+    return whole[len(known) :] if whole.startswith(known) else codec.decode(new)
 
 
 def load_codec(directory: Path) -> TextCodec:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from finetune_oracle import oracle_logits
+from finetune_oracle import oracle_logits, random_tensors
 from finetune_runs import llama, write_run
 from finetune_tokenizers import train_tokenizer
 
 from configs.errors import ConfigError, DataError
+from finetune import hf_tokenizer
 from finetune.cli import generate_command
 from finetune.config import ExportConfig
 from finetune.export import export
 from finetune.generate import Sampling, generate, read_prompts
+from finetune.text_codec import OwnCodec, TextCodec, decode_after, load_codec
 
 PROMPTS = ["The try statement", "Raises an 😀\n\n ", "x"]
 
@@ -141,18 +144,81 @@ def test_directories_that_hold_no_model(model: Path, tmp_path: Path) -> None:
 def test_prompt_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\ntwo ▁\n")
     assert read_prompts(tmp_path / "a.txt") == ["one", "two ▁"]
+    (tmp_path / "a.txt").write_bytes("a\u2028b\fc\x85d\re\x1cf\r\n\r\nlast".encode())
+    assert read_prompts(tmp_path / "a.txt") == ["a\u2028b\fc\x85d\re\x1cf", "last"]
+    (tmp_path / "a.jsonl").write_text('"x\u2028y"\r\n"z"')
+    assert read_prompts(tmp_path / "a.jsonl") == ["x\u2028y", "z"]
     (tmp_path / "a.jsonl").write_text('"x\\ny"\n{"prompt": "p"}\n{"text": "t"}\n')
     assert read_prompts(tmp_path / "a.jsonl") == ["x\ny", "p", "t"]
     for content, named in (
         ('{"promt": "p"}', "only promt"),
         ("{", "line 1: is not valid"),
         ("", "no prompts"),
+        ('"a"\n"x\\ud83d"', "line 2: holds half a character, U\\+D83D at character 2"),
     ):
         (tmp_path / "b.jsonl").write_text(content)
         with pytest.raises(DataError, match=named):
             read_prompts(tmp_path / "b.jsonl")
     with pytest.raises(DataError, match="cannot be read"):
         read_prompts(tmp_path / "none.txt")
+
+
+CONTINUED = [
+    ("The try", " statement x"),
+    ("x 😀", " y"),
+    ("x 😀", "😀"),
+    ("  lead", " trail  "),
+    ("", "The try"),
+    ("日本", "語"),
+    ("\ufffd\ufffd", "語"),
+    ("\ufffd\ufffd", " ab"),
+]
+
+
+@pytest.mark.parametrize("prefix", [False, True], ids=["plain", "dummy prefix"])
+@pytest.mark.parametrize("library", ["ours", "transformers"])
+def test_an_answer_keeps_the_space_before_it(tmp_path: Path, prefix: bool, library: str) -> None:
+    tokenizer = train_tokenizer(tmp_path / "tok", add_dummy_prefix=prefix)
+    codec: TextCodec = OwnCodec(tokenizer)
+    if library == "transformers":
+        hf_tokenizer.save(tokenizer, tmp_path, 64)
+        codec = load_codec(tmp_path)
+    for before, after in CONTINUED:
+        ids, whole = codec.encode_batch([before, before + after])
+        assert whole[: len(ids)] == ids, "the texts must be cut alike"
+        new = whole[len(ids) :]
+        assert decode_after(codec, ids, new) == after
+        for count in range(len(new)):  # one that ends within a character garbles nothing before it
+            part = decode_after(codec, ids, new[:count])
+            cut = len(part) - len(part.rstrip("\ufffd"))
+            assert after.startswith(part[: len(part) - cut]) and cut <= count
+
+
+def test_a_model_with_a_dummy_prefix(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(tmp_path / "tok", add_dummy_prefix=True)
+    model = llama(tokenizer, tie_embeddings=False)
+    tensors = random_tensors(model)
+    begins_word = [number for number in range(tokenizer.vocab_size) if tokenizer.piece(number).startswith(" t")]
+    tensors["output_layer.weight"][begins_word] *= 10
+    write_run(tmp_path / "run", model, tokenizer, tensors)
+    export(ExportConfig(checkpoint=tmp_path / "run", output=tmp_path / "out", sequences=1), reference=oracle_logits)
+    sampling = Sampling(max_new_tokens=1, greedy=True)
+    assert [text[:2] for text in texts(tmp_path / "out", sampling, ["The try", "a", "x 😀"])] == [" t"] * 3
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "sentencepiece-only"])
+def test_ids_without_text_are_exported_and_never_chosen(tmp_path: Path, kind: str) -> None:
+    tokenizer = train_tokenizer(tmp_path / "tok")
+    known = tokenizer.vocab_size
+    model = llama(tokenizer, vocab_size=known + 20, tie_embeddings=False)
+    tensors = random_tensors(model)
+    tensors["output_layer.weight"][known:] *= 10  # the most probable ones, if they were let
+    write_run(tmp_path / "run", model, tokenizer, tensors)
+    where = {"checkpoint": tmp_path / "run", "output": tmp_path / "out"}
+    export(ExportConfig.model_validate(where | {"sequences": 1, "tokenizer": kind}), reference=oracle_logits)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == known + 20
+    answer = next(generate(tmp_path / "out", ["The try"], Sampling(max_new_tokens=8, greedy=True)))
+    assert answer.text and (answer.ended or answer.tokens == 8)
 
 
 def finetune(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -176,6 +242,8 @@ def test_mistakes_on_the_command_line_are_one_message_and_need_no_torch(model: P
     for arguments, named in (
         (["generate", "--model", str(model)], "no prompt"),
         (["generate", "--model", str(model), "--prompt", "x", "--top-p", "2"], "--top-p: is 2.0"),
+        (["generate", "--model", str(model), "--prompt", "a\udcffb"], "--prompt: holds the byte 0xFF at character 2"),
+        (["export", "--checkpoint", "x", "--output", "a\udcff"], "output: holds the byte 0xFF at character 2"),
         (["export", "--checkpoint", "x"], "output is missing"),
         (["export", "--checkpoint", "x", "--output", "y", "dtpe=bfloat16"], "did you mean dtype"),
         (["export", "--config", "nothing"], "no config file or recipe"),
