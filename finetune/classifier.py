@@ -21,7 +21,7 @@ from finetune.config import ClassifyConfig
 from finetune.hf_families import to_hf_config
 from finetune.hf_tokenizer import OWN_FOLDER, special_ids
 from finetune.hf_weights import to_hf
-from finetune.metrics import classification_figures
+from finetune.metrics import score
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Start:
         hf_config: transformers' config of the causal model, with a pad token.
         tensors: its weights by transformers' names.
         codec: its tokenizer.
-        context: tokens that it can read.
+        context: tokens of a text that are read, the closing one included.
         closing: id that is put after each text; None: nothing is.
         provenance: where it comes from, for the record.
     """
@@ -72,8 +72,16 @@ class Encoded:
     cut: int
 
 
-def read_start(model: Path, tokenizer_dir: Path | None = None, append_end_of_document: bool = True) -> Start:
+def read_start(
+    model: Path, max_tokens: int, tokenizer_dir: Path | None = None, append_end_of_document: bool = True
+) -> Start:
     """Read a checkpoint of ours (any layout) or a Hugging Face directory.
+
+    Args:
+        model: where it is.
+        max_tokens: how much of a text is read; less where the model's context is shorter.
+        tokenizer_dir: our tokenizer; None: the one that belongs to the model.
+        append_end_of_document: whether that token closes each text.
 
     Raises:
         UserError: neither, damaged, without its tokenizer, or without a token to close texts or to pad with.
@@ -97,13 +105,14 @@ def read_start(model: Path, tokenizer_dir: Path | None = None, append_end_of_doc
         raise DataError(
             "has no token to pad with", where=f"the tokenizer of {model}", expected="a pad or unknown token"
         )
-    return replace(start, hf_config=start.hf_config | {"pad_token_id": pad}, closing=closing)
+    context = min(start.context, max_tokens)
+    return replace(start, hf_config=start.hf_config | {"pad_token_id": pad}, context=context, closing=closing)
 
 
-def encode(start: Start, texts: Sequence[str], gold: list[int], max_tokens: int) -> Encoded:
+def encode(start: Start, texts: Sequence[str], gold: list[int]) -> Encoded:
     """Token ids of the beginning of each text, closed if the classifier wants it."""
     close = [start.closing] if start.closing is not None else []
-    room = min(max_tokens, start.context) - len(close)
+    room = start.context - len(close)
     rows = start.codec.encode_batch(texts)
     return Encoded([row[:room] + close for row in rows], gold, sum(len(row) > room for row in rows))
 
@@ -209,13 +218,6 @@ def probabilities(
     return found
 
 
-def score(scores: npt.NDArray[np.float32], gold: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
-    """Figures of probabilities [N, C]."""
-    chosen = scores[np.arange(len(gold)), list(gold)]
-    loss = float(-np.log(np.maximum(chosen, 1e-12)).mean())
-    return classification_figures(gold, scores.argmax(1).tolist(), labels, loss)
-
-
 def save_classifier(
     folder: Path,
     model: PreTrainedModel,
@@ -240,11 +242,12 @@ def save_classifier(
 def copy_tokenizer(start: Start, folder: Path, source: Path) -> None:
     """Give a classifier's directory its tokenizer: ours, and transformers' where there is an exact counterpart.
 
-    Transformers' closes texts and pads as the classifier was trained, without being told.
+    Transformers' closes and pads texts as the classifier was trained, and knows where to cut them, without being told.
     """
     codec = start.codec
     if not isinstance(codec, OwnCodec):
         assert isinstance(codec, TransformersCodec)
+        codec.tokenizer.model_max_length = start.context
         codec.tokenizer.pad_token = codec.tokenizer.convert_ids_to_tokens(start.pad)
         if start.closing is not None and hasattr(codec.tokenizer, "backend_tokenizer"):
             piece = codec.tokenizer.convert_ids_to_tokens(start.closing)

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, ExitStatus, UserError
 from configs.load import to_yaml
 from data_prep.atomic import check_replaceable, staged_directory, writing
 from finetune.config import ClassifyConfig
 from finetune.examples import Example, Splits, load_splits
+from finetune.report import MARKER, PLOT, describe_examples, plot
+from finetune.stopping import tidy_when_stopped
 
 if TYPE_CHECKING:
     from finetune.classifier import Encoded, Start
     from finetune.loop import Fit
-
-MARKER = "classify.json"
-"""The file that tells a classifier's directory; it holds all figures."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,17 @@ def classify(config: ClassifyConfig, say: Callable[[str], None] = print) -> Resu
     from finetune.classifier import encode, read_start
     from pretrain.engine.task_engine import task_processes
 
-    start = read_start(config.model, config.tokenizer_dir, config.data.append_end_of_document)
+    data = config.data
+    start = read_start(config.model, data.max_tokens, config.tokenizer_dir, data.append_end_of_document)
     numbers = {label: number for number, label in enumerate(splits.labels)}
     encoded = {
-        part: encode(start, [e.text for e in examples], [numbers[e.label] for e in examples], config.data.max_tokens)
+        part: encode(start, [e.text for e in examples], [numbers[e.label] for e in examples])
         for part, examples in splits.parts.items()
     }
     with task_processes() as launch:
         speak = say if launch.rank == 0 else lambda line: None
         _check_batches(config, launch.world_size)
-        _describe(config, splits, encoded, speak)
+        describe_examples(splits, encoded, speak)
         fitted, ran = _fit(config, start, encoded, splits.labels, speak)
         scratch = None
         if "scratch" in config.baselines:
@@ -71,7 +71,8 @@ def classify(config: ClassifyConfig, say: Callable[[str], None] = print) -> Resu
             scratch, _ = _fit(config, start, encoded, splits.labels, speak, pretrained=False)
         if launch.rank != 0:
             return None
-    return _finish(config, start, splits, encoded, fitted, scratch, ran)
+    with tidy_when_stopped():
+        return _finish(config, start, splits, encoded, fitted, scratch, ran, say)
 
 
 def _fit(
@@ -132,11 +133,12 @@ def _finish(
     fitted: Fit,
     scratch: Fit | None,
     ran: dict[str, Any],
+    say: Callable[[str], None],
 ) -> Result:
     """Save, read back what was saved, and measure that."""
-    from finetune.classifier import save_classifier, score
+    from finetune.classifier import save_classifier
     from finetune.hf_model import classifier_model
-    from finetune.metrics import plot_confusion
+    from finetune.metrics import score
 
     with staged_directory(config.output_dir, MARKER, config.overwrite) as folder:
         model = classifier_model(start.hf_config, None, splits.labels)
@@ -152,7 +154,7 @@ def _finish(
                     _scores(model, encoded[part], start), encoded[part].gold, splits.labels
                 )
             _write_predictions(folder / f"predictions-{part}.jsonl", splits.parts[part], scores, splits.labels)
-        plot_confusion(systems["test"]["fine-tuned"], folder / "confusion-test.png")
+        plot(systems["test"]["fine-tuned"], folder / PLOT, say)
         record = {
             "source": start.provenance,
             "labels": splits.labels,
@@ -165,27 +167,9 @@ def _finish(
             "history": fitted.history,
             **systems,
         }
-        (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (folder / MARKER).write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
         (folder / "recipe.yaml").write_text(to_yaml(config), "utf-8")
     return Result(record, systems["test"])
-
-
-def show(result: Result, config: ClassifyConfig) -> None:
-    """Print the tables of a result."""
-    from rich.console import Console
-
-    from finetune.metrics import comparison_table, confusion_table, label_table
-
-    console = Console()
-    figures = result.test["fine-tuned"]
-    for table in (label_table(figures), confusion_table(figures), comparison_table(result.test, "test")):
-        console.print(table)
-    best = max(result.test, key=lambda name: result.test[name]["macro_f1"])
-    if best != "fine-tuned":
-        console.print(f"note: {best} has a better macro F1 than the fine-tuned model")
-    print(f"classifier   {config.output_dir}")
-    print(f"predictions  {config.output_dir / 'predictions-test.jsonl'}")
-    print(f"figures      {config.output_dir / MARKER}, {config.output_dir / 'confusion-test.png'}", flush=True)
 
 
 def _baselines(
@@ -225,7 +209,15 @@ def _scores(model: Any, encoded: Encoded, start: Start) -> npt.NDArray[np.float3
     device = "cuda" if torch.cuda.is_available() else "cpu"
     groups = by_length([len(row) for row in encoded.rows], 32)
     found = probabilities(model.to(device).eval(), encoded.rows, groups, start.pad, device)
-    return np.stack([found[number] for number in range(len(encoded.rows))])
+    scores = np.stack([found[number] for number in range(len(encoded.rows))])
+    if not np.isfinite(scores).all():
+        raise UserError(
+            "the classifier gives probabilities that are not numbers",
+            where="training",
+            expected="finite numbers; a smaller optimizer.lr or precision=fp32 may help",
+            status=ExitStatus.DIVERGED,
+        )
+    return scores
 
 
 def _write_predictions(
@@ -239,7 +231,7 @@ def _write_predictions(
                 "predicted": labels[int(row.argmax())],
                 "probabilities": {label: round(float(p), 6) for label, p in zip(labels, row)},
             }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _check_output(config: ClassifyConfig) -> None:
@@ -265,16 +257,3 @@ def _check_batches(config: ClassifyConfig, world_size: int) -> None:
             where="training.micro_batch_size",
             expected=f"a divisor of {per_rank} (batch_size {training.batch_size} over {world_size} processes)",
         )
-
-
-def _describe(
-    config: ClassifyConfig, splits: Splits, encoded: Mapping[str, Encoded], say: Callable[[str], None]
-) -> None:
-    for part, counts in splits.counts().items():
-        listed = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
-        more = f" and {len(counts) - 8} labels more" if len(counts) > 8 else ""
-        say(f"{part:<10}  {len(splits.parts[part]):>6,} texts: {listed}{more}")
-    tokens = [len(row) for row in encoded["train"].rows]
-    say(f"tokens      {sum(tokens) / len(tokens):.0f} a text, {max(tokens)} at most; {encoded['train'].cut:,} cut")
-    if splits.left_out:
-        say(f"left out    {splits.left_out:,} texts of other labels")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ import typer
 
 from configs.errors import ConfigError, UserError, report
 from configs.load import Section, find_recipe, load_config, to_yaml
+from data_prep.commands.command_line import override
+from finetune.utf8 import refuse_undecodable
 
 app = typer.Typer(
     help="A pretraining checkpoint -> a Hugging Face model, generated text, a classifier.",
@@ -81,7 +83,7 @@ def export_command(
     )
     _print(f"model  {loaded.output}")
     if loaded.tokenizer != "none":
-        _print(f'next: python -m finetune generate --model {loaded.output} --prompt "..."')
+        _print(f'next: python -m finetune generate --model {shlex.quote(str(loaded.output))} --prompt "..."')
 
 
 @app.command("generate")
@@ -103,6 +105,8 @@ def generate_command(
     """Continue prompts with an exported model."""
     from finetune.generate import Sampling, generate, read_prompts
 
+    for text in prompt or []:
+        refuse_undecodable(text, "--prompt")
     prompts = list(prompt or []) + (read_prompts(prompt_file) if prompt_file is not None else [])
     if not prompts:
         raise ConfigError("no prompt was given", where="command line", expected="--prompt TEXT or --prompt-file FILE")
@@ -144,23 +148,26 @@ def classify_command(
     loaded = _load(ClassifyConfig, config, given, settings)
     if print_config:
         return _print(to_yaml(loaded))
-    from finetune.classify import classify, show
+    from finetune.classify import classify
+    from finetune.report import show
 
     result = classify(loaded, _print)
     if result is not None:
-        show(result, loaded)
+        show(result.test, loaded.output_dir)
 
 
 def _load(
     cls: type[ConfigClass], recipe: str | None, options: Mapping[str, object], settings: list[str] | None
 ) -> ConfigClass:
     source = find_recipe(recipe, "finetune") if recipe is not None else None
-    # Options become overrides: JSON is YAML, so values with special characters keep their meaning.
-    given = [
-        f"{key}={json.dumps(value if isinstance(value, bool | int) else str(value))}"
-        for key, value in options.items()
-        if value is not None
-    ]
+    given = []
+    for key, value in options.items():
+        if value is None:
+            continue
+        if not isinstance(value, bool | int):
+            # What is written names it, and what is printed: neither could.
+            refuse_undecodable(str(value), key)
+        given.append(override(key, value if isinstance(value, bool | int) else str(value)))
     return load_config(cls, source, given + list(settings or []))
 
 

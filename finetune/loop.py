@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -98,7 +99,7 @@ def fit(engine: Any, task: Task, plan: Plan, training: TaskTraining, say: Callab
         say: prints a line (on one rank).
 
     Raises:
-        UserError: the loss is not a number; status DIVERGED.
+        UserError: a loss, a validation figure or a weight is not a number; status DIVERGED.
     """
     from pretrain.engine.task_engine import full_weights
 
@@ -117,11 +118,17 @@ def fit(engine: Any, task: Task, plan: Plan, training: TaskTraining, say: Callab
         if done % plan.evaluate_every and done < plan.total_steps:
             continue
         figures = dict(task.evaluate(engine))
+        # The loss of a step is that before its update: only here is seen what the last update did.
+        wrong = next((key for key, value in figures.items() if not math.isfinite(value)), None)
+        if wrong is not None:
+            raise _diverged(f"the validation {wrong} is {figures[wrong]}", done, _rate(plan, training, step))
         result.history.append({"step": done} | {f"validation_{key}": value for key, value in figures.items()})
         better = _is_better(figures, result.best, training.select_by)
         say(_validation_line(done, figures, training.select_by if better else None))
         if better:
             result.weights, result.best, result.best_step, worse = full_weights(engine), figures, done, 0
+            if not _all_finite(result.weights, engine.device):
+                raise _diverged("a weight is not finite", done, _rate(plan, training, step))
         else:
             worse += 1
         if training.patience is not None and worse >= training.patience:
@@ -138,7 +145,7 @@ def _train_step(engine: Any, task: Task, plan: Plan, training: TaskTraining, ste
 
     from pretrain.engine.task_engine import set_learning_rate
 
-    rate = plan.schedule.learning_rate(step, step * training.batch_size, training.batch_size)
+    rate = _rate(plan, training, step)
     set_learning_rate(engine, rate)
     engine.train()
     micro_batches = task.losses(engine, step)
@@ -146,18 +153,52 @@ def _train_step(engine: Any, task: Task, plan: Plan, training: TaskTraining, ste
     for compute in micro_batches:
         loss = compute()
         engine.backward(loss)
-        engine.step()
+        with _float32_range(step + 1, rate):
+            engine.step()
         total += loss.detach().float() / len(micro_batches)
     dist.all_reduce(total)
     mean = float(total) / dist.get_world_size()
     if not math.isfinite(mean):
-        raise UserError(
-            f"the loss is {mean} at step {step + 1}",
-            where="training",
-            expected=f"a finite one; a smaller optimizer.lr (it is {rate:.2g} there) or precision=fp32 may help",
-            status=ExitStatus.DIVERGED,
-        )
+        raise _diverged(f"the loss is {mean}", step + 1, rate)
     return mean
+
+
+def _rate(plan: Plan, training: TaskTraining, step: int) -> float:
+    return plan.schedule.learning_rate(step, step * training.batch_size, training.batch_size)
+
+
+def _diverged(what: str, done: int, rate: float) -> UserError:
+    return UserError(
+        f"{what} at step {done}",
+        where="training",
+        expected=f"finite numbers; a smaller optimizer.lr (it is {rate:.2g} there) or precision=fp32 may help",
+        status=ExitStatus.DIVERGED,
+    )
+
+
+@contextmanager
+def _float32_range(done: int, rate: float) -> Iterator[None]:
+    """Torch computes step sizes in double precision and refuses those that its float32 kernels cannot take."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "without overflow" not in str(error):
+            raise
+        raise ConfigError(
+            f"the update of step {done} has a factor beyond float32",
+            where="optimizer",
+            expected=f"a smaller optimizer.lr (it is {rate:.2g} there) or optimizer.weight_decay",
+        ) from None
+
+
+def _all_finite(weights: Mapping[str, torch.Tensor], device: torch.device) -> bool:
+    """Whether rank 0's weights are; the same answer on every rank. Collective."""
+    import torch
+    import torch.distributed as dist
+
+    wrong = torch.tensor(sum(not bool(torch.isfinite(tensor).all()) for tensor in weights.values()), device=device)
+    dist.all_reduce(wrong)
+    return not int(wrong)
 
 
 def _is_better(figures: Mapping[str, float], best: Mapping[str, float], select_by: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from finetune_oracle import oracle_logits
@@ -15,10 +18,12 @@ from finetune_runs import llama, write_run
 from finetune_texts import classify_config, prepare
 from finetune_tokenizers import train_tokenizer
 
-from configs.errors import ConfigError, DataError, MachineError, UserError
-from finetune.classify import Result, classify
+from configs.errors import ConfigError, DataError, ExitStatus, MachineError, UserError
+from finetune.classifier import Encoded
+from finetune.classify import Result, _scores, classify
 from finetune.config import ExportConfig
 from finetune.export import export
+from finetune.report import show
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +148,9 @@ def test_a_classifier_is_not_a_language_model(root: Path, result: Result) -> Non
         classify(classify_config(root, "wrong", model=root / "classifier"), lambda line: None)
 
 
+LAST_STEP = {"optimizer__lr": 1e30, "optimizer__warmup": "0 steps", "optimizer__schedule": "constant"}
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -151,6 +159,8 @@ def test_a_classifier_is_not_a_language_model(root: Path, result: Result) -> Non
         ({"training__evaluate_every": "1M tokens"}, "training.evaluate_every"),
         ({"training__precision": "bf16"}, "training.zero_stage: is 0 together with precision=bf16"),
         ({"optimizer__lr": 1e30, "optimizer__clip_grad_norm": 0, "optimizer__warmup": "0 steps"}, "the loss is nan"),
+        (LAST_STEP | {"training__duration": "2 steps"}, "the validation loss is nan at step 2"),
+        (LAST_STEP | {"optimizer__lr": 3e38}, "optimizer: the update of step 1 has a factor beyond float32"),
         ({"model": "/nowhere"}, "does not exist"),
     ],
 )
@@ -159,6 +169,68 @@ def test_mistakes_are_one_message_and_leave_nothing(root: Path, changes: dict[st
         classify(classify_config(root, "wrong", **changes), lambda line: None)
     assert named in str(caught.value)
     assert not (root / "wrong").exists() and not list(root.glob(".*"))
+
+
+SHORT: dict[str, Any] = {"training__duration": "1 steps", "baselines": []}
+
+
+def test_weights_and_probabilities_that_are_not_numbers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {"score.weight": torch.tensor([1.0, float("nan")])}
+    with monkeypatch.context() as patch:
+        patch.setattr("pretrain.engine.task_engine.full_weights", lambda engine: weights)
+        with pytest.raises(UserError, match="a weight is not finite at step 1") as caught:
+            classify(classify_config(root, "wrong", **SHORT), lambda line: None)
+        assert caught.value.status == ExitStatus.DIVERGED
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.classifier.probabilities", lambda *arguments: {0: np.array([np.nan, 1.0])})
+        with pytest.raises(UserError, match="probabilities that are not numbers"):
+            _scores(torch.nn.Identity(), Encoded([[1]], [0], 0), type("Start", (), {"pad": 0})())  # type: ignore[arg-type]
+    assert not (root / "wrong").exists()
+
+
+def test_a_plot_that_fails_costs_the_plot(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_memory(figures: object, path: Path) -> None:
+        path.write_text("half a picture")
+        raise MemoryError("Unable to allocate\n27.0 GiB")
+
+    monkeypatch.setattr("finetune.metrics.plot_confusion", no_memory)
+    said: list[str] = []
+    found = classify(classify_config(root, "unplotted", **SHORT), said.append)
+    warnings = [line for line in said if line.startswith("warning")]
+    assert warnings == ["warning: confusion-test.png was not drawn (MemoryError: Unable to allocate 27.0 GiB)"]
+    assert found is not None and (root / "unplotted" / "classify.json").is_file()
+    assert not (root / "unplotted" / "confusion-test.png").exists()
+    show(found.test, root / "unplotted")
+    assert "confusion-test.png" not in capsys.readouterr().out
+
+
+def test_sigterm_while_saving_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.metrics.plot_confusion", lambda *given: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as end:
+        classify(classify_config(root, "wrong", **SHORT), lambda line: None)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert not (root / "wrong").exists() and not list(root.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["run", "exported"])
+def test_transformers_cuts_texts_where_training_did(root: Path, kind: str) -> None:
+    from transformers import pipeline
+
+    if kind == "exported":
+        export(ExportConfig(checkpoint=root / "run", output=root / kind, sequences=1), reference=oracle_logits)
+    name = f"cut-{kind}"
+    found = classify(classify_config(root, name, model=root / kind, data__max_tokens=8, **SHORT), lambda line: None)
+    assert found is not None
+    texts = {json.loads(line)["id"]: json.loads(line)["text"] for line in (root / "texts.jsonl").open()}
+    judge = pipeline("text-classification", str(root / name), truncation=True, top_k=None, device="cpu")
+    assert judge.tokenizer.model_max_length == 8
+    long = [row for row in predictions(root / name) if len(texts[row["id"]].split()) > 10]
+    assert len(long) > 3
+    for row in long:
+        told = {each["label"]: each["score"] for each in judge([texts[row["id"]]])[0]}
+        assert told == pytest.approx(row["probabilities"], abs=1e-5)
 
 
 def test_the_output_is_checked_before_anything_else(root: Path, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from finetune_tokenizers import train_tokenizer
 from configs.errors import CheckpointError, ConfigError, DataError, MachineError
 from data_prep.tokenizer import Tokenizer, load_tokenizer
 from finetune import hf_weights
+from finetune.cli import export_command
 from finetune.config import ExportConfig
 from finetune.export import export
 from finetune.hf_model import load_causal
@@ -132,6 +136,41 @@ def test_a_failure_late_leaves_the_earlier_export(run: Path, tmp_path: Path, mon
     assert [p.name for p in tmp_path.iterdir()] == ["export"]
     export(config(run, out, overwrite=True, dtype="bfloat16"), reference=oracle_logits)
     assert json.loads((out / "export.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_sigterm_leaves_nothing_half_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(*arguments: object) -> torch.Tensor:
+        assert len(list(tmp_path.iterdir())) == 1, "the signal must come while the output is being written"
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal came to nothing")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        export(config(run, tmp_path / "export"), reference=stopped)
+    assert end.value.code == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert capsys.readouterr().err == "stopped by SIGTERM; nothing was written\n"
+
+
+def test_weights_too_large_for_bfloat16(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.export._rounding_difference", lambda *arguments: float("inf"))
+    with pytest.raises(CheckpointError, match="rounded to bfloat16"):
+        export(config(run, tmp_path / "export", dtype="bfloat16"), reference=oracle_logits)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["r 3/e", "e😀", "it's \u2028 \x7f\"\\"])
+def test_any_output_can_be_named_and_pasted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[ExportConfig] = []
+    logits = {"sequences": 1, "largest_difference": 0.0, "tolerance": 1e-4}
+    record = {"architecture": "x", "parameters": 1, "step": 1, "dtype": "float32", "logits": logits}
+    monkeypatch.setattr("finetune.export.export", lambda config: given.append(config) or record)
+    export_command(checkpoint=Path("run"), output=tmp_path / name)
+    assert given[0].output == tmp_path / name
+    following = capsys.readouterr().out.rpartition("next: ")[2]
+    assert shlex.split(following)[4:] == ["--model", str(tmp_path / name), "--prompt", "..."]
 
 
 def test_other_peoples_directories_are_never_replaced(run: Path, tmp_path: Path) -> None:
