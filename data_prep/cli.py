@@ -74,7 +74,8 @@ def sample_corpus_command(
     say(f"{result.documents:,} documents, {result.text_bytes:,} bytes of text from {result.packages} packages")
     say(f"  kinds  {kinds}\n  file   {loaded.output}")
     tokenizer = loaded.output.with_name("tokenizer")
-    say_next(f"train-tokenizer --config tokenizer-bpe-8k --input {loaded.output} --output {tokenizer}")
+    learn = ("train-tokenizer", "--config", "tokenizer-bpe-8k")
+    say_next(*learn, "--input", loaded.output, "--output", tokenizer)
 
 
 tokenizer_commands.register(app)
@@ -116,7 +117,7 @@ def tokenize_command(
     say("\n".join(summarize(result, loaded.output)))
     if result.manifest is not None:
         say(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
-        say_next(f"inspect {loaded.output} --document 0")
+        say_next("inspect", loaded.output, "--document", 0)
 
 
 corpus_commands.register(app)

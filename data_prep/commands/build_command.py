@@ -29,4 +29,4 @@ def build_command(
 
     build(loaded, lambda line: print(line, flush=True))
     corpus = shlex.quote(str(loaded.tokenize.output))
-    print(f"next: deepspeed pretrain/main.py --config gpt-tiny data.train={corpus}", flush=True)
+    print(f"next: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(corpus))}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -55,6 +56,6 @@ def say(text: str) -> None:
     print(text.rstrip("\n"), flush=True)
 
 
-def say_next(arguments: str) -> None:
-    """Print the command that goes on from here."""
-    say(f"next: python -m data_prep {arguments}")
+def say_next(*arguments: object) -> None:
+    """Print the command that goes on from here; each argument is one word for a shell."""
+    say(f"next: python -m data_prep {shlex.join(map(str, arguments))}")

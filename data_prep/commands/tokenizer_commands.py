@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -55,12 +54,11 @@ def train_tokenizer_command(
     from data_prep.tokenizer.training import train_tokenizer
 
     say("\n".join(describe(train_tokenizer(loaded), loaded.output)))
-    source, corpus = " --input ".join(map(shlex.quote, loaded.input)), loaded.output.with_name("corpus")
+    source = [word for path in loaded.input for word in ("--input", path)]
     reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
-    settings = [
-        shlex.quote(f"{key}={value if isinstance(value, str) else json.dumps(value)}") for key, value in reading.items()
-    ]
-    say_next(" ".join([f"tokenize --tokenizer {loaded.output} --input {source} --output {corpus}", *settings]))
+    settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in reading.items()]
+    corpus = loaded.output.with_name("corpus")
+    say_next("tokenize", "--tokenizer", loaded.output, *source, "--output", corpus, *settings)
 
 
 def import_tokenizer_command(
@@ -81,7 +79,7 @@ def import_tokenizer_command(
 
     tokenizer = import_tokenizer(source, output, parse_roles(roles), encoding, bool(overwrite))
     say("\n".join(describe(tokenizer, output)))
-    say_next(f"tokenizer-report {output} --input TEXT")
+    say_next("tokenizer-report", output, "--input", "TEXT")
 
 
 def tokenizer_report_command(

@@ -13,20 +13,21 @@ from data_prep.cleaning.config import CleanConfig
 from data_prep.config import SampleCorpusConfig, TokenizeConfig, TokenizerConfig
 
 
+def next_of(out: str) -> list[str]:
+    return shlex.split(out.splitlines()[-1].removeprefix("next: python -m data_prep "))
+
+
 def test_the_way_from_text_to_a_corpus(run, tmp_path, text_file, texts):
-    status, out, err = run(
-        "train-tokenizer", "--input", text_file, "--output", tmp_path / "tokenizer", "vocab_size=420"
-    )
+    folder = tmp_path / "my corpora"
+    status, out, err = run("train-tokenizer", "--input", text_file, "--output", folder / "tokenizer", "vocab_size=420")
     assert (status, err) == (0, "") and "bpe, 420 ids" in out
-    following = out.splitlines()[-1].removeprefix("next: python -m data_prep ").split()
-    status, out, err = run(*following, "--workers", 1)
+    status, out, err = run(*next_of(out), "--workers", 1)
     assert (status, err) == (0, "") and f"{len(texts)} documents" in out
-    following = out.splitlines()[-1].removeprefix("next: python -m data_prep ").split()
-    status, out, err = run(*following)
+    status, out, err = run(*next_of(out))
     assert (status, out.rstrip(), err) == (0, texts[0].rstrip(), "")
-    status, out, _ = run("inspect", tmp_path / "corpus")
+    status, out, _ = run("inspect", folder / "corpus")
     assert status == 0 and "nats per token" in out
-    status, out, _ = run("verify", tmp_path / "corpus")
+    status, out, _ = run("verify", folder / "corpus")
     assert status == 0 and "hashes as written" in out
 
 
@@ -42,8 +43,7 @@ def test_the_next_command_reads_the_same_documents(run, tmp_path):
     (tmp_path / "a b.txt").write_text("one two three\n" * 99)
     arguments = ("--output", tmp_path / "t", "--algorithm", "char", "vocab_size=300", "text_documents=line")
     _, out, _ = run("train-tokenizer", "--input", tmp_path / "a b.txt", *arguments)
-    following = shlex.split(out.splitlines()[-1].removeprefix("next: python -m data_prep "))
-    status, out, err = run(*following)
+    status, out, err = run(*next_of(out))
     assert (status, err) == (0, "") and out.startswith("99 documents")
 
 
