@@ -279,11 +279,10 @@ class Job:
 
 
 def _steps_of(node: str, home: Path) -> Iterator[psutil.Process]:
-    """The step daemons of a node: they leave the process tree of their slurmd, but hold files of its spool open."""
+    """The step daemons of a node: they leave the process tree of their slurmd, but hold its log open."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            is_ours = process.name() == "slurmstepd" and str(home) in process.environ().get("SLURM_CONF", "")
-            if is_ours and any(f"{home}/spool-{node}" in name for name in _open_files(process.pid)):
+            if process.name() == "slurmstepd" and f"{home}/slurmd-{node}.log" in _open_files(process.pid):
                 yield process
 
 
