@@ -38,11 +38,11 @@ Config = TypeVar("Config", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without the numbers to the base of 60: `8:00:00` is a time, not 28800."""
+    """YAML without the numbers to the bases of 60 and 8: `8:00:00` is a time, not 28800, and `010` is not 8."""
 
 
 _NUMBERS = {
-    "tag:yaml.org,2002:int": r"[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+",
+    "tag:yaml.org,2002:int": r"[-+]?0b[01_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+",
     "tag:yaml.org,2002:float": r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?"
     r"|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
 }
@@ -171,9 +171,10 @@ def _parse_override(text: str) -> tuple[str, Any]:
         hint = f"{meant[1]}={meant[2] or 'VALUE'}" if meant else None
         raise ConfigError(f"{text!r} is not an override", where=COMMAND_LINE, expected="key=value", nearest=hint)
     try:
-        return key, yaml.load(value, _Loader)  # noqa: S506 (a safe loader)
-    except yaml.YAMLError:
-        raise ConfigError(f"the value of {text!r} is not valid YAML", where=key, expected="key=value") from None
+        return key, yaml.load(value, _UniqueKeyLoader)  # noqa: S506 (a safe loader)
+    except yaml.YAMLError as error:
+        why = f": {error.problem}" if isinstance(error, MarkedYAMLError) and error.problem else ""
+        raise ConfigError(f"the value of {text!r} is not valid YAML{why}", where=key, expected="key=value") from None
 
 
 def _assign(raw: dict[str, Any], key: str, value: Any) -> None:

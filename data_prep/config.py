@@ -89,7 +89,13 @@ class SpecialTokens(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> SpecialTokens:
-        names = [n for n in (self.unknown, self.beginning_of_document, self.end_of_document, self.pad, self.mask) if n]
+        named = (self.unknown, self.beginning_of_document, self.end_of_document, self.pad, self.mask)
+        names = [name for name in named if name is not None]
+        for name in names:
+            # U+2581 is how SentencePiece writes a space: it would be taken from all text.
+            if not name.isprintable() or set(name) & set(" \u2581") or not name:
+                raise ValueError(f"{name!r} cannot spell a special token; expected visible characters, such as '<pad>'")
+        names += [f"<extra_id_{number}>" for number in range(self.sentinels)]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise ValueError(f"{sorted(repeated)[0]!r} is used for two roles; each needs its own spelling")

@@ -13,7 +13,7 @@ from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts
 from data_prep.reading.files import is_url, open_raw
-from data_prep.reading.records import ALL_FIELDS, ID, metadata_of, text_of, too_long
+from data_prep.reading.records import ALL_FIELDS, ID, is_too_long, metadata_of, text_of, too_long
 from data_prep.reading.work_unit import Kind, WorkUnit
 
 _ROWS_PER_BATCH = 256
@@ -86,12 +86,16 @@ def read_columnar(
                 error = DataError(f"is not UTF-8: {problem.reason}", where=where, expected="UTF-8 text")
                 counts.leave_out(error, "malformed", config)
                 continue
+            except OverflowError as problem:
+                error = DataError(f"cannot be held: {problem}", where=where, expected="values that Python knows")
+                counts.leave_out(error, "malformed", config)
+                continue
             except TypeError:
                 named = " and ".join(map(repr, config.text_field))
                 error = DataError(f"its column {named} is null", where=where, expected="a string")
                 counts.leave_out(error, "malformed", config)
                 continue
-            if len(text) > config.max_document_bytes:
+            if is_too_long([text], config):
                 too_long(config, counts, where)
                 continue
             batch.texts.append(text)

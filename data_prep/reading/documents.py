@@ -23,7 +23,7 @@ class Document:
 
     Attributes:
         text: the text, as it was found.
-        id: where it comes from, unique within its source.
+        id: its own, or the name of its file and where it begins there; files of one name have the same ids.
         metadata: the other fields of its record.
     """
 

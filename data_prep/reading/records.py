@@ -22,6 +22,15 @@ def too_long(config: SourceConfig, counts: ReadCounts, where: str) -> None:
     counts.leave_out(error, "too_long", config)
 
 
+def is_too_long(texts: Sequence[str], config: SourceConfig) -> bool:
+    """Whether texts have more bytes together than `max_document_bytes`."""
+    chars = sum(map(len, texts))
+    if chars * 4 <= config.max_document_bytes:
+        return False
+    limit = config.max_document_bytes
+    return chars > limit or sum(len(text.encode(errors="surrogatepass")) for text in texts) > limit
+
+
 def text_of(record: Any, config: SourceConfig) -> str:
     """The text of a record: its text field, or several joined; of those a null or empty one is left away.
 

@@ -9,7 +9,7 @@ from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts
 from data_prep.reading.files import open_stream, reading
-from data_prep.reading.records import metadata_of, text_of, too_long
+from data_prep.reading.records import is_too_long, metadata_of, text_of, too_long
 from data_prep.reading.table_rows import BrokenRowError, check_distinct, table_rows
 from data_prep.reading.work_unit import Kind, WorkUnit
 
@@ -45,7 +45,7 @@ def read_separated(
             if row is None:
                 yield _batch(texts, metadata, fields)
                 return
-            if sum(map(len, row)) > config.max_document_bytes:
+            if is_too_long(row, config):
                 too_long(config, counts, f"{unit.path}, line {begin}")
                 continue
             problem = _problem(row, header)
@@ -68,6 +68,8 @@ def _batch(texts: list[str], metadata: list[dict[str, Any]], fields: Sequence[st
 
 
 def _problem(row: list[str], header: list[str]) -> str | None:
+    if not row:
+        return "has text after a closing quote"
     if len(row) != len(header):
         return f"has {len(row)} fields"
     for value in row:

@@ -29,6 +29,9 @@ class BrokenRowError(csv.Error):
 def table_rows(stream: BinaryIO, delimiter: str, max_field_chars: int) -> Iterator[tuple[int, list[str]]]:
     """The line that each row begins in, and its fields; the header first, rows without any field left away.
 
+    Where text follows a closing quote, quotes do not mean what they mean elsewhere, and several rows may have been
+    taken for one: what was read so is given out as a row without fields.
+
     Bytes that are not UTF-8 become lone surrogates, which no UTF-8 text holds: so they are found row by row.
 
     Args:
@@ -42,19 +45,21 @@ def table_rows(stream: BinaryIO, delimiter: str, max_field_chars: int) -> Iterat
     csv.field_size_limit(max_field_chars)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = _Lines(text, _LINE_FIELDS * max_field_chars)
-    rows = csv.reader(lines, delimiter=delimiter)
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         begin = rows.line_num + 1
         try:
             row = next(rows, None)
-        except csv.Error:
+        except csv.Error as error:
+            if "expected after" in str(error):
+                yield begin, []
+                continue
             problem = f"a field that begins here is longer than {max_field_chars} characters; is its quote closed?"
+            if lines.ended:
+                problem = "a quoted field that begins here does not end"
             raise BrokenRowError(begin, problem) from None
         if row is None:
             return
-        # A row that is whole is given out before another line is asked for.
-        if lines.ended:
-            raise BrokenRowError(begin, "a quoted field that begins here does not end")
         if row:
             yield begin, row
 

@@ -103,9 +103,7 @@ def _worker() -> str:
 
 def _make(task: ShardTask) -> ShardRecord:
     tokenizer = _tokenizer(task.tokenizer, task.engine)
-    for path, state in task.states.items():
-        if file_state(path) != state:
-            raise DataError("was changed while it is being read", where=path, expected="input that stays as it is")
+    _check_unchanged(task)
     record = ShardRecord(task.name)
     counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
     left_out = ReadCounts()
@@ -116,7 +114,11 @@ def _make(task: ShardTask) -> ShardRecord:
         if task.config.metadata_fields:
             temporary = stack.enter_context(staged_file(metadata_path(prefix)))
             metadata = stack.enter_context(temporary.open("wb"))
-        digest = _encode(task, tokenizer, writer, metadata, record, counts, left_out)
+        try:
+            digest = _encode(task, tokenizer, writer, metadata, record, counts, left_out)
+        finally:
+            # Also where reading failed: that the file changed is then the reason. Nothing has its name yet.
+            _check_unchanged(task)
     record.documents, record.sequences, record.tokens = writer.num_documents, writer.num_sequences, writer.num_tokens
     record.malformed, record.too_long = left_out.malformed, left_out.too_long
     record.damaged_files, record.first = left_out.damaged_files, left_out.first
@@ -125,6 +127,12 @@ def _make(task: ShardTask) -> ShardRecord:
     record.metadata_xxh3 = digest
     record.write(task.directory, counts)
     return record
+
+
+def _check_unchanged(task: ShardTask) -> None:
+    for path, state in task.states.items():
+        if file_state(path) != state:
+            raise DataError("was changed while it is being read", where=path, expected="input that stays as it is")
 
 
 def _encode(

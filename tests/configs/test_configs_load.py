@@ -260,6 +260,9 @@ def test_times_are_not_numbers_to_the_base_of_sixty(tmp_path: Path) -> None:
     assert load_config(Job, None, ["time=1:30:00", "count=1_000", "rate=-2.5e-3"]) == Job(
         time="1:30:00", count=1000, rate=-0.0025
     )
+    assert load_config(Job, None, ["time=x", "count=010"]).count == 10
+    with pytest.raises(ConfigError, match=r"not valid YAML: a is given twice"):
+        load_config(Job, None, ["time={a: 1, a: 2}"])
     dumped = tmp_path / "again.yaml"
     dumped.write_text(to_yaml(Job(time="8:00:00")))
     assert load_config(Job, dumped).time == "8:00:00"

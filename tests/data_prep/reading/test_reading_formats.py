@@ -93,6 +93,39 @@ def test_a_quote_that_never_ends(tmp_path, limit, problem, ending):
     assert counts.damaged_files == 1
 
 
+def test_text_after_a_closing_quote_is_no_text(tmp_path):
+    """Where quotes are mere letters, rows would be joined and letters lost, and nobody told."""
+    (tmp_path / "t.tsv").write_text('id\ttext\n1\t"hello\n2\tworld\n3\t"bye\n4\tlast\n')
+    (tmp_path / "t.csv").write_text('text,n\n"un"closed,6\nfine,7\n')
+    for name, kept, line in (("t.tsv", ["last"], 2), ("t.csv", ["fine"], 2)):
+        counts = ReadCounts()
+        assert read(tmp_path / name, counts=counts) == kept
+        assert counts.malformed == 1
+        assert counts.first[0].endswith(f"{name}, line {line}: has text after a closing quote")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_the_longest_document_is_measured_in_bytes(tmp_path, name):
+    texts = ["日" * 90, "x" * 90]
+    if name == "t.csv":
+        (tmp_path / name).write_text("text\n" + "\n".join(texts) + "\n")
+    else:
+        pq.write_table(pa.table({"text": texts}), tmp_path / name)
+    counts = ReadCounts()
+    assert read(tmp_path / name, counts=counts, max_document_bytes=100) == texts[1:]
+    assert counts.too_long == 1
+
+
+def test_a_time_that_python_cannot_hold_is_malformed(tmp_path):
+    times = pa.array([0, 10**18], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": ["one", "two"], "at": times}), tmp_path / "t.parquet")
+    config, counts = SourceConfig(input=[str(tmp_path)]), ReadCounts()
+    (unit,) = work_units(find_files(config), config)
+    (batch,) = read_batches(unit, config, counts, ["at"])
+    assert batch.texts == ["one"] and counts.malformed == 1
+    assert "row 2: cannot be held" in counts.first[0]
+
+
 def test_a_table_that_ends_with_a_quote_is_whole(tmp_path):
     (tmp_path / "t.csv").write_bytes(b'text\n"a ""b"""\n"c\nd"')
     assert read(tmp_path / "t.csv") == ['a "b"', "c\nd"]

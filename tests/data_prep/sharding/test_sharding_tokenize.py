@@ -102,6 +102,23 @@ def test_left_out_records_are_counted(tmp_path, tokenizer_path):
     assert "1 empty, 1 malformed" in "\n".join(tokenization.summarize(result, tmp_path / "c"))
 
 
+@pytest.mark.parametrize("change", ["overwritten", "cut short"])
+def test_a_file_that_changes_while_it_is_read_is_no_corpus(tmp_path, texts, tokenizer_path, monkeypatch, change):
+    write_jsonl(tmp_path / "text.jsonl", texts)
+    read = encoding.read_batches
+
+    def read_and_change(*arguments):
+        for batch in read(*arguments):
+            yield batch
+            data = (tmp_path / "text.jsonl").read_bytes()
+            (tmp_path / "text.jsonl").write_bytes(data if change == "overwritten" else data[: len(data) // 2])
+
+    monkeypatch.setattr(encoding, "read_batches", read_and_change)
+    with pytest.raises(DataError, match=r"text.jsonl: was changed while it is being read"):
+        tokenize(config_for(tmp_path / "text.jsonl", tokenizer_path, tmp_path / "corpus", workers=1))
+    assert not (tmp_path / "corpus").exists()
+
+
 def test_without_end_of_document(tmp_path, text_file, texts, tokenizer_path):
     tokenize(config_for(text_file, tokenizer_path, tmp_path / "c", append_end_of_document=False))
     corpus = Corpus.open(tmp_path / "c")

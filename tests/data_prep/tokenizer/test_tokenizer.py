@@ -147,6 +147,14 @@ def test_vocabulary_sizes_that_do_not_fit(tmp_path, text_file):
 def test_two_roles_with_one_spelling():
     with pytest.raises(ValueError, match="'<s>' is used for two roles"):
         SpecialTokens(pad="<s>")
+    with pytest.raises(ValueError, match="'<extra_id_0>' is used for two roles"):
+        SpecialTokens(mask="<extra_id_0>", sentinels=2)
+
+
+@pytest.mark.parametrize("spelling", ["\u2581", "a b", "", "<pad>\n"])
+def test_a_special_token_is_spelled_with_visible_characters(spelling):
+    with pytest.raises(ValueError, match="cannot spell a special token"):
+        SpecialTokens(pad=spelling)
 
 
 @pytest.mark.parametrize(
