@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,7 @@ def _texts(folder: DataFolder, path: str, fields: list[str] | None) -> Iterator[
         with open_bytes(folder, path) as stream:
             kind = format_of(path)
             if kind == "text":
-                yield stream.read().decode()
+                yield stream.read().decode("utf-8-sig")
                 return
             for record in _records(stream, path, kind):
                 missing = [name for name in fields or [] if name not in record]
@@ -116,7 +117,11 @@ def _texts(folder: DataFolder, path: str, fields: list[str] | None) -> Iterator[
 
 def _records(stream: Any, path: str, kind: str | None) -> Iterator[dict[str, Any]]:
     if kind == "jsonl":
-        yield from (orjson.loads(line) for line in stream if line.strip())
+        for number, line in enumerate(stream):
+            if number == 0:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield orjson.loads(line)
     elif kind == "csv":
         delimiter = "\t" if ".tsv" in path[-8:] else ","
         rows = table_rows(stream, delimiter, LONGEST_FIELD)

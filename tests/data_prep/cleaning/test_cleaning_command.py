@@ -97,6 +97,15 @@ def test_an_evaluation_table_that_is_broken_is_refused(run, recipe, tmp_path, ro
     assert (status, out) == (2, "") and "quiz.csv: cannot be read: " in err and expected in err
 
 
+@pytest.mark.parametrize("name", ["quiz.jsonl", "quiz.txt", "quiz.csv"])
+def test_an_evaluation_file_may_begin_with_a_byte_order_mark(run, recipe, tmp_path, name):
+    words = " ".join(prose(5).split()[:12])
+    text = {"quiz.jsonl": json.dumps({"text": words}), "quiz.txt": words, "quiz.csv": f"text\n{words}"}[name]
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\n")
+    status, out, err = run(recipe, "stages=[decontaminate]", f"decontaminate.files=[{tmp_path / name}]")
+    assert status == 0 and "contaminated (1)" in out, err
+
+
 @pytest.mark.parametrize("executor", ["local", "slurm"])
 def test_a_work_that_has_completed_nothing_is_begun_anew(recipe, tmp_path, executor):
     config = load_config(CleanConfig, recipe, [f"executor={executor}", "slurm.partition=p"])
