@@ -35,8 +35,8 @@ from data_prep.cleaning.plan import Plan
 from data_prep.cleaning.shard_files import ShardReader, ShardWriter
 from data_prep.cleaning.steps import StableSampler, document_step, reader_step
 from data_prep.cleaning.words import word_splitter
+from data_prep.cleaning.workspace import DOCUMENTS
 
-DOCUMENTS = "documents"
 _TASKS_PER_FINDER = 8
 
 

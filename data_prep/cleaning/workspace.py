@@ -6,8 +6,9 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from glob import glob
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ RECIPE = "recipe.json"
 REPORT = "report.json"
 LOGS = "logs"
 SLURM_JOB = "slurm_job.json"
+DOCUMENTS = "documents"
 _LOCK = "lock"
+_OURS = frozenset({DOCUMENTS, "ledgers", LOGS, "progress", "work", RECIPE, REPORT, "report.html", _LOCK})
+_TRANSIENT = (f".{RECIPE}.", ".report.", ".nfs")
 _SHOWN = 8
 
 
@@ -40,6 +44,10 @@ class Workspace:
         self.output = config.output.absolute()
         self.partial = config.partial
         self.overwrite, self.is_local = config.overwrite, config.executor == "local"
+        self.inputs = [*_local_files(name for name, _, _ in plan.inputs)]
+        if "decontaminate" in config.stages:
+            matches = (glob(pattern) for pattern in config.decontaminate.files)  # noqa: PTH207 (may be absolute)
+            self.inputs += _local_files(name for names in matches for name in names)
         self.identity: dict[str, Any] = {
             "datatrove": version("datatrove"),
             "settings": config.result_settings(),
@@ -50,8 +58,10 @@ class Workspace:
         """Whether the output is there and made of the same recipe and input.
 
         Raises:
-            DataError: if the output is there and of another recipe or input, or something else.
+            DataError: if the output is there and of another recipe or input, or no longer whole, or something else,
+                or if an input lies in it.
         """
+        self._check_inputs()
         if not self.output.exists():
             return False
         is_ours = (self.output / REPORT).is_file() and (self.output / RECIPE).is_file()
@@ -64,8 +74,16 @@ class Workspace:
                 expected="the path of a new directory",
             )
         if self.overwrite:
+            foreign = _foreign(self.output)
+            if foreign:
+                raise DataError(
+                    f"would be replaced, and holds other things ({foreign[0]})",
+                    where=self.output,
+                    expected="another output, or what is not the command's moved elsewhere",
+                )
             return False
         self._check(self.output, "was made")
+        self._check_documents()
         return True
 
     @contextmanager
@@ -73,11 +91,12 @@ class Workspace:
         """The directory of the unfinished work, new or continued; nobody else may have it.
 
         Raises:
-            DataError: if the unfinished work is of another recipe or input.
+            DataError: if the unfinished work is of another recipe or input, or other things are in its directory.
             MachineError: if the directory cannot be written or another process works in it.
         """
         with writing(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
+            self._check_partial()
             descriptor = os.open(self.partial / _LOCK, os.O_CREAT | os.O_RDWR)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,6 +117,45 @@ class Workspace:
                     raise
             finally:
                 os.close(descriptor)
+
+    def _check_inputs(self) -> None:
+        own = [folder.resolve() for folder in (self.output, self.partial)]
+        for path in self.inputs:
+            folder = next((f for f in own if any(p.is_relative_to(f) for p in (path.absolute(), path.resolve()))), None)
+            if folder is not None:
+                raise DataError(
+                    f"is input, and lies in {folder}, which the command replaces",
+                    where=path,
+                    expected="another output, or the input elsewhere",
+                )
+
+    def _check_partial(self) -> None:
+        names = {path.name for path in self.partial.iterdir()}
+        foreign = _foreign(self.partial)
+        if foreign or (names and not names & {_LOCK, RECIPE}):
+            raise DataError(
+                f"is where the unfinished output would lie, and holds other things ({(foreign or sorted(names))[0]})",
+                where=self.partial,
+                expected="another output, or that directory moved or removed",
+            )
+
+    def _check_documents(self) -> None:
+        try:
+            made = orjson.loads((self.output / REPORT).read_bytes())["output"]
+            expected = (made["shards"], made["stored_bytes"])
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise DataError(
+                "is damaged", where=self.output / REPORT, expected="--overwrite to begin anew, or another output"
+            ) from None
+        sizes = [path.stat().st_size for path in (self.output / DOCUMENTS).glob("*.jsonl*")]
+        found = (len(sizes), sum(sizes))
+        if found != expected:
+            raise DataError(
+                "was finished, but its documents are not what they were: "
+                f"{found[0]:,} shards of {found[1]:,} bytes for {expected[0]:,} of {expected[1]:,}",
+                where=self.output / DOCUMENTS,
+                expected="the shards as they were made, --overwrite to make them again, or another output",
+            )
 
     def _has_begun(self) -> bool:
         """Whether there is work to continue: a task that is complete, or a job that may be at work."""
@@ -127,7 +185,7 @@ class Workspace:
         with writing(self.output):
             for name in ("work", "progress"):
                 shutil.rmtree(self.partial / name, ignore_errors=True)
-            for path in sorted((self.partial / "documents").iterdir()):
+            for path in sorted((self.partial / DOCUMENTS).iterdir()):
                 flush_to_disk(path)
             (self.partial / _LOCK).unlink(missing_ok=True)
             flush_to_disk(self.partial)
@@ -168,6 +226,17 @@ def differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
                 yield from differences(before[name], now[name], inner)
     elif before != orjson.loads(orjson.dumps(now)):
         yield f"{key.removeprefix('settings.')} was {_short(before)}, is {_short(now)}"
+
+
+def _foreign(folder: Path) -> list[str]:
+    # A kill may leave what was to become one of the files.
+    names = (path.name for path in folder.iterdir())
+    return sorted(name for name in names if name not in _OURS and not name.startswith(_TRANSIENT))
+
+
+def _local_files(names: Iterable[str]) -> Iterator[Path]:
+    plain = (name.removeprefix("file://") for name in names)
+    return (Path(name) for name in plain if "://" not in name)
 
 
 def _short(value: Any) -> str:
