@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 
+import orjson
+
 from configs.errors import DataError, MachineError, UserError
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a directory that one of our commands made is told by.
+
+    Attributes:
+        keys: of its marker, a JSON object.
+        entries: patterns of all that the commands put into it, besides the marker.
+    """
+
+    keys: tuple[str, ...]
+    entries: tuple[str, ...]
+
+
+_TRANSFORMERS = (
+    *("config.json", "generation_config.json", "model.safetensors", "model-*-of-*.safetensors"),
+    *("model.safetensors.index.json", "sentencepiece", "tokenizer.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "additional_chat_templates"),
+    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+)
+_KINDS = {
+    "manifest.json": _Kind(
+        ("format_version", "created_by", "tokenizer_fingerprint", "shards"),
+        (
+            *("shard_*.bin", "shard_*.idx", "shard_*.meta.jsonl", "token_counts.npy", "tokenizer", "plan.json"),
+            *("ngram.json", "finished", ".lock"),
+        ),
+    ),
+    "tokenizer.json": _Kind(
+        ("algorithm", "roles", "sentinels", "fingerprint"),
+        ("tokenizer.model", "vocabulary.json", "vocabulary.tiktoken", "recipe.json"),
+    ),
+    "export.json": _Kind(("checkpoint", "architecture", "logits"), ("README.md", *_TRANSFORMERS)),
+    "classify.json": _Kind(
+        ("source", "labels", "examples", "ran"),
+        ("labels.json", "predictions-*.jsonl", "confusion-test.png", "recipe.yaml", *_TRANSFORMERS),
+    ),
+}
+# What a network file system leaves of an open file that is removed, and we of one that was being written at a kill.
+_LEFTOVERS = (".nfs*", ".*.tmp-*")
 
 
 @contextmanager
@@ -32,19 +79,21 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_directory(path: Path, marker: str, overwrite: bool) -> Iterator[Path]:
+def staged_directory(path: Path, marker: str, overwrite: bool, inputs: Iterable[str | Path] = ()) -> Iterator[Path]:
     """Yield an empty temporary directory beside `path`; rename it to `path` when the block ends without an error.
 
     Args:
-        path: where the directory is to be; its parents are made.
+        path: where the directory is to be, a link followed; its parents are made.
         marker: the file that tells a directory of this kind, so that nothing else is ever replaced.
         overwrite: replace an existing directory of this kind.
+        inputs: what is read, which must not be in it.
 
     Raises:
         DataError: if `path` exists and may not be replaced.
         MachineError: if the directory cannot be written.
     """
-    check_replaceable(path, marker, overwrite)
+    path = real_output(path)
+    check_replaceable(path, marker, overwrite, inputs)
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     with writing(path):
         temporary.mkdir(parents=True)
@@ -59,12 +108,35 @@ def staged_directory(path: Path, marker: str, overwrite: bool) -> Iterator[Path]
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_replaceable(path: Path, marker: str, overwrite: bool) -> None:
+def real_output(path: Path) -> Path:
+    """The directory that an output is: where a link leads to, and what `.` or `..` stand for.
+
+    Raises:
+        DataError: if it is the root of the file system, beside which nothing can be.
+        MachineError: if it cannot be looked at.
+    """
+    with writing(path):
+        if path.name not in ("", "..") and not path.is_symlink():
+            return path
+        real = Path(os.path.realpath(path))
+    if not real.name:
+        raise DataError("is the root of the file system", where=path, expected="the path of a new directory")
+    return real
+
+
+def check_replaceable(path: Path, marker: str, overwrite: bool, inputs: Iterable[str | Path] = ()) -> None:
     """Refuse, before any work is done, an output directory that holds something.
+
+    Args:
+        path: the directory.
+        marker: the file that tells a directory of this kind.
+        overwrite: whether one of this kind, in which there is nothing else, is to be replaced.
+        inputs: files, directories and patterns that are read: a directory with one of them is never replaced.
 
     Raises:
         DataError: if `path` is not a directory, holds other things, or `overwrite` is not given.
     """
+    path = real_output(path)
     with writing(path):
         if not path.exists() and not path.is_symlink():
             return
@@ -72,10 +144,45 @@ def check_replaceable(path: Path, marker: str, overwrite: bool) -> None:
             raise DataError("exists and is not a directory", where=path, expected="the path of a new directory")
         if not any(path.iterdir()):
             return
-    if not (path / marker).is_file():
-        raise DataError(f"exists and holds other things (no {marker})", where=path, expected="a new directory")
+        _refuse_inputs(path, inputs)
+        if not (path / marker).is_file():
+            raise DataError(f"exists and holds other things (no {marker})", where=path, expected="a new directory")
+        if (kind := _KINDS.get(marker)) is not None:
+            _refuse_foreign(path, marker, kind)
     if not overwrite:
         raise DataError("exists already", where=path, expected="a new directory, or --overwrite to replace this one")
+
+
+def _refuse_inputs(path: Path, inputs: Iterable[str | Path]) -> None:
+    output = os.path.realpath(path)
+    for given in inputs:
+        place = Path(given)
+        if not place.exists():  # a pattern: what comes before its first star
+            place = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
+        real = os.path.realpath(place)
+        if real == output or real.startswith(output + os.sep):
+            raise DataError(f"holds the input {given}", where=path, expected="an output outside of what is read")
+
+
+def _refuse_foreign(path: Path, marker: str, kind: _Kind) -> None:
+    try:
+        content = orjson.loads((path / marker).read_bytes())
+    except orjson.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict) or not all(key in content for key in kind.keys):
+        raise DataError(f"exists and holds other things (another {marker})", where=path, expected="a new directory")
+    name = foreign_entry(path, (marker, *kind.entries))
+    if name is not None:
+        raise DataError(
+            f"exists and holds other things: {name}", where=path, expected="a new directory, or this one without them"
+        )
+
+
+def foreign_entry(directory: Path, patterns: Iterable[str]) -> str | None:
+    """The first entry of a directory that no pattern allows; None: there is none."""
+    allowed = (*patterns, *_LEFTOVERS)
+    names = sorted(entry.name for entry in directory.iterdir())
+    return next((name for name in names if not any(fnmatchcase(name, each) for each in allowed)), None)
 
 
 def _swap_in(temporary: Path, path: Path) -> None:

@@ -123,7 +123,7 @@ def merge_corpus(corpus: Corpus, output: Path, max_shard_bytes: int, overwrite: 
         raise DataError("is a bare prefix", where=corpus.path, expected="a corpus directory; one prefix is one shard")
     if output.resolve() == corpus.path.resolve():
         raise DataError("is the corpus that is merged", where=output, expected="another directory")
-    check_replaceable(output, MANIFEST, overwrite)
+    check_replaceable(output, MANIFEST, overwrite, [corpus.path])
     problems = Problems(limit=1)
     check_tokenizer(corpus.path, manifest, problems)
     problems.refuse(corpus.path)
@@ -137,7 +137,8 @@ def merge_corpus(corpus: Corpus, output: Path, max_shard_bytes: int, overwrite: 
     groups = list(_groups([_Source(shard, entry, corpus.path, counts) for shard, entry in pairs], max_shard_bytes))
     total = corpus.num_tokens * np.dtype(manifest.dtype).itemsize
     tally = Tally()
-    with staged_directory(output, MANIFEST, overwrite) as directory, Progress("merge", total, tally.look):
+    staged = staged_directory(output, MANIFEST, overwrite, [corpus.path])
+    with staged as directory, Progress("merge", total, tally.look):
         _copy_files(corpus.path / TOKENIZER, directory / TOKENIZER)
         entries = [
             _write_shard(directory / f"shard_{number:05d}", group, np.dtype(manifest.dtype), tally)

@@ -43,7 +43,7 @@ def import_tokenizer(
         DataError: for a source that cannot be used, or an output that is in the way.
         MachineError: if a library is missing, or the output cannot be written.
     """
-    check_replaceable(output, ROLES_FILE, overwrite)
+    check_replaceable(output, ROLES_FILE, overwrite, [source])
     _refuse_empty(source)
     if encoding is not None:
         if source.suffix != ".tiktoken":
@@ -70,7 +70,7 @@ def import_tokenizer(
     if isinstance(tokenizer, SentencePieceTokenizer) and algorithm == "unknown":
         algorithm = tokenizer.read_algorithm()
     extra = tokenizer.extra
-    with staged_directory(output, ROLES_FILE, overwrite) as directory:
+    with staged_directory(output, ROLES_FILE, overwrite, [source]) as directory:
         shutil.copyfile(tokenizer.model_path, directory / VOCABULARY_FILES[tokenizer.kind])
         fingerprint = fingerprint_of(tokenizer.model_path.read_bytes(), chosen, sentinels, extra)
         write_roles(directory, algorithm, chosen, sentinels, fingerprint, tokenizer.kind, extra)

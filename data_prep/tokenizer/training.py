@@ -11,6 +11,7 @@ from typing import Any
 from configs.errors import ConfigError, DataError
 from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.config import SpecialTokens, TokenizerConfig
+from data_prep.reading.input_patterns import named_patterns
 from data_prep.reading.text_sample import sample_documents
 from data_prep.tokenizer import MODEL_FILE, ROLES_FILE, Tokenizer, fingerprint_of, load_tokenizer, write_roles
 
@@ -27,14 +28,15 @@ def train_tokenizer(config: TokenizerConfig) -> Tokenizer:
         DataError: for input that cannot be used, or an output that is in the way.
         MachineError: if the output cannot be written.
     """
-    check_replaceable(config.output, ROLES_FILE, config.overwrite)
+    inputs = list(named_patterns(config.input))
+    check_replaceable(config.output, ROLES_FILE, config.overwrite, inputs)
     roles, sentinels = _assign_ids(config.special_tokens)
     lines = (line for text in sample_texts(config) for line in training_lines(text))
     first = next(lines, None)
     if first is None:
         raise DataError("there is no text in any document", where=", ".join(config.input))
     model = _train(config, roles, chain([first], lines))
-    with staged_directory(config.output, ROLES_FILE, config.overwrite) as directory:
+    with staged_directory(config.output, ROLES_FILE, config.overwrite, inputs) as directory:
         (directory / MODEL_FILE).write_bytes(model)
         write_roles(directory, config.algorithm, roles, sentinels, fingerprint_of(model, roles, sentinels))
     return load_tokenizer(config.output)
