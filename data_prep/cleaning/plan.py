@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from configs.errors import DataError, nearest
 from data_prep.cleaning.config import CleanConfig, CleanSource, Format
 from data_prep.reading.file_search import files_below, files_of_pattern
@@ -33,6 +35,8 @@ ENDINGS: dict[str, Format] = {
 LOCAL = ("file", "local")
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 _EXPECTED = f"files ending in {', '.join(ENDINGS)}, also with {', '.join(COMPRESSIONS)}; or `format` says what they are"
+
+_SAVED = "a dataset written by save_to_disk"
 
 
 @dataclass(frozen=True)
@@ -172,10 +176,9 @@ def _files_of(system: Any, path: str, source: CleanSource, left_out: tuple[Path,
 
     local = protocol_of(system) in LOCAL
     if system.isdir(path):
-        dataset = _dataset_folder(system, path, source)
-        if dataset is not None:
-            names = [p for p in sorted(system.find(dataset)) if p.endswith(".arrow")]
-            yield from (_file(system, p, "huggingface") for p in names)
+        saved = _files_of_saved(system, path, source)
+        if saved is not None:
+            yield from (_file(system, p, "huggingface") for p in saved)
             return
         names = files_below(path, is_wanted, left_out) if local else sorted(filter(is_wanted, system.find(path)))
         for p in names:
@@ -196,19 +199,40 @@ def _files_of(system: Any, path: str, source: CleanSource, left_out: tuple[Path,
         yield _file(system, p, kind)
 
 
-def _dataset_folder(system: Any, path: str, source: CleanSource) -> str | None:
-    """The folder of Arrow files of a dataset written by `save_to_disk`; None: `path` is no such dataset."""
-    if system.exists(posixpath.join(path, "dataset_dict.json")):
-        splits = [posixpath.basename(p.rstrip("/")) for p in system.ls(path, detail=False) if system.isdir(p)]
+def _files_of_saved(system: Any, path: str, source: CleanSource) -> list[str] | None:
+    """The Arrow files of a dataset written by `save_to_disk`, without caches; None: `path` is no such dataset."""
+    splits = _list_in(system, posixpath.join(path, "dataset_dict.json"), "splits")
+    if splits is not None:
         if source.split not in splits:
             raise DataError(
                 f"has no split {source.split!r}",
                 where=path,
-                expected=f"one of {', '.join(sorted(splits))}",
-                nearest=nearest(source.split, splits),
+                expected=f"one of {', '.join(sorted(map(str, splits)))}",
+                nearest=nearest(source.split, map(str, splits)),
             )
-        return posixpath.join(path, source.split)
-    return path if system.exists(posixpath.join(path, "state.json")) else None
+        path = posixpath.join(path, source.split)
+    entries = _list_in(system, posixpath.join(path, "state.json"), "_data_files")
+    if entries is None:
+        if splits is not None:
+            raise DataError("has no state.json", where=path, expected=_SAVED)
+        return None
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in entries]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError("has a data file without a name", where=posixpath.join(path, "state.json"), expected=_SAVED)
+    return [posixpath.join(path, str(name)) for name in names]
+
+
+def _list_in(system: Any, path: str, key: str) -> list[Any] | None:
+    """The list of that name in a JSON file; None: there is no such file."""
+    if not system.isfile(path):
+        return None
+    try:
+        value = orjson.loads(system.cat_file(path))[key]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        value = None
+    if not isinstance(value, list):
+        raise DataError(f"has no list {key!r}", where=path, expected=_SAVED)
+    return value
 
 
 def protocol_of(system: Any) -> str:

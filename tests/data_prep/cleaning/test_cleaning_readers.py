@@ -156,6 +156,35 @@ def test_csv_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         read(tmp_path, paths=str(tmp_path / "a.csv"))
 
 
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_saved_dataset_is_what_its_state_names(tmp_path: Path, several: bool, remote: bool) -> None:
+    root = f"memory://saved{several}" if remote else str(tmp_path / "saved")
+    folder = f"{root}/train" if several else root
+    files = {"data-00000-of-00001.arrow": ["one", "two"], "cache-1a2b3c.arrow": ["one, mapped", "two, mapped"]}
+    for name, texts in files.items():
+        table = pa.table({"text": texts})
+        with fsspec.open(f"{folder}/{name}", "wb", auto_mkdir=True) as sink:
+            with pa.ipc.new_stream(sink, table.schema) as stream:
+                stream.write_table(table)
+    states = {f"{folder}/state.json": {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}}
+    if several:
+        states[f"{root}/dataset_dict.json"] = {"splits": ["train"]}
+    for path, state in states.items():
+        with fsspec.open(path, "w") as stream:
+            json.dump(state, stream)
+    documents, _ = read(tmp_path, paths=root)
+    assert [d.text for d in documents] == ["one", "two"]
+    if several:
+        with pytest.raises(DataError, match="has no split 'trains'") as error:
+            read(tmp_path, "sources.s.split=trains", paths=root)
+        assert error.value.nearest == "train"
+    with fsspec.open(f"{folder}/state.json", "w") as stream:
+        stream.write("{}")
+    with pytest.raises(DataError, match=r"state\.json: has no list '_data_files'"):
+        read(tmp_path, paths=root)
+
+
 def test_urls_of_other_file_systems(tmp_path: Path) -> None:
     with fsspec.open("memory://bucket/deep/a.jsonl", "wb") as stream:
         stream.write(b'{"text": "from afar"}\n')
