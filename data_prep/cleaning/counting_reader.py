@@ -78,7 +78,7 @@ class CountingReader(BaseDiskReader):
             close = nearest(self.text_key, keys)
             hint = f"only {', '.join(keys[:8]) or 'nothing'}" + (f"; did you mean {close}?" if close else "")
             return self.refuse(f"no field {self.text_key!r}", repr(data), hint)
-        text = data.pop(self.text_key)
+        text = data[self.text_key]
         if text is None or (isinstance(text, str) and not text.strip()):
             return self._drop("empty", "", id_in_file)
         if not isinstance(text, str):
@@ -87,13 +87,30 @@ class CountingReader(BaseDiskReader):
             return self.refuse("bytes that are not UTF-8", text)
         if len(text) > self.max_chars:
             return self._drop("too_long", text, id_in_file)
-        found = data.pop(self.id_key, None)
-        inner = data.pop("metadata", None)
-        fields = {**inner, **data} if isinstance(inner, dict) else data
-        kept = fields if self.fields is None else {name: fields[name] for name in self.fields if name in fields}
+        found = data.get(self.id_key)
         name = self.unit.name if self.unit is not None else source_file
         identity = str(found) if found is not None else f"{self.source}/{name}@{id_in_file}"
-        return Document(text, identity, metadata={"source": self.source, "fields": _plain(kept)})
+        return Document(text, identity, metadata={"source": self.source, "fields": _plain(self._kept(data))})
+
+    def _kept(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The fields that are kept beside text and id.
+
+        Those asked for by name are kept as they are. Else all are, and those of a nested `metadata` stand beside them,
+        as with datatrove; what has the name of an outer one stays nested.
+        """
+        inner = record.get("metadata")
+        nested = inner if isinstance(inner, dict) else {}
+        if self.fields is not None:
+            # The output has these under the same name.
+            own = {key for key, name in ((self.text_key, "text"), (self.id_key, "id")) if key == name}
+            both = nested | record
+            return {name: both[name] for name in self.fields if name in both and name not in own}
+        kept = {name: value for name, value in record.items() if name not in (self.text_key, self.id_key)}
+        if isinstance(inner, dict):
+            kept.pop("metadata", None)
+        kept |= {name: value for name, value in nested.items() if name not in record}
+        hidden = {name: value for name, value in nested.items() if name in record}
+        return kept | {"metadata": hidden} if hidden else kept
 
     def refuse(self, problem: str, raw: str, hint: str = "") -> Document | None:
         """Count a malformed record: what is wrong (equal words for equal problems), the record, a hint.

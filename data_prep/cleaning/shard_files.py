@@ -8,7 +8,7 @@ from datatrove.data import Document
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
-_OWN = ("text", "id", "source")
+_RENAMED = "original_"
 
 
 class ShardWriter(JsonlWriter):
@@ -52,8 +52,19 @@ class ShardReader(JsonlReader):
 
 
 def _flat(_: JsonlWriter, document: Document) -> dict[str, Any]:
-    """A document as it is published: text, id, source, what the stages found, then the source's own fields."""
+    """A document as it is published: text, id, source, what the stages found, then the source's own fields.
+
+    A field of the source whose name is taken gets another one, `original_` before it.
+    """
     found = dict(document.metadata)
     fields = found.pop("fields", {})
     record = {"text": document.text, "id": document.id, "source": found.pop("source"), **found}
-    return record | {name: value for name, value in fields.items() if name not in record and name not in _OWN}
+    if record.keys().isdisjoint(fields):
+        return record | fields
+    taken = record.keys() | fields.keys()
+    for name, value in fields.items():
+        new = name
+        while new in record or (new != name and new in taken):
+            new = _RENAMED + new
+        record[new] = value
+    return record

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from cleaning_inputs import write_json_lines
+from datatrove.data import Document
 
 from configs.errors import DataError
 from configs.load import load_config
@@ -19,6 +20,7 @@ from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import Ledger
 from data_prep.cleaning.metering import Metered
 from data_prep.cleaning.plan import make_plan
+from data_prep.cleaning.shard_files import ShardWriter
 from data_prep.cleaning.steps import reader_step
 
 
@@ -66,6 +68,69 @@ def test_fields_never_shadow_what_the_pipeline_uses(tmp_path: Path) -> None:
     (document,), _ = read(tmp_path, paths=str(write_json_lines(tmp_path / "a.jsonl", [record])))
     assert document.metadata["source"] == "s"
     assert document.metadata["fields"] == {"a": 1, "source": "mine", "token_count": "many", "rank": "../../x"}
+
+
+OUTER = {
+    "body": "t",
+    "source": "wikipedia",
+    "url": "u-outer",
+    "metadata": {"source": "inner", "url": "u-inner", "n": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            ["text_field=body", "id_field=url", "metadata_fields=[source,url,metadata,nowhere]"],
+            {"id": "u-outer", "original_source": "wikipedia", "url": "u-outer", "metadata": OUTER["metadata"]},
+        ),
+        (
+            ["text_field=body", "metadata_fields=[url,n]"],
+            {"id": "own", "url": "u-outer", "n": 1},
+        ),
+        (
+            ["text_field=body", "id_field=url"],
+            {
+                "id": "u-outer",
+                "original_source": "wikipedia",
+                "n": 1,
+                "metadata": {"source": "inner", "url": "u-inner"},
+                "original_id": "own",
+                "original_text": "no text",
+                "language": "fr",
+            },
+        ),
+        (
+            ["text_field=body", "metadata_fields=[body,id,text]"],
+            {"id": "own", "body": "t", "original_text": "no text"},
+        ),
+    ],
+)
+def test_fields_of_the_source_keep_their_values(tmp_path: Path, settings: list[str], expected: dict) -> None:
+    record = OUTER | {"id": "own", "text": "no text", "language": "fr"}
+    path = write_json_lines(tmp_path / "a.jsonl", [record])
+    (document,), _ = read(tmp_path, *(f"sources.s.{setting}" for setting in settings), paths=str(path))
+    writer = ShardWriter(str(tmp_path / "shards"), None, final=True)
+    list(writer.run([document]))
+    published = json.loads((tmp_path / "shards" / "00000.jsonl").read_text())
+    assert published == {"text": "t", "source": "s"} | expected
+
+
+def test_renamed_fields_take_no_other_fields_name(tmp_path: Path) -> None:
+    fields = {"source": 1, "language": 2, "original_source": 3}
+    document = Document("t", "i", metadata={"source": "s", "fields": fields, "language": "en"})
+    list(ShardWriter(str(tmp_path), None, final=True).run([document]))
+    published = json.loads((tmp_path / "00000.jsonl").read_text())
+    assert published == {
+        "text": "t",
+        "id": "i",
+        "source": "s",
+        "language": "en",
+        "original_original_source": 1,
+        "original_language": 2,
+        "original_source": 3,
+    }
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])
