@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import lzma
+import posixpath
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from datatrove.pipeline.readers.base import BaseDiskReader
 
 from configs.errors import DataError, nearest
 from data_prep.cleaning.ledger import DAMAGED, MALFORMED, Sample, StageLedger, utf8_size
-from data_prep.cleaning.plan import Unit
+from data_prep.cleaning.plan import Unit, state_of
 
 # pyarrow's exceptions for damaged files are ValueErrors.
 _DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, csv.Error, ValueError)
@@ -53,16 +54,39 @@ class CountingReader(BaseDiskReader):
         """The documents of this task.
 
         Raises:
-            DataError: if more is unreadable than the limits allow.
+            DataError: if more is unreadable than the limits allow, or a file is not what it was when planned.
         """
         for unit in self.tasks[rank]:
             self.unit = unit
             try:
                 yield from self.read_unit(unit)
+            except DataError:
+                self._check_unchanged(unit)
+                raise
             except _DAMAGE as error:
+                self._check_unchanged(unit)
                 if isinstance(error, PermissionError | FileNotFoundError):
                     raise DataError(f"cannot be read: {error.strerror}", where=unit.path) from None
                 self._count_damage(unit, error)
+            else:
+                self._check_unchanged(unit)
+
+    def _check_unchanged(self, unit: Unit) -> None:
+        system = self.data_folder.fs
+        # Else a file system may tell what it has learned when the work was planned.
+        system.invalidate_cache(posixpath.dirname(unit.path))
+        try:
+            now = state_of(system, unit.path)
+        except FileNotFoundError:
+            now = None
+        if now != unit.state:
+            size = f"{unit.state[0]:,} bytes when the work began, "
+            found = "gone" if now is None else f"{now[0]:,} now" if now[0] != unit.state[0] else "now written anew"
+            raise DataError(
+                f"was changed while it was read: {size}{found}",
+                where=unit.path,
+                expected="input that stays as it is; the same command with --overwrite begins anew",
+            )
 
     def read_unit(self, unit: Unit) -> Iterator[Document]:
         """The documents of one unit."""

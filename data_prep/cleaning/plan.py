@@ -48,6 +48,7 @@ class Unit:
         name: the file within its source, for ids.
         start, stop: byte range of a divided JSON lines file; `stop` None: to the end.
         size_bytes: size of the part.
+        state: size and time of change of the whole file when the work was planned.
     """
 
     path: str
@@ -55,6 +56,7 @@ class Unit:
     start: int
     stop: int | None
     size_bytes: int
+    state: tuple[int, str]
 
 
 @dataclass
@@ -130,13 +132,14 @@ def make_plan(config: CleanConfig) -> Plan:
 
 
 def _divide(file: _File, name: str, protocol: str, unit_bytes: int) -> Iterator[Unit]:
+    state = (file.size_bytes, file.changed)
     plain = posixpath.splitext(file.path.lower())[1] not in COMPRESSIONS
     if file.format == "jsonl" and plain and protocol in LOCAL and file.size_bytes > unit_bytes:
         for start in range(0, file.size_bytes, unit_bytes):
             stop = min(start + unit_bytes, file.size_bytes)
-            yield Unit(file.path, name, start, stop, stop - start)
+            yield Unit(file.path, name, start, stop, stop - start, state)
     else:
-        yield Unit(file.path, name, 0, None, file.size_bytes)
+        yield Unit(file.path, name, 0, None, file.size_bytes, state)
 
 
 def _find(name: str, source: CleanSource, left_out: tuple[Path, ...]) -> tuple[Any, list[_File]]:
@@ -248,10 +251,15 @@ def format_of(path: str) -> Format | None:
     return ENDINGS.get(ending)
 
 
-def _file(system: Any, path: str, kind: Format) -> _File:
+def state_of(system: Any, path: str) -> tuple[int, str]:
+    """How a change of a file is noticed: its size, and its time of change or what the file system has for that."""
     info = system.info(path)
     changed = info.get("mtime") or info.get("LastModified") or info.get("ETag") or ""
-    return _File(path, kind, int(info.get("size") or 0), str(changed))
+    return int(info.get("size") or 0), str(changed)
+
+
+def _file(system: Any, path: str, kind: Format) -> _File:
+    return _File(path, kind, *state_of(system, path))
 
 
 def _nearest(system: Any, path: str) -> str | None:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import functools
+import os
+import random
 from pathlib import Path
 
 import pytest
 import yaml
 from cleaning_inputs import prose, write_json_lines
+
+from configs.errors import DataError
+from configs.load import load_config
+from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.ledger import Ledger
+from data_prep.cleaning.plan import make_plan
+from data_prep.cleaning.steps import reader_step
 
 
 @pytest.fixture
@@ -96,3 +105,62 @@ def test_a_finished_output_without_its_documents_is_not_taken_for_whole(run, rec
     (tmp_path / "out" / "report.json").write_text("{")
     status, _, err = run(recipe)
     assert status == 2 and "report.json: is damaged" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "found"),
+    [
+        ("a.jsonl", lambda path, raw: path.write_bytes(raw[: len(raw) // 2]), " now"),
+        ("a.jsonl", lambda path, raw: path.write_bytes(raw + raw), " now"),
+        ("a.jsonl", lambda path, raw: path.write_bytes(b"x" * len(raw)), "now written anew"),
+        ("a.jsonl", lambda path, raw: path.unlink(), "gone"),
+        ("a.jsonl.gz", lambda path, raw: path.write_bytes(raw[: len(raw) // 2]), " now"),
+        ("a.csv", lambda path, raw: path.write_bytes(raw[: len(raw) // 2]), " now"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_read_is_told(tmp_path, name, change, found):
+    path = tmp_path / name
+    chance = random.Random(1)
+    records = [{"text": chance.randbytes(500).hex()} for _ in range(5000)]
+    if name == "a.csv":
+        path.write_text("text\n" + "".join(f"{record['text']}\n" for record in records))
+    else:
+        write_json_lines(path, records)
+    os.utime(path, ns=(1, 10**18))
+    for before in (0, 1):  # documents that were read before
+        config = load_config(CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.paths={path}"])
+        (part,), raw = make_plan(config).parts, path.read_bytes()
+        task = next(number for number, units in enumerate(part.tasks) if units)
+        documents = reader_step(part, config, Ledger().stage("read")).run(None, task, config.tasks)
+        for _ in range(before):
+            next(documents)
+        change(path, raw)
+        with pytest.raises(DataError, match=rf"{name}: was changed while it was read: .*{found}"):
+            list(documents)
+        path.write_bytes(raw)
+        os.utime(path, ns=(1, 10**18))
+
+
+def test_a_changed_file_is_read_again_and_nothing_wrong_published(run, recipe, tmp_path, monkeypatch):
+    assert run(recipe, f"output={tmp_path}/whole")[0] == 0
+    path, plan = tmp_path / "a.jsonl", make_plan
+    raw, state = path.read_bytes(), path.stat()
+
+    def then_truncated(config):
+        made = plan(config)
+        path.write_bytes(raw[: raw.index(b"\n", len(raw) // 2) + 1])
+        return made
+
+    monkeypatch.setattr("data_prep.cleaning.plan.make_plan", then_truncated)
+    status, out, err = run(recipe)
+    assert (status, out) == (2, "") and err.count("error:") == 1 and "Traceback" not in err
+    assert f"{path}: was changed while it was read: {len(raw):,} bytes when the work began" in err
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    # As it was, to the time of change: what was read of the other is not taken for done.
+    path.write_bytes(raw)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert run(recipe)[0] == 0
+    folders = (tmp_path / "out" / "documents", tmp_path / "whole" / "documents")
+    made, expected = ([p.read_bytes() for p in sorted(folder.iterdir())] for folder in folders)
+    assert made == expected
