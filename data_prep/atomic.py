@@ -161,7 +161,11 @@ def _refuse_inputs(path: Path, inputs: Iterable[str | Path]) -> None:
             place = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
         real = os.path.realpath(place)
         if real == output or real.startswith(output + os.sep):
-            raise DataError(f"holds the input {given}", where=path, expected="an output outside of what is read")
+            raise DataError(
+                f"exists and holds other things: the input {given}",
+                where=path,
+                expected="an output outside of what is read",
+            )
 
 
 def _refuse_foreign(path: Path, marker: str, kind: _Kind) -> None:

@@ -44,7 +44,7 @@ def test_a_directory_with_an_input_is_not_replaced(tmp_path, given):
     (tmp_path / "manifest.json").write_text(MARKERS["manifest.json"])
     (tmp_path / "tokenizer").mkdir()
     check_replaceable(tmp_path, "manifest.json", True, [tmp_path.parent, tmp_path.parent / "other*" / "x", "a://b"])
-    with pytest.raises(DataError, match="holds the input"):
+    with pytest.raises(DataError, match="holds other things: the input"):
         check_replaceable(tmp_path, "manifest.json", True, [tmp_path / given.format(name=tmp_path.name)])
 
 
@@ -67,7 +67,7 @@ def test_weights_beside_a_vocabulary_survive(tmp_path, text_file, tokenizer_path
     theirs.mkdir()
     (theirs / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}')
     (theirs / "model.safetensors").write_text("precious")
-    with pytest.raises(DataError, match="holds the input"):
+    with pytest.raises(DataError, match="holds other things: the input"):
         import_tokenizer(theirs, theirs, {}, overwrite=True)
     with pytest.raises(DataError, match=r"another tokenizer\.json"):
         import_tokenizer(tokenizer_path, theirs, {}, overwrite=True)
@@ -76,7 +76,7 @@ def test_weights_beside_a_vocabulary_survive(tmp_path, text_file, tokenizer_path
     assert (theirs / "model.safetensors").read_text() == "precious"
     ours = shutil.copytree(tokenizer_path, tmp_path / "ours")
     write_jsonl(ours / "text.jsonl", ["a"])
-    with pytest.raises(DataError, match="holds the input"):
+    with pytest.raises(DataError, match="holds other things: the input"):
         trained(ours / "text.jsonl", ours, "bpe", overwrite=True)
     assert (ours / "text.jsonl").is_file()
 
@@ -89,7 +89,7 @@ def test_merge_replaces_corpora_only(tmp_path, text_file, tokenizer_path):
     tokenize(config)
     (tmp_path / "site" / "manifest.json").write_text(MARKERS["manifest.json"])
     corpus = Corpus.open(config.output)
-    with pytest.raises(DataError, match="holds the input"):
+    with pytest.raises(DataError, match="holds other things: the input"):
         merge_corpus(corpus, tmp_path / "site", 1 << 40, overwrite=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.json").write_text("{}")
