@@ -19,7 +19,7 @@ from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, Manifest, ShardEnt
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path, token_dtype
 from data_prep.parallel.claims import claimed
 from data_prep.sharding.plan import PLAN, Plan
-from data_prep.sharding.planning import LOCK, Work
+from data_prep.sharding.planning import LOCK, Work, check_output, check_plan
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, SourceCounts, counts_path
 from data_prep.tokenizer import load_tokenizer
 
@@ -41,6 +41,7 @@ def finish(work: Work, config: TokenizeConfig) -> Manifest | None:
         with claimed(partial / LOCK, wait=True):
             if not (partial / PLAN).exists():
                 return Manifest.read(output)
+            check_plan(work)
             if (partial / MANIFEST).exists():
                 manifest = Manifest.read(partial)
             else:
@@ -55,6 +56,8 @@ def finish(work: Work, config: TokenizeConfig) -> Manifest | None:
                         for path in (bin_path, idx_path, metadata_path):
                             path(partial / record.name).unlink(missing_ok=True)
                 manifest.write(partial)
+            # It may have come to be since the work was begun.
+            check_output(config, [file.path for file in work.plan.files])
             with writing(output):
                 shutil.rmtree(partial / RECORDS, ignore_errors=True)
                 # What was being written, other than a shard, when a process was killed.

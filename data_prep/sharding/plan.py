@@ -7,10 +7,12 @@ same work, and so that a changed input or recipe is noticed.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import orjson
+import xxhash
 
 from configs.errors import DataError
 from data_prep.atomic import staged_file
@@ -102,6 +104,25 @@ class Plan:
             raise DataError(f"cannot be read: {error.strerror}", where=path) from None
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"is not a plan: {error}", where=path, expected="the plan of a corpus") from None
+
+
+def plan_identity(directory: Path) -> str | None:
+    """Hash of the plan that lies in `directory`, so that what was made under another one is told; None: there is none.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    path = directory / PLAN
+    try:
+        state = path.stat()
+        return _identity(path, state.st_ino, state.st_size, state.st_mtime_ns)
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=4)
+def _identity(path: Path, *state: int) -> str:
+    return xxhash.xxh3_128_hexdigest(path.read_bytes())
 
 
 def recipe_of(config: TokenizeConfig) -> dict[str, Any]:

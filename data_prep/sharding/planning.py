@@ -5,25 +5,36 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import DataError
-from data_prep.atomic import check_replaceable, writing
+from configs.errors import DataError, MachineError
+from data_prep.atomic import check_replaceable, foreign_entry, writing
 from data_prep.config import TokenizeConfig
-from data_prep.corpus.manifest import MANIFEST, TOKENIZER, Manifest
-from data_prep.parallel.claims import claimed
+from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, Manifest
+from data_prep.corpus.shards import bin_path, idx_path, metadata_path
+from data_prep.parallel.claims import claimed, is_claimed
 from data_prep.reading.documents import ReadCounts
+from data_prep.reading.files import is_url
+from data_prep.reading.input_patterns import named_patterns
 from data_prep.reading.inputs import InputFile, find_files, group_units, unit_bytes, work_units
 from data_prep.reading.metadata_fields import check_metadata_fields
 from data_prep.reading.readers import read_batches
 from data_prep.reading.work_unit import WorkUnit
 from data_prep.sharding.encoding import ShardTask
-from data_prep.sharding.plan import PLAN, Plan, differences, recipe_of, refuse_changes
+from data_prep.sharding.plan import PLAN, Plan, differences, plan_identity, recipe_of, refuse_changes
 from data_prep.sharding.shard_record import RECORDS
 from data_prep.tokenizer import Tokenizer, choose_engine, load_tokenizer
 
 LOCK = ".lock"
+# Held, with the others, by each process that works on the shards; `*.lock` beside it by who makes a shard.
+_AT_WORK = "at_work.lock"
+_UNPLANNED = (LOCK, RECORDS, TOKENIZER)
+_UNFINISHED = (
+    *(*_UNPLANNED, PLAN, MANIFEST, TOKEN_COUNTS),
+    *("shard_*.bin", "shard_*.idx", "shard_*.meta.jsonl", ".shard_*.tmp", ".shard_*.tmp-*"),
+)
 _PARITY_BYTES = 2_000_000
 _PARITY_UNITS = 64
 
@@ -35,12 +46,14 @@ class Work:
     Attributes:
         partial: the directory of the corpus while it is made.
         plan: all units of work.
+        identity: of the plan's file.
         tasks: one for each shard.
         sizes_bytes: input of each.
     """
 
     partial: Path
     plan: Plan
+    identity: str | None
     tasks: list[ShardTask]
     sizes_bytes: list[int]
 
@@ -68,12 +81,15 @@ def begin(config: TokenizeConfig) -> Manifest | Work:
         check_sentences()
     files = find_files(config)
     partial = config.partial
+    with writing(partial):
+        _refuse_foreign(partial)
     with writing(partial), claimed(partial / LOCK, wait=True, make_parent=True):
         try:
             finished = _finished(config, tokenizer.fingerprint, files)
             if finished is not None:
                 return finished
             plan = _plan(config, tokenizer, files, partial)
+            identity = plan_identity(partial)
         finally:
             _remove_if_unused(partial)
     states = {file.path: file.state for file in plan.files}
@@ -89,20 +105,112 @@ def begin(config: TokenizeConfig) -> Manifest | Work:
         )
         for number, units in enumerate(plan.shards)
     ]
-    return Work(partial, plan, tasks, [sum(unit.size_bytes for unit in units) for units in plan.shards])
+    return Work(partial, plan, identity, tasks, [sum(unit.size_bytes for unit in units) for units in plan.shards])
+
+
+@contextmanager
+def working(work: Work) -> Iterator[bool]:
+    """Tell others, in the block, that there is work in the directory; yields False when the corpus is whole by now.
+
+    Raises:
+        DataError: if another process began it anew in the meantime.
+        MachineError: if it cannot be written.
+    """
+    with ExitStack() as held:
+        with writing(work.partial):
+            with suppress(FileNotFoundError):
+                held.enter_context(claimed(work.partial / RECORDS / _AT_WORK, wait=True, shared=True))
+            there = plan_identity(work.partial) is not None
+        check_plan(work)
+        yield there
+
+
+def check_plan(work: Work) -> None:
+    """Refuse to go on in a directory that another process has begun anew since.
+
+    Raises:
+        DataError: if the plan is another one.
+    """
+    with writing(work.partial):
+        found = plan_identity(work.partial)
+    if found not in (None, work.identity):
+        raise DataError("was begun anew by another process", where=work.partial, expected="one process at a time")
+
+
+def discard_if_unused(partial: Path) -> None:
+    """Remove what a start leaves that failed, unless something in it is finished or other processes work in it."""
+    try:
+        with claimed(partial / LOCK, wait=True):
+            finished = (partial / MANIFEST).exists() or any((partial / RECORDS).glob("*.json"))
+            if not finished and not _is_in_use(partial) and foreign_entry(partial, _UNFINISHED) is None:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError:
+        return  # it stays: what is asked for went wrong before, and is told
+
+
+def _is_in_use(partial: Path) -> bool:
+    return any(is_claimed(lock) for lock in sorted((partial / RECORDS).glob("*.lock")))
+
+
+def _refuse_foreign(partial: Path) -> None:
+    """Refuse a directory of that name that is not of our making, or that holds what is not."""
+    # A start that was killed before it had a plan leaves a lock, and perhaps a tokenizer.
+    allowed = _UNFINISHED if (partial / PLAN).is_file() else _UNPLANNED if (partial / LOCK).is_file() else ()
+    name = None
+    with suppress(FileNotFoundError):
+        name = foreign_entry(partial, allowed)
+    if name is not None:
+        raise DataError(
+            f"holds other things than an unfinished corpus: {name}",
+            where=partial,
+            expected="this place free for the corpus while it is made, or another output",
+        )
 
 
 def _finished(config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> Manifest | None:
     """The manifest of a whole corpus that is what is asked for; None: there is none, or it may be replaced."""
     output = config.output
     if (output / MANIFEST).is_file() and (output / PLAN).is_file():
-        plan = Plan.read(output)
-        if not differences(plan, config, fingerprint, files):
-            return Manifest.read(output)
-        if not config.overwrite:
-            refuse_changes(plan, config, fingerprint, files, output)
-    check_replaceable(output, MANIFEST, config.overwrite)
+        try:
+            plan, manifest = Plan.read(output), Manifest.read(output)
+            if not config.overwrite:
+                refuse_changes(plan, config, fingerprint, files, output)
+            if not differences(plan, config, fingerprint, files):
+                _refuse_damage(output, manifest)
+                return manifest
+        except DataError:
+            if not config.overwrite:
+                raise
+    check_output(config, [file.path for file in files])
     return None
+
+
+def check_output(config: TokenizeConfig, files: list[str]) -> None:
+    """Refuse an output that may not be replaced by the corpus.
+
+    Raises:
+        DataError: if it holds anything else than a corpus, or what is read, or `overwrite` is not given.
+    """
+    named = [*named_patterns(config.input), *files]
+    inputs: list[str | Path] = [config.tokenizer, *(path for path in named if not is_url(path))]
+    check_replaceable(config.output, MANIFEST, config.overwrite, inputs)
+
+
+def _refuse_damage(output: Path, manifest: Manifest) -> None:
+    """Look at the sizes of a finished corpus' files."""
+    expected: dict[Path, int | None] = {output / TOKEN_COUNTS: None}
+    for shard in manifest.shards:
+        expected |= {bin_path(output / shard.name): shard.bin_bytes, idx_path(output / shard.name): shard.idx_bytes}
+        if shard.metadata_xxh3 is not None:
+            expected[metadata_path(output / shard.name)] = None
+    for path, size in expected.items():
+        found = path.stat().st_size if path.is_file() else None
+        if found is None or size not in (None, found):
+            raise DataError(
+                "is missing" if found is None else f"holds {found:,} bytes, {size:,} were written: it is damaged",
+                where=path,
+                expected="a corpus as it was made; `verify` looks at all of it, --overwrite makes it again",
+            )
 
 
 def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], partial: Path) -> Plan:
@@ -111,7 +219,10 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
         if not config.overwrite:
             refuse_changes(plan, config, tokenizer.fingerprint, files, partial)
         if not differences(plan, config, tokenizer.fingerprint, files):
+            (partial / RECORDS).mkdir(exist_ok=True)
             return plan
+        if _is_in_use(partial):
+            raise MachineError("another process works in it", where=partial)
         for path in partial.iterdir():
             if path.name != LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

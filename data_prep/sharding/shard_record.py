@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from data_prep.atomic import staged_file
-from data_prep.corpus.shards import bin_path, idx_path
+from data_prep.atomic import staged_file, writing
+from data_prep.corpus.shards import bin_path, idx_path, metadata_path
+from data_prep.sharding.plan import plan_identity
 
 RECORDS = "finished"
 PULSE_INTERVAL_S = 2.0
@@ -40,6 +41,8 @@ class ShardRecord:
         metadata_xxh3: hash of the metadata beside it; None: there is none.
         sources: by input file.
         fields: metadata fields that some document has.
+        metadata_bytes: size of the metadata beside it.
+        plan: identity of the plan that it was made under.
     """
 
     name: str
@@ -59,6 +62,8 @@ class ShardRecord:
     metadata_xxh3: str | None = None
     sources: dict[str, SourceCounts] = field(default_factory=dict)
     fields: list[str] = field(default_factory=list)
+    metadata_bytes: int = 0
+    plan: str | None = None
 
     def write(self, directory: Path, counts: np.ndarray) -> None:
         """Write the record and how often each id occurs, int64 [vocab_size], into the corpus being made.
@@ -66,6 +71,9 @@ class ShardRecord:
         Raises:
             MachineError: if they cannot be written.
         """
+        with writing(directory / self.name):
+            self.plan = plan_identity(directory)
+            self.metadata_bytes = _metadata_bytes(self, directory)
         with staged_file(counts_path(directory, self.name)) as temporary, temporary.open("wb") as stream:
             np.save(stream, counts, allow_pickle=False)
         with staged_file(record_path(directory, self.name)) as temporary:
@@ -73,14 +81,19 @@ class ShardRecord:
 
     @classmethod
     def read(cls, directory: Path, name: str) -> ShardRecord | None:
-        """The record of the shard `name`; None when it is not finished, or its files are not what was written."""
+        """The record of the shard `name`; None: it is not finished, or of another plan, or its files are others."""
         try:
             raw = orjson.loads(record_path(directory, name).read_bytes())
             raw["sources"] = {path: SourceCounts(**found) for path, found in raw["sources"].items()}
             record = cls(**raw)
             prefix = directory / name
             sizes = (bin_path(prefix).stat().st_size, idx_path(prefix).stat().st_size)
-            whole = sizes == (record.bin_bytes, record.idx_bytes) and counts_path(directory, name).is_file()
+            whole = (
+                record.plan == plan_identity(directory)
+                and sizes == (record.bin_bytes, record.idx_bytes)
+                and _metadata_bytes(record, directory) == record.metadata_bytes
+                and counts_path(directory, name).is_file()
+            )
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             return None
         return record if whole else None
@@ -126,6 +139,10 @@ def read_pulse(directory: Path, name: str) -> Beat | None:
         return Beat(**orjson.loads((directory / RECORDS / f"{name}.pulse").read_bytes()))
     except (OSError, orjson.JSONDecodeError, TypeError):
         return None
+
+
+def _metadata_bytes(record: ShardRecord, directory: Path) -> int:
+    return metadata_path(directory / record.name).stat().st_size if record.metadata_xxh3 is not None else 0
 
 
 def record_path(directory: Path, name: str) -> Path:

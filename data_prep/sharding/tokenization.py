@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -17,13 +16,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configs.errors import UserError
+from data_prep.atomic import real_output
 from data_prep.config import TokenizeConfig
 from data_prep.corpus.manifest import MANIFEST, Manifest
 from data_prep.parallel.executor import available_cores, launcher_of, open_executor, run_tasks, slurm_share
 from data_prep.parallel.progress import AtWork, Done, Progress
 from data_prep.sharding.encoding import Made, make_shard
 from data_prep.sharding.finishing import Tally, finish
-from data_prep.sharding.planning import Work, begin
+from data_prep.sharding.planning import Work, begin, discard_if_unused, working
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, read_pulse
 
 _PRELOAD = ["data_prep.sharding.encoding"]
@@ -67,6 +67,8 @@ def tokenize(config: TokenizeConfig) -> Tokenized:
         DataError: for input or a tokenizer that cannot be used, or an output that is in the way.
         MachineError: if the output cannot be written, or a worker dies.
     """
+    # Beside the place itself lies what is not finished, not beside a link to it.
+    config = config.model_copy(update={"output": real_output(config.output)})
     launcher = launcher_of(config.launcher)
     if launcher == "mpi":
         with open_executor(0, mpi=True) as executor:
@@ -97,9 +99,14 @@ def _tokenize(config: TokenizeConfig, launcher: str, executor: AbstractContextMa
     shares: dict[str, WorkerShare] = {}
     made = 0
     try:
-        with Progress("tokenize", sum(work.sizes_bytes), _Watch(work)) as progress, executor as running:
+        watch = _Watch(work)
+        with (
+            working(work) as there,
+            Progress("tokenize", sum(work.sizes_bytes), watch) as progress,
+            executor as running,
+        ):
             assert running is not None, "only an MPI rank that serves another has no executor"
-            tasks = [work.tasks[at] for at in order]
+            tasks = [work.tasks[at] for at in order] if there else []
             for _, result in run_tasks(running, make_shard, tasks, in_flight):
                 if result.record is not None:
                     tally.add(result.record)
@@ -108,9 +115,8 @@ def _tokenize(config: TokenizeConfig, launcher: str, executor: AbstractContextMa
             elapsed_s = progress.elapsed_s
         return Tokenized(finish(work, config), elapsed_s, total, made, shares)
     except UserError:
-        if launcher != "slurm" and tally == Tally():
-            # Nothing is lost with it; with finished shards in it, it waits for the next start.
-            shutil.rmtree(work.partial, ignore_errors=True)
+        if launcher != "slurm":
+            discard_if_unused(work.partial)
         raise
 
 
