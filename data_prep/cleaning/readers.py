@@ -136,10 +136,17 @@ class WholeFiles(CountingReader):
             yield document
 
 
+class _WholeSystem(DataFolder):
+    """A file system whose paths are taken as it gives them; those of HTTP are whole addresses."""
+
+    def _join(self, path: Any) -> Any:
+        return path
+
+
 def whole_system(protocol: str) -> DataFolder:
     """The root of a file system, from which files are opened by their full paths."""
     local = protocol in ("file", "local")
-    return DataFolder("/" if local else f"{protocol}://", fs=filesystem(protocol))
+    return _WholeSystem("/" if local else f"{protocol}://", fs=filesystem(protocol))
 
 
 def open_bytes(folder: DataFolder, path: str) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import http.server
 import os
 import random
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,28 @@ def recipe(tmp_path: Path) -> Path:
     }
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Where an HTTP server offers `tmp_path`."""
+    pytest.importorskip("aiohttp")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_input_from_a_web_server(run, recipe, address):
+    settings = [f"sources.a.paths={address}/a.jsonl", "stages=[decontaminate]"]
+    status, out, err = run(recipe, *settings, f"decontaminate.files=[{address}/a.jsonl]")
+    assert status == 0 and "contaminated (20)" in out, err
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "documents/notes.txt"])
