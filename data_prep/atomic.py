@@ -25,10 +25,12 @@ class _Kind:
     Attributes:
         keys: of its marker, a JSON object.
         entries: patterns of all that the commands put into it, besides the marker.
+        or_else: a file, and its keys, that tells it where the marker is lost or damaged.
     """
 
     keys: tuple[str, ...]
     entries: tuple[str, ...]
+    or_else: tuple[str, tuple[str, ...]] | None = None
 
 
 _TRANSFORMERS = (
@@ -44,6 +46,7 @@ _KINDS = {
             *("shard_*.bin", "shard_*.idx", "shard_*.meta.jsonl", "token_counts.npy", "tokenizer", "plan.json"),
             *("ngram.json", "finished", ".lock"),
         ),
+        ("plan.json", ("version", "recipe", "tokenizer", "engine", "files", "shards")),
     ),
     "tokenizer.json": _Kind(
         ("algorithm", "roles", "sentinels", "fingerprint"),
@@ -145,10 +148,19 @@ def check_replaceable(path: Path, marker: str, overwrite: bool, inputs: Iterable
         if not any(path.iterdir()):
             return
         _refuse_inputs(path, inputs)
-        if not (path / marker).is_file():
-            raise DataError(f"exists and holds other things (no {marker})", where=path, expected="a new directory")
-        if (kind := _KINDS.get(marker)) is not None:
-            _refuse_foreign(path, marker, kind)
+        kind = _KINDS.get(marker, _Kind((), ("*",)))
+        if kind.or_else is None or not _has_keys(path / kind.or_else[0], kind.or_else[1]):
+            there = (path / marker).is_file()
+            if not there or (marker in _KINDS and not _has_keys(path / marker, kind.keys)):
+                how = f"another {marker}" if there else f"no {marker}"
+                raise DataError(f"exists and holds other things ({how})", where=path, expected="a new directory")
+        name = foreign_entry(path, (marker, *kind.entries))
+        if name is not None:
+            raise DataError(
+                f"exists and holds other things: {name}",
+                where=path,
+                expected="a new directory, or this one without them",
+            )
     if not overwrite:
         raise DataError("exists already", where=path, expected="a new directory, or --overwrite to replace this one")
 
@@ -168,18 +180,13 @@ def _refuse_inputs(path: Path, inputs: Iterable[str | Path]) -> None:
             )
 
 
-def _refuse_foreign(path: Path, marker: str, kind: _Kind) -> None:
+def _has_keys(path: Path, keys: Iterable[str]) -> bool:
+    """Whether a file is a JSON object with these keys."""
     try:
-        content = orjson.loads((path / marker).read_bytes())
-    except orjson.JSONDecodeError:
-        content = None
-    if not isinstance(content, dict) or not all(key in content for key in kind.keys):
-        raise DataError(f"exists and holds other things (another {marker})", where=path, expected="a new directory")
-    name = foreign_entry(path, (marker, *kind.entries))
-    if name is not None:
-        raise DataError(
-            f"exists and holds other things: {name}", where=path, expected="a new directory, or this one without them"
-        )
+        content = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError, orjson.JSONDecodeError):
+        return False
+    return isinstance(content, dict) and all(key in content for key in keys)
 
 
 def foreign_entry(directory: Path, patterns: Iterable[str]) -> str | None:

@@ -141,7 +141,9 @@ def test_a_shard_of_another_plan_is_not_taken(config):
     assert not verify_corpus(config.output, workers=1).problems.count
 
 
-@pytest.mark.parametrize("lost", ["shard_00001.bin", "shard_00001.meta.jsonl", "token_counts.npy", "plan.json"])
+@pytest.mark.parametrize(
+    "lost", ["shard_00001.bin", "shard_00001.meta.jsonl", "token_counts.npy", "plan.json", "manifest.json"]
+)
 def test_a_damaged_corpus_is_told_and_made_again(config, lost):
     config = config.model_copy(update={"metadata_fields": ["id"]})
     tokenize(config)
@@ -152,12 +154,16 @@ def test_a_damaged_corpus_is_told_and_made_again(config, lost):
     else:
         path.unlink()
     before = files_of(config.output)
-    with pytest.raises(DataError, match=rf"{lost}: " + ("is not a plan" if lost == "plan.json" else "(is mi|holds)")):
+    with pytest.raises(DataError, match=rf"{lost}: (is not|is missing|holds)"):
         tokenize(config)
     assert files_of(config.output) == before
     again = config.model_copy(update={"overwrite": True})
     assert tokenize(again).made > 0 and files_of(config.output) == whole
     assert tokenize(again).made == 0
+    (config.output / "manifest.json").unlink()
+    with pytest.raises(DataError, match="exists already"):
+        tokenize(config)
+    assert tokenize(again).made > 0 and files_of(config.output) == whole
 
 
 @pytest.mark.parametrize("with_plan", [False, True])
