@@ -252,10 +252,16 @@ def format_of(path: str) -> Format | None:
 
 
 def state_of(system: Any, path: str) -> tuple[int, str]:
-    """How a change of a file is noticed: its size, and its time of change or what the file system has for that."""
+    """How a change of a file is noticed: its size, and its time of change or what the file system has for that.
+
+    Raises:
+        DataError: if the size is not known.
+    """
     info = system.info(path)
     changed = info.get("mtime") or info.get("LastModified") or info.get("ETag") or ""
-    return int(info.get("size") or 0), str(changed)
+    if info.get("size") is None:
+        raise DataError("its server does not tell its size", where=path, expected="a file of known size")
+    return int(info["size"]), str(changed)
 
 
 def _file(system: Any, path: str, kind: Format) -> _File:

@@ -9,6 +9,7 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ from configs.errors import DataError
 from configs.load import load_config
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import Ledger
-from data_prep.cleaning.plan import make_plan
+from data_prep.cleaning.plan import make_plan, state_of
 from data_prep.cleaning.steps import reader_step
 
 
@@ -62,6 +63,12 @@ def test_input_from_a_web_server(run, recipe, address):
     settings = [f"sources.a.paths={address}/a.jsonl", "stages=[decontaminate]"]
     status, out, err = run(recipe, *settings, f"decontaminate.files=[{address}/a.jsonl]")
     assert status == 0 and "contaminated (20)" in out, err
+
+
+def test_a_file_of_unknown_size_is_not_taken_for_an_empty_one():
+    server = SimpleNamespace(info=lambda path: {"name": path, "size": None})
+    with pytest.raises(DataError, match=r"http://host/a\.jsonl: its server does not tell its size"):
+        state_of(server, "http://host/a.jsonl")
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "documents/notes.txt"])
