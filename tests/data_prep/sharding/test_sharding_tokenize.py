@@ -22,7 +22,6 @@ from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
 from data_prep.corpus.manifest import Manifest
 from data_prep.corpus_tools.verification import verify_corpus
-from data_prep.parallel.executor import open_executor, run_tasks
 from data_prep.sharding import encoding, finishing, tokenization
 from data_prep.sharding.tokenization import tokenize
 from data_prep.tokenizer import load_tokenizer
@@ -293,20 +292,3 @@ def test_the_manifest_survives_being_written(tmp_path, text_file, tokenizer_path
     manifest.write(tmp_path / "copy")
     assert Manifest.read(tmp_path / "copy") == manifest
     assert filecmp.cmp(tmp_path / "copy" / "manifest.json", tmp_path / "c" / "manifest.json", shallow=False)
-
-
-def _square(number: int) -> int:
-    if number == 13:
-        os._exit(9)
-    return number * number
-
-
-def test_tasks_come_back_with_their_number():
-    for workers in (1, 2):
-        with open_executor(workers) as executor:
-            assert dict(run_tasks(executor, _square, range(10), in_flight=3)) == {n: n * n for n in range(10)}
-
-
-def test_a_worker_that_dies_is_one_message():
-    with open_executor(2) as executor, pytest.raises(MachineError, match="a worker process was killed"):
-        list(run_tasks(executor, _square, range(10, 20), in_flight=4))
