@@ -53,7 +53,7 @@ def micro_batches(config: RunConfig, device: torch.device) -> list[MicroBatch]:
 
 def bare_step(config: RunConfig, device: torch.device, batches: list[MicroBatch]) -> Callable[[], float]:
     """A step as one would write it by hand, over the same megatron-core module."""
-    from pretrain.models.gpt import build_gpt, transformer_config
+    from pretrain.models.gpt.network import build_gpt, transformer_config
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.training.precision]
     megatron = transformer_config(config.model, config.parallel, dtype)
@@ -108,8 +108,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     from pretrain.engine import topology, upstream
-    from pretrain.engine.launch import Launch
-    from pretrain.layout import Layout
+    from pretrain.parallel.launch import Launch
+    from pretrain.parallel.layout import Layout
 
     upstream.import_deepspeed()
     place = topology.start(Launch(0, 1, 0, 1, None, None, "benchmark"), Layout(1, 1, 1))

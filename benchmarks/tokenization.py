@@ -82,7 +82,7 @@ class Bench:
             self.tokenizer,
         )
         from data_prep.tokenizer import load_tokenizer
-        from finetune.hf_tokenizer import save
+        from finetune.huggingface.tokenizer import save
 
         self.json.mkdir()
         save(load_tokenizer(self.tokenizer), self.json, 2048)

@@ -9,29 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ValidationError
 from yaml.error import MarkedYAMLError
 
 from configs.errors import ConfigError, nearest
-from configs.strict_numbers import refuse_bools
+from configs.section import Section
 
 RECIPES = Path(__file__).parent
 COMMAND_LINE = "command line"
 _MISSING = object()
 _KEY = r"[A-Za-z_][\w.]*"
-
-
-class Section(BaseModel):
-    """Base of every config class: frozen, unknown keys and true for a number refused, docstrings are descriptions."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return refuse_bools(cls, handler(source))
 
 
 Config = TypeVar("Config", bound=Section)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import ConfigError, nearest
-from configs.load import Section
+from configs.section import Section
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
     Entry("classify", "finetune", "python -m finetune classify", "finetune.config:ClassifyConfig"),
 )
-LAYOUT_CHECK = "pretrain.layout:resolve_layout"
+LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"
 
 
 def resolve(target: str) -> Any:

@@ -10,7 +10,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from configs.load import Section
+from configs.section import Section
 from data_prep.cleaning.config import CleanConfig
 from data_prep.config import SourceConfig, TokenizeConfig, TokenizerConfig
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from configs.load import Section
+from configs.section import Section
 
 
 def _as_list(value: object) -> object:

@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
-from finetune import batches, hf_tokenizer
+from finetune import batches
+from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.config import ClassifyConfig
-from finetune.hf_families import to_hf_config
-from finetune.hf_tokenizer import OWN_FOLDER, special_ids
-from finetune.hf_weights import to_hf
+from pretrain.models.huggingface.families import to_hf_config
+from finetune.huggingface.tokenizer import OWN_FOLDER, special_ids
+from pretrain.models.huggingface.weights import to_hf
 from finetune.metrics import score
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
 
@@ -227,7 +228,7 @@ def save_classifier(
     source: Path,
 ) -> None:
     """Write a Hugging Face directory: config, safetensors, tokenizer, and the labels as a file of their own."""
-    from finetune.hf_model import quiet_transformers, save_weights
+    from pretrain.models.huggingface.transformers_model import quiet_transformers, save_weights
 
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}
     model.config.architectures = [type(model).__name__]
@@ -281,7 +282,7 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> Start:
 
 
 def _read_export(model: Path, tokenizer_dir: Path | None) -> Start:
-    from finetune.hf_model import load_causal
+    from pretrain.models.huggingface.transformers_model import load_causal
 
     causal = load_causal(model, "float32")
     codec = OwnCodec(load_tokenizer(tokenizer_dir)) if tokenizer_dir is not None else load_codec(model)

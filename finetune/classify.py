@@ -88,7 +88,7 @@ def _fit(
     import torch.distributed as dist
 
     from finetune.classifier import Classification
-    from finetune.hf_model import classifier_model
+    from pretrain.models.huggingface.transformers_model import classifier_model
     from finetune.loop import Plan, fit
     from pretrain.engine.task_engine import TaskOptimizer, describe, task_engine
 
@@ -137,7 +137,7 @@ def _finish(
 ) -> Result:
     """Save, read back what was saved, and measure that."""
     from finetune.classifier import save_classifier
-    from finetune.hf_model import classifier_model
+    from pretrain.models.huggingface.transformers_model import classifier_model
     from finetune.metrics import score
 
     with staged_directory(config.output_dir, MARKER, config.overwrite) as folder:
@@ -195,7 +195,7 @@ def _baselines(
 def _saved_scores(folder: Path, encoded: Encoded, start: Start) -> npt.NDArray[np.float32]:
     from transformers import AutoModelForSequenceClassification
 
-    from finetune.hf_model import load_weights
+    from pretrain.models.huggingface.transformers_model import load_weights
 
     return _scores(load_weights(AutoModelForSequenceClassification, folder, "float32"), encoded, start)
 

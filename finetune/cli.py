@@ -12,7 +12,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from configs.errors import ConfigError, UserError, report
-from configs.load import Section, find_recipe, load_config, to_yaml
+from configs.load import find_recipe, load_config, to_yaml
+from configs.section import Section
 from data_prep.commands.command_line import override
 from finetune.utf8 import refuse_undecodable
 
@@ -38,7 +39,7 @@ def main() -> None:
     try:
         app(prog_name="python -m finetune")
     except UserError as error:
-        from pretrain.engine.launch import end_process
+        from pretrain.parallel.launch import end_process
         from pretrain.preflight import is_main_process, process_rank
 
         if not is_main_process():
@@ -72,7 +73,7 @@ def export_command(
     loaded = _load(ExportConfig, config, given | {"overwrite": overwrite}, settings)
     if print_config:
         return _print(to_yaml(loaded))
-    from finetune.export import export
+    from finetune.huggingface.export import export
 
     record = export(loaded)
     logits = record["logits"]

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from configs.durations import Duration
-from configs.load import Section
+from configs.section import Section
 from data_prep.config import Paths
 from pretrain.config import OptimizerConfig
 

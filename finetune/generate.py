@@ -84,7 +84,7 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
         UserError: not such a directory, an empty prompt where none may be, a prompt that fills the whole context.
     """
     sampling.check()
-    from finetune.hf_model import load_causal
+    from pretrain.models.huggingface.transformers_model import load_causal
     from finetune.text_codec import load_codec
 
     model = load_causal(model_dir)
@@ -96,7 +96,7 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
     import torch
     from transformers import GenerationConfig
 
-    from finetune.hf_model import quiet_transformers
+    from pretrain.models.huggingface.transformers_model import quiet_transformers
 
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     end = codec.end_of_document

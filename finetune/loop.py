@@ -13,7 +13,7 @@ from configs.durations import Duration
 from configs.errors import ConfigError, ExitStatus, UserError
 from finetune.config import TaskTraining
 from pretrain.config import OptimizerConfig
-from pretrain.schedules import Schedule
+from pretrain.schedule.learning_rate import Schedule
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from configs.errors import CheckpointError, DataError
 from data_prep.tokenizer import Tokenizer, is_tokenizer, load_tokenizer
 from pretrain.checkpoint.reader import CheckpointReader
-from pretrain.model_config import ModelConfig
+from pretrain.models.gpt.config import ModelConfig
 
 if TYPE_CHECKING:
     import torch

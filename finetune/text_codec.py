@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer, load_tokenizer
-from finetune.hf_tokenizer import OWN_FOLDER
+from finetune.huggingface.tokenizer import OWN_FOLDER
 
 _REPLACEMENT = "\ufffd"
 
@@ -62,7 +62,7 @@ class TransformersCodec:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
-        from finetune.hf_model import quiet_transformers
+        from pretrain.models.huggingface.transformers_model import quiet_transformers
 
         with quiet_transformers():  # it warns of texts longer than the context, which are cut later
             ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -102,7 +102,7 @@ def load_codec(directory: Path) -> TextCodec:
     if (directory / "tokenizer_config.json").is_file():
         from transformers import AutoTokenizer
 
-        from finetune.hf_model import quiet_transformers
+        from pretrain.models.huggingface.transformers_model import quiet_transformers
 
         try:
             with quiet_transformers():

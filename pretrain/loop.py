@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pretrain.monitor.records import StepRecord
-from pretrain.progress import Progress
+from pretrain.schedule.progress import Progress
 from pretrain.stopping import Diverged
 
 if TYPE_CHECKING:
     from pretrain.engine.engine import StepResult
-    from pretrain.session import Session
+    from pretrain.trainer import Session
 
 
 @dataclass(frozen=True)

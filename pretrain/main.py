@@ -57,7 +57,7 @@ def run(config: RunConfig) -> ExitStatus:
 
         from pretrain.engine import topology
         from pretrain.loop import train
-        from pretrain.session import Session
+        from pretrain.trainer import Session
 
         session = Session(plan, stop)
         try:
@@ -71,7 +71,7 @@ def run(config: RunConfig) -> ExitStatus:
 
 def entry() -> None:
     """Run `main`; a user's mistake is told once, by the main process."""
-    from pretrain.engine.launch import end_process
+    from pretrain.parallel.launch import end_process
     from pretrain.preflight import is_main_process, process_rank
 
     try:

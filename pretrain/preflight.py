@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
 from pretrain.config import RunConfig
-from pretrain.engine.launch import Launch, discover
-from pretrain.layout import Layout, resolve_layout
-from pretrain.model_config import ModelConfig
-from pretrain.progress import Progress
-from pretrain.run_schedule import RunSchedule
+from pretrain.parallel.launch import Launch, discover
+from pretrain.parallel.layout import Layout, resolve_layout
+from pretrain.models.gpt.config import ModelConfig
+from pretrain.schedule.progress import Progress
+from pretrain.schedule.run_schedule import RunSchedule
 
 if TYPE_CHECKING:
     from pretrain.data.run_data import RunData

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from configs.load import Section
+from configs.section import Section
 from data_prep.cleaning.stage_config import (
     C4Settings,
     DecontaminationSettings,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from configs.load import Section
+from configs.section import Section
 
 
 class ExtractionSettings(Section):

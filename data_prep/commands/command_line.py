@@ -11,7 +11,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from configs.load import Section, find_recipe, load_config
+from configs.load import find_recipe, load_config
+from configs.section import Section
 
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 

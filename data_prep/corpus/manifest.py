@@ -10,7 +10,7 @@ import xxhash
 from pydantic import ValidationError
 
 from configs.errors import DataError
-from configs.load import Section
+from configs.section import Section
 from data_prep.atomic import staged_file
 
 MANIFEST = "manifest.json"

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from configs.durations import Duration
 from configs.errors import ConfigError, DataError, nearest
-from configs.load import Section
+from configs.section import Section
 from data_prep.atomic import staged_file
 
 MANY_EPOCHS = 4.0

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from configs.errors import CheckpointError, nearest
 from pretrain.config import OptimizerConfig, RunConfig
-from pretrain.model_config import ModelConfig
+from pretrain.models.gpt.config import ModelConfig
 
 TRAINING_KEYS = ("global_batch_size", "batch_ramp", "precision")
 FREE_MODEL_KEYS = ("init_std", "padded_vocab_size")

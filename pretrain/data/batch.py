@@ -1,11 +1,13 @@
 """The one value that passes from the data to the engine: what a rank sees in one forward pass.
 
-Shape letters: B samples in the micro-batch (micro_batch_size), S tokens in a sample (seq_length).
+Shape letters: B rows of the micro-batch (micro_batch_size, or a multiple of it), S tokens in a row (seq_length, or a
+part of it).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,12 +21,14 @@ class MicroBatch:
     Attributes:
         tokens_BS: int64, what the model reads.
         labels_BS: int64, what it should say at each position.
-        loss_mask_BS: float32, how much the loss of each position counts; 1 everywhere but in a padded sample.
+        loss_mask_BS: float32, how much the loss of each position counts: for next-token labels 1 everywhere but in a
+            padded sample, for masked ones 1 at the chosen positions.
         position_ids_BS: int64, position of each token within its sample (or its document, see `segment_ids_BS`).
-        segment_ids_BS: int64, the number of each token's document within the sample, from 0; None when attention
-            is not reset at documents.
+        segment_ids_BS: int64, the number of each token's document within the sample; a token sees its own document
+            only. Padding has a number of its own. None where all tokens of a sample see each other.
         number: which micro-batch of the global batch this is, over all data ranks; the same samples have the same
             number in every layout with this micro_batch_size, so dropout seeds may rest on it.
+        extras: what else an objective and a family agree on, by name, such as `token_types_BS` or `pair_labels_B`.
     """
 
     tokens_BS: torch.Tensor
@@ -33,3 +37,4 @@ class MicroBatch:
     position_ids_BS: torch.Tensor
     segment_ids_BS: torch.Tensor | None = None
     number: int = 0
+    extras: Mapping[str, torch.Tensor] = field(default_factory=dict)

@@ -32,7 +32,7 @@ def describe_set(config: RunConfig, stream: SampleStream, parts: list[PartName])
         ],
         # Of a whole corpus, the split leaves nothing out.
         "split": None if set(parts) == {"all"} else list(config.data.split),
-        "seq_length": stream.seq_length,
+        "seq_length": config.model.seq_length,
         "samples": wanted if stream.num_samples is None else min(wanted, stream.num_samples),
         "reset_attention_at_documents": config.data.reset_attention_at_documents,
     }

@@ -13,14 +13,12 @@ from pretrain.data.samples import Samples
 from pretrain.data.stream import SampleStream
 
 
-class Objective(Protocol):
-    """What turns samples into a micro-batch, such as `CausalObjective`."""
+class BatchMaker(Protocol):
+    """What turns samples into a micro-batch: the part of an objective that a loader needs."""
 
-    needs_documents: bool
-    """Whether samples must come with `document_starts`."""
-
-    def __call__(self, samples: Samples, number: int) -> MicroBatch:
+    def batch(self, samples: Samples, number: int) -> MicroBatch:
         """The micro-batch of `samples`, with its number in the global batch."""
+        ...
 
 
 class BatchLoader:
@@ -41,7 +39,7 @@ class BatchLoader:
     def __init__(
         self,
         stream: SampleStream,
-        objective: Objective,
+        objective: BatchMaker,
         micro_batch_size: int,
         data_rank: int = 0,
         data_size: int = 1,
@@ -121,9 +119,8 @@ class BatchLoader:
         micro_batches = global_batch_size // size // self._data_size
         numbers = np.arange(micro_batches) * self._data_size + self._data_rank
         firsts = consumed_samples + numbers * size
-        samples = self.stream.read(
-            (firsts[:, None] + np.arange(size)).ravel(), mark_documents=self._objective.needs_documents
-        )
+        samples = self.stream.read((firsts[:, None] + np.arange(size)).ravel())
         return [
-            self._objective(samples.rows(m * size, (m + 1) * size), number) for m, number in enumerate(numbers.tolist())
+            self._objective.batch(samples.rows(m * size, (m + 1) * size, consumed_samples), number)
+            for m, number in enumerate(numbers.tolist())
         ]

@@ -8,17 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from configs.errors import DataError
 from data_prep.corpus.split import PARTS, PartName
 from pretrain.config import RunConfig, WeightedCorpus
 from pretrain.data import unigram
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
-from pretrain.data.corpus_samples import CorpusSamples
 from pretrain.data.documents import Documents
 from pretrain.data.evaluation_set import describe_set
+from pretrain.data.sample_index import SampleIndex, open_index
 from pretrain.data.stream import SampleStream
+from pretrain.data.token_facts import TokenFacts
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
@@ -121,12 +120,18 @@ class RunData:
         return load_tokenizer(self.vocabulary.tokenizer_path)
 
     @cached_property
-    def token_bytes(self) -> np.ndarray | None:
-        """UTF-8 bytes of each id, int32 [vocab_size]; None without a tokenizer."""
-        if self.tokenizer is None:
-            return None
-        sizes = self.tokenizer.token_bytes()
-        return np.pad(sizes, (0, self.vocab_size - len(sizes)))
+    def tokens(self) -> TokenFacts:
+        """What is known of the token ids; loads the tokenizer.
+
+        Raises:
+            DataError: if it is damaged.
+        """
+        from data_prep.tokenizer.roles import ROLES
+
+        tokenizer = self.tokenizer
+        known = {} if tokenizer is None else {role: tokenizer.role(role) for role in ROLES}
+        roles = {role: number for role, number in known.items() if number is not None}
+        return TokenFacts(self.vocab_size, roles, tokenizer)
 
     def unigram_loss_nats(self, stream: SampleStream, max_samples: int) -> float:
         """What a model that knows only the training corpora's token frequencies would lose; see `unigram`."""
@@ -139,6 +144,8 @@ class _StreamBuilder:
     def __init__(self, config: RunConfig, corpora: dict[Path, Corpus], vocab_size: int) -> None:
         self._config = config
         self._data = config.data
+        apart = config.data.reset_attention_at_documents
+        self._sampling = config.objective.sampling(config.model, documents_apart=apart)
         self._corpora = corpora
         self._vocab_size = vocab_size
         self._cache = config.data.index_cache or config.output_dir / "index"
@@ -152,13 +159,16 @@ class _StreamBuilder:
         Raises:
             DataError: if a corpus' training part is shorter than a sample.
         """
-        seq_length, parts = self._config.model.seq_length, []
+        parts = []
         for entry in self._data.train:
             documents = self._documents(entry.corpus, "train")
-            if documents.num_tokens <= seq_length:
-                raise self._too_small(entry.corpus, "train", documents, seq_length + 1)
-            corpus = self._corpora[entry.corpus]
-            parts.append(CorpusSamples(corpus, documents, seq_length, self._config.seed, endless=True))
+            try:
+                index = open_index(
+                    self._corpora[entry.corpus], documents, self._sampling, self._config.seed, endless=True
+                )
+            except ValueError as problem:
+                raise self._too_small(entry.corpus, "train", documents, problem) from None
+            parts.append(index)
         return self._stream("train", parts, [entry.weight for entry in self._data.train])
 
     def evaluation(self, part: PartName) -> dict[str, SampleStream]:
@@ -179,11 +189,14 @@ class _StreamBuilder:
         held_out: list[PartName] = []
         for entry, corpus_part in self._with_parts(mixture, part):
             documents = self._documents(entry.corpus, corpus_part)
-            if documents.num_tokens < 2:
-                empty.append(self._too_small(entry.corpus, corpus_part, documents, 2))
+            try:
+                index = open_index(
+                    self._corpora[entry.corpus], documents, self._sampling, EVALUATION_SEED, endless=False
+                )
+            except ValueError as problem:
+                empty.append(self._too_small(entry.corpus, corpus_part, documents, problem))
                 continue
-            corpus, seq_length = self._corpora[entry.corpus], self._config.model.seq_length
-            parts.append(CorpusSamples(corpus, documents, seq_length, EVALUATION_SEED, endless=False))
+            parts.append(index)
             weights.append(entry.weight)
             held_out.append(corpus_part)
         if not parts:
@@ -202,16 +215,16 @@ class _StreamBuilder:
     def _documents(self, path: Path, part: PartName) -> Documents:
         return Documents(self._corpora[path], part, self._data.split, self._cache)
 
-    def _stream(self, name: str, parts: list[CorpusSamples], weights: list[float]) -> SampleStream:
-        return SampleStream(name, parts, weights, self._config.model.seq_length, self._vocab_size)
+    def _stream(self, name: str, parts: list[SampleIndex], weights: list[float]) -> SampleStream:
+        return SampleStream(name, parts, weights, self._sampling, self._vocab_size)
 
-    def _too_small(self, path: Path, part: PartName, documents: Documents, needed: int) -> DataError:
+    def _too_small(self, path: Path, part: PartName, documents: Documents, problem: ValueError) -> DataError:
         corpus = self._corpora[path]
         share = 1.0 if part == "all" else self._data.split[PARTS.index(part)]
         held_out = f"; or name {part} sets of your own in data.{part}" if part in ("validation", "test") else ""
         return DataError(
             f"its {part} part has {len(documents):,} of {corpus.num_documents:,} documents and"
-            f" {documents.num_tokens:,} of {corpus.num_tokens:,} tokens; a sample needs {needed:,}",
+            f" {documents.num_tokens:,} of {corpus.num_tokens:,} tokens; {problem}",
             where=path,
             expected=f"a larger corpus, one cut into smaller documents, or a larger {part} share in data.split"
             f" (now {share:g}){held_out}",

@@ -1,14 +1,17 @@
-"""Samples as they are read: tokens, how many of them count as labels, where documents begin.
+"""Samples as they are read: tokens, how many there are, where documents begin, which number each has in the run.
 
-Shape letters: B samples, S tokens that the model reads in each (seq_length).
+Shape letters: B samples, W tokens in each (the stride and the overlap of the objective's `Sampling`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from pretrain.config.objective import Sampling
 
 
 @dataclass(frozen=True)
@@ -16,30 +19,44 @@ class Samples:
     """Some samples, in the order in which they were asked for.
 
     Attributes:
-        tokens: int64 [B, S + 1]; each sample's last token is only a label.
-        num_labels: int64 [B], how many of each sample's S labels count; S but at the end of an evaluation set.
-        document_starts: bool [B, S + 1], whether a token is the first of a document; None if nobody asked.
+        tokens: int64 [B, W]; 0 beyond `num_tokens`.
+        num_tokens: int64 [B], how many tokens each sample has; W but at the end of an evaluation set, or where an
+            index makes samples of different lengths.
+        numbers: int64 [B], each sample's number in the run, from 0.
+        document_starts: bool [B, W], whether a token is the first of a document; None if nobody asked.
+        extras: int64 [B] each: what an index says of each sample besides, by name.
+        batch_start: number of the first sample of the global batch that they belong to.
     """
 
     tokens: np.ndarray
-    num_labels: np.ndarray
-    document_starts: np.ndarray | None
+    num_tokens: np.ndarray
+    numbers: np.ndarray
+    document_starts: np.ndarray | None = None
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    batch_start: int = 0
 
     @classmethod
-    def empty(cls, count: int, seq_length: int, *, mark_documents: bool) -> Samples:
-        """Room for `count` samples: token 0 everywhere, no labels."""
-        shape = (count, seq_length + 1)
+    def empty(cls, numbers: np.ndarray, sampling: Sampling, extras: Iterable[str] = ()) -> Samples:
+        """Room for the samples `numbers`: token 0 everywhere, no tokens counted."""
+        shape = (len(numbers), sampling.stride_tokens + sampling.overlap_tokens)
         return cls(
-            np.zeros(shape, dtype=np.int64),
-            np.zeros(count, dtype=np.int64),
-            np.zeros(shape, dtype=np.bool_) if mark_documents else None,
+            tokens=np.zeros(shape, dtype=np.int64),
+            num_tokens=np.zeros(len(numbers), dtype=np.int64),
+            numbers=np.asarray(numbers, dtype=np.int64),
+            document_starts=np.zeros(shape, dtype=np.bool_) if sampling.marks_documents else None,
+            extras={name: np.zeros(len(numbers), dtype=np.int64) for name in extras},
         )
 
-    def rows(self, begin: int, end: int) -> Samples:
+    def rows(self, begin: int, end: int, batch_start: int = 0) -> Samples:
         """Samples [begin, end), as views."""
         starts = self.document_starts
         return Samples(
-            self.tokens[begin:end], self.num_labels[begin:end], None if starts is None else starts[begin:end]
+            tokens=self.tokens[begin:end],
+            num_tokens=self.num_tokens[begin:end],
+            numbers=self.numbers[begin:end],
+            document_starts=None if starts is None else starts[begin:end],
+            extras={name: values[begin:end] for name, values in self.extras.items()},
+            batch_start=batch_start,
         )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from configs.errors import DataError
+from pretrain.config.objective import Sampling
 from pretrain.data.blend import Blend
-from pretrain.data.corpus_samples import CorpusSamples
+from pretrain.data.sample_index import SampleIndex
 from pretrain.data.samples import Origin, Samples
 
 
@@ -23,16 +24,16 @@ class SampleStream:
         name: what it is called in messages.
         parts: the corpora's samples, all endless or none.
         weights: their relative weights.
-        seq_length: tokens that the model reads in a sample.
+        sampling: how the corpora are cut into samples.
         vocab_size: ids must be below it.
     """
 
     def __init__(
-        self, name: str, parts: Sequence[CorpusSamples], weights: Sequence[float], seq_length: int, vocab_size: int
+        self, name: str, parts: Sequence[SampleIndex], weights: Sequence[float], sampling: Sampling, vocab_size: int
     ) -> None:
         self.name = name
         self.parts = list(parts)
-        self.seq_length = seq_length
+        self.sampling = sampling
         self.vocab_size = vocab_size
         self.blend = Blend(weights)
 
@@ -50,7 +51,7 @@ class SampleStream:
         return None if self.parts[0].endless else self.num_samples_per_epoch
 
     def sample(self, number: int) -> np.ndarray:
-        """Tokens of one sample, int64 [seq_length + 1].
+        """Tokens of one sample, int64 [stride + overlap].
 
         Raises:
             DataError: see `read`.
@@ -58,14 +59,14 @@ class SampleStream:
         return self.samples([number])[0]
 
     def samples(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Tokens of some samples, int64 [n, seq_length + 1].
+        """Tokens of some samples, int64 [n, stride + overlap].
 
         Raises:
             DataError: see `read`.
         """
         return self.read(np.asarray(numbers, dtype=np.int64)).tokens
 
-    def read(self, numbers: np.ndarray, *, mark_documents: bool = False) -> Samples:
+    def read(self, numbers: np.ndarray) -> Samples:
         """Some samples, int64 [n], with what an objective needs to know about them.
 
         Raises:
@@ -74,7 +75,7 @@ class SampleStream:
         """
         if numbers.size and int(numbers.min()) < 0:
             raise IndexError(f"sample number {int(numbers.min())}")
-        samples = Samples.empty(len(numbers), self.seq_length, mark_documents=mark_documents)
+        samples = Samples.empty(numbers, self.sampling, self.parts[0].extras)
         positions, inner = self.blend.locate(numbers)
         within = np.full(len(numbers), True) if self.num_samples is None else numbers < self.num_samples
         for position, part in enumerate(self.parts):

@@ -38,8 +38,10 @@ def label_counts(stream: SampleStream, max_samples: int) -> np.ndarray:
     counts = np.zeros(stream.vocab_size, dtype=np.int64)
     for begin in range(0, end, _BATCH):
         samples = stream.read(np.arange(begin, min(begin + _BATCH, end)))
-        counting = np.arange(stream.seq_length) < samples.num_labels[:, None]
-        counts += np.bincount(samples.tokens[:, 1:][counting], minlength=stream.vocab_size)
+        overlap = stream.sampling.overlap_tokens
+        labels = samples.tokens[:, overlap:]
+        counting = np.arange(labels.shape[1]) < samples.num_tokens[:, None] - overlap
+        counts += np.bincount(labels[counting], minlength=stream.vocab_size)
     return counts
 
 

@@ -64,7 +64,7 @@ class TrainEngine:
 
     def __init__(self, config: RunConfig, topology: Topology) -> None:
         deepspeed = upstream.import_deepspeed()
-        from pretrain.models.gpt import build_gpt, transformer_config
+        from pretrain.models.gpt.network import build_gpt, transformer_config
 
         self.config = config
         self.topology = topology

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import ParallelConfig
-from pretrain.model_config import ModelConfig
+from pretrain.models.gpt.config import ModelConfig
 
 
 def reference_logits(model: ModelConfig, tensors: Mapping[str, torch.Tensor], tokens_BS: torch.Tensor) -> torch.Tensor:
@@ -32,7 +32,7 @@ def reference_logits(model: ModelConfig, tensors: Mapping[str, torch.Tensor], to
         ValueError: if a weight has another shape than the model, or the process already trains with others.
     """
     with _one_process(), torch.no_grad():
-        from pretrain.models.gpt import build_gpt, transformer_config
+        from pretrain.models.gpt.network import build_gpt, transformer_config
 
         config = transformer_config(model, ParallelConfig(zero_stage=0), torch.float32)
         gpt = build_gpt(model, config, first_stage=True, last_stage=True, seed=0).eval()

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from configs.errors import ConfigError, MachineError
-from pretrain.engine.launch import Launch, discover
+from pretrain.parallel.launch import Launch, discover
 from pretrain.engine.upstream import import_deepspeed
 
 Precision = Literal["fp32", "bf16"]

@@ -13,8 +13,8 @@ from megatron.core import parallel_state
 
 from configs.errors import MachineError
 from pretrain.engine import cpu_bridge, random_state
-from pretrain.engine.launch import Launch
-from pretrain.layout import Layout
+from pretrain.parallel.launch import Launch
+from pretrain.parallel.layout import Layout
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pretrain.model_config import ModelConfig
+from pretrain.models.gpt.config import ModelConfig
 
 
 def obstacle_to_export(model: ModelConfig) -> str | None:

@@ -9,8 +9,9 @@ what it dropped the first time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -34,6 +35,16 @@ def seed_layer(layer_number: int) -> None:
     """Seed for layer `layer_number` (from 1), within the micro-batch or scope whose seed is in force."""
     generator = default_generator()
     generator.manual_seed((generator.initial_seed() & ~_LAYER_MASK) | (layer_number & _LAYER_MASK))
+
+
+def seed_layers(layers: Iterable[torch.nn.Module]) -> None:
+    """Have each of `layers` (megatron's, with a `layer_number`) seeded whenever it runs forward."""
+
+    def seed(layer: torch.nn.Module, inputs: Any) -> None:
+        seed_layer(int(layer.layer_number))  # type: ignore[arg-type]
+
+    for layer in layers:
+        layer.register_forward_pre_hook(seed)
 
 
 @contextmanager

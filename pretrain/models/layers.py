@@ -12,17 +12,23 @@ from typing import Any
 import torch
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.transformer import TransformerConfig
+from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import ModuleSpec
 
 from pretrain.models import dropout_seeds
+from pretrain.models.attention_mask import visible
 
 
 class CoreAttention(MegatronModule):
-    """softmax(Q K^T) V on torch's fused kernels; causal unless a mask says more.
+    """softmax(Q K^T) V on torch's fused kernels, causal or in both directions.
 
-    Takes the constructor arguments of megatron-core's `DotProductAttention`, which it stands in for.
+    Takes the constructor arguments of megatron-core's `DotProductAttention`, which it stands in for. What a query
+    sees beyond that is said by the document numbers, which travel where megatron has its mask, and by `window`.
     """
+
+    window: int | None = None
+    """Tokens to either side that a query sees; None: all."""
 
     def __init__(
         self,
@@ -40,13 +46,14 @@ class CoreAttention(MegatronModule):
         self.dropout = config.attention_dropout if attention_dropout is None else attention_dropout
         self.softmax_scale = softmax_scale
         self.tensor_rank = pg_collection.tp.rank()
+        self.is_causal = attn_mask_type == AttnMaskType.causal
 
     def forward(
         self,
         q_SBND: torch.Tensor,
         k_SBGD: torch.Tensor,
         v_SBGD: torch.Tensor,
-        mask_B1SS: torch.Tensor | None,
+        segment_ids_BS: torch.Tensor | None,
         **unused: Any,
     ) -> torch.Tensor:
         """Attend.
@@ -55,7 +62,8 @@ class CoreAttention(MegatronModule):
             q_SBND: queries.
             k_SBGD: keys.
             v_SBGD: values.
-            mask_B1SS: True where a query must not look, the future included; None: only the future is hidden.
+            segment_ids_BS: the number of each token's document within the sample; a query sees its own document only.
+                None: all of the sample is one.
             **unused: what megatron-core's attention can do and this one does not need.
 
         Returns:
@@ -63,13 +71,14 @@ class CoreAttention(MegatronModule):
         """
         q_BNSD, k_BGSD, v_BGSD = (t.permute(1, 2, 0, 3) for t in (q_SBND, k_SBGD, v_SBGD))
         dropout = self.dropout if self.training else 0.0
+        mask_B1SS = visible(segment_ids_BS, q_BNSD, is_causal=self.is_causal, window=self.window)
         with self._dropout_scope(dropout):
             out_BNSD = torch.nn.functional.scaled_dot_product_attention(
                 q_BNSD,
                 k_BGSD,
                 v_BGSD,
-                attn_mask=None if mask_B1SS is None else ~mask_B1SS,
-                is_causal=mask_B1SS is None,
+                attn_mask=mask_B1SS,
+                is_causal=self.is_causal and mask_B1SS is None,
                 dropout_p=dropout,
                 scale=self.softmax_scale,
                 enable_gqa=q_BNSD.shape[1] != k_BGSD.shape[1],

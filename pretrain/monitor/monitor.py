@@ -13,7 +13,7 @@ from configs.errors import MachineError, UserError
 from configs.load import to_yaml
 from pretrain.config import RunConfig
 from pretrain.data.evaluation_set import FINGERPRINT
-from pretrain.layout import Layout
+from pretrain.parallel.layout import Layout
 from pretrain.monitor.console import ConsoleLog
 from pretrain.monitor.evaluated import SETS, Sets, changed_sets, is_of_present_set
 from pretrain.monitor.flops import DevicePeak, device_peak

@@ -5,38 +5,48 @@ Shape letters: B samples in the micro-batch, S tokens that the model reads in ea
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from pretrain.data.batch import MicroBatch
 from pretrain.data.samples import Samples
+from pretrain.objectives.causal_config import CausalConfig
+from pretrain.objectives.figures import bits_per_byte, perplexity
+from pretrain.objectives.objective import ObjectiveContext
+
+if TYPE_CHECKING:
+    from pretrain.models.family import Output
 
 
 class CausalObjective:
-    """Makes micro-batches whose labels are the tokens moved by one.
+    """Micro-batches whose labels are the tokens moved by one; see `Objective`.
 
-    The label of a document's last token is the next document's first: packed documents are one text.
-
-    Args:
-        reset_at_documents: whether each document is a world of its own: `segment_ids_BS` is set, and positions start
-            again at each document.
+    The label of a document's last token is the next document's first: packed documents are one text. Where documents
+    are apart, `segment_ids_BS` is set, and positions start again at each document.
     """
 
-    def __init__(self, *, reset_at_documents: bool = False) -> None:
-        self.needs_documents = reset_at_documents
-        """Whether samples must come with `document_starts`."""
+    coefficients: Mapping[str, float] = {"lm": 1.0}
+    evaluation_names = ("nats", "tokens", "bytes")
 
-    def __call__(self, samples: Samples, number: int) -> MicroBatch:
-        """The micro-batch of `samples`, with its number in the global batch."""
+    def __init__(self, config: CausalConfig, context: ObjectiveContext) -> None:
+        self._documents_apart = context.documents_apart
+        sizes = context.tokens.token_bytes
+        self._token_bytes = None if sizes is None else torch.from_numpy(sizes).double()
+
+    def batch(self, samples: Samples, number: int) -> MicroBatch:
+        """See `Objective`."""
         seq_length = samples.tokens.shape[1] - 1
         every, position_ids = _constants(*samples.tokens[:, 1:].shape)
         loss_mask, segment_ids = every, None
-        if int(samples.num_labels.min()) < seq_length:
-            counting = np.arange(seq_length) < samples.num_labels[:, None]
+        if int(samples.num_tokens.min()) <= seq_length:
+            counting = np.arange(seq_length) < samples.num_tokens[:, None] - 1
             loss_mask = torch.from_numpy(counting.astype(np.float32))
-        if self.needs_documents:
+        if self._documents_apart:
             assert samples.document_starts is not None
             segment_ids, position_ids = _segments(samples.document_starts[:, :-1])
         return MicroBatch(
@@ -47,6 +57,32 @@ class CausalObjective:
             segment_ids_BS=segment_ids,
             number=number,
         )
+
+    def weights(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        """How many labels count."""
+        return {"lm": batch.loss_mask_BS.sum()}
+
+    def losses(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        """The nats of all labels."""
+        return {"lm": (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum()}
+
+    def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        """Nats, labels, and the UTF-8 bytes of the labels (0 where unknown)."""
+        label_bytes = torch.zeros((), dtype=torch.float64, device=batch.labels_BS.device)
+        if self._token_bytes is not None:
+            self._token_bytes = self._token_bytes.to(batch.labels_BS.device)
+            label_bytes = (self._token_bytes[batch.labels_BS] * batch.loss_mask_BS).sum()
+        nats = (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum()
+        return {"nats": nats, "tokens": batch.loss_mask_BS.sum(), "bytes": label_bytes}
+
+    def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
+        """Loss, perplexity, bits per byte."""
+        loss = sums["nats"] / sums["tokens"] if sums["tokens"] else math.nan
+        return {
+            "loss": loss,
+            "perplexity": perplexity(loss),
+            "bits_per_byte": bits_per_byte(sums["nats"], sums["bytes"]),
+        }
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
 from configs.errors import ConfigError
-from configs.load import Section, load_config, sections_of
+from configs.load import load_config, sections_of
+from configs.section import Section
 from configs.registry import ENTRIES
 
 

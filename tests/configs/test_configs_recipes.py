@@ -11,7 +11,7 @@ from configs.load import RECIPES, find_recipe, load_config
 from configs.reference import schema_texts
 from configs.registry import ENTRIES
 from pretrain.config import RunConfig
-from pretrain.layout import Layout, resolve_layout
+from pretrain.parallel.layout import Layout, resolve_layout
 
 PRETRAIN = sorted(path.stem for path in (RECIPES / "pretrain").glob("*.yaml"))
 ALL = sorted(path.relative_to(RECIPES) for path in RECIPES.glob("*/*.yaml"))

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 
 from configs.durations import Duration
-from configs.load import Section, field_keys, load_config, to_yaml
+from configs.load import field_keys, load_config, to_yaml
+from configs.section import Section
 from configs.reference import REFERENCE, SCHEMAS, reference_text, schema_texts, type_text
 from configs.registry import ENTRIES
 

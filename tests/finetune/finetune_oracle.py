@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
-from finetune.hf_weights import our_shapes
-from pretrain.model_config import ModelConfig
+from pretrain.models.huggingface.weights import our_shapes
+from pretrain.models.gpt.config import ModelConfig
 
 
 def random_tensors(model: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor]:

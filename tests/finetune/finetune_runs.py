@@ -12,7 +12,7 @@ from finetune_oracle import random_tensors
 from data_prep.tokenizer import Tokenizer
 from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
 from pretrain.checkpoint.writer import CheckpointWriter
-from pretrain.model_config import ModelConfig
+from pretrain.models.gpt.config import ModelConfig
 
 LLAMA = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 48}
 

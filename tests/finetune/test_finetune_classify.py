@@ -22,7 +22,7 @@ from configs.errors import ConfigError, DataError, ExitStatus, MachineError, Use
 from finetune.classifier import Encoded
 from finetune.classify import Result, _scores, classify
 from finetune.config import ExportConfig
-from finetune.export import export
+from finetune.huggingface.export import export
 from finetune.report import show
 
 
@@ -95,7 +95,7 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: Result) -> No
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
-    from finetune.hf_weights import to_hf
+    from pretrain.models.huggingface.weights import to_hf
     from finetune.sources import open_checkpoint
 
     changes = {"optimizer__lr": 1e-12, "training__duration": "1 steps", "baselines": []}

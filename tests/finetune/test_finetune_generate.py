@@ -14,10 +14,10 @@ from finetune_runs import llama, write_run
 from finetune_tokenizers import train_tokenizer
 
 from configs.errors import ConfigError, DataError
-from finetune import hf_tokenizer
+from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.cli import generate_command
 from finetune.config import ExportConfig
-from finetune.export import export
+from finetune.huggingface.export import export
 from finetune.generate import Sampling, generate, read_prompts
 from finetune.text_codec import OwnCodec, TextCodec, decode_after, load_codec
 

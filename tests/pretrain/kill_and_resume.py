@@ -36,8 +36,8 @@ def preload() -> None:
     from pretrain.engine import upstream
 
     upstream.import_deepspeed()
-    import pretrain.models.gpt
-    import pretrain.session  # noqa: F401
+    import pretrain.models.gpt.network
+    import pretrain.trainer  # noqa: F401
 
 
 def start(config: RunConfig, log: Path) -> int:

@@ -54,7 +54,7 @@ def test_a_disk_that_fills_up_in_training_ends_with_its_status(tmp_path: Path) -
 def test_a_shutdown_that_aborts_does_not_cost_the_status_of_a_connected_process(connected: bool) -> None:
     code = """if True:
         import atexit, os, sys
-        from pretrain.engine.launch import end_process
+        from pretrain.parallel.launch import end_process
         if sys.argv[1] == "True":
             import torch.distributed as dist
             dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

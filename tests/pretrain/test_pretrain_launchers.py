@@ -29,7 +29,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def free_port() -> int:
-    from pretrain.engine.launch import free_port
+    from pretrain.parallel.launch import free_port
 
     return free_port()
 

@@ -16,7 +16,7 @@ from tests.distributed import RankFailure, run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD
 from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, train_records
 
-SESSION = (*PRELOAD, "pretrain.session")
+SESSION = (*PRELOAD, "pretrain.trainer")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_the_optimizer_waits_for_the_copy_of_the_state(tmp_path: Path, corpus: P
 def resave(source: Path, target: Path, corpus: Path, changes: dict[str, Any]) -> None:
     """On each rank: load a checkpoint and save what was loaded, without a step between."""
     from pretrain import preflight
-    from pretrain.session import Session
+    from pretrain.trainer import Session
     from pretrain.stopping import StopRequest
 
     config = tiny_config(source, corpus, checkpoint__resume="required", **changes)

@@ -14,11 +14,11 @@ import torch
 from configs.durations import Duration
 from pretrain.config import DataConfig, OptimizerConfig, ParallelConfig, RunConfig, TrainingConfig
 from pretrain.data.batch import MicroBatch
-from pretrain.layout import resolve_layout
-from pretrain.model_config import ModelConfig
+from pretrain.parallel.layout import resolve_layout
+from pretrain.models.gpt.config import ModelConfig
 
 VOCAB, SEQ_LENGTH, STEPS = 256, 32, 4
-PRELOAD = ("deepspeed", "pretrain.engine.engine", "pretrain.models.gpt")
+PRELOAD = ("deepspeed", "pretrain.engine.engine", "pretrain.models.gpt.network")
 
 LLAMA: dict[str, Any] = {
     "num_layers": 4,
@@ -193,7 +193,7 @@ def train(case: Case, steps: int = STEPS) -> list[tuple[float, float]]:
     """On each rank: train `steps` steps; loss and gradient norm of each, then validation loss and parameter norm."""
     from pretrain.engine import topology
     from pretrain.engine.engine import TrainEngine
-    from pretrain.engine.launch import discover
+    from pretrain.parallel.launch import discover
 
     torch.set_num_threads(1)
     config = case.config()

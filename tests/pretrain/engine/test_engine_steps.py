@@ -15,8 +15,8 @@ from tests.pretrain.engine.layout_cases import PRELOAD, Case, micro_batches
 def build(case: Case) -> tuple[Any, Any]:
     from pretrain.engine import topology
     from pretrain.engine.engine import TrainEngine
-    from pretrain.engine.launch import discover
-    from pretrain.layout import resolve_layout
+    from pretrain.parallel.launch import discover
+    from pretrain.parallel.layout import resolve_layout
 
     torch.set_num_threads(1)
     launch = discover()

@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.load import load_config
 from pretrain.config import RunConfig
-from pretrain.layout import Layout
+from pretrain.parallel.layout import Layout
 from pretrain.monitor import Monitor, StepRecord
 
 RECIPE = Path(__file__).parents[3] / "configs" / "pretrain" / "gpt-tiny.yaml"

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from pretrain.layout import Layout
-from pretrain.model_config import ModelConfig
+from pretrain.parallel.layout import Layout
+from pretrain.models.gpt.config import ModelConfig
 from pretrain.monitor import flops
 from pretrain.monitor.flops import DevicePeak, device_peak, published_peak_flops_per_s
 from pretrain.monitor.speed import SpeedMeter

@@ -12,8 +12,8 @@ from monitor_runs import run_config
 from test_monitor_summary import outcome
 
 from configs.errors import ConfigError
-from finetune.hf_families import family_of
-from pretrain.model_config import ModelConfig
+from pretrain.models.huggingface.families import family_of
+from pretrain.models.gpt.config import ModelConfig
 from pretrain.models.counterpart import obstacle_to_export
 from pretrain.monitor.next_commands import next_commands
 from pretrain.monitor.summary import write_summary

@@ -1,0 +1,22 @@
+"""The base of every config class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+from configs.strict_numbers import refuse_bools
+
+
+class Section(BaseModel):
+    """Frozen, unknown keys and true for a number refused, docstrings are descriptions."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return refuse_bools(cls, handler(source))

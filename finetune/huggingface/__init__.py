@@ -1,0 +1,1 @@
+"""A checkpoint -> a Hugging Face directory: weights, tokenizer, model card."""

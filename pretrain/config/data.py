@@ -1,0 +1,79 @@
+"""What a run reads: training mixtures, held-out sets, the split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from configs.section import Section
+
+
+class WeightedCorpus(Section):
+    """One corpus of a mixture."""
+
+    corpus: Path
+    """A corpus directory that `python -m data_prep tokenize` wrote, or a bare Megatron prefix (without .bin/.idx)."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the samples that come from it, relative to the other weights."""
+
+
+def _as_corpora(value: Any) -> Any:
+    items = value if isinstance(value, list) else [value]
+    return [{"corpus": item} if isinstance(item, str | Path) else item for item in items]
+
+
+Mixture = Annotated[list[WeightedCorpus], BeforeValidator(_as_corpora), Field(min_length=1)]
+
+
+class DataConfig(Section):
+    """What is read."""
+
+    train: Mixture
+    """The training mixture: one path, or a list of paths or of {corpus, weight}."""
+    validation: dict[str, Mixture] = {}
+    """Validation sets by name; empty: the validation part of the training corpora, named `validation`."""
+    test: dict[str, Mixture] = {}
+    """Test sets by name, evaluated once at the end; empty: the test part of the training corpora."""
+    split: tuple[float, float, float] = (0.98, 0.01, 0.01)
+    """Shares of each training corpus' documents that train, validate and test; a hash of its number places each."""
+    tokenizer: Path | None = None
+    """Tokenizer directory; null: the copy that lies in the first training corpus."""
+    reset_attention_at_documents: bool = False
+    """Whether a token attends only within its own document of a packed sample (positions restart, too)."""
+    index_cache: Path | None = None
+    """Where the sample index is kept, on a disk local to the machine; null: `<output_dir>/index`."""
+    prefetch_batches: int = Field(default=2, ge=0)
+    """Global batches that are read ahead."""
+
+    @field_validator("validation", "test")
+    @classmethod
+    def _named(cls, sets: dict[str, list[WeightedCorpus]]) -> dict[str, list[WeightedCorpus]]:
+        for name in sets:
+            # A name is a part of curves' names, which a slash would cut in two, and of lines of text.
+            if not name or name != name.strip() or not name.isprintable() or set(name) & set("/\\"):
+                raise ValueError(
+                    f"{name!r} cannot be the name of a set; expected visible characters without slashes, such as 'wiki'"
+                )
+        return sets
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> DataConfig:
+        # Records and curves know a set by its name alone.
+        names = {part: set(getattr(self, part)) or {part} for part in ("validation", "test")}
+        if not self.test and self.split[2] == 0:
+            names["test"] = set()
+        if not self.validation and self.split[1] == 0:
+            names["validation"] = set()
+        for name in sorted(names["validation"] & names["test"]):
+            other = next((part for part in names if not getattr(self, part)), None)
+            meant = "in data.validation and in data.test" if other is None else f"the default name of the {other} set"
+            raise ValueError(f"two sets are called {name!r} ({meant}); expected a name of its own for each")
+        return self
+
+    @model_validator(mode="after")
+    def _split_sums(self) -> DataConfig:
+        if abs(sum(self.split) - 1.0) > 1e-6 or min(self.split) < 0 or self.split[0] <= 0:
+            raise ValueError("split must be three shares that sum to 1, the first above 0, such as [0.98, 0.01, 0.01]")
+        return self

@@ -1,0 +1,27 @@
+"""The names that a run's config knows: model families, objectives, optimizers, each with its declaration."""
+
+from __future__ import annotations
+
+from configs.kinds import Kinds
+
+FAMILIES = Kinds(
+    what="model family",
+    targets={
+        "gpt": "pretrain.models.gpt.config:GPTConfig",
+    },
+    default="gpt",
+)
+OBJECTIVES = Kinds(
+    what="objective",
+    targets={
+        "causal": "pretrain.objectives.causal_config:CausalConfig",
+    },
+    default="causal",
+)
+OPTIMIZERS = Kinds(
+    what="optimizer",
+    targets={
+        "adamw": "pretrain.optimizers.adamw_config:AdamWConfig",
+    },
+    default="adamw",
+)

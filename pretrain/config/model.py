@@ -1,0 +1,91 @@
+"""What every model family declares: its sizes, its table of parameters, its problems with a layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from configs.kinds import Named
+from pretrain.models.parameter_table import ParameterSpec, Use
+
+
+class ModelConfig(Named):
+    """A network. A subclass declares one family, with the keys that only it has."""
+
+    is_causal: ClassVar[bool] = True
+    """Whether a position sees only what comes before it."""
+
+    num_layers: int = Field(gt=0)
+    """Layers, over all pipeline stages."""
+    hidden_size: int = Field(gt=0)
+    """Width of the residual stream."""
+    seq_length: int = Field(gt=0)
+    """Tokens in one sample; also the longest position that the model knows."""
+    init_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of the initial weights; residual outputs may get less, see the family."""
+    vocab_size: int | None = Field(default=None, gt=0)
+    """Token ids that the model knows; null: taken from the corpus' tokenizer when the run starts."""
+    vocab_multiple: int = Field(default=128, gt=0)
+    """The embedding is padded to a multiple of this; fixed per run, never derived from the layout."""
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding.
+
+        Raises:
+            ValueError: while `vocab_size` is null.
+        """
+        if self.vocab_size is None:
+            raise ValueError("vocab_size is not known yet")
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+    def parameters(self) -> Iterator[ParameterSpec]:
+        """Every parameter, tied ones once: the one table that initialisation, sharding, counts and checks read."""
+        raise NotImplementedError(f"{type(self).__name__} has no table of parameters")
+
+    def layout_problems(self, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
+        """Why this model cannot be spread over axes of these sizes, a sentence each.
+
+        Args:
+            sizes: of the parallel axes by name, such as {"tensor": 2, "pipeline": 1, "data": 4}.
+            sequence_parallel: whether norms and dropouts are split along the sequence.
+        """
+        divisible = [
+            ("model.vocab_multiple", self.vocab_multiple, "tensor"),
+            ("model.num_layers", self.num_layers, "pipeline"),
+        ]
+        if sequence_parallel:
+            divisible.append(("model.seq_length", self.seq_length, "tensor"))
+        return indivisible(divisible, sizes)
+
+    def attention_flops_per_token(self) -> float:
+        """Floating-point operations of attention scores and sums for one trained token; 0 without attention."""
+        return 0.0
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with what null stands for filled in, JSON-able: what decides whether two configs are one model."""
+        return self.model_dump(mode="json")
+
+    def num_parameters(self) -> int:
+        """How many weights the model has (tied ones once; padded vocabulary rows counted)."""
+        return sum(spec.elements for spec in self.parameters())
+
+    def flops_per_token(self) -> float:
+        """Floating-point operations that one trained token needs: 6 N + attention, recompute excluded.
+
+        N counts the weights that enter a matrix product or are added at every token; tables that are only looked up
+        count nothing, and what runs once per sample counts its share.
+        """
+        share = {Use.EACH_TOKEN: 1.0, Use.LOOKED_UP: 0.0, Use.EACH_SAMPLE: 1.0 / self.seq_length}
+        return 6 * sum(spec.elements * share[spec.use] for spec in self.parameters()) + self.attention_flops_per_token()
+
+
+def indivisible(needed: list[tuple[str, int, str]], sizes: Mapping[str, int]) -> list[str]:
+    """A sentence for each (key, value, axis) whose value is not a multiple of the axis' size."""
+    return [
+        f"{key} {value} is not a multiple of the {axis} size {sizes[axis]}"
+        for key, value, axis in needed
+        if value % sizes[axis]
+    ]

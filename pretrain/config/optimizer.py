@@ -1,0 +1,35 @@
+"""What every optimizer is told: the learning rate and its schedule, weight decay, clipping."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from configs.durations import Duration
+from configs.kinds import Named
+
+
+class OptimizerConfig(Named):
+    """An optimizer and its schedule. A subclass declares one kind, with the keys that only it has."""
+
+    lr: float = Field(gt=0)
+    """Peak learning rate."""
+    min_lr: float = Field(default=0.0, ge=0)
+    """Learning rate at the end of the decay."""
+    schedule: Literal["cosine", "linear", "constant", "inverse_sqrt", "wsd"] = "cosine"
+    """Shape after the warm-up; wsd is warmup-stable-decay."""
+    warmup: Duration = Duration(0, "steps")
+    """Linear warm-up from 0, in steps, samples or tokens."""
+    decay: Duration | None = None
+    """Length of the decay: null means up to the end of the run (wsd: its last tenth)."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled weight decay of matrices and embeddings; norms and biases get none."""
+    clip_grad_norm: float = Field(default=1.0, ge=0)
+    """Gradients are scaled down to this global norm; 0: never."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> OptimizerConfig:
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr} is above lr {self.lr}")
+        return self

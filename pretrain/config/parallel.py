@@ -1,0 +1,28 @@
+"""How a model and its state are spread over the ranks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from configs.section import Section
+
+
+class ParallelConfig(Section):
+    """How the model and its state are spread over the ranks; the data-parallel size is what is left."""
+
+    tensor_size: int = Field(default=1, gt=0)
+    """Ranks that share each layer's matrices."""
+    pipeline_size: int = Field(default=1, gt=0)
+    """Stages that the layers are cut into (1F1B schedule)."""
+    sequence_parallel: bool = False
+    """Whether norms and dropouts are split along the sequence within each tensor group."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What data-parallel ranks shard: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
+    zero3_persistent_elements: int = Field(default=100_000, ge=0)
+    """At stage 3, weights of up to so many elements (norms, biases) stay whole on each rank and are not gathered."""
+    offload_optimizer: bool = False
+    """Whether master weights and moments live in host memory (needs zero_stage >= 1)."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """What is computed again in the backward pass to save memory: nothing, the core attention, every layer."""

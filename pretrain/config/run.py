@@ -1,0 +1,123 @@
+"""Everything that a pretraining run can be told, in one frozen value."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from configs.durations import Duration
+from configs.kinds import ChosenBy
+from configs.section import Section
+from pretrain.config.data import DataConfig
+from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
+from pretrain.config.model import ModelConfig
+from pretrain.config.objective import ObjectiveConfig
+from pretrain.config.optimizer import OptimizerConfig
+from pretrain.config.parallel import ParallelConfig
+from pretrain.config.training import TrainingConfig
+
+
+class EvaluationConfig(Section):
+    """Validation while training."""
+
+    interval: Duration | None = Duration(100, "steps")
+    """Steps between two validations; null: only at the end."""
+    batches: int = Field(default=8, gt=0)
+    """Global batches per validation set."""
+
+
+class CheckpointConfig(Section):
+    """Saving and resuming."""
+
+    interval: Duration | None = Duration(500, "steps")
+    """Training between two saves, in steps or in time; null: only at the end and on a signal."""
+    keep_last: int = Field(default=2, gt=0)
+    """Newest checkpoints that are kept."""
+    keep_every: Duration | None = None
+    """Checkpoints at multiples of this are kept for ever, such as `10000 steps`; a multiple of `interval`."""
+    asynchronous: bool = True
+    """Whether training goes on while a checkpoint is hashed and written."""
+    resume: Literal["auto", "never", "required"] = "auto"
+    """Continue from the newest complete checkpoint in `output_dir` if there is one, ignore it, or insist on one."""
+    allow_changes: list[str] = []
+    """Keys whose change since the checkpoint is accepted although it changes the run, such as `data.train`."""
+
+    @model_validator(mode="after")
+    def _keeps_what_is_saved(self) -> CheckpointConfig:
+        if self.keep_every is None or self.interval is None or {self.keep_every.unit, self.interval.unit} != {"steps"}:
+            return self
+        kept, saved = int(self.keep_every.value), int(self.interval.value)
+        if saved > 0 and kept % saved:
+            nearest = [
+                f"{multiple} steps" for multiple in (kept - kept % saved, kept - kept % saved + saved) if multiple
+            ]
+            raise ValueError(
+                f"keep_every is {self.keep_every}, but a checkpoint is saved every {self.interval}: only one in"
+                f" {math.lcm(kept, saved)} steps would be kept; expected a multiple of interval, such as"
+                f" {' or '.join(nearest)}"
+            )
+        return self
+
+    def notes(self) -> list[str]:
+        """What is legal but does less than one may think, a sentence each, to be shown once."""
+        if self.keep_every is None or (self.interval is not None and self.interval.unit == "steps"):
+            return []
+        saves = "only at the end and on a signal" if self.interval is None else f"by time, every {self.interval}"
+        return [
+            f"checkpoint.keep_every ({self.keep_every}) keeps a checkpoint by chance only: they are saved {saves};"
+            " with checkpoint.interval in steps, each multiple is saved and kept"
+        ]
+
+
+class MonitorConfig(Section):
+    """What can be watched."""
+
+    log_interval: int = Field(default=10, gt=0)
+    """Steps between two lines of console, TensorBoard and metrics.jsonl."""
+    tensorboard: bool = True
+    """Whether TensorBoard event files are written to `<output_dir>/tensorboard`."""
+    serve_tensorboard: int | None = Field(default=None, ge=0, le=65535)
+    """Port on the loopback address where TensorBoard is served during the run, 0: any free one; null: not served."""
+    wandb_project: str | None = None
+    """Weights & Biases project (extra `wandb`); null: none."""
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """The device's dense peak for MFU, in TFLOP/s; null: looked up by the device's name, measured on a CPU."""
+    stall_timeout: Duration = Duration(1800, "seconds")
+    """Time without a finished step after which every rank prints where it is; the run goes on."""
+
+    @model_validator(mode="after")
+    def _serves_what_is_written(self) -> MonitorConfig:
+        if self.serve_tensorboard is not None and not self.tensorboard:
+            raise ValueError(
+                f"serve_tensorboard is {self.serve_tensorboard}, but tensorboard is false: there is nothing to serve;"
+                " expected serve_tensorboard=null, or tensorboard=true"
+            )
+        return self
+
+
+class RunConfig(Section):
+    """One pretraining run."""
+
+    output_dir: Path
+    """Where checkpoints, logs and the summary go; shared by all machines."""
+    seed: int = Field(default=1234, ge=0, lt=2**31)
+    """Decides initial weights, data order and dropout."""
+    model: ModelConfig
+    """The network."""
+    data: DataConfig
+    """What is read."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How it is spread over the ranks."""
+    training: TrainingConfig
+    """How long, how much at a time, how precise."""
+    optimizer: OptimizerConfig
+    """AdamW and its schedule."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Validation while training."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Saving and resuming."""
+    monitor: MonitorConfig = MonitorConfig()
+    """What can be watched."""

@@ -1,0 +1,60 @@
+"""What finds sample number n in one corpus, and how it is named.
+
+An objective's `Sampling.index` names one as `module:Class`: `TOKEN_STREAM` cuts the documents, laid end to end, into
+equal pieces; others are made for objectives that want something else of a corpus.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from configs.kinds import resolve
+from pretrain.config.objective import Sampling
+from pretrain.data.samples import Origin, Samples
+
+if TYPE_CHECKING:
+    from data_prep.corpus import Corpus
+    from pretrain.data.documents import Documents
+
+
+class SampleIndex(Protocol):
+    """Samples of one part of one corpus, by number. Made with (corpus, documents, sampling, seed, endless=...).
+
+    Which sample is number n is a function of the corpus, the documents, the sampling and the seed.
+    """
+
+    corpus: Corpus
+    documents: Documents
+    endless: bool
+    """Whether epoch follows epoch; if not, the same one epoch comes again and again (an evaluation)."""
+    extras: tuple[str, ...]
+    """The names of `Samples.extras` that it fills."""
+
+    @property
+    def num_samples_per_epoch(self) -> int:
+        """Samples of the first epoch."""
+        ...
+
+    def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
+        """Read samples `numbers` of this corpus, int64 [n], into `rows`, int64 [n], of `samples`."""
+        ...
+
+    def origins(self, number: int) -> list[Origin]:
+        """Where the tokens of sample `number` come from, in order."""
+        ...
+
+    def prepare(self, number: int) -> None:
+        """Have at hand what reading sample `number` needs; may wait for another process."""
+        ...
+
+
+def open_index(corpus: Corpus, documents: Documents, sampling: Sampling, seed: int, *, endless: bool) -> SampleIndex:
+    """The index that `sampling` names.
+
+    Raises:
+        ValueError: if the documents do not hold one sample; the message says what there is and what is needed.
+    """
+    index: SampleIndex = resolve(sampling.index)(corpus, documents, sampling, seed, endless=endless)
+    return index

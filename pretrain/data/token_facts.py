@@ -1,0 +1,58 @@
+"""What is known of the token ids beside their number: roles, bytes, where words begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from configs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from data_prep.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """The vocabulary of a run as objectives see it.
+
+    Attributes:
+        vocab_size: ids that occur.
+        roles: id of each special role that the tokenizer has, such as `mask`, `classification`, `separator`, `pad`.
+        tokenizer: what more can be asked of; None where the corpora are bare.
+    """
+
+    vocab_size: int
+    roles: Mapping[str, int] = field(default_factory=dict)
+    tokenizer: Tokenizer | None = None
+
+    def role(self, name: str) -> int:
+        """The id with a role.
+
+        Raises:
+            ConfigError: the tokenizer has none.
+        """
+        if name not in self.roles:
+            known = ", ".join(sorted(self.roles)) or "none"
+            raise ConfigError(
+                f"the objective needs a token with the role {name!r}, and the tokenizer has none",
+                where="data.tokenizer",
+                expected=f"a tokenizer with that role (this one has {known})",
+            )
+        return self.roles[name]
+
+    @cached_property
+    def special_ids(self) -> np.ndarray:
+        """All ids with a role, int64, sorted."""
+        return np.array(sorted(set(self.roles.values())), dtype=np.int64)
+
+    @cached_property
+    def token_bytes(self) -> np.ndarray | None:
+        """UTF-8 bytes of each id, int32 [vocab_size]; None without a tokenizer."""
+        if self.tokenizer is None:
+            return None
+        sizes = self.tokenizer.token_bytes()
+        return np.pad(sizes, (0, self.vocab_size - len(sizes)))

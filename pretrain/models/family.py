@@ -1,0 +1,117 @@
+"""What a model family has to do, and what it hands to an objective.
+
+Shape letters: B samples in the micro-batch, S tokens, V vocabulary entries of this tensor rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from pretrain.config.model import ModelConfig
+from pretrain.config.parallel import ParallelConfig
+from pretrain.data.batch import MicroBatch
+
+
+@dataclass(frozen=True)
+class StagePlace:
+    """Which part of the network a rank builds.
+
+    Attributes:
+        stage: number of the pipeline stage.
+        num_stages: how many there are.
+        tensor_rank: place in the tensor group.
+        tensor_size: how many ranks share each matrix.
+    """
+
+    stage: int = 0
+    num_stages: int = 1
+    tensor_rank: int = 0
+    tensor_size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the stage embeds tokens."""
+        return self.stage == 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the stage gives the output."""
+        return self.stage == self.num_stages - 1
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the last stage computed for one micro-batch.
+
+    Attributes:
+        logits_SBV: this tensor rank's part of the vocabulary; [S, B, V].
+        tensor_group: the ranks that have the other parts.
+        heads: outputs of other heads by name, whole on every rank, such as `pair` [B, 2].
+    """
+
+    logits_SBV: torch.Tensor
+    tensor_group: dist.ProcessGroup
+    heads: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def nll(self, labels_BS: torch.Tensor) -> torch.Tensor:
+        """Negative log-probability of each label in nats, fp32 [B, S]. Every tensor rank must call it."""
+        from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
+
+        labels_SB = labels_BS.transpose(0, 1).contiguous()
+        return vocab_parallel_cross_entropy(self.logits_SBV.float(), labels_SB).transpose(0, 1).contiguous()
+
+    def is_top(self, labels_BS: torch.Tensor) -> torch.Tensor:
+        """Whether no token has a higher logit than the label, bool [B, S]. Every tensor rank must call it."""
+        logits_SBV = self.logits_SBV.detach().float()
+        first = dist.get_rank(self.tensor_group) * logits_SBV.shape[-1]
+        local_SB = labels_BS.transpose(0, 1) - first
+        is_here_SB = (local_SB >= 0) & (local_SB < logits_SBV.shape[-1])
+        chosen_SB1 = logits_SBV.gather(-1, local_SB.clamp(0, logits_SBV.shape[-1] - 1)[..., None])
+        label_SB = torch.where(is_here_SB, chosen_SB1[..., 0], torch.full_like(chosen_SB1[..., 0], -torch.inf))
+        both = torch.stack([logits_SBV.amax(-1), label_SB])
+        dist.all_reduce(both, op=dist.ReduceOp.MAX, group=self.tensor_group)
+        return (both[1] >= both[0]).transpose(0, 1)
+
+
+class ModelFamily(Protocol):
+    """Builds a family's network and runs it. Made without arguments."""
+
+    def build(
+        self, model: Any, parallel: ParallelConfig, dtype: torch.dtype, place: StagePlace
+    ) -> tuple[torch.nn.Module, Any]:
+        """This rank's part of the network, weights not yet set.
+
+        Args:
+            model: the family's own config, a subclass of `ModelConfig`.
+            parallel: sequence parallelism and recompute.
+            dtype: of weights and activations.
+            place: which part.
+
+        Returns:
+            The module, and megatron-core's config of it, which its pipeline schedules read.
+        """
+        ...
+
+    def forward(self, stage: Callable[..., Any], module: Any, batch: MicroBatch) -> Output | torch.Tensor:
+        """Run this rank's part on one micro-batch.
+
+        Args:
+            stage: runs the module, through whatever wraps it.
+            module: the module itself, to ask it for its groups.
+            batch: what is read.
+
+        Returns:
+            The output on the last stage; on the others what is sent to the next one.
+        """
+        ...
+
+
+def family_of(model: ModelConfig) -> ModelFamily:
+    """The implementation of the family that `model` belongs to."""
+    family: ModelFamily = model.implement()()
+    return family

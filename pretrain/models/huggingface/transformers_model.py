@@ -1,0 +1,187 @@
+"""Transformers models from a config and tensors in memory, and from a directory, with errors instead of warnings."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import DataError, nearest
+from pretrain.models.huggingface.families import class_name
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def causal_model(hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """A causal language model in fp32 and evaluation mode that holds exactly `tensors`.
+
+    Raises:
+        ValueError: if a tensor of the model is not among them, or one of them is not in the model.
+    """
+    import transformers
+
+    with quiet_transformers():
+        config = transformers.AutoConfig.for_model(**dict(hf_config))
+        model = getattr(transformers, class_name(hf_config["model_type"]))(config).to(_float32())
+    _fill(model, tensors, new={"lm_head.weight"} if config.tie_word_embeddings else set())
+    return model.eval()
+
+
+def classifier_model(
+    hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None, labels: list[str]
+) -> PreTrainedModel:
+    """A sequence classifier in fp32, its new layer random (torch's generator decides).
+
+    Args:
+        hf_config: of the causal model.
+        tensors: weights of the causal model, of which all but the output layer are taken over; None: random ones.
+        labels: in the order of their numbers.
+
+    Raises:
+        DataError: transformers has no classifier of this architecture.
+        ValueError: as `causal_model`.
+    """
+    import transformers
+
+    drop = ("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version")
+    fields = {key: value for key, value in hf_config.items() if key not in drop} | {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "use_cache": False,
+    }
+    with quiet_transformers():
+        config = transformers.AutoConfig.for_model(**fields)
+        try:
+            model = transformers.AutoModelForSequenceClassification.from_config(config)
+        except ValueError:
+            raise DataError(
+                f"transformers has no classifier for {fields['model_type']}", where="model", expected="llama, gpt2, ..."
+            ) from None
+    model = model.to(dtype=_float32())
+    if tensors is not None:
+        body = {name: tensor for name, tensor in tensors.items() if not name.startswith("lm_head.")}
+        _fill(model, body, new={"score.weight"})
+    return model.eval()
+
+
+def load_config(directory: Path) -> dict[str, Any]:
+    """The complete config of a Hugging Face model directory.
+
+    Raises:
+        DataError: if it is not such a directory; names the nearest one beside it.
+    """
+    if not directory.is_dir():
+        siblings = [p.name for p in directory.parent.iterdir() if p.is_dir()] if directory.parent.is_dir() else []
+        close = nearest(directory.name, siblings)
+        raise DataError(
+            "there is no such directory",
+            where=directory,
+            expected="a directory that `python -m finetune export` wrote",
+            nearest=str(directory.parent / close) if close else None,
+        )
+    if not (directory / "config.json").is_file():
+        raise DataError(
+            "holds no config.json",
+            where=directory,
+            expected="a Hugging Face model directory; `python -m finetune export` makes one from a training run",
+        )
+    from transformers import AutoConfig
+
+    try:
+        config: dict[str, Any] = AutoConfig.from_pretrained(directory, local_files_only=True).to_dict()
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"is not a usable config ({_first_line(error)})", where=directory / "config.json") from None
+    return config
+
+
+def load_causal(directory: Path, dtype: str | None = None) -> PreTrainedModel:
+    """The causal language model of a directory, in evaluation mode.
+
+    Args:
+        directory: a Hugging Face model directory with safetensors weights (pickled ones are never read).
+        dtype: `float32`, `bfloat16`, or None for the one it was saved in.
+
+    Raises:
+        DataError: not such a directory, or weights that are damaged, missing or left over.
+    """
+    config = load_config(directory)
+    import transformers
+
+    names = config.get("architectures") or []
+    cls = getattr(transformers, names[0], None) if names else None
+    if cls is None or "Classification" in names[0]:
+        raise DataError(f"holds a {names[0] if names else 'model without architecture'}", where=directory,
+                        expected="a causal language model, such as LlamaForCausalLM")  # fmt: skip
+    return load_weights(cls, directory, dtype)
+
+
+def load_weights(cls: Any, directory: Path, dtype: str | None = None) -> PreTrainedModel:
+    """`cls.from_pretrained` from local safetensors, refusing what it would only warn about.
+
+    Raises:
+        DataError: damaged, missing or left-over weights.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        with quiet_transformers():
+            model, report = cls.from_pretrained(
+                directory, local_files_only=True, use_safetensors=True, dtype=dtype or "auto", output_loading_info=True
+            )
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        raise DataError(f"the weights cannot be read ({_first_line(error)})", where=directory) from None
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(kind):
+            names = sorted(str(key) for key in report[kind])
+            raise DataError(f"{kind.replace('_', ' ')}: {', '.join(names[:3])}", where=directory)
+    return model.eval()
+
+
+def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write a safetensors file that transformers reads, with the permissions that new files have."""
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+    path.chmod(mode)  # safetensors leaves it to the owner alone
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and advice from transformers inside; its errors still come as exceptions."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _fill(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], new: set[str]) -> None:
+    result = model.load_state_dict(dict(tensors), strict=False)
+    missing = set(result.missing_keys) - new
+    if missing or result.unexpected_keys:
+        name = type(model).__name__
+        raise ValueError(f"{name}: missing {sorted(missing)[:3]}, unexpected {sorted(result.unexpected_keys)[:3]}")
+
+
+def _float32() -> torch.dtype:
+    import torch
+
+    return torch.float32
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

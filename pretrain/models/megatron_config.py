@@ -1,0 +1,67 @@
+"""Our configs in megatron-core's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from megatron.core.transformer import TransformerConfig
+from torch.nn import functional
+
+from pretrain.config.parallel import ParallelConfig
+from pretrain.models.transformer_config import TransformerModelConfig
+
+
+def _gelu_tanh(x: torch.Tensor) -> torch.Tensor:
+    return functional.gelu(x, approximate="tanh")
+
+
+_ACTIVATIONS = {
+    "gelu": functional.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "swiglu": functional.silu,
+    "geglu": functional.gelu,
+}
+
+
+def megatron_config(
+    model: TransformerModelConfig, parallel: ParallelConfig, dtype: torch.dtype, **more: Any
+) -> TransformerConfig:
+    """What megatron-core's modules and schedules read; `more` are fields that only one family sets."""
+    recompute: dict[str, Any] = {}
+    if parallel.recompute == "full":
+        recompute = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+    elif parallel.recompute == "selective":
+        recompute = {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]}
+    return TransformerConfig(
+        num_layers=model.num_layers,
+        hidden_size=model.hidden_size,
+        num_attention_heads=model.num_attention_heads,
+        num_query_groups=model.query_groups,
+        ffn_hidden_size=model.ffn_size,
+        normalization=model.normalization,
+        layernorm_epsilon=model.norm_epsilon,
+        activation_func=_ACTIVATIONS[model.activation],
+        gated_linear_unit=model.is_gated,
+        add_bias_linear=model.bias,
+        hidden_dropout=model.hidden_dropout,
+        attention_dropout=model.attention_dropout,
+        tensor_model_parallel_size=parallel.tensor_size,
+        pipeline_model_parallel_size=parallel.pipeline_size,
+        sequence_parallel=parallel.sequence_parallel,
+        params_dtype=dtype,
+        pipeline_dtype=dtype,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        # The weights are ours (initialization.py): drawing them here would cost time and depend on the layout.
+        use_cpu_initialization=True,
+        perform_initialization=False,
+        # Fusions that need Apex or Transformer Engine.
+        bias_dropout_fusion=False,
+        bias_activation_fusion=False,
+        masked_softmax_fusion=False,
+        gradient_accumulation_fusion=False,
+        deallocate_pipeline_outputs=False,
+        **recompute,
+        **more,
+    )

@@ -1,0 +1,135 @@
+"""What all transformers declare: heads, widths, norms, dropout, and the table of one layer's parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pretrain.config.model import ModelConfig, indivisible
+from pretrain.models.parameter_table import Constant, Holder, Normal, ParameterSpec
+
+
+class TransformerModelConfig(ModelConfig):
+    """A transformer. A subclass declares one family."""
+
+    num_attention_heads: int = Field(gt=0)
+    """Query heads of each attention."""
+    ffn_hidden_size: int | None = Field(default=None, gt=0)
+    """Inner width of the MLP; null: 4 x hidden_size, or, where it is gated, 8/3 x hidden_size rounded up to 64."""
+    normalization: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"
+    """Kind of the norms."""
+    norm_epsilon: float = Field(default=1e-5, gt=0)
+    """Added to the variance inside the norms."""
+    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu"] = "gelu"
+    """Activation of the MLP; gelu_tanh is GPT-2's approximation, swiglu and geglu are gated by silu and gelu."""
+    bias: bool = True
+    """Whether the linear layers have biases."""
+    hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of dropping an element of each residual branch and of the embedding."""
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of dropping an attention weight."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> TransformerModelConfig:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+        return self
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the MLP's first matrix is `[gate; up]`."""
+        return self.activation in ("swiglu", "geglu")
+
+    @property
+    def query_groups(self) -> int:
+        """Key/value heads of each attention."""
+        return self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def ffn_size(self) -> int:
+        """Inner width of the MLP."""
+        if self.ffn_hidden_size is not None:
+            return self.ffn_hidden_size
+        return -(-8 * self.hidden_size // 3 // 64) * 64 if self.is_gated else 4 * self.hidden_size
+
+    @property
+    def residual_std(self) -> float:
+        """Standard deviation of the initial weights of the matrices that write into the residual stream."""
+        return self.init_std / math.sqrt(2 * self.num_layers)
+
+    def layout_problems(self, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
+        """See the base class."""
+        divisible = [
+            ("model.num_attention_heads", self.num_attention_heads, "tensor"),
+            ("model.num_query_groups", self.query_groups, "tensor"),
+            ("model.ffn_hidden_size", self.ffn_size, "tensor"),
+        ]
+        return indivisible(divisible, sizes) + super().layout_problems(sizes, sequence_parallel=sequence_parallel)
+
+    def attention_flops_per_token(self) -> float:
+        """12 L d T: every token is counted as seeing the whole sample, causal or not."""
+        return 12 * self.num_layers * self.hidden_size * self.seq_length
+
+    def resolved(self) -> dict[str, Any]:
+        """See the base class."""
+        return super().resolved() | {"ffn_hidden_size": self.ffn_size}
+
+    def layer_parameters(
+        self, number: int, block: str, *, attention_norm: bool = True, norm_bias: bool | None = None
+    ) -> Iterator[ParameterSpec]:
+        """The parameters of one layer.
+
+        Args:
+            number: of the layer, over the whole model.
+            block: name of the stack in the module, such as `decoder`.
+            attention_norm: whether there is a norm before (post-norm: after) the attention.
+            norm_bias: whether norms have biases; None: LayerNorm has, RMSNorm has not.
+        """
+        layer, hidden, ffn = f"{block}.layers.{number}.", self.hidden_size, self.ffn_size
+        qkv = (self.num_attention_heads + 2 * self.query_groups) * self.head_size
+        fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
+        inner, outer = Normal(self.init_std), Normal(self.residual_std)
+        if attention_norm:
+            yield from self.norm_parameters(f"{layer}input_layernorm", number, bias=norm_bias)
+        yield from self._linear(f"{layer}self_attention.linear_qkv", (qkv, hidden), number, inner, axis=0)
+        yield from self._linear(f"{layer}self_attention.linear_proj", (hidden, hidden), number, outer, axis=1)
+        yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", number, bias=norm_bias)
+        yield from self._linear(f"{layer}mlp.linear_fc1", (fc1, hidden), number, inner, axis=0, blocks=blocks)
+        yield from self._linear(f"{layer}mlp.linear_fc2", (hidden, ffn), number, outer, axis=1)
+
+    def norm_parameters(self, name: str, holder: Holder, *, bias: bool | None = None) -> Iterator[ParameterSpec]:
+        """Weight and, where there is one, bias of a norm."""
+        bias = self.normalization == "LayerNorm" if bias is None else bias
+        shape = (self.hidden_size,)
+        yield ParameterSpec(f"{name}.weight", shape, holder, Constant(1.0), decays=False, sequence_partial=True)
+        if bias:
+            yield ParameterSpec(f"{name}.bias", shape, holder, Constant(0.0), decays=False, sequence_partial=True)
+
+    def _linear(
+        self, name: str, shape: tuple[int, int], holder: Holder, init: Normal, *, axis: int, blocks: int = 1
+    ) -> Iterator[ParameterSpec]:
+        yield ParameterSpec(f"{name}.weight", shape, holder, init, tensor_axis=axis, blocks=blocks)
+        if self.bias:
+            # The bias of a matrix that is cut by columns is added after the sum over ranks: whole, and to a part of
+            # the sequence only where that is split.
+            whole = axis == 1
+            yield ParameterSpec(
+                f"{name}.bias",
+                shape[:1],
+                holder,
+                Constant(0.0),
+                tensor_axis=None if whole else 0,
+                blocks=1 if whole else blocks,
+                decays=False,
+                sequence_partial=whole,
+            )

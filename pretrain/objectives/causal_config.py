@@ -1,0 +1,28 @@
+"""The declaration of the causal objective."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pretrain.config.model import ModelConfig
+from pretrain.config.objective import ObjectiveConfig, Sampling
+from pretrain.data.token_stream import TOKEN_STREAM
+
+
+class CausalConfig(ObjectiveConfig):
+    """At each position, say the next token."""
+
+    implementation: ClassVar[str] = "pretrain.objectives.causal:CausalObjective"
+
+    name: str = "causal"
+    """`causal`."""
+
+    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> Sampling:
+        """Every token is a label once: samples share one token with the next."""
+        return Sampling(TOKEN_STREAM, model.seq_length, overlap_tokens=1, marks_documents=documents_apart)
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """See the base class."""
+        if model.is_causal:
+            return []
+        return [f"objective.name=causal asks for the next token, which model.name={model.name} reads"]

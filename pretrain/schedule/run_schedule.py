@@ -1,0 +1,61 @@
+"""The run's plan over time: how long, how large each step, at which learning rate. Pure functions of its progress."""
+
+from __future__ import annotations
+
+from pretrain.schedule.batch_size import consumed_after, global_batch_size_at, step_of, steps_and_samples, steps_until
+from pretrain.config import RunConfig
+from pretrain.schedule.progress import Progress
+from pretrain.schedule.learning_rate import Schedule
+
+
+class RunSchedule:
+    """What `config` plans for each step, from where the run stands.
+
+    Attributes:
+        total_steps: steps of the whole run, from its very beginning.
+
+    Args:
+        config: the run.
+        progress: where it stands. A run whose batch size was changed on the way still ends at its tokens, samples or
+            steps, and its learning rate is at its end there.
+
+    Raises:
+        ConfigError: for durations that do not fit each other.
+    """
+
+    def __init__(self, config: RunConfig, progress: Progress) -> None:
+        self._config = config
+        training = config.training
+        length = steps_and_samples(training.duration, training, config.model.seq_length)
+        self._ends_by_steps = training.duration.unit == "steps"
+        self._total_samples = length.samples
+        self.total_steps = length.steps
+        # Both lengths are of a run with this batch size from its beginning. Of the steps behind it only what they
+        # consumed is known; where the size never changed, this leaves both as they are.
+        consumed = progress.consumed_samples
+        if self._ends_by_steps:
+            self._total_samples = consumed_after(max(0, length.steps - progress.step), consumed, training)
+        elif consumed < length.samples:
+            self.total_steps = progress.step + steps_until(length.samples, consumed, training)
+        else:
+            self.total_steps += progress.step - step_of(consumed, training)
+        self._rates = Schedule.resolve(
+            config.optimizer,
+            total_steps=self.total_steps,
+            total_samples=self._total_samples,
+            seq_length=config.model.seq_length,
+        )
+
+    def is_done(self, progress: Progress) -> bool:
+        """Whether nothing is left to train."""
+        if self._ends_by_steps:
+            return progress.step >= self.total_steps
+        return progress.consumed_samples >= self._total_samples
+
+    def global_batch_size(self, progress: Progress) -> int:
+        """Samples of the next step."""
+        return global_batch_size_at(progress.consumed_samples, self._config.training)
+
+    def learning_rate(self, progress: Progress) -> float:
+        """Learning rate of the next step."""
+        return self._rates.learning_rate(progress.step, progress.consumed_samples, self.global_batch_size(progress))

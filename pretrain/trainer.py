@@ -1,0 +1,266 @@
+"""Puts a run together from its checked plan, and takes it apart again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.errors import CheckpointError
+from configs.load import to_yaml
+from data_prep.atomic import staged_file
+from pretrain.checkpoint.compatibility import check_compatible
+from pretrain.checkpoint.directory import newest_checkpoint
+from pretrain.checkpoint.loader import load_checkpoint
+from pretrain.checkpoint.writer import CheckpointWriter
+from pretrain.config import RunConfig
+from pretrain.data.loader import BatchLoader
+from pretrain.engine import cpu_bridge, topology
+from pretrain.engine.engine import TrainEngine
+from pretrain.evaluation import Evaluator
+from pretrain.monitor.monitor import Monitor
+from pretrain.monitor.records import RunOutcome
+from pretrain.monitor.summary import write_summary
+from pretrain.objectives.causal import CausalObjective
+from pretrain.preflight import Plan
+from pretrain.schedule.progress import Progress
+from pretrain.schedule.run_schedule import RunSchedule
+from pretrain.stopping import NonFiniteGuard, StopRequest
+
+
+class Session:
+    """One process' share of a run, from its start or resume to its end.
+
+    Attributes:
+        config: the run.
+        topology: where this rank stands.
+        engine: trains.
+        schedule: plans.
+        train_loader: gives the batches.
+        monitor: takes the records.
+        guard: ends a run that diverged.
+        stop: whether a signal asked for a stop.
+        reason_to_stop: why, as far as this rank knew when it voted last, the session ends with that step; or None.
+        progress: where the run stood when this session took it up.
+    """
+
+    def __init__(self, plan: Plan, stop: StopRequest) -> None:
+        self.config: RunConfig = plan.config
+        self.stop = stop
+        self.reason_to_stop: str | None = None
+        self.topology = topology.start(plan.launch, plan.layout)
+        # From here on the ranks wait for each other: none may leave alone.
+        stop.begin()
+        self._data = plan.data
+        self.engine = TrainEngine(plan.config, self.topology)
+        self._checkpoints = CheckpointWriter(
+            plan.config.output_dir / "checkpoints",
+            asynchronous=plan.config.checkpoint.asynchronous,
+            keep_last=plan.config.checkpoint.keep_last,
+            keep_every_steps=_steps(plan.config.checkpoint.keep_every),
+        )
+        self._save_under_way: tuple[int, float] | None = None
+        self.engine.before_update = self._end_copy
+        self._accepted_changes: list[str] = []
+        self.progress = self._resume()
+        self.schedule = RunSchedule(plan.config, self.progress)
+        self._checkpoints.prepare(self.engine.pieces())
+        self.monitor = Monitor(
+            plan.config,
+            layout=plan.layout,
+            num_flops_per_token=plan.config.model.flops_per_token(),
+            device_name=self._device_name(),
+            total_steps=self.schedule.total_steps,
+            is_main=self.is_main,
+            resumed_step=self.progress.step or None,
+            rank=self.topology.rank,
+            evaluation_sets=self._data.evaluation_sets,
+        )
+        self.guard = NonFiniteGuard(plan.config.training.max_skipped_steps)
+        self.train_loader = BatchLoader(
+            self._data.train,
+            CausalObjective(reset_at_documents=plan.config.data.reset_attention_at_documents),
+            plan.config.training.micro_batch_size,
+            self.topology.data_rank,
+            plan.layout.data,
+            plan.config.data.prefetch_batches,
+        )
+        self._evaluator = Evaluator(plan.config, self._data, self.engine, self.topology)
+        self._started_s = self._last_save_s = time.monotonic()
+        self._write_description()
+        self._data.prepare(self.progress.consumed_samples)
+        self._greet(plan)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank is the one that speaks and writes."""
+        return self.topology.rank == 0
+
+    def votes(self, progress: Progress) -> tuple[float, float]:
+        """What this rank wishes for the end of the step that began at `progress`: to stop; to save, by the clock."""
+        self.reason_to_stop = self._find_reason(progress)
+        return float(self.reason_to_stop is not None), float(self._save_is_due_by_time())
+
+    def _find_reason(self, progress: Progress) -> str | None:
+        if self.stop.requested is not None:
+            return self.stop.requested
+        limit = self.config.training.session_limit
+        if limit is None or not self.is_main:
+            return None
+        session_s, session_steps = time.monotonic() - self._started_s, progress.step + 1 - self.progress.step
+        over = session_steps >= limit.value if limit.unit == "steps" else session_s >= limit.value
+        return f"the session limit of {limit}" if over else None
+
+    def evaluation_is_due(self, progress: Progress) -> bool:
+        """Whether this step is one after which the validation sets are evaluated."""
+        interval = _steps(self.config.evaluation.interval)
+        return interval is not None and progress.step % interval == 0
+
+    def evaluate(self, progress: Progress) -> None:
+        """Evaluate the validation sets and report them."""
+        for record in self._evaluator.evaluate(self._data.validation, progress.step):
+            self.monitor.log_eval(record)
+
+    def save_is_due(self, progress: Progress) -> bool:
+        """Whether this step is one after which a checkpoint is saved."""
+        interval = _steps(self.config.checkpoint.interval)
+        return interval is not None and progress.step % interval == 0
+
+    def _save_is_due_by_time(self) -> bool:
+        # The main rank's clock counts.
+        interval = self.config.checkpoint.interval
+        if not self.is_main or interval is None or interval.unit != "seconds":
+            return False
+        return time.monotonic() - self._last_save_s >= interval.value
+
+    def save(self, progress: Progress) -> None:
+        """Save a checkpoint; returns as soon as the next batch may go forward and backward."""
+        self._last_save_s = time.monotonic()
+        stall = self._checkpoints.save(progress.step, self.engine.pieces(), self._metadata(progress))
+        self._save_under_way = (progress.step, stall.total_s)
+
+    def _end_copy(self) -> None:
+        """Wait for what the last save is still copying, before the optimizer changes it; say how long it all took."""
+        waited_s = self._checkpoints.wait_for_copy()
+        if self._save_under_way is not None:
+            step, stalled_s = self._save_under_way
+            self._save_under_way = None
+            self.monitor.log_event(f"checkpoint of step {step}: training stalled {stalled_s + waited_s:.2f} s")
+
+    def finish(self, progress: Progress, reason: str) -> None:
+        """Wait for the last save, evaluate the test sets of a finished run, and write the summary."""
+        self._end_copy()
+        self._checkpoints.wait_all_ranks()
+        if reason == "finished":
+            for record in self._evaluator.evaluate(self._data.test, progress.step):
+                self.monitor.log_eval(record)
+        self.monitor.close()
+        if self.is_main:
+            write_summary(self.config, self._outcome(progress, reason))
+
+    def close(self) -> None:
+        """Let go of everything, whatever happened; does not wait for other ranks."""
+        for part in ("train_loader", "monitor", "_checkpoints"):
+            if hasattr(self, part):
+                getattr(self, part).close()
+
+    def _resume(self) -> Progress:
+        root = self.config.output_dir / "checkpoints"
+        mode = self.config.checkpoint.resume
+        if mode == "never" or (mode == "auto" and self._finds_none(root)):
+            return Progress()
+        metadata = load_checkpoint(root, self.engine.pieces(), check=self._check_same_run)
+        self.engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
+        return Progress(metadata["step"], metadata["consumed_samples"], metadata["skipped_steps"])
+
+    def _finds_none(self, root: Path) -> bool:
+        """Whether the main rank sees no checkpoint; all ranks do as it does."""
+        none = torch.zeros(1, device=self.topology.device)
+        if self.is_main:
+            # Where looking fails, loading will say why, on all ranks.
+            with contextlib.suppress(CheckpointError):
+                none.fill_(float(newest_checkpoint(root) is None))
+        torch.distributed.broadcast(none, 0)
+        return bool(none.item())
+
+    def _check_same_run(self, metadata: dict[str, Any]) -> None:
+        self._accepted_changes = check_compatible(
+            metadata,
+            self.config,
+            self._data.fingerprint,
+            self._data.tokenizer_fingerprint,
+            self.config.checkpoint.allow_changes,
+            where=self.config.output_dir / "checkpoints",
+        )
+
+    def _metadata(self, progress: Progress) -> dict[str, Any]:
+        layout = self.topology.layout
+        return {
+            "step": progress.step,
+            "optimizer_step": self.engine.optimizer_step(),
+            "consumed_samples": progress.consumed_samples,
+            "skipped_steps": progress.skipped_steps,
+            "loss_scale": self.engine.loss_scale_state(),
+            "config": self.config.model_dump(mode="json"),
+            "model": self.config.model.model_dump(mode="json"),
+            "padded_vocab_size": self.config.model.padded_vocab_size,
+            "data_fingerprint": self._data.fingerprint,
+            "tokenizer_fingerprint": self._data.tokenizer_fingerprint,
+            "layout": {
+                "zero_stage": self.config.parallel.zero_stage,
+                "tensor": layout.tensor,
+                "pipeline": layout.pipeline,
+                "data": layout.data,
+            },
+            "bessemer_version": version("bessemer"),
+            "torch_version": torch.__version__,
+        }
+
+    def _write_description(self) -> None:
+        """What a reader of the directory needs beside the checkpoints: the config, the tokenizer."""
+        if not self.is_main:
+            return
+        with staged_file(self.config.output_dir / "config.yaml") as temporary:
+            temporary.write_text(to_yaml(self.config), encoding="utf-8")
+        if self._data.tokenizer is not None:
+            self._data.tokenizer.copy_to(self.config.output_dir / "tokenizer")
+
+    def _greet(self, plan: Plan) -> None:
+        started = f"resumed at step {self.progress.step}" if self.progress.step else "started"
+        bridge = ", CPU bridge active" if cpu_bridge.is_active() else ""
+        self.monitor.log_event(
+            f"{started}: {self.config.model.num_parameters():,} parameters, {plan.layout},"
+            f" ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
+            f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
+        )
+        accepted = (f"accepted change: {line}" for line in self._accepted_changes)
+        for note in (*self.config.checkpoint.notes(), *self._data.notes, *accepted):
+            self.monitor.log_event(note)
+
+    def _outcome(self, progress: Progress, reason: str) -> RunOutcome:
+        validation = next(iter(self._data.validation.values()), None)
+        seen = self.config.evaluation.batches * self.config.training.global_batch_size
+        return RunOutcome(
+            ended_by=reason,
+            step=progress.step,
+            total_steps=self.schedule.total_steps,
+            consumed_tokens=progress.consumed_samples * self.config.model.seq_length,
+            skipped_steps=progress.skipped_steps,
+            num_parameters=self.config.model.num_parameters(),
+            layout=str(self.topology.layout),
+            device_name=self._device_name(),
+            unigram_loss=None if validation is None else self._data.unigram_loss_nats(validation, seen),
+            checkpoint=newest_checkpoint(self.config.output_dir / "checkpoints"),
+        )
+
+    def _device_name(self) -> str:
+        device = self.topology.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _steps(duration: Any) -> int | None:
+    return int(duration.value) if duration is not None and duration.unit == "steps" else None
