@@ -35,8 +35,10 @@ from raw_disk import forget, timed_read, timed_write
 
 from pretrain.checkpoint.directory import step_name
 from pretrain.checkpoint.loader import load_checkpoint
-from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
+from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.writer import CheckpointWriter
+from pretrain.optimizers.adamw_config import AdamWConfig
+from pretrain.parallel.sharded_shape import ShardedShape
 
 RESULTS = Path(__file__).parent / "results"
 HIDDEN = 1024
@@ -49,6 +51,8 @@ SHAPES = {
 PASS_PRODUCTS = 12
 SHAPES |= {"norm1": (HIDDEN,), "norm2": (HIDDEN,)}
 TARGETS = {"stall / memory copy": (1.0, "<="), "save / raw write": (0.7, ">="), "load / raw read": (0.7, ">=")}
+
+STATES = ("master", *(state.name for state in AdamWConfig.states))
 
 
 def main() -> None:

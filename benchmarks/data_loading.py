@@ -23,10 +23,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from pretrain.data.corpus_samples import CorpusSamples
 
 from data_prep.corpus import Corpus
 from data_prep.corpus.shard_writer import ShardWriter
-from pretrain.data.corpus_samples import CorpusSamples
 from pretrain.data.documents import Documents
 from pretrain.data.loader import BatchLoader
 from pretrain.data.permutation import Permutation

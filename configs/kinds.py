@@ -30,6 +30,10 @@ class Named(Section):
     implementation: ClassVar[str] = ""
     """What does the work, as `module:Class`."""
 
+    def resolved(self) -> dict[str, Any]:
+        """Every key with what null stands for filled in, JSON-able: what decides whether two sections are the same."""
+        return self.model_dump(mode="json")
+
     def implement(self) -> Any:
         """The class that does the work; imports its module."""
         return resolve(self.implementation)

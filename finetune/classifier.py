@@ -17,13 +17,13 @@ import numpy.typing as npt
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
 from finetune import batches
-from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.config import ClassifyConfig
-from pretrain.models.huggingface.families import to_hf_config
+from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.tokenizer import OWN_FOLDER, special_ids
-from pretrain.models.huggingface.weights import to_hf
 from finetune.metrics import score
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
+from pretrain.models.huggingface.families import to_hf_config
+from pretrain.models.huggingface.weights import to_hf
 
 if TYPE_CHECKING:
     import torch

@@ -88,9 +88,9 @@ def _fit(
     import torch.distributed as dist
 
     from finetune.classifier import Classification
-    from pretrain.models.huggingface.transformers_model import classifier_model
     from finetune.loop import Plan, fit
-    from pretrain.engine.task_engine import TaskOptimizer, describe, task_engine
+    from pretrain.engine.task_engine import describe, task_engine
+    from pretrain.models.huggingface.transformers_model import classifier_model
 
     rank, world = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(config.seed)
@@ -105,17 +105,9 @@ def _fit(
         world_size=world,
     )
     plan = Plan.resolve(config.training, config.optimizer, task.steps_per_epoch)
-    optimizer = config.optimizer
     engine = task_engine(
         model,
-        TaskOptimizer(
-            optimizer.lr,
-            optimizer.weight_decay,
-            optimizer.beta1,
-            optimizer.beta2,
-            optimizer.epsilon,
-            optimizer.clip_grad_norm,
-        ),
+        config.optimizer,
         zero_stage=config.training.zero_stage,
         precision=config.training.precision,
         micro_batch_size=task.micro_batch_size,
@@ -137,8 +129,8 @@ def _finish(
 ) -> Result:
     """Save, read back what was saved, and measure that."""
     from finetune.classifier import save_classifier
-    from pretrain.models.huggingface.transformers_model import classifier_model
     from finetune.metrics import score
+    from pretrain.models.huggingface.transformers_model import classifier_model
 
     with staged_directory(config.output_dir, MARKER, config.overwrite) as folder:
         model = classifier_model(start.hf_config, None, splits.labels)

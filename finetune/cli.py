@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
-from configs.errors import ConfigError, UserError, report
+from configs.errors import ConfigError
 from configs.load import find_recipe, load_config, to_yaml
 from configs.section import Section
 from data_prep.commands.command_line import override
@@ -36,18 +35,10 @@ LocalRank = Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=T
 
 def main() -> None:
     """Run the command line; a user's mistake ends it with one message and status 2, told by the main process."""
-    try:
-        app(prog_name="python -m finetune")
-    except UserError as error:
-        from pretrain.parallel.launch import end_process
-        from pretrain.preflight import is_main_process, process_rank
+    from pretrain.parallel.launch import told_once
 
-        if not is_main_process():
-            # The main process most often has the same to say; this one speaks only if that stays silent.
-            time.sleep(2)
-            error.problem = f"rank {process_rank()}: {error.problem}"
-        report(error)
-        end_process(int(error.status))
+    with told_once():
+        app(prog_name="python -m finetune")
 
 
 @app.callback()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from configs.durations import Duration
+from configs.kinds import ChosenBy
 from configs.section import Section
 from data_prep.config import Paths
 from pretrain.config import OptimizerConfig
+from pretrain.config.kinds import OPTIMIZERS
+from pretrain.optimizers.adamw_config import AdamWConfig
 
 
 class ExportConfig(Section):
@@ -99,7 +102,7 @@ class TaskTraining(Section):
 
 
 def _default_optimizer() -> OptimizerConfig:
-    return OptimizerConfig(lr=5e-4, schedule="linear", weight_decay=0.01)
+    return AdamWConfig(lr=5e-4, schedule="linear", weight_decay=0.01)
 
 
 class ClassifyConfig(Section):
@@ -119,8 +122,8 @@ class ClassifyConfig(Section):
     """Labelled texts, and how they are split."""
     training: TaskTraining = TaskTraining()
     """How long, how much at a time, how precise, and which weights are kept."""
-    optimizer: OptimizerConfig = Field(default_factory=_default_optimizer)
-    """AdamW and its schedule."""
+    optimizer: Annotated[OptimizerConfig, ChosenBy(OPTIMIZERS)] = Field(default_factory=_default_optimizer)
+    """The optimizer and its schedule; `name` chooses the optimizer."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: a label counts in the loss as much as if all were equally frequent."""
     baselines: list[Literal["majority", "tfidf", "scratch"]] = ["majority", "tfidf"]

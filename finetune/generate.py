@@ -84,8 +84,8 @@ def generate(model_dir: Path, prompts: Sequence[str], sampling: Sampling) -> Ite
         UserError: not such a directory, an empty prompt where none may be, a prompt that fills the whole context.
     """
     sampling.check()
-    from pretrain.models.huggingface.transformers_model import load_causal
     from finetune.text_codec import load_codec
+    from pretrain.models.huggingface.transformers_model import load_causal
 
     model = load_causal(model_dir)
     codec = load_codec(model_dir)

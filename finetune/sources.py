@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from configs.errors import CheckpointError, DataError
 from data_prep.tokenizer import Tokenizer, is_tokenizer, load_tokenizer
 from pretrain.checkpoint.reader import CheckpointReader
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class Source:
     """
 
     path: Path
-    model: ModelConfig
+    model: GPTConfig
     tensors: Mapping[str, torch.Tensor]
     metadata: Mapping[str, Any]
 
@@ -69,7 +69,7 @@ def open_checkpoint(path: Path) -> Source:
     if not isinstance(saved, dict):
         raise CheckpointError("does not say what model it holds", where=reader.path, expected="metadata with 'model'")
     try:
-        model = ModelConfig.model_validate({key: saved[key] for key in ModelConfig.model_fields if key in saved})
+        model = GPTConfig.model_validate({key: saved[key] for key in GPTConfig.model_fields if key in saved})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pretrain.divergence import Diverged
 from pretrain.monitor.records import StepRecord
 from pretrain.schedule.progress import Progress
-from pretrain.stopping import Diverged
 
 if TYPE_CHECKING:
     from pretrain.engine.engine import StepResult
-    from pretrain.trainer import Session
+    from pretrain.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ending:
     reason: str
 
 
-def train(run: Session) -> Ending:
+def train(run: Trainer) -> Ending:
     """Train from where `run` stands to its end, or to the step after which any rank was asked to stop.
 
     Raises:
@@ -43,9 +43,9 @@ def train(run: Session) -> Ending:
         data_time_s = time.perf_counter() - started_s
 
         learning_rate = run.schedule.learning_rate(progress)
-        votes = partial(run.votes, progress)
-        result = run.engine.train_batch(micro_batches, step=progress.step, learning_rate=learning_rate, votes=votes)
-        stop, save = (vote > 0 for vote in result.votes)
+        flags = partial(run.flags, progress)
+        result = run.engine.train_batch(micro_batches, step=progress.step, learning_rate=learning_rate, flags=flags)
+        stop, save = (flag > 0 for flag in result.flags)
 
         progress = progress.after(batch_size, applied=result.applied)
         record = step_record(run, progress, result, learning_rate, batch_size, started_s, data_time_s)
@@ -62,12 +62,12 @@ def train(run: Session) -> Ending:
         if run.save_is_due(progress) or save or stop or is_last:
             run.save(progress)
         if stop and not is_last:
-            return Ending(progress, run.reason_to_stop or "a wish of another rank")
+            return Ending(progress, run.reason_to_stop or "a stop that another rank asked for")
     return Ending(progress, "finished")
 
 
 def step_record(
-    run: Session,
+    run: Trainer,
     progress: Progress,
     result: StepResult,
     learning_rate: float,
@@ -82,6 +82,7 @@ def step_record(
         consumed_samples=progress.consumed_samples,
         consumed_tokens=progress.consumed_samples * run.config.model.seq_length,
         loss=result.loss,
+        losses=result.losses,
         grad_norm=result.grad_norm,
         learning_rate=learning_rate,
         param_norm=run.engine.parameter_norm() if is_logged else None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 
 import typer
 
-from configs.errors import ExitStatus, UserError, report
+from configs.errors import ExitStatus
 from configs.load import find_recipe, load_config, to_yaml
 from pretrain.config import RunConfig
 
@@ -57,32 +56,24 @@ def run(config: RunConfig) -> ExitStatus:
 
         from pretrain.engine import topology
         from pretrain.loop import train
-        from pretrain.trainer import Session
+        from pretrain.trainer import Trainer
 
-        session = Session(plan, stop)
+        trainer = Trainer(plan, stop)
         try:
-            ending = train(session)
-            session.finish(ending.progress, ending.reason)
+            ending = train(trainer)
+            trainer.finish(ending.progress, ending.reason)
         finally:
-            session.close()
+            trainer.close()
     topology.stop()
     return ExitStatus.OK if ending.reason == "finished" else ExitStatus.INTERRUPTED
 
 
 def entry() -> None:
     """Run `main`; a user's mistake is told once, by the main process."""
-    from pretrain.parallel.launch import end_process
-    from pretrain.preflight import is_main_process, process_rank
+    from pretrain.parallel.launch import told_once
 
-    try:
+    with told_once():
         app()
-    except UserError as error:
-        if not is_main_process():
-            # The main process most often has the same to say; this one speaks only if that stays silent.
-            time.sleep(2)
-            error.problem = f"rank {process_rank()}: {error.problem}"
-        report(error)
-        end_process(int(error.status))
 
 
 if __name__ == "__main__":

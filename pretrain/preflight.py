@@ -5,15 +5,13 @@ Imports neither torch's distributed parts nor DeepSpeed, so a wrong config is to
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
-from pretrain.config import RunConfig
+from pretrain.config import ModelConfig, RunConfig
 from pretrain.parallel.launch import Launch, discover
 from pretrain.parallel.layout import Layout, resolve_layout
-from pretrain.models.gpt.config import ModelConfig
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
 
@@ -112,7 +110,8 @@ def _check_space(config: RunConfig) -> None:
 
     root = config.output_dir / "checkpoints"
     # What a dead attempt left is removed before the first save.
-    check_free_space(root, estimated_bytes(config.model.num_parameters()), soon_free_bytes=left_over_bytes(root))
+    needed = estimated_bytes(config.model.num_parameters(), len(config.optimizer.states))
+    check_free_space(root, needed, soon_free_bytes=left_over_bytes(root))
 
 
 def _with_vocabulary(config: RunConfig, data: RunData) -> ModelConfig:
@@ -124,14 +123,3 @@ def _with_vocabulary(config: RunConfig, data: RunData) -> ModelConfig:
             expected=f"at least {data.vocab_size}, or null to take it from the corpus",
         )
     return config.model.model_copy(update={"vocab_size": wanted or data.vocab_size})
-
-
-def process_rank() -> str:
-    """Rank of this process, as far as the environment tells before anything started."""
-    keys = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
-    return next((os.environ[key] for key in keys if key in os.environ), "0")
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that speaks."""
-    return process_rank() == "0"

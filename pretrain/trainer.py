@@ -1,39 +1,37 @@
-"""Puts a run together from its checked plan, and takes it apart again."""
+"""Assembles a run from its checked plan, and ends it."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from configs.errors import CheckpointError
 from configs.load import to_yaml
 from data_prep.atomic import staged_file
-from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.directory import newest_checkpoint
-from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.config import RunConfig
 from pretrain.data.loader import BatchLoader
+from pretrain.data.run_data import EVALUATION_SEED
+from pretrain.divergence import NonFiniteGuard
 from pretrain.engine import cpu_bridge, topology
 from pretrain.engine.engine import TrainEngine
 from pretrain.evaluation import Evaluator
 from pretrain.monitor.monitor import Monitor
 from pretrain.monitor.records import RunOutcome
 from pretrain.monitor.summary import write_summary
-from pretrain.objectives.causal import CausalObjective
+from pretrain.objectives.objective import Objective, ObjectiveContext
 from pretrain.preflight import Plan
+from pretrain.resume import resume
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
-from pretrain.stopping import NonFiniteGuard, StopRequest
+from pretrain.stopping import StopRequest
 
 
-class Session:
-    """One process' share of a run, from its start or resume to its end.
+class Trainer:
+    """One process' part of a run, from its start or resume to its end.
 
     Attributes:
         config: the run.
@@ -44,8 +42,8 @@ class Session:
         monitor: takes the records.
         guard: ends a run that diverged.
         stop: whether a signal asked for a stop.
-        reason_to_stop: why, as far as this rank knew when it voted last, the session ends with that step; or None.
-        progress: where the run stood when this session took it up.
+        reason_to_stop: why, as far as this rank knew when it was asked last, the run stops after that step; or None.
+        progress: where the run stood when this process began.
     """
 
     def __init__(self, plan: Plan, stop: StopRequest) -> None:
@@ -56,7 +54,7 @@ class Session:
         # From here on the ranks wait for each other: none may leave alone.
         stop.begin()
         self._data = plan.data
-        self.engine = TrainEngine(plan.config, self.topology)
+        self.engine = TrainEngine(plan.config, self.topology, self._objective(is_evaluation=False))
         self._checkpoints = CheckpointWriter(
             plan.config.output_dir / "checkpoints",
             asynchronous=plan.config.checkpoint.asynchronous,
@@ -65,8 +63,8 @@ class Session:
         )
         self._save_under_way: tuple[int, float] | None = None
         self.engine.before_update = self._end_copy
-        self._accepted_changes: list[str] = []
-        self.progress = self._resume()
+        resumed = resume(plan.config, self._data, self.engine)
+        self.progress, self._accepted_changes = resumed.progress, resumed.accepted_changes
         self.schedule = RunSchedule(plan.config, self.progress)
         self._checkpoints.prepare(self.engine.pieces())
         self.monitor = Monitor(
@@ -83,13 +81,19 @@ class Session:
         self.guard = NonFiniteGuard(plan.config.training.max_skipped_steps)
         self.train_loader = BatchLoader(
             self._data.train,
-            CausalObjective(reset_at_documents=plan.config.data.reset_attention_at_documents),
+            self.engine.objective,
             plan.config.training.micro_batch_size,
             self.topology.data_rank,
             plan.layout.data,
             plan.config.data.prefetch_batches,
         )
-        self._evaluator = Evaluator(plan.config, self._data, self.engine, self.topology)
+        self._evaluator = Evaluator(
+            plan.config.evaluation,
+            plan.config.training,
+            self._objective(is_evaluation=True),
+            self.engine,
+            self.topology,
+        )
         self._started_s = self._last_save_s = time.monotonic()
         self._write_description()
         self._data.prepare(self.progress.consumed_samples)
@@ -100,10 +104,22 @@ class Session:
         """Whether this rank is the one that speaks and writes."""
         return self.topology.rank == 0
 
-    def votes(self, progress: Progress) -> tuple[float, float]:
-        """What this rank wishes for the end of the step that began at `progress`: to stop; to save, by the clock."""
+    def flags(self, progress: Progress) -> tuple[float, float]:
+        """What this rank asks for at the end of the step that began at `progress`: to stop; to save, by the clock."""
         self.reason_to_stop = self._find_reason(progress)
         return float(self.reason_to_stop is not None), float(self._save_is_due_by_time())
+
+    def _objective(self, *, is_evaluation: bool) -> Objective:
+        config = self.config
+        context = ObjectiveContext(
+            model=config.model,
+            tokens=self._data.tokens,
+            seed=EVALUATION_SEED if is_evaluation else config.seed,
+            documents_apart=config.data.reset_attention_at_documents,
+            is_evaluation=is_evaluation,
+        )
+        objective: Objective = config.objective.implement()(config.objective, context)
+        return objective
 
     def _find_reason(self, progress: Progress) -> str | None:
         if self.stop.requested is not None:
@@ -168,35 +184,6 @@ class Session:
             if hasattr(self, part):
                 getattr(self, part).close()
 
-    def _resume(self) -> Progress:
-        root = self.config.output_dir / "checkpoints"
-        mode = self.config.checkpoint.resume
-        if mode == "never" or (mode == "auto" and self._finds_none(root)):
-            return Progress()
-        metadata = load_checkpoint(root, self.engine.pieces(), check=self._check_same_run)
-        self.engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
-        return Progress(metadata["step"], metadata["consumed_samples"], metadata["skipped_steps"])
-
-    def _finds_none(self, root: Path) -> bool:
-        """Whether the main rank sees no checkpoint; all ranks do as it does."""
-        none = torch.zeros(1, device=self.topology.device)
-        if self.is_main:
-            # Where looking fails, loading will say why, on all ranks.
-            with contextlib.suppress(CheckpointError):
-                none.fill_(float(newest_checkpoint(root) is None))
-        torch.distributed.broadcast(none, 0)
-        return bool(none.item())
-
-    def _check_same_run(self, metadata: dict[str, Any]) -> None:
-        self._accepted_changes = check_compatible(
-            metadata,
-            self.config,
-            self._data.fingerprint,
-            self._data.tokenizer_fingerprint,
-            self.config.checkpoint.allow_changes,
-            where=self.config.output_dir / "checkpoints",
-        )
-
     def _metadata(self, progress: Progress) -> dict[str, Any]:
         layout = self.topology.layout
         return {
@@ -212,10 +199,9 @@ class Session:
             "tokenizer_fingerprint": self._data.tokenizer_fingerprint,
             "layout": {
                 "zero_stage": self.config.parallel.zero_stage,
-                "tensor": layout.tensor,
-                "pipeline": layout.pipeline,
-                "data": layout.data,
+                **layout,
             },
+            "optimizer_states": [state.name for state in self.config.optimizer.states],
             "bessemer_version": version("bessemer"),
             "torch_version": torch.__version__,
         }

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import CheckpointError, ConfigError, MachineError
 from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.tokenizer import Tokenizer
-from finetune.huggingface import tokenizer as hf_tokenizer
-from pretrain.models.huggingface import logit_check
 from finetune.config import ExportConfig
-from pretrain.models.huggingface.families import SpecialIds, class_name, family_of, to_hf_config
-from pretrain.models.huggingface.transformers_model import load_causal, quiet_transformers, save_weights
-from pretrain.models.huggingface.weights import to_hf
+from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.model_card import model_card
 from finetune.sources import Source, find_tokenizer, open_checkpoint
 from finetune.stopping import tidy_when_stopped
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
+from pretrain.models.huggingface import logit_check
+from pretrain.models.huggingface.families import SpecialIds, class_name, family_of, to_hf_config
+from pretrain.models.huggingface.transformers_model import load_causal, quiet_transformers, save_weights
+from pretrain.models.huggingface.weights import to_hf
 
 if TYPE_CHECKING:
     import torch
@@ -198,7 +198,7 @@ def _provenance(
     }
 
 
-def _exported_parameters(model: ModelConfig) -> int:
+def _exported_parameters(model: GPTConfig) -> int:
     """Without the padded rows of the vocabulary."""
     assert model.vocab_size is not None
     tables = 1 if model.tie_embeddings else 2

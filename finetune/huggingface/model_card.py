@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.config import ExportConfig
 from finetune.huggingface.tokenizer import OWN_FOLDER
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
 
 _WITH_TOKENIZER = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -30,7 +30,7 @@ _WITHOUT_TOKENIZER = """from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained({path!r})"""
 
 
-def model_card(config: ExportConfig, model: ModelConfig, record: dict[str, Any]) -> str:
+def model_card(config: ExportConfig, model: GPTConfig, record: dict[str, Any]) -> str:
     """Markdown with the front matter that model hubs read.
 
     Args:

@@ -11,8 +11,8 @@ from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
 from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
-from pretrain.models.huggingface.families import SpecialIds
 from finetune.huggingface.tiktoken_conversion import convert_tiktoken
+from pretrain.models.huggingface.families import SpecialIds
 
 if TYPE_CHECKING:
     import tokenizers

@@ -32,6 +32,7 @@ def inspect(
     if as_json:
         print(json.dumps({"path": str(reader.path), "metadata": reader.metadata, "tensors": shapes}, indent=2))
         return
+    states = dict.fromkeys(state for source in index.sources.values() for state in source.states)
     metadata, total = reader.metadata, sum(part.file_bytes for part in index.parts)
     facts = {
         "path": reader.path,
@@ -40,7 +41,7 @@ def inspect(
         "layout": _layout(metadata.get("layout")),
         "written by": f"bessemer {metadata['bessemer_version']}" if "bessemer_version" in metadata else None,
         "size": f"{total / 1e6:,.1f} MB in {len(index.parts)} parts",
-        "tensors": f"{len(shapes)}, each as fp32 master weight and two moments",
+        "tensors": f"{len(shapes)}, each with {', '.join(states)}",
     }
     for key, value in facts.items():
         if value is not None:

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs.errors import CheckpointError, nearest
-from pretrain.config import OptimizerConfig, RunConfig
-from pretrain.models.gpt.config import ModelConfig
+from configs.kinds import Kinds, Named
+from pretrain.config import RunConfig
+from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
 
 TRAINING_KEYS = ("global_batch_size", "batch_ramp", "precision")
 FREE_MODEL_KEYS = ("init_std", "padded_vocab_size")
@@ -73,20 +74,20 @@ def find_changes(
     """Every key that decides the course of the run and differs: key -> (saved value, value now)."""
     old, new = saved.get("config") or {}, config.model_dump(mode="json")
     pairs = {"seed": (old.get("seed"), new["seed"])}
-    model_keys = [key for key in ModelConfig.model_fields if key not in FREE_MODEL_KEYS]
-    old_model = _effective_model(saved.get("model") or old.get("model") or {})
-    new_model = _effective_model(new["model"])
-    if new_model["vocab_size"] is None:
+    old_model = saved.get("model") or old.get("model") or {}
+    for section, kinds, before, now in (
+        ("model", FAMILIES, old_model, config.model),
+        ("objective", OBJECTIVES, old.get("objective") or {}, config.objective),
+        ("optimizer", OPTIMIZERS, old.get("optimizer") or {}, config.optimizer),
+    ):
+        pairs |= {f"{section}.{key}": pair for key, pair in _pairs(kinds, before, now).items()}
+    for key in FREE_MODEL_KEYS:
+        pairs.pop(f"model.{key}", None)
+    if config.model.vocab_size is None:
         # Not known before the corpus is; the tokenizer's fingerprint tells.
-        model_keys.remove("vocab_size")
-    pairs |= {f"model.{key}": (_saved(old_model, key, ModelConfig), new_model[key]) for key in model_keys}
+        pairs.pop("model.vocab_size", None)
     training = old.get("training") or {}
     pairs |= {f"training.{key}": (training.get(key), new["training"][key]) for key in TRAINING_KEYS}
-    optimizer = old.get("optimizer") or {}
-    pairs |= {
-        f"optimizer.{key}": (_saved(optimizer, key, OptimizerConfig), new["optimizer"][key])
-        for key in OptimizerConfig.model_fields
-    }
     old_data, new_data = saved.get("data_fingerprint") or {}, data_fingerprint or {}
     data_keys = [key for key in (*old_data, *new_data) if key not in TOLD_ELSEWHERE]
     pairs |= {f"data.{key}": (old_data.get(key), new_data.get(key)) for key in data_keys}
@@ -94,21 +95,30 @@ def find_changes(
     return {key: (before, now) for key, (before, now) in pairs.items() if _plain(before) != _plain(now)}
 
 
-def _effective_model(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _pairs(kinds: Kinds, before: Mapping[str, Any], now: Named) -> dict[str, tuple[Any, Any]]:
+    """(saved value, value now) of every key of a section that is chosen by name.
+
+    A section that was saved before it had a name is of the default kind; a key that is younger than the checkpoint
+    has the default that it behaved by then.
+    """
+    saved_name = before.get("name", kinds.default)
+    if saved_name != now.name:
+        return {"name": (saved_name, now.name)}
+    old, new = _resolved(type(now), before), _resolved(type(now), now.model_dump(mode="json"))
+    return {key: (_saved(old, key, type(now)), new[key]) for key in type(now).model_fields if key != "name"}
+
+
+def _resolved(cls: type[Named], raw: Mapping[str, Any]) -> dict[str, Any]:
     """With what null stands for filled in, so that writing a default out is no change."""
     try:
-        model = ModelConfig.model_validate({key: raw[key] for key in ModelConfig.model_fields if key in raw})
+        section = cls.model_validate({key: raw[key] for key in cls.model_fields if key in raw})
     except ValidationError:
         return dict(raw)
-    return model.model_dump(mode="json") | {
-        "num_query_groups": model.query_groups,
-        "ffn_hidden_size": model.ffn_size,
-    }
+    return section.resolved()
 
 
-def _saved(section: Mapping[str, Any], key: str, cls: type[ModelConfig] | type[OptimizerConfig]) -> Any:
-    """The saved value; for a key that is younger than the checkpoint, its default, which is how it behaved then."""
-    return section[key] if key in section else cls.model_fields[key].get_default()
+def _saved(section: Mapping[str, Any], key: str, cls: type[Named]) -> Any:
+    return section[key] if key in section else cls.model_fields[key].get_default(call_default_factory=True)
 
 
 def _plain(value: Any) -> Any:

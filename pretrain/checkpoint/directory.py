@@ -19,7 +19,7 @@ from pathlib import Path
 
 from configs.errors import CheckpointError
 from pretrain.checkpoint.durable import flush_directory
-from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, STATES
+from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT
 
 MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = ".tmp-"
@@ -48,9 +48,9 @@ def nonce_of(number: int) -> str:
     return f"{number:012x}"
 
 
-def estimated_bytes(num_parameters: int) -> int:
-    """Bytes of one checkpoint: weight and two moments in fp32, and a little for names and hashes."""
-    return num_parameters * BYTES_PER_ELEMENT * len(STATES) + num_parameters // 1000 + (1 << 20)
+def estimated_bytes(num_parameters: int, num_states: int) -> int:
+    """Bytes of one checkpoint: weights and optimizer states in fp32, and a little for names and hashes."""
+    return num_parameters * BYTES_PER_ELEMENT * (1 + num_states) + num_parameters // 1000 + (1 << 20)
 
 
 def list_checkpoints(root: Path) -> list[tuple[int, Path]]:

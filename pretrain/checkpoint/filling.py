@@ -10,7 +10,7 @@ import numpy as np
 from pretrain.checkpoint.index import Index
 from pretrain.checkpoint.manifest import Entry
 from pretrain.checkpoint.part_writer import check_tensor
-from pretrain.checkpoint.pieces import STATES, Piece, Rectangles, rectangles
+from pretrain.checkpoint.pieces import Piece, Rectangles, rectangles
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class Filler:
             ManifestProblem: a file cannot be read.
         """
         for number, (piece, wanted) in enumerate(zip(self._pieces, self._wanted)):
-            for state in STATES:
+            for state in piece.states:
                 if (number, state) in self._filled:
                     continue
                 tensor = check_tensor(piece, state).detach()
@@ -66,7 +66,7 @@ class Filler:
     def _take(self, number: int, entry: Entry, state: str) -> str | None:
         """Read a stored piece into its place, if this rank wants exactly it; the hash of what was read, or None."""
         place = self._same.get(_key(entry.name, entry.rectangles))
-        if place is None:
+        if place is None or state not in self._pieces[place].tensors:
             return None
         tensor = check_tensor(self._pieces[place], state).detach()
         memory = _host_memory(tensor)

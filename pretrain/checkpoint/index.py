@@ -14,7 +14,7 @@ from pretrain.checkpoint.directory import MANIFEST
 from pretrain.checkpoint.durable import read_small
 from pretrain.checkpoint.manifest import Entry, Manifest, ManifestProblem, Part, hash_hex
 from pretrain.checkpoint.part_files import CHUNK_BYTES, PartFiles
-from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, STATES, Rectangles, tiles_exactly
+from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, Rectangles, tiles_exactly
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Source:
     rectangles: Rectangles
     piece_of: npt.NDArray[np.int64]
     pieces: list[tuple[int, Entry]]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What is stored of it, the same in all pieces."""
+        return self.pieces[0][1].states
 
 
 def join_parts(parts: list[Part]) -> dict[str, Source]:
@@ -51,6 +56,8 @@ def join_parts(parts: list[Part]) -> dict[str, Source]:
         shape = found[0][1].global_shape
         if any(entry.global_shape != shape for _, entry in found):
             raise ManifestProblem(f"{name}: parts disagree about its shape")
+        if any(set(entry.states) != set(found[0][1].states) for _, entry in found):
+            raise ManifestProblem(f"{name}: parts disagree about its states")
         boxes = np.concatenate([entry.rectangles for _, entry in found])
         if not tiles_exactly(boxes, shape):
             raise ManifestProblem(f"{name}: the parts do not hold every element of {list(shape)} exactly once")
@@ -160,9 +167,8 @@ class Index:
             if self.files.hash_range(number, 0, part.header_bytes) != part.header_hash:
                 damage.append(f"{part.file}: the header was changed (its hash does not match)")
             # In the order of the file.
-            for state in STATES:
-                for entry in part.entries:
-                    damage += self.find_damage_in(number, entry, state, take(number, entry, state) if take else None)
+            for state, entry in _in_file_order(part):
+                damage += self.find_damage_in(number, entry, state, take(number, entry, state) if take else None)
         except ManifestProblem as problem:
             damage.append(str(problem))
         return damage
@@ -183,7 +189,7 @@ class Index:
 
         Args:
             name: global parameter name.
-            state: one of `STATES`.
+            state: the fp32 weight, or a state of the optimizer.
             wanted: int64[K, 5], as `rectangles` gives them; the last column is the element offset in `target`.
             target: float32, flat and contiguous; filled in place.
 
@@ -232,6 +238,11 @@ class Index:
             begin = offset + row * width * BYTES_PER_ELEMENT
             self.files.read_into(number, begin, scratch.reshape(-1).data.cast("B"))
             some[:] = scratch[:, columns]
+
+
+def _in_file_order(part: Part) -> list[tuple[str, Entry]]:
+    stored = [(entry.offsets[state], state, entry) for entry in part.entries for state in entry.states]
+    return [(state, entry) for _, state, entry in sorted(stored, key=lambda item: item[0])]
 
 
 def as_checkpoint_error(path: Path, problems: list[str]) -> CheckpointError:

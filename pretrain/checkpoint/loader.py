@@ -162,6 +162,7 @@ def _check_metadata(metadata: dict[str, Any], check: Callable[[dict[str, Any]], 
 def _check_tensors(index: Index, pieces: list[Piece], ranks: Ranks) -> None:
     """The checkpoint and the model must hold the same tensors in the same shapes."""
     wanted = {piece.shape.name: tuple(piece.shape.global_shape) for piece in pieces}
+    states = {piece.shape.name: piece.states for piece in pieces}
     problem = None
     for name, shape in wanted.items():
         if name not in index.sources:
@@ -169,6 +170,9 @@ def _check_tensors(index: Index, pieces: list[Piece], ranks: Ranks) -> None:
             problem = Problem(f"has no tensor {name}" + (f"; the nearest is {close}" if close else ""))
         elif index.sources[name].shape != shape:
             problem = Problem(f"{name} has shape {list(index.sources[name].shape)}, the model's is {list(shape)}")
+        elif lacking := [state for state in states[name] if state not in index.sources[name].states]:
+            stored = ", ".join(index.sources[name].states)
+            problem = Problem(f"holds no {lacking[0]} of {name}, which the optimizer keeps; it has {stored}")
         if problem:
             break
     answers = ranks.gather((problem, set(wanted)))

@@ -14,12 +14,15 @@ import numpy as np
 import orjson
 import xxhash
 
-from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, STATES, Rectangles, as_matrix
+from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, Rectangles, as_matrix
 
 FORMAT = "bessemer-checkpoint"
 VERSION = 1
 MAX_AXES = 8
 MAX_ELEMENTS = 1 << 48
+MASTER = "master"
+"""The state that every parameter has: its fp32 weight."""
+_STATE = re.compile(r"[A-Za-z_]\w{0,63}")
 _PART_FILE = re.compile(r"rank\d{5,9}\.safetensors")
 _PART_MANIFEST = re.compile(r"rank\d{5,9}\.json")
 
@@ -41,7 +44,7 @@ class Entry:
         name: global parameter name.
         global_shape: shape of the whole parameter.
         rectangles: int64[K, 5], where the piece lies in the global matrix; the last column is the element offset.
-        offsets: first byte in the file, per state.
+        offsets: first byte in the file, per state: the fp32 weight (`master`) and each state of the optimizer.
         hashes: xxh3 of the piece's bytes, per state.
     """
 
@@ -55,6 +58,11 @@ class Entry:
     def elements(self) -> int:
         """Elements of the piece, in each state."""
         return _area(self.rectangles)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What is stored of it."""
+        return tuple(self.offsets)
 
 
 @dataclass(frozen=True)
@@ -201,8 +209,11 @@ def _decode_entry(raw: Any, header_bytes: int, file_bytes: int) -> Entry:
     offsets, hashes = raw.get("offsets"), raw.get("xxh3")
     if not isinstance(offsets, dict) or not isinstance(hashes, dict):
         raise ManifestProblem(f"{name}: offsets or xxh3 is missing")
-    for state in STATES:
-        offset = offsets.get(state)
+    if MASTER not in offsets:
+        raise ManifestProblem(f"{name}: {MASTER} at byte None does not lie in the file")
+    for state, offset in offsets.items():
+        if not _STATE.fullmatch(state):
+            raise ManifestProblem(f"{name}: has a state {state[:40]!r}")
         if (
             not isinstance(offset, int)
             or not header_bytes <= offset <= file_bytes - needed

@@ -16,7 +16,7 @@ import orjson
 
 from pretrain.checkpoint.durable import flush_directory, start_writing_back, write_flushed
 from pretrain.checkpoint.manifest import Entry, Part, hash_hex
-from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, STATES, Piece, rectangles
+from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, Piece, rectangles, states_of
 
 if TYPE_CHECKING:
     import torch
@@ -50,17 +50,17 @@ class PartPlan:
 
     @property
     def elements(self) -> int:
-        """Elements of all pieces in one state."""
-        return sum(piece.elements for piece in self.pieces)
+        """Elements of all pieces in all of their states."""
+        return sum(piece.elements * len(piece.states) for piece in self.pieces)
 
     @property
     def file_bytes(self) -> int:
         """Size of the file."""
-        return len(self.header) + self.elements * BYTES_PER_ELEMENT * len(STATES)
+        return len(self.header) + self.elements * BYTES_PER_ELEMENT
 
 
 def plan_part(pieces: list[Piece], rank: int) -> PartPlan:
-    """Lay out the pieces that this rank owns: all masters, then all first, then all second moments.
+    """Lay out the pieces that this rank owns: state by state, all fp32 weights first.
 
     Raises:
         ValueError: a piece whose tensors are not flat fp32 of its size.
@@ -70,8 +70,10 @@ def plan_part(pieces: list[Piece], rank: int) -> PartPlan:
     header: dict[str, object] = {}
     offsets: list[dict[str, int]] = [{} for _ in owned]
     end = 0
-    for state in STATES:
+    for state in states_of(owned):
         for piece, key, offset in zip(owned, keys, offsets, strict=True):
+            if state not in piece.tensors:
+                continue
             check_tensor(piece, state)
             offset[state] = end
             end += piece.elements * BYTES_PER_ELEMENT
@@ -122,7 +124,7 @@ def prepare_copy(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
 
     Args:
         plan: what to copy.
-        buffer: float32, flat, at least `3 * plan.elements`; pinned where the pieces are on a GPU.
+        buffer: float32, flat, at least `plan.elements`; pinned where the pieces are on a GPU.
 
     Returns:
         what copies, in any thread, and returns when all is there. The pieces must not change before. On a GPU it
@@ -130,7 +132,10 @@ def prepare_copy(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
     """
     import torch
 
-    sources = [[piece.tensors[state].detach() for piece in plan.pieces] for state in STATES]
+    sources = [
+        [piece.tensors[state].detach() for piece in plan.pieces if state in piece.tensors]
+        for state in states_of(plan.pieces)
+    ]
     devices = sorted({tensor.device for tensor in itertools.chain(*sources) if tensor.is_cuda}, key=str)
     ready = [torch.cuda.current_stream(device).record_event() for device in devices]
 

@@ -10,6 +10,7 @@ Shape letters: R rows and C columns of the global matrix, K rectangles.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,6 @@ from pretrain.parallel.sharded_shape import ShardedShape
 
 if TYPE_CHECKING:
     import torch
-
-STATES = ("master", "exp_avg", "exp_avg_sq")
-"""What is kept of every parameter, each in fp32: master weight, first and second moment of AdamW."""
 
 BYTES_PER_ELEMENT = 4
 
@@ -43,8 +41,8 @@ class Piece:
         shape: the shard that the range is part of.
         start: first element of the range in the flattened shard.
         stop: end of the range.
-        tensors: for each of `STATES` a flat, contiguous fp32 tensor of `stop - start` elements. Saving reads them,
-            loading writes them in place.
+        tensors: for the fp32 weights and each state of the optimizer, by its name, a flat, contiguous fp32 tensor of
+            `stop - start` elements. Saving reads them, loading writes them in place.
         is_owner: whether this rank writes the piece; replicas do not.
     """
 
@@ -58,6 +56,16 @@ class Piece:
     def elements(self) -> int:
         """Elements of each of the tensors."""
         return self.stop - self.start
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Names of the tensors."""
+        return tuple(self.tensors)
+
+
+def states_of(pieces: Iterable[Piece]) -> tuple[str, ...]:
+    """Every state that any of the pieces has, in the order in which they first occur."""
+    return tuple(dict.fromkeys(state for piece in pieces for state in piece.states))
 
 
 def rectangles(shape: ShardedShape, start: int, stop: int) -> Rectangles:

@@ -11,8 +11,8 @@ import numpy as np
 from configs.errors import CheckpointError, nearest
 from pretrain.checkpoint.directory import is_checkpoint, list_checkpoints
 from pretrain.checkpoint.index import Index, as_checkpoint_error, read_manifest
-from pretrain.checkpoint.manifest import ManifestProblem
-from pretrain.checkpoint.pieces import STATES, as_matrix
+from pretrain.checkpoint.manifest import MASTER, ManifestProblem
+from pretrain.checkpoint.pieces import as_matrix
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,11 @@ class CheckpointReader:
         """Names of all tensors, in the order in which they were stored."""
         return list(self._index.sources)
 
+    def states(self, name: str) -> tuple[str, ...]:
+        """What is stored of a tensor: its fp32 weight and the states of the optimizer."""
+        self.shape(name)
+        return self._index.sources[name].states
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Global shape of a tensor.
 
@@ -95,12 +100,12 @@ class CheckpointReader:
             raise CheckpointError(f"has no tensor {name!r}", where=self.path, nearest=nearest(name, self.names()))
         return self._index.sources[name].shape
 
-    def tensor(self, name: str, state: str = "master") -> torch.Tensor:
+    def tensor(self, name: str, state: str = MASTER) -> torch.Tensor:
         """One whole tensor, float32, on the CPU, in its global shape.
 
         Args:
             name: global parameter name.
-            state: `master` for the weight, `exp_avg` or `exp_avg_sq` for its moments.
+            state: `master` for the weight, or a state of the optimizer, such as `exp_avg`.
 
         Raises:
             CheckpointError: there is no such tensor or state, or what is stored of it is damaged.
@@ -108,8 +113,9 @@ class CheckpointReader:
         import torch
 
         shape = self.shape(name)
-        if state not in STATES:
-            raise CheckpointError(f"keeps no state {state!r}", where=self.path, expected=f"one of {', '.join(STATES)}")
+        states = self._index.sources[name].states
+        if state not in states:
+            raise CheckpointError(f"keeps no state {state!r}", where=self.path, expected=f"one of {', '.join(states)}")
         flat = np.empty(math.prod(shape), dtype=np.float32)
         rows, columns = as_matrix(shape)
         whole = np.array([[0, rows, 0, columns, 0]], dtype=np.int64)

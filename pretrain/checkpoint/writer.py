@@ -28,7 +28,7 @@ from pretrain.checkpoint.directory_lock import DirectoryLock
 from pretrain.checkpoint.durable import try_unlink
 from pretrain.checkpoint.manifest import encode_metadata
 from pretrain.checkpoint.part_writer import PartTimes, plan_part, prepare_copy
-from pretrain.checkpoint.pieces import STATES, Piece
+from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class CheckpointWriter:
         # Before the copy is under way: messages between ranks wait long for a core that copies.
         directory = self._begin(step, problem, plan.file_bytes)
         agreed_s = time.perf_counter()
-        buffer = self._reserve(plan.elements * len(STATES), pieces)
+        buffer = self._reserve(plan.elements, pieces)
         self._attempt = SaveAttempt(
             directory=directory,
             step=step,
@@ -159,7 +159,7 @@ class CheckpointWriter:
     def prepare(self, pieces: list[Piece]) -> None:
         """Get the memory for the copy now, so that the first save stalls no longer than the others."""
         elements = plan_part(pieces, self._ranks.rank).elements
-        self._reserve(elements * len(STATES), pieces).zero_()
+        self._reserve(elements, pieces).zero_()
 
     def wait(self) -> None:
         """Wait for this rank's work on the last save; on rank 0 that includes the commit. Not collective.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -63,10 +63,6 @@ class ModelConfig(Named):
     def attention_flops_per_token(self) -> float:
         """Floating-point operations of attention scores and sums for one trained token; 0 without attention."""
         return 0.0
-
-    def resolved(self) -> dict[str, Any]:
-        """Every key with what null stands for filled in, JSON-able: what decides whether two configs are one model."""
-        return self.model_dump(mode="json")
 
     def num_parameters(self) -> int:
         """How many weights the model has (tied ones once; padded vocabulary rows counted)."""

@@ -13,7 +13,7 @@ class Sampling:
     """How an objective wants the corpora cut into samples.
 
     Attributes:
-        index: what finds sample number n, as `module:Class`; see `pretrain/data/indexes.py`.
+        index: what finds sample number n, as `module:Class`; see `pretrain/data/sample_index.py`.
         stride_tokens: tokens by which one sample begins after the other; each is a label once per epoch.
         overlap_tokens: tokens beyond those that a sample has in common with the next one (1 for next-token labels).
         marks_documents: whether samples come with `document_starts`.
@@ -38,6 +38,10 @@ class ObjectiveConfig(Named):
             documents_apart: whether each document of a sample is to be read alone.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how samples are cut")
+
+    def lengths(self, model: ModelConfig) -> tuple[int, ...]:
+        """Every length of sample that a run will see; a layout must fit all of them."""
+        return (model.seq_length,)
 
     def problems(self, model: ModelConfig) -> list[str]:
         """Why `model` cannot be trained on this objective, a sentence each; empty if it can."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,8 +11,24 @@ from configs.durations import Duration
 from configs.kinds import Named
 
 
+@dataclass(frozen=True)
+class StateSpec:
+    """One state that an optimizer keeps of every parameter, and a checkpoint with it.
+
+    Attributes:
+        name: in `optimizer.state` and in the checkpoint, such as `exp_avg`.
+        extent: what there is one number for; `element`: it has the parameter's shape.
+    """
+
+    name: str
+    extent: Literal["element"] = "element"
+
+
 class OptimizerConfig(Named):
     """An optimizer and its schedule. A subclass declares one kind, with the keys that only it has."""
+
+    states: ClassVar[tuple[StateSpec, ...]] = ()
+    """What the optimizer keeps beside the fp32 weights."""
 
     lr: float = Field(gt=0)
     """Peak learning rate."""

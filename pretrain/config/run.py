@@ -73,7 +73,7 @@ class CheckpointConfig(Section):
 
 
 class MonitorConfig(Section):
-    """What can be watched."""
+    """Logging."""
 
     log_interval: int = Field(default=10, gt=0)
     """Steps between two lines of console, TensorBoard and metrics.jsonl."""
@@ -105,19 +105,21 @@ class RunConfig(Section):
     """Where checkpoints, logs and the summary go; shared by all machines."""
     seed: int = Field(default=1234, ge=0, lt=2**31)
     """Decides initial weights, data order and dropout."""
-    model: ModelConfig
-    """The network."""
+    model: Annotated[ModelConfig, ChosenBy(FAMILIES)]
+    """The network; `name` chooses its family."""
+    objective: Annotated[ObjectiveConfig, ChosenBy(OBJECTIVES)] = Field(default_factory=OBJECTIVES.default_section)
+    """What the model is asked; `name` chooses the objective."""
     data: DataConfig
     """What is read."""
     parallel: ParallelConfig = ParallelConfig()
     """How it is spread over the ranks."""
     training: TrainingConfig
     """How long, how much at a time, how precise."""
-    optimizer: OptimizerConfig
-    """AdamW and its schedule."""
+    optimizer: Annotated[OptimizerConfig, ChosenBy(OPTIMIZERS)]
+    """The optimizer and its schedule; `name` chooses the optimizer."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Validation while training."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Saving and resuming."""
     monitor: MonitorConfig = MonitorConfig()
-    """What can be watched."""
+    """Logging."""

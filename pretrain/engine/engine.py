@@ -16,12 +16,15 @@ from pretrain.engine import upstream
 from pretrain.engine.deepspeed_config import deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
-from pretrain.engine.pipeline import Pipeline
+from pretrain.engine.pipeline import Pipeline, detached_copy
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
-from pretrain.models.parameters import TIED_WEIGHT
+from pretrain.models.family import Output, family_of
+from pretrain.models.initialization import initialize
+from pretrain.objectives.objective import Objective
+from pretrain.optimizers.optimizer import optimizer_kind_of
 
-Votes = Callable[[], Sequence[float]]
+Flags = Callable[[], Sequence[float]]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -30,31 +33,29 @@ class StepResult:
     """One optimizer step, over all ranks.
 
     Attributes:
-        loss: mean over the global batch, nats per token.
+        losses: mean of each loss over the global batch, by name.
+        loss: what was trained: each loss times its coefficient, summed.
         grad_norm: norm of the gradient before clipping.
-        applied: False if loss or gradient were not finite and the step was skipped.
+        applied: False if a loss or the gradient were not finite and the step was skipped.
         loss_scale: fp16's scale during the step; None in other precisions.
-        votes: each vote that was given, summed over the ranks.
+        flags: each flag that was given, summed over the ranks.
     """
 
+    losses: dict[str, float]
     loss: float
     grad_norm: float
     applied: bool
     loss_scale: float | None
-    votes: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class EvaluationSums:
-    """Sums over an evaluation, over all ranks: nats, tokens, UTF-8 bytes of the tokens (0 where unknown)."""
-
-    loss_nats: float
-    tokens: float
-    label_bytes: float
+    flags: tuple[float, ...] = ()
 
 
 class TrainEngine:
     """The model, its optimizer and its schedule on this rank.
+
+    Args:
+        config: the run.
+        topology: where this rank stands.
+        objective: what is trained.
 
     Attributes:
         before_update: called in each step after the backward passes, before the optimizer changes what `pieces` shows.
@@ -62,41 +63,39 @@ class TrainEngine:
 
     before_update: Callable[[], None] | None = None
 
-    def __init__(self, config: RunConfig, topology: Topology) -> None:
+    def __init__(self, config: RunConfig, topology: Topology, objective: Objective) -> None:
         deepspeed = upstream.import_deepspeed()
-        from pretrain.models.gpt.network import build_gpt, transformer_config
-
         self.config = config
         self.topology = topology
+        self.objective = objective
         upstream.scope_trace_check_to(topology.data_group)
-        megatron = transformer_config(config.model, config.parallel, _DTYPES[config.training.precision])
-        model = build_gpt(
-            config.model,
-            megatron,
-            first_stage=topology.is_first_stage,
-            last_stage=topology.is_last_stage,
-            seed=config.seed,
-        )
-        parameters = list(model.parameters())
+        family = family_of(config.model)
+        dtype = _DTYPES[config.training.precision]
+        module, transformer_config = family.build(config.model, config.parallel, dtype, topology.place)
+        sequence_parallel = config.parallel.sequence_parallel
+        initialize(module, config.model, topology.place, seed=config.seed, sequence_parallel=sequence_parallel)
+        parameters = list(module.parameters())
         self._deepspeed, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=_adamw(parameters, config.optimizer),
-            config=deepspeed_config(config),
+            model=module,
+            optimizer=_optimizer(parameters, config.optimizer),
+            config=deepspeed_config(config.training, config.parallel, config.optimizer.clip_grad_norm),
             mpu=GroupAdapter(partitions=config.parallel.zero_stage > 0),
             dist_init_required=False,
         )
         face = ParameterPartitions if config.parallel.zero_stage == 3 else FlatPartitions
-        self.zero: ZeroOptimizer = face(self._deepspeed.optimizer, parameters)
+        self.zero: ZeroOptimizer = face(self._deepspeed.optimizer, parameters, config.optimizer)
         if config.training.precision == "fp16":
             # deepspeed/runtime/fp16/loss_scaler.py: raises at the lowest scale; our guard counts skipped steps.
             self.zero.inner.loss_scaler.raise_error_at_min_scale = False
         self._gradients = GradientFinisher(
-            self.zero, topology, zero_stage=config.parallel.zero_stage, tied=config.model.tie_embeddings
+            self.zero, topology, zero_stage=config.parallel.zero_stage, sequence_parallel=sequence_parallel
         )
-        self._pipeline = Pipeline(self._deepspeed, megatron, lambda: self.zero.loss_scale, config.seed)
+        self._pipeline = Pipeline(
+            self._deepspeed, family, transformer_config, lambda: self.zero.loss_scale, config.seed
+        )
 
     def train_batch(
-        self, micro_batches: list[MicroBatch], *, step: int, learning_rate: float, votes: Votes = lambda: ()
+        self, micro_batches: list[MicroBatch], *, step: int, learning_rate: float, flags: Flags = lambda: ()
     ) -> StepResult:
         """Train on one global batch.
 
@@ -104,54 +103,67 @@ class TrainEngine:
             micro_batches: this data rank's part of it.
             step: number of the step, from 0.
             learning_rate: for this step.
-            votes: gives what is summed over all ranks beside the loss, so that ranks agree without a collective of
+            flags: gives what is summed over all ranks beside the losses, so that ranks agree without a collective of
                 their own; as many numbers on every rank. Asked when the backward passes are over.
         """
         for group in self.zero.param_groups:
             group["lr"] = learning_rate
         batches = [_to_device(batch, self.topology.device) for batch in micro_batches]
-        tokens = self._sum_over_data(torch.stack([batch.loss_mask_BS.sum() for batch in batches]).sum())
+        weights = self._sum_over_data(torch.stack([self._weights(batch) for batch in batches]).sum(0))
         scale = self.zero.loss_scale
         self._deepspeed.train()
         self.zero.begin_step()
-        # The schedule divides by the micro-batches and the optimizer by the data ranks; the mean is over all tokens.
+        # The schedule divides by the micro-batches and the optimizer by the data ranks; each mean is over its weight.
         means = len(batches) * self.topology.layout.data
-        loss_sum = self._pipeline.run(batches, step=step, loss_weight=means / float(tokens), forward_only=False)
-        self._gradients.expect(self._once(loss_sum) / means, list(votes()))
+        shares = torch.where(weights > 0, 1.0 / weights, torch.zeros_like(weights))
+        coefficients = torch.tensor(list(self.objective.coefficients.values()), device=self.topology.device)
+        factors = shares * coefficients * means
+        sums: list[torch.Tensor] = []
+
+        def loss(output: Output, batch: MicroBatch) -> torch.Tensor:
+            found = self.objective.losses(output, batch)
+            stacked = torch.stack([found[name].float() for name in self.objective.coefficients])
+            sums.append(detached_copy(stacked))
+            return (stacked * factors).sum()
+
+        self._pipeline.run(batches, loss, step=step, forward_only=False)
+        self._gradients.expect(self._once(sums, len(factors)) * shares, list(flags()))
         if self.before_update is not None:
             self.before_update()
         self._deepspeed.step()
         numbers = self._gradients.last
         fp16 = self.config.training.precision == "fp16"
         return StepResult(
-            loss=numbers.loss,
+            losses=dict(zip(self.objective.coefficients, numbers.losses)),
+            loss=sum(c * mean for c, mean in zip(self.objective.coefficients.values(), numbers.losses)),
             grad_norm=numbers.grad_norm,
             applied=bool(self._deepspeed.was_step_applied()),
             loss_scale=scale if fp16 else None,
-            votes=tuple(numbers.votes),
+            flags=tuple(numbers.flags),
         )
 
-    def evaluate(self, micro_batches: list[MicroBatch], token_bytes: torch.Tensor | None = None) -> EvaluationSums:
-        """Sum the losses of `micro_batches` over all data ranks, without training.
+    def evaluate(self, micro_batches: list[MicroBatch], objective: Objective) -> dict[str, float]:
+        """The evaluation sums of `micro_batches` over all data ranks, without training.
 
         Args:
             micro_batches: this data rank's.
-            token_bytes: int [vocabulary], UTF-8 bytes of each token; None: not counted.
+            objective: made for evaluations; says what is summed.
         """
         batches = [_to_device(batch, self.topology.device) for batch in micro_batches]
+        sums: list[torch.Tensor] = []
+
+        def loss(output: Output, batch: MicroBatch) -> torch.Tensor:
+            found = objective.evaluation_sums(output, batch)
+            sums.append(torch.stack([found[name].double() for name in objective.evaluation_names]))
+            return torch.zeros((), device=self.topology.device)  # nothing is trained
+
         self._deepspeed.eval()
         with torch.no_grad():
-            loss_sum = self._pipeline.run(batches, step=0, loss_weight=1.0, forward_only=True)
-        tokens = torch.stack([batch.loss_mask_BS.sum() for batch in batches]).sum().double()
-        label_bytes = torch.zeros((), dtype=torch.float64, device=self.topology.device)
-        if token_bytes is not None:
-            table = token_bytes.to(self.topology.device, torch.float64)
-            for batch in batches:
-                label_bytes += (table[batch.labels_BS] * batch.loss_mask_BS).sum()
-        sums = torch.stack([self._once(loss_sum).double(), self._once(tokens), self._once(label_bytes)])
-        dist.all_reduce(sums)
+            self._pipeline.run(batches, loss, step=0, forward_only=True)
+        total = self._once(sums, len(objective.evaluation_names), torch.float64)
+        dist.all_reduce(total)
         self._deepspeed.train()
-        return EvaluationSums(*sums.tolist())
+        return dict(zip(objective.evaluation_names, total.tolist()))
 
     def parameter_norm(self) -> float:
         """Norm of the master weights of the whole model."""
@@ -184,33 +196,31 @@ class TrainEngine:
         scaler = vars(self.zero.inner.loss_scaler)
         return {key: scaler[key] for key in ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")}
 
-    def _once(self, value: torch.Tensor | None) -> torch.Tensor:
-        """`value` on the one rank of each tensor x pipeline plane that speaks for its data rank; 0 on the others."""
-        if value is not None and self.topology.is_last_stage and self.topology.tensor_rank == 0:
-            return value
-        return torch.zeros((), device=self.topology.device, dtype=torch.float32 if value is None else value.dtype)
+    def _weights(self, batch: MicroBatch) -> torch.Tensor:
+        found = self.objective.weights(batch)
+        return torch.stack([found[name].float() for name in self.objective.coefficients])
+
+    def _once(self, found: list[torch.Tensor], count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """The sum of `found` on the one rank of each tensor x pipeline plane that speaks for its data rank, else 0."""
+        if found and self.topology.is_last_stage and self.topology.tensor_rank == 0:
+            return torch.stack(found).sum(0)
+        return torch.zeros(count, device=self.topology.device, dtype=dtype)
 
     def _sum_over_data(self, value: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(value, group=self.topology.data_group)
         return value
 
 
-def _adamw(parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW with decay groups. Tied embeddings have a group of their own, so that both copies are cut alike."""
-    tied = [p for p in parameters if p.global_name == TIED_WEIGHT]  # type: ignore[attr-defined]
-    others = [p for p in parameters if p.global_name != TIED_WEIGHT]  # type: ignore[attr-defined]
+def _optimizer(parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer with decay groups. What is tied has a group of its own, so that both copies are cut alike."""
+    specs = [(parameter, parameter.spec) for parameter in parameters]  # type: ignore[attr-defined]
     groups = [
-        {"params": tied, "weight_decay": config.weight_decay},
-        {"params": [p for p in others if p.weight_decays], "weight_decay": config.weight_decay},  # type: ignore[attr-defined]
-        {"params": [p for p in others if not p.weight_decays], "weight_decay": 0.0},  # type: ignore[attr-defined]
+        {"params": [p for p, spec in specs if spec.is_tied and spec.decays], "weight_decay": config.weight_decay},
+        {"params": [p for p, spec in specs if spec.is_tied and not spec.decays], "weight_decay": 0.0},
+        {"params": [p for p, spec in specs if not spec.is_tied and spec.decays], "weight_decay": config.weight_decay},
+        {"params": [p for p, spec in specs if not spec.is_tied and not spec.decays], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.epsilon,
-        fused=True,
-    )
+    return optimizer_kind_of(config).build([group for group in groups if group["params"]], config)
 
 
 def _to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
@@ -219,4 +229,5 @@ def _to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
     moved: dict[str, Any] = {
         k: v.to(device, non_blocking=True) for k, v in vars(batch).items() if isinstance(v, torch.Tensor)
     }
+    moved["extras"] = {k: v.to(device, non_blocking=True) for k, v in batch.extras.items()}
     return replace(batch, **moved)

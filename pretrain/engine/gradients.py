@@ -15,7 +15,6 @@ import torch.distributed as dist
 
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import ZeroOptimizer
-from pretrain.models.parameters import TIED_WEIGHT
 
 
 @dataclass
@@ -23,37 +22,40 @@ class StepNumbers:
     """What a step was, over all ranks.
 
     Attributes:
-        loss: mean loss of the global batch, nats per token.
+        losses: mean of each loss over the global batch.
         grad_norm: norm of the unclipped gradient.
-        votes: each vote summed over the ranks.
+        flags: each flag summed over the ranks.
     """
 
-    loss: float
+    losses: list[float]
     grad_norm: float
-    votes: list[float]
+    flags: list[float]
 
 
 class GradientFinisher:
     """Finishes the gradients of one step."""
 
-    def __init__(self, zero: ZeroOptimizer, topology: Topology, *, zero_stage: int, tied: bool) -> None:
+    def __init__(self, zero: ZeroOptimizer, topology: Topology, *, zero_stage: int, sequence_parallel: bool) -> None:
         self.zero = zero
         self.topology = topology
         self.averages_over_data = zero_stage == 0 and topology.layout.data > 1
         self.counts_own_data = zero_stage > 0 or topology.data_rank == 0
-        self.has_tied_copies = tied and topology.layout.pipeline > 1
-        self.last = StepNumbers(0.0, 0.0, [])
+        self.has_copies = topology.layout.pipeline > 1
+        self.sequence_parallel = sequence_parallel
+        self.last = StepNumbers([], 0.0, [])
+        self._num_losses = 0
         self._expected = torch.zeros(1, device=topology.device)
         zero.before_step(self.finish)
 
-    def expect(self, loss_share: torch.Tensor, votes: list[float]) -> None:
+    def expect(self, loss_shares: torch.Tensor, flags: list[float]) -> None:
         """Take what is to be summed over all ranks together with the norm, in one all-reduce.
 
         Args:
-            loss_share: this rank's share of the mean loss.
-            votes: what this rank wishes, such as 1.0 for a stop; as many on every rank.
+            loss_shares: this rank's share of each mean loss, [losses].
+            flags: what this rank asks for, such as 1.0 for a stop; as many on every rank.
         """
-        self._expected = torch.cat([loss_share.float().reshape(1), torch.tensor(votes, device=loss_share.device)])
+        self._num_losses = len(loss_shares)
+        self._expected = torch.cat([loss_shares.float(), torch.tensor(flags, device=loss_shares.device)])
 
     def finish(self) -> tuple[torch.Tensor, bool]:
         """Finish the gradients in place.
@@ -65,16 +67,17 @@ class GradientFinisher:
         shards = list(self.zero.gradient_shards())
         if self.averages_over_data:
             self.average_over_data(shards)
-        if self.topology.layout.tensor > 1:
+        if self.sequence_parallel:
             self.sum_sequence_parallel(shards)
-        if self.has_tied_copies and self.topology.embedding_group is not None:
+        if self.has_copies and self.topology.embedding_group is not None:
             self.sum_tied(shards)
         totals = torch.cat([self.local_square_sum(shards).reshape(1), self._expected])
         dist.all_reduce(totals)
         norm = totals[0].sqrt()
-        scaled_norm, loss, *votes = [float(norm), *totals[1:].tolist()]
-        finite = math.isfinite(scaled_norm) and math.isfinite(loss)
-        self.last = StepNumbers(loss, scaled_norm / self.zero.loss_scale, votes)
+        scaled_norm, found = float(norm), totals[1:].tolist()
+        losses, flags = found[: self._num_losses], found[self._num_losses :]
+        finite = all(map(math.isfinite, [scaled_norm, *losses]))
+        self.last = StepNumbers(losses, scaled_norm / self.zero.loss_scale, flags)
         return norm, finite
 
     def average_over_data(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
@@ -82,13 +85,13 @@ class GradientFinisher:
         self._all_reduce([g for _, g in shards], self.topology.data_group, divide_by=self.topology.layout.data)
 
     def sum_sequence_parallel(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
-        """Under sequence parallelism each tensor rank saw a part of the sequence in norms and row-parallel biases."""
-        partial = [g for p, g in shards if getattr(p, "sequence_parallel", False)]
+        """Each tensor rank saw a part of the sequence in what the table calls `sequence_partial`, such as norms."""
+        partial = [g for p, g in shards if p.spec.sequence_partial]  # type: ignore[attr-defined]
         self._all_reduce(partial, self.topology.tensor_group)
 
     def sum_tied(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
-        """The first and the last stage each have a copy of the tied embedding, and a part of its gradient."""
-        tied = [g for p, g in shards if p.global_name == TIED_WEIGHT]  # type: ignore[attr-defined]
+        """The first and the last stage each have a copy of what is tied, and a part of its gradient."""
+        tied = [g for p, g in shards if p.spec.is_tied]  # type: ignore[attr-defined]
         self._all_reduce(tied, self.topology.embedding_group)
 
     def local_square_sum(self, shards: Iterable[tuple[torch.nn.Parameter, torch.Tensor]]) -> torch.Tensor:
@@ -105,8 +108,8 @@ class GradientFinisher:
             return False
         if not parameter.tensor_model_parallel and self.topology.tensor_rank != 0:  # type: ignore[attr-defined]
             return False
-        is_copy = self.has_tied_copies and not self.topology.is_first_stage
-        return not (is_copy and parameter.global_name == TIED_WEIGHT)  # type: ignore[attr-defined]
+        is_copy = self.has_copies and not self.topology.is_first_stage
+        return not (is_copy and parameter.spec.is_tied)  # type: ignore[attr-defined]
 
     def _all_reduce(self, gradients: list[torch.Tensor], group: dist.ProcessGroup | None, divide_by: int = 1) -> None:
         if not gradients:

@@ -13,6 +13,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func, schedules
 
 from pretrain.data.batch import MicroBatch
 from pretrain.models import dropout_seeds
+from pretrain.models.family import ModelFamily, Output
 
 
 class Stage:
@@ -32,11 +33,31 @@ class Stage:
         return self.engine(*args, **kwargs)
 
 
-class Pipeline:
-    """Forward and backward passes of a step's micro-batches."""
+LossFunction = Callable[[Output, MicroBatch], torch.Tensor]
+"""The last stage's output for a micro-batch -> the scalar whose gradient is taken."""
 
-    def __init__(self, engine: Any, transformer_config: Any, loss_scale: Callable[[], float], seed: int) -> None:
+
+class Pipeline:
+    """Forward and backward passes of a step's micro-batches.
+
+    Args:
+        engine: the DeepSpeed engine around this rank's stage.
+        family: runs the stage on a micro-batch.
+        transformer_config: megatron-core's config of the stage.
+        loss_scale: what the loss is multiplied by before its backward pass.
+        seed: of the run, for the dropout seeds.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        family: ModelFamily,
+        transformer_config: Any,
+        loss_scale: Callable[[], float],
+        seed: int,
+    ) -> None:
         self.engine = engine
+        self.family = family
         self.stage = Stage(engine, transformer_config)
         self.seed = seed
         transformer_config.finalize_model_grads_func = None
@@ -47,34 +68,22 @@ class Pipeline:
         transformer_config.batch_p2p_comm = True
         transformer_config.overlap_p2p_comm = False
 
-    def run(
-        self, micro_batches: list[MicroBatch], *, step: int, loss_weight: float, forward_only: bool
-    ) -> torch.Tensor | None:
+    def run(self, micro_batches: list[MicroBatch], loss: LossFunction, *, step: int, forward_only: bool) -> None:
         """Run the micro-batches through the schedule.
 
         Args:
             micro_batches: this data rank's, on its device.
+            loss: called on the last stage with each micro-batch' output. The schedule divides what it returns by the
+                number of micro-batches, in place.
             step: number of the step, for the dropout seeds.
-            loss_weight: what a token's loss is multiplied by before it enters the gradient.
             forward_only: whether to leave out the backward passes.
-
-        Returns:
-            On the last stage the weighted sum of the token losses, fp32; None on the others.
         """
-        loss_sums: list[torch.Tensor] = []
 
         def forward_step(batches: Iterator[MicroBatch], stage: Stage) -> tuple[Any, Callable[[Any], Any]]:
             batch = next(batches)
             dropout_seeds.seed_micro_batch(self.seed, step, batch.number)
-            output = stage(batch.tokens_BS, batch.position_ids_BS, attention_mask(batch), labels=batch.labels_BS)
-
-            def loss(losses_BS: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-                weighted = (losses_BS.float() * batch.loss_mask_BS).sum() * loss_weight
-                # The schedule divides the loss that it gets in place, so what is reported is a copy.
-                loss_sums.append(reported(weighted))
-                return weighted, {}
-
-            return output, loss
+            output = self.family.forward(stage, self.engine.module, batch)
+            return output, lambda output: (loss(output, batch), {})
 
         with backward_through(self.engine):
             get_forward_backward_func()(
@@ -86,26 +95,11 @@ class Pipeline:
                 micro_batch_size=micro_batches[0].tokens_BS.shape[0],
                 forward_only=forward_only,
             )
-        return torch.stack(loss_sums).sum() if loss_sums else None
 
 
-def reported(loss: torch.Tensor) -> torch.Tensor:
-    """A copy of a loss that later in-place arithmetic leaves alone."""
+def detached_copy(loss: torch.Tensor) -> torch.Tensor:
+    """The value of a loss, which the schedule's division in place does not reach."""
     return loss.detach().clone()
-
-
-def attention_mask(batch: MicroBatch) -> torch.Tensor | None:
-    """Where a query must not look: another document, or the future. None if only the future is hidden.
-
-    Returns:
-        bool [B, 1, S, S], True where hidden.
-    """
-    if batch.segment_ids_BS is None:
-        return None
-    segments = batch.segment_ids_BS
-    same_BSS = segments[:, :, None] == segments[:, None, :]
-    past_SS = torch.ones(same_BSS.shape[1:], dtype=torch.bool, device=segments.device).tril()
-    return ~(same_BSS & past_SS)[:, None]
 
 
 class backward_through:

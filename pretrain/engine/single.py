@@ -12,37 +12,53 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from pretrain.config import ParallelConfig
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.config.model import ModelConfig
+from pretrain.config.parallel import ParallelConfig
+from pretrain.data.batch import MicroBatch
+from pretrain.engine.processes import join_ranks, leave_ranks
+from pretrain.parallel.launch import Launch
 
 
-def reference_logits(model: ModelConfig, tensors: Mapping[str, torch.Tensor], tokens_BS: torch.Tensor) -> torch.Tensor:
-    """Logits of our megatron-core model, fp32 on the CPU.
+def reference_outputs(
+    model: ModelConfig, tensors: Mapping[str, torch.Tensor], batch: MicroBatch
+) -> dict[str, torch.Tensor]:
+    """What our megatron-core model computes, fp32 on the CPU.
 
     Args:
         model: the architecture; `vocab_size` must be known.
         tensors: the whole weights by global name, as a checkpoint has them.
-        tokens_BS: int64 token ids, S at most `model.seq_length`.
+        batch: what is read; labels are not looked at.
 
     Returns:
-        logits_BSV, fp32.
+        `logits` [B, S, V], and the outputs of other heads by name.
 
     Raises:
         KeyError: if `tensors` lacks a weight of the model.
         ValueError: if a weight has another shape than the model, or the process already trains with others.
     """
     with _one_process(), torch.no_grad():
-        from pretrain.models.gpt.network import build_gpt, transformer_config
+        from pretrain.models.family import Output, StagePlace, family_of
+        from pretrain.models.initialization import initialize
 
-        config = transformer_config(model, ParallelConfig(zero_stage=0), torch.float32)
-        gpt = build_gpt(model, config, first_stage=True, last_stage=True, seed=0).eval()
-        for parameter in gpt.parameters():
-            name = parameter.global_name
+        family = family_of(model)
+        module, _ = family.build(model, ParallelConfig(zero_stage=0), torch.float32, StagePlace())
+        initialize(module, model, StagePlace(), seed=0)
+        module.eval()
+        for parameter in module.parameters():
+            name = parameter.spec.name  # type: ignore[attr-defined]
             if tuple(tensors[name].shape) != tuple(parameter.shape):
                 raise ValueError(f"{name} is {tuple(tensors[name].shape)}, the model has {tuple(parameter.shape)}")
             parameter.copy_(tensors[name])
-        position_ids_BS = torch.arange(tokens_BS.shape[1]).expand_as(tokens_BS)
-        return gpt(tokens_BS, position_ids_BS, None).float()
+        output = family.forward(module, module, batch)
+        assert isinstance(output, Output)
+        return {"logits": output.logits_SBV.transpose(0, 1).float(), **output.heads}
+
+
+def reference_logits(model: ModelConfig, tensors: Mapping[str, torch.Tensor], tokens_BS: torch.Tensor) -> torch.Tensor:
+    """Logits of our megatron-core model on plain token ids, fp32 on the CPU, [B, S, V]; see `reference_outputs`."""
+    positions_BS = torch.arange(tokens_BS.shape[1]).expand_as(tokens_BS)
+    batch = MicroBatch(tokens_BS, tokens_BS, torch.ones(tokens_BS.shape), positions_BS)
+    return reference_outputs(model, tensors, batch)["logits"]
 
 
 @contextmanager
@@ -57,7 +73,7 @@ def _one_process() -> Iterator[None]:
         raise ValueError("the reference model runs in a process of its own")
     started = not dist.is_initialized()
     if started:
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        join_ranks(Launch(0, 1, 0, 1, None, None, "python"), torch.device("cpu"))
     grouped = not parallel_state.model_parallel_is_initialized()
     cpu_bridge.install()
     random_state.install()
@@ -69,4 +85,4 @@ def _one_process() -> Iterator[None]:
         if grouped:
             parallel_state.destroy_model_parallel()
         if started:
-            dist.destroy_process_group()
+            leave_ranks()

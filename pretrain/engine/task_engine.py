@@ -5,41 +5,23 @@ Pretraining has an engine of its own with every parallel axis (`engine.py`); thi
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 
-from configs.errors import ConfigError, MachineError
-from pretrain.parallel.launch import Launch, discover
+from configs.errors import ConfigError
+from pretrain.config.optimizer import OptimizerConfig
+from pretrain.engine.deepspeed_config import deepspeed_settings
+from pretrain.engine.processes import choose_device, join_ranks, launcher_variables, leave_ranks, variables_set
 from pretrain.engine.upstream import import_deepspeed
+from pretrain.optimizers.optimizer import optimizer_kind_of
+from pretrain.parallel.launch import Launch, discover
 
 Precision = Literal["fp32", "bf16"]
-
-
-@dataclass(frozen=True)
-class TaskOptimizer:
-    """AdamW.
-
-    Attributes:
-        lr: learning rate at the start; `set_learning_rate` changes it.
-        weight_decay: of matrices; vectors (norms, biases) get none.
-        beta1, beta2, epsilon: as in the paper.
-        clip_grad_norm: gradients are scaled down to this global norm; 0: never.
-    """
-
-    lr: float
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    clip_grad_norm: float = 1.0
 
 
 @contextmanager
@@ -48,47 +30,24 @@ def task_processes(timeout_s: float = 1800.0) -> Iterator[Launch]:
 
     Raises:
         ConfigError: if the launcher's variables are incomplete.
-        MachineError: if the ranks cannot meet.
+        MachineError: if the ranks cannot meet, or a process has no GPU of its own.
     """
     launch = discover()
     if dist.is_initialized():
         yield launch
         return
     # DeepSpeed and its helpers read torchrun's words.
-    words = {"RANK": launch.rank, "WORLD_SIZE": launch.world_size, "LOCAL_RANK": launch.local_rank}
-    before = {key: os.environ.get(key) for key in words}
-    os.environ.update({key: str(value) for key, value in words.items()})
-    backend, options = _backend(launch)
-    try:
-        if launch.world_size == 1:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, **options)
-        else:
-            address = f"tcp://{launch.master_address}:{launch.master_port}"
-            try:
-                dist.init_process_group(
-                    backend,
-                    init_method=address,
-                    rank=launch.rank,
-                    world_size=launch.world_size,
-                    timeout=timedelta(seconds=timeout_s),
-                    **options,
-                )
-            except (dist.DistError, RuntimeError, OSError) as error:
-                problem = str(error).strip().splitlines()[0]
-                raise MachineError(f"the ranks cannot meet ({problem})", where=address) from None
-        yield launch
-    finally:
-        _stop_processes()
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
+    with variables_set(launcher_variables(launch)):
+        try:
+            join_ranks(launch, choose_device(launch), timedelta(seconds=timeout_s))
+            yield launch
+        finally:
+            leave_ranks()
 
 
 def task_engine(
     model: torch.nn.Module,
-    optimizer: TaskOptimizer,
+    optimizer: OptimizerConfig,
     *,
     zero_stage: int,
     precision: Precision,
@@ -102,9 +61,9 @@ def task_engine(
 
     Args:
         model: fp32 on the CPU; its forward pass becomes the engine's.
-        optimizer: how it is trained.
+        optimizer: how it is trained; matrices decay, vectors (norms, biases) do not.
         zero_stage: 0 nothing is sharded, 1 optimizer state, 2 gradients too, 3 parameters too.
-        precision: of weights and activations; master weights and moments are fp32.
+        precision: of weights and activations; master weights and optimizer states are fp32.
         micro_batch_size: samples per rank and round.
         accumulation_steps: rounds per step.
 
@@ -114,32 +73,16 @@ def task_engine(
     if precision == "bf16" and zero_stage == 0:
         raise ConfigError("is 0 together with precision=bf16", where="training.zero_stage", expected="1, 2 or 3")
     deepspeed = import_deepspeed()
-    settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": micro_batch_size,
-        "gradient_accumulation_steps": accumulation_steps,
-        "gradient_clipping": optimizer.clip_grad_norm,
-        "zero_optimization": {
-            "stage": zero_stage,
-            "overlap_comm": False,
-            "contiguous_gradients": True,
-            "stage3_param_persistence_threshold": 0,
-        },
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 10**12,
-        "bf16": {"enabled": precision == "bf16"},
-    }
-    if precision == "bf16":
-        settings["data_types"] = {"grad_accum_dtype": "fp32"}
     engine, *_ = deepspeed.initialize(
         model=model,
-        optimizer=torch.optim.AdamW(
-            _decay_groups(model, optimizer.weight_decay),
-            lr=optimizer.lr,
-            betas=(optimizer.beta1, optimizer.beta2),
-            eps=optimizer.epsilon,
+        optimizer=optimizer_kind_of(optimizer).build(_decay_groups(model, optimizer.weight_decay), optimizer),
+        config=deepspeed_settings(
+            zero={"stage": zero_stage, "stage3_param_persistence_threshold": 0},
+            precision=precision,
+            micro_batch_size=micro_batch_size,
+            clip_grad_norm=optimizer.clip_grad_norm,
+            accumulation_steps=accumulation_steps,
         ),
-        config=settings,
         dist_init_required=False,
     )
     return engine
@@ -173,30 +116,9 @@ def describe(engine: Any) -> dict[str, Any]:
     }
 
 
-def _stop_processes() -> None:
-    if not dist.is_initialized():
-        return
-    communication = sys.modules.get("deepspeed.comm")
-    if communication is not None and communication.is_initialized():
-        communication.destroy_process_group()  # forgets DeepSpeed's clones of the group, too
-    else:
-        dist.destroy_process_group()
-
-
 def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.dim() >= 2]
     vectors = [parameter for parameter in trained if parameter.dim() < 2]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
-
-
-def _backend(launch: Launch) -> tuple[str, dict[str, Any]]:
-    if not torch.cuda.is_available():
-        return "gloo", {}
-    count = torch.cuda.device_count()
-    if launch.local_rank >= count:
-        raise ConfigError(f"is {launch.local_rank}", where="LOCAL_RANK", expected=f"below {count}, the GPUs here")
-    device = torch.device("cuda", launch.local_rank)
-    torch.cuda.set_device(device)
-    return "nccl", {"device_id": device}

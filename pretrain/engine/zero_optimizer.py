@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from pretrain.checkpoint.manifest import MASTER
 from pretrain.checkpoint.pieces import Piece
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
+from pretrain.config.optimizer import OptimizerConfig
+from pretrain.optimizers.optimizer import optimizer_kind_of
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class OwnedRange:
 class ZeroOptimizer(ABC):
     """A DeepSpeed ZeRO optimizer, seen from the outside."""
 
-    def __init__(self, optimizer: Any, parameters: list[torch.nn.Parameter]) -> None:
+    def __init__(self, optimizer: Any, parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> None:
         self.inner = optimizer
         self.parameters = parameters
+        self.config = config
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -88,38 +90,38 @@ class ZeroOptimizer(ABC):
         """Make the module's weights what the master weights say (after a load)."""
 
     def pieces(self, is_owner: Callable[[torch.nn.Parameter], bool]) -> list[Piece]:
-        """Views of this rank's master weights and moments, for the checkpoint."""
-        self._ensure_moments()
+        """Views of this rank's master weights and optimizer states, for the checkpoint."""
+        self._ensure_states()
         pieces = []
         for owned in self.owned_ranges():
             end = owned.offset + owned.stop - owned.start
             state = self.inner.optimizer.state[owned.flat]
-            tensors = {"master": owned.flat.data[owned.offset : end]}
-            tensors.update({name: state[name][owned.offset : end] for name in MOMENTS})
+            tensors = {MASTER: owned.flat.data[owned.offset : end]}
+            tensors.update({spec.name: state[spec.name][owned.offset : end] for spec in self.config.states})
             shape = owned.parameter.sharded_shape  # type: ignore[attr-defined]
             pieces.append(Piece(shape, owned.start, owned.stop, tensors, is_owner(owned.parameter)))
         return pieces
 
     def optimizer_step(self) -> int:
-        """Steps that AdamW has applied: its bias correction counts them."""
+        """Steps that the optimizer has counted, such as for a bias correction; 0 if it counts none."""
         states = [state for state in self.inner.optimizer.state.values() if "step" in state]
         return int(states[0]["step"]) if states else 0
 
     def restore(self, optimizer_step: int) -> None:
-        """After `pieces` were filled: set AdamW's step, and the weights."""
-        self._ensure_moments()
-        for flat in self.flats():
-            self.inner.optimizer.state[flat]["step"].fill_(float(optimizer_step))
-        self.weights_from_masters()
-
-    def _ensure_moments(self) -> None:
-        # AdamW makes its moments at its first step; a load or an early save needs them before.
+        """After `pieces` were filled: set the optimizer's count of steps, and the weights."""
+        self._ensure_states()
         for flat in self.flats():
             state = self.inner.optimizer.state[flat]
-            if "exp_avg" not in state:
-                state["step"] = torch.zeros((), dtype=torch.float32, device=flat.device)
-                for name in MOMENTS:
-                    state[name] = torch.zeros_like(flat.data)
+            if "step" in state:
+                state["step"].fill_(float(optimizer_step))
+        self.weights_from_masters()
+
+    def _ensure_states(self) -> None:
+        # An optimizer makes its states at its first step; a load or an early save needs them before.
+        for flat in self.flats():
+            state = self.inner.optimizer.state[flat]
+            if not state:
+                state.update(optimizer_kind_of(self.config).initial_state(flat.data))
 
 
 class FlatPartitions(ZeroOptimizer):

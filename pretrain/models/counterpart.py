@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
 
 
-def obstacle_to_export(model: ModelConfig) -> str | None:
+def obstacle_to_export(model: GPTConfig) -> str | None:
     """What of `model` no architecture of transformers computes; None: `python -m finetune export` finds one.
 
     The export itself decides; a test holds the two together.

@@ -84,7 +84,7 @@ class ModelFamily(Protocol):
     def build(
         self, model: Any, parallel: ParallelConfig, dtype: torch.dtype, place: StagePlace
     ) -> tuple[torch.nn.Module, Any]:
-        """This rank's part of the network, weights not yet set.
+        """The part of the network that a rank has, weights not yet set.
 
         Args:
             model: the family's own config, a subclass of `ModelConfig`.

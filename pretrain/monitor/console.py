@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from pretrain.monitor import wording
+from pretrain.monitor.records import evaluation_figures
 
 
 def step_line(step: int, total_steps: int | None, values: Mapping[str, Any]) -> str:
@@ -31,9 +32,8 @@ def step_line(step: int, total_steps: int | None, values: Mapping[str, Any]) -> 
 
 def validation_line(step: int, values: Mapping[str, Any]) -> str:
     """One validation set in one line."""
-    per_byte = values["bits_per_byte"]
-    bits = "" if per_byte is None else f" | {per_byte:.4f} bits per byte"
-    return f"{values['name']} at step {step}: loss {values['loss']:.4f} | perplexity {values['perplexity']:.2f}{bits}"
+    told = [wording.figure(name, value) for name, value in evaluation_figures(values).items()]
+    return " | ".join([f"{values['name']} at step {step}: loss {values['loss']:.4f}", *filter(None, told)])
 
 
 class ConsoleLog:

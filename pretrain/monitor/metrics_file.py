@@ -96,4 +96,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

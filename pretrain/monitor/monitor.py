@@ -6,14 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Protocol
 
 from configs.errors import MachineError, UserError
 from configs.load import to_yaml
 from pretrain.config import RunConfig
 from pretrain.data.evaluation_set import FINGERPRINT
-from pretrain.parallel.layout import Layout
 from pretrain.monitor.console import ConsoleLog
 from pretrain.monitor.evaluated import SETS, Sets, changed_sets, is_of_present_set
 from pretrain.monitor.flops import DevicePeak, device_peak
@@ -21,9 +20,10 @@ from pretrain.monitor.memory import device_memory_bytes, host_memory_bytes
 from pretrain.monitor.metrics_file import FILE_NAME, MetricsFile, read_metrics
 from pretrain.monitor.records import EvalRecord, StepRecord
 from pretrain.monitor.speed import SpeedMeter
-from pretrain.monitor.tensorboard_log import TensorBoardLog
+from pretrain.monitor.tensorboard_log import LOSSES, TensorBoardLog
 from pretrain.monitor.tensorboard_server import TensorBoardServer
 from pretrain.monitor.watchdog import Watchdog
+from pretrain.parallel.layout import Layout
 
 TENSORBOARD_DIR = "tensorboard"
 
@@ -117,8 +117,8 @@ class Monitor:
         """Report a validation set."""
         self._watchdog.alive()
         measured_on = self._sets.get(record.name, {}).get(FINGERPRINT)
-        values = asdict(record) | {FINGERPRINT: measured_on, "session_s": self._session_s()}
-        values.pop("step")
+        values = {"name": record.name, "loss": record.loss, **record.figures}
+        values |= {FINGERPRINT: measured_on, "session_s": self._session_s()}
         if (record.name, record.step) not in self._evaluated:
             self._write("validation", record.step, values)
         elif self._console is not None:
@@ -193,6 +193,8 @@ class Monitor:
         assert self._meter is not None
         values = {field.name: getattr(record, field.name) for field in fields(record)}
         values.pop("step")
+        if len(record.losses) == 1:
+            values.pop(LOSSES)  # it is the loss
         values |= speed
         values["host_memory_bytes"] = self._host_memory_bytes
         if self._on_device and record.device_memory_bytes is None:

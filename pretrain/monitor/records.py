@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class StepRecord:
         step: number of the step, the first one being 1; skipped steps count.
         consumed_samples: samples read so far, over all ranks and sessions.
         consumed_tokens: tokens read so far, over all ranks and sessions.
-        loss: mean training loss of the step's global batch, in nats per token.
+        loss: what was trained, the mean over the step's global batch: each named loss times its coefficient.
+        losses: mean of each loss of the objective, by name.
         grad_norm: global gradient norm before clipping.
         learning_rate: rate that the step used.
         param_norm: global norm of the weights; None where it was not computed.
@@ -32,6 +35,7 @@ class StepRecord:
     consumed_samples: int
     consumed_tokens: int
     loss: float
+    losses: Mapping[str, float]
     grad_norm: float
     learning_rate: float
     param_norm: float | None
@@ -52,16 +56,14 @@ class EvalRecord:
     Attributes:
         step: the last finished step.
         name: name of the set.
-        loss: mean loss in nats per token.
-        perplexity: exp(loss); infinite where that overflows.
-        bits_per_byte: loss per UTF-8 byte of the predicted text, in bits; None where the bytes are not known.
+        loss: mean loss in nats per label.
+        figures: what else the objective tells, by name, such as `perplexity`; None where a figure is not known.
     """
 
     step: int
     name: str
     loss: float
-    perplexity: float
-    bits_per_byte: float | None
+    figures: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,11 @@ class RunOutcome:
     device_name: str
     unigram_loss: float | None
     checkpoint: Path | None
+
+
+_NO_FIGURES = ("kind", "step", "name", "loss", "fingerprint", "session_s", "evaluations")
+
+
+def evaluation_figures(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """The figures among the values of a `validation` record, beside its loss."""
+    return {key: value for key, value in values.items() if key not in _NO_FIGURES}

@@ -16,9 +16,7 @@ from pretrain.monitor.evaluated import is_of_present_set, sets_of_last_session
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 from pretrain.monitor.next_commands import how_to_continue, next_commands, why_no_export
 from pretrain.monitor.ngram_floor import ngram_rows
-from pretrain.monitor.records import RunOutcome
-
-_FIGURES = ("step", "loss", "perplexity", "bits_per_byte")
+from pretrain.monitor.records import RunOutcome, evaluation_figures
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,11 @@ def figures_of(records: Sequence[dict[str, Any]], tests: Collection[str] = ()) -
                 mfu_weighted += record["mfu"] * record["interval_time_s"]
         elif record["kind"] == "validation" and is_of_present_set(record, present):
             name = record["name"]
-            last[name] = {key: record[key] for key in _FIGURES}
+            last[name] = _figures(record)
             if record["loss"] is not None and name not in tests:
                 known = best.get(name, {"loss": math.inf, "evaluations": 0})
                 better = record if record["loss"] < known["loss"] else known
-                best[name] = {key: better[key] for key in _FIGURES} | {"evaluations": known["evaluations"] + 1}
+                best[name] = _figures(better) | {"evaluations": known["evaluations"] + 1}
     return RunFigures(
         time_s=sum(sessions_s),
         tokens_per_s=tokens / interval_s if interval_s else None,
@@ -170,12 +168,15 @@ def _evaluation_rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures
             yield f"best {name}", _loss_in_words(best)
 
 
+def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"step": record["step"], "loss": record["loss"], **evaluation_figures(record)}
+
+
 def _loss_in_words(figures: Mapping[str, Any]) -> str:
     if figures["loss"] is None:
         return f"loss not finite, at step {figures['step']}"
-    per_byte = "" if figures["bits_per_byte"] is None else f", {figures['bits_per_byte']:.4f} bits per byte"
-    perplexity = "infinite" if figures["perplexity"] is None else f"{figures['perplexity']:.2f}"
-    return f"loss {figures['loss']:.4f}, perplexity {perplexity}{per_byte}, at step {figures['step']}"
+    told = [wording.figure(name, value) for name, value in evaluation_figures(figures).items()]
+    return ", ".join([f"loss {figures['loss']:.4f}", *filter(None, told), f"at step {figures['step']}"])
 
 
 def _test_names(config: RunConfig) -> set[str]:

@@ -7,7 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pretrain.monitor.records import evaluation_figures
+
 _GIB = 2.0**30
+LOSSES = "losses"
+"""Key of a train record that holds each loss by name, where there are several."""
 # Key of a train record -> its tag, and what it is divided by.
 _TRAIN_TAGS: dict[str, tuple[str, float]] = {
     "loss": ("train/loss", 1),
@@ -35,10 +39,13 @@ def scalars(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]
         for key, (tag, unit) in _TRAIN_TAGS.items():
             if values.get(key) is not None:
                 yield tag, float(values[key]) / unit
+        for name, value in (values.get(LOSSES) or {}).items():
+            if value is not None:
+                yield f"train/loss/{name}", float(value)
     elif kind == "validation":
-        for key in ("loss", "perplexity", "bits_per_byte"):
-            if values.get(key) is not None:
-                yield f"validation/{values['name']}/{key}", float(values[key])
+        for key, value in {"loss": values["loss"], **evaluation_figures(values)}.items():
+            if value is not None:
+                yield f"validation/{values['name']}/{key}", float(value)
 
 
 class TensorBoardLog:

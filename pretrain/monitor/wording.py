@@ -38,3 +38,18 @@ def size(value_bytes: float) -> str:
 def share(value: float | None) -> str:
     """`41.3%`; `unknown` for None."""
     return "unknown" if value is None else f"{value:.1%}"
+
+
+def figure(name: str, value: float | None, *, digits: int = 4) -> str:
+    """One figure of an evaluation, such as `perplexity 42.52` or `1.8750 bits per byte`; empty where not known."""
+    if name == "perplexity":
+        return "perplexity infinite" if value is None else f"perplexity {value:.2f}"
+    if value is None:
+        return ""
+    if name == "bits_per_byte":
+        return f"{value:.{digits}f} bits per byte"
+    return (
+        f"{name.replace('_', ' ')} {value:.2f}"
+        if "perplexity" in name
+        else f"{name.replace('_', ' ')} {value:.{digits}f}"
+    )

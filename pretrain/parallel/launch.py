@@ -11,10 +11,13 @@ import re
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
-from configs.errors import ConfigError, MachineError
+from configs.errors import ConfigError, MachineError, UserError, report
 
 
 @dataclass(frozen=True)
@@ -163,3 +166,28 @@ def end_process(status: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(status)
     raise SystemExit(status)
+
+
+def process_rank() -> str:
+    """Rank of this process, as far as the environment tells before anything started."""
+    keys = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+    return next((os.environ[key] for key in keys if key in os.environ), "0")
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that speaks."""
+    return process_rank() == "0"
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Around an entry point: a user's mistake ends the process with its status, told once, by the main process."""
+    try:
+        yield
+    except UserError as error:
+        if not is_main_process():
+            # The main process most often has the same to say; this one speaks only if that stays silent.
+            time.sleep(2)
+            error.problem = f"rank {process_rank()}: {error.problem}"
+        report(error)
+        end_process(int(error.status))

@@ -6,7 +6,7 @@ Needs no process group: the world size is an argument, so every layout can be te
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from configs.errors import ConfigError
@@ -14,26 +14,68 @@ from pretrain.config import RunConfig
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Sizes of the parallel axes.
+class Axis:
+    """One way to divide the work.
 
     Attributes:
-        tensor: ranks that share each layer's matrices.
-        pipeline: stages.
-        data: replicas of the (tensor x pipeline) plane.
+        name: of the axis, such as `tensor`.
+        key: where a config says its size; None: it takes the ranks that the others leave.
     """
 
-    tensor: int
-    pipeline: int
-    data: int
+    name: str
+    key: str | None
+
+
+AXES = (Axis("tensor", "tensor_size"), Axis("pipeline", "pipeline_size"), Axis("data", None))
+"""All axes, each of which multiplies the world, in the order in which ranks are counted."""
+
+
+class Layout(Mapping[str, int]):
+    """Sizes of the parallel axes, by name: `Layout(tensor=2, pipeline=4, data=8)`; an axis not named has size 1."""
+
+    def __init__(self, **sizes: int) -> None:
+        unknown = set(sizes) - {axis.name for axis in AXES}
+        if unknown:
+            raise ValueError(f"there is no axis {sorted(unknown)[0]!r}")
+        self._sizes = {axis.name: sizes.get(axis.name, 1) for axis in AXES}
+
+    def __getitem__(self, axis: str) -> int:
+        return self._sizes[axis]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._sizes.items()))
+
+    @property
+    def tensor(self) -> int:
+        """Ranks that share each layer's matrices."""
+        return self._sizes["tensor"]
+
+    @property
+    def pipeline(self) -> int:
+        """Stages."""
+        return self._sizes["pipeline"]
+
+    @property
+    def data(self) -> int:
+        """Replicas of the (tensor x pipeline) plane."""
+        return self._sizes["data"]
 
     @property
     def world_size(self) -> int:
         """Ranks in all."""
-        return self.tensor * self.pipeline * self.data
+        return math.prod(self._sizes.values())
 
     def __str__(self) -> str:
-        return f"tensor {self.tensor} x pipeline {self.pipeline} x data {self.data}"
+        return " x ".join(f"{axis} {size}" for axis, size in self._sizes.items())
+
+    def __repr__(self) -> str:
+        return f"Layout({', '.join(f'{axis}={size}' for axis, size in self._sizes.items())})"
 
 
 def resolve_layout(config: RunConfig, world_size: int) -> Layout:
@@ -43,14 +85,13 @@ def resolve_layout(config: RunConfig, world_size: int) -> Layout:
         ConfigError: if the layout does not fit the ranks, the model or the batch: every reason at once, and the
             nearest layouts that do fit.
     """
-    parallel, settings, sizes = config.parallel, _setting_problems(config), []
-    plane = parallel.tensor_size * parallel.pipeline_size
+    wanted = _wanted_sizes(config)
+    settings, sizes = _setting_problems(config), []
+    plane = math.prod(wanted.values())
     if world_size % plane:
-        sizes.append(
-            f"parallel.tensor_size {parallel.tensor_size} x parallel.pipeline_size {parallel.pipeline_size} = {plane}"
-            f" does not divide the {world_size} ranks"
-        )
-    layout = Layout(parallel.tensor_size, parallel.pipeline_size, max(1, world_size // plane))
+        product = " x ".join(f"parallel.{axis.key} {wanted[axis.name]}" for axis in AXES if axis.key)
+        sizes.append(f"{product} = {plane} does not divide the {world_size} ranks")
+    layout = Layout(**wanted, data=max(1, world_size // plane))
     sizes += _layout_problems(config, layout)
     problems = settings + sizes
     if not problems:
@@ -60,6 +101,11 @@ def resolve_layout(config: RunConfig, world_size: int) -> Layout:
         where=f"layout on {world_size} rank{'s' if world_size > 1 else ''}",
         expected=_proposal(config, layout, world_size) if sizes else None,
     )
+
+
+def _wanted_sizes(config: RunConfig) -> dict[str, int]:
+    """The sizes that the config says, by axis."""
+    return {axis.name: getattr(config.parallel, axis.key) for axis in AXES if axis.key is not None}
 
 
 def _proposal(config: RunConfig, wanted: Layout, world_size: int) -> str:
@@ -73,22 +119,29 @@ def _proposal(config: RunConfig, wanted: Layout, world_size: int) -> str:
 
 def nearest_layouts(config: RunConfig, world_size: int, count: int = 3) -> list[Layout]:
     """The legal layouts on `world_size` ranks, those most like the configured one first."""
-    wanted = config.parallel
+    wanted = _wanted_sizes(config)
 
-    def distance(layout: Layout) -> tuple[float, float, int]:
-        tensor = abs(math.log2(layout.tensor / wanted.tensor_size))
-        pipeline = abs(math.log2(layout.pipeline / wanted.pipeline_size))
-        return (tensor + pipeline, tensor, layout.tensor)
+    def distance(layout: Layout) -> tuple[float, ...]:
+        apart = [abs(math.log2(layout[axis] / size)) for axis, size in wanted.items()]
+        return (sum(apart), *apart, *(layout[axis] for axis in wanted))
 
     legal = [layout for layout in _all_layouts(world_size) if not _layout_problems(config, layout)]
     return sorted(legal, key=distance)[:count]
 
 
 def _all_layouts(world_size: int) -> Iterator[Layout]:
-    for tensor in (n for n in range(1, world_size + 1) if world_size % n == 0):
-        rest = world_size // tensor
-        for pipeline in (n for n in range(1, rest + 1) if rest % n == 0):
-            yield Layout(tensor, pipeline, rest // pipeline)
+    free = [axis.name for axis in AXES if axis.key is not None]
+    for sizes in _factors(world_size, len(free)):
+        yield Layout(**dict(zip(free, sizes)), data=world_size // math.prod(sizes))
+
+
+def _factors(number: int, count: int) -> Iterator[tuple[int, ...]]:
+    """Every way to take `count` factors out of a number, one after the other."""
+    if count == 0:
+        yield ()
+        return
+    for factor in (n for n in range(1, number + 1) if number % n == 0):
+        yield from ((factor, *rest) for rest in _factors(number // factor, count - 1))
 
 
 def _setting_problems(config: RunConfig) -> list[str]:
@@ -97,24 +150,21 @@ def _setting_problems(config: RunConfig) -> list[str]:
         problems.append("parallel.sequence_parallel needs parallel.tensor_size above 1 (found 1)")
     if parallel.offload_optimizer and parallel.zero_stage == 0:
         problems.append("parallel.offload_optimizer needs parallel.zero_stage 1, 2 or 3 (found 0)")
-    return problems
+    return problems + config.objective.problems(config.model)
 
 
 def _layout_problems(config: RunConfig, layout: Layout) -> list[str]:
-    model, tensor = config.model, layout.tensor
-    divisible = [
-        ("model.num_attention_heads", model.num_attention_heads, "tensor size", tensor),
-        ("model.num_query_groups", model.query_groups, "tensor size", tensor),
-        ("model.ffn_hidden_size", model.ffn_size, "tensor size", tensor),
-        ("model.vocab_multiple", model.vocab_multiple, "tensor size", tensor),
-        ("model.num_layers", model.num_layers, "pipeline size", layout.pipeline),
-    ]
-    if config.parallel.sequence_parallel:
-        divisible.append(("model.seq_length", model.seq_length, "tensor size", tensor))
+    sequence_parallel = config.parallel.sequence_parallel
+    problems = config.model.layout_problems(layout, sequence_parallel=sequence_parallel)
+    for length in config.objective.lengths(config.model):
+        if sequence_parallel and length != config.model.seq_length and length % layout.tensor:
+            problems.append(f"the length {length} of objective is not a multiple of the tensor size {layout.tensor}")
     per_forward = config.training.micro_batch_size * layout.data
-    for name, samples in _batch_sizes(config):
-        divisible.append((name, samples, "micro_batch_size x data size", per_forward))
-    return [f"{key} {value} is not a multiple of the {of} {size}" for key, value, of, size in divisible if value % size]
+    return problems + [
+        f"{name} {samples} is not a multiple of the micro_batch_size x data size {per_forward}"
+        for name, samples in _batch_sizes(config)
+        if samples % per_forward
+    ]
 
 
 def _batch_sizes(config: RunConfig) -> Iterator[tuple[str, int]]:

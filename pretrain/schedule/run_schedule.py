@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pretrain.schedule.batch_size import consumed_after, global_batch_size_at, step_of, steps_and_samples, steps_until
 from pretrain.config import RunConfig
-from pretrain.schedule.progress import Progress
+from pretrain.schedule.batch_size import consumed_after, global_batch_size_at, step_of, steps_and_samples, steps_until
 from pretrain.schedule.learning_rate import Schedule
+from pretrain.schedule.progress import Progress
 
 
 class RunSchedule:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from configs.errors import ConfigError
 from configs.load import load_config, sections_of
-from configs.section import Section
 from configs.registry import ENTRIES
+from configs.section import Section
 
 
 class Pair(Section):

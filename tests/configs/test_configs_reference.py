@@ -11,9 +11,9 @@ import pytest
 
 from configs.durations import Duration
 from configs.load import field_keys, load_config, to_yaml
-from configs.section import Section
 from configs.reference import REFERENCE, SCHEMAS, reference_text, schema_texts, type_text
 from configs.registry import ENTRIES
+from configs.section import Section
 
 ROOT = Path(__file__).parents[2]
 SMALLEST: dict[str, Any] = {

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
-from pretrain.models.huggingface.weights import our_shapes
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
 
 
-def random_tensors(model: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor]:
+def random_tensors(model: GPTConfig, seed: int = 0) -> dict[str, torch.Tensor]:
     """Global name -> fp32 tensor; norms away from 1 and biases away from 0, so that a mix-up shows."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
-    for name, shape in our_shapes(model).items():
+    for name, shape in ((spec.name, spec.shape) for spec in model.parameters()):
         noise = torch.randn(shape, generator=generator)
         if "layernorm" in name and name.endswith("weight"):
             tensors[name] = 1 + 0.2 * noise
@@ -29,7 +28,7 @@ def random_tensors(model: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor]
     return tensors
 
 
-def oracle_logits(model: ModelConfig, tensors: Mapping[str, torch.Tensor], tokens_BS: torch.Tensor) -> torch.Tensor:
+def oracle_logits(model: GPTConfig, tensors: Mapping[str, torch.Tensor], tokens_BS: torch.Tensor) -> torch.Tensor:
     """fp32 logits [B, S, padded vocabulary]."""
 
     def linear(x: torch.Tensor, name: str) -> torch.Tensor:
@@ -59,7 +58,7 @@ def oracle_logits(model: ModelConfig, tensors: Mapping[str, torch.Tensor], token
     return hidden @ output.t()
 
 
-def _attention(model: ModelConfig, packed: torch.Tensor) -> torch.Tensor:
+def _attention(model: GPTConfig, packed: torch.Tensor) -> torch.Tensor:
     batch, length, _ = packed.shape
     size, heads, groups = model.head_size, model.num_attention_heads, model.query_groups
     per_group = heads // groups
@@ -76,7 +75,7 @@ def _attention(model: ModelConfig, packed: torch.Tensor) -> torch.Tensor:
     return out.reshape(batch, length, heads * size)
 
 
-def _rotate(model: ModelConfig, x: torch.Tensor) -> torch.Tensor:
+def _rotate(model: GPTConfig, x: torch.Tensor) -> torch.Tensor:
     """Element i and element i + size/2 form a pair that turns by position * base^(-2i/size)."""
     half = model.head_size // 2
     speed = model.rotary_base ** (-torch.arange(half, dtype=torch.float64) / half)
@@ -85,7 +84,7 @@ def _rotate(model: ModelConfig, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()], -1)
 
 
-def _activate(model: ModelConfig, inner: torch.Tensor) -> torch.Tensor:
+def _activate(model: GPTConfig, inner: torch.Tensor) -> torch.Tensor:
     if model.activation == "swiglu":
         gate, up = inner.split(model.ffn_size, -1)
         return gate * torch.sigmoid(gate) * up

@@ -10,23 +10,25 @@ import torch
 from finetune_oracle import random_tensors
 
 from data_prep.tokenizer import Tokenizer
-from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
+from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.writer import CheckpointWriter
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
+from pretrain.parallel.sharded_shape import ShardedShape
+from tests.pretrain.checkpoint.adamw_states import STATES
 
 LLAMA = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 48}
 
 
-def llama(tokenizer: Tokenizer, **changes: Any) -> ModelConfig:
+def llama(tokenizer: Tokenizer, **changes: Any) -> GPTConfig:
     """A tiny Llama-style model for this tokenizer."""
-    return ModelConfig(
+    return GPTConfig(
         **({**LLAMA, "seq_length": 64, "vocab_size": tokenizer.vocab_size, "vocab_multiple": 64} | changes)
     )
 
 
 def write_run(
     run_dir: Path,
-    model: ModelConfig,
+    model: GPTConfig,
     tokenizer: Tokenizer | None,
     tensors: Mapping[str, torch.Tensor] | None = None,
     step: int = 20,

@@ -95,8 +95,8 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: Result) -> No
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
-    from pretrain.models.huggingface.weights import to_hf
     from finetune.sources import open_checkpoint
+    from pretrain.models.huggingface.weights import to_hf
 
     changes = {"optimizer__lr": 1e-12, "training__duration": "1 steps", "baselines": []}
     for name, model in (("from-run", root / "run"), ("from-export", root / "export")):

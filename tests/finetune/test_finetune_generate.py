@@ -14,11 +14,11 @@ from finetune_runs import llama, write_run
 from finetune_tokenizers import train_tokenizer
 
 from configs.errors import ConfigError, DataError
-from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.cli import generate_command
 from finetune.config import ExportConfig
-from finetune.huggingface.export import export
 from finetune.generate import Sampling, generate, read_prompts
+from finetune.huggingface import tokenizer as hf_tokenizer
+from finetune.huggingface.export import export
 from finetune.text_codec import OwnCodec, TextCodec, decode_after, load_codec
 
 PROMPTS = ["The try statement", "Raises an 😀\n\n ", "x"]

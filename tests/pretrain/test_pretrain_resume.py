@@ -131,8 +131,8 @@ def test_the_optimizer_waits_for_the_copy_of_the_state(tmp_path: Path, corpus: P
 def resave(source: Path, target: Path, corpus: Path, changes: dict[str, Any]) -> None:
     """On each rank: load a checkpoint and save what was loaded, without a step between."""
     from pretrain import preflight
-    from pretrain.trainer import Session
     from pretrain.stopping import StopRequest
+    from pretrain.trainer import Session
 
     config = tiny_config(source, corpus, checkpoint__resume="required", **changes)
     run = Session(preflight.check(config), StopRequest())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import load_config
+from tests.pretrain.checkpoint.adamw_states import STATES
 from pretrain.config import RunConfig
 
 SENTENCE = "the old ship sails over a grey cold sea while no one on deck sees its light go out again"
@@ -74,8 +75,7 @@ def states_differ(one: Path, other: Path) -> list[str]:
     """Names of the tensors whose master weights or moments are not bitwise equal in two checkpoints."""
     import torch
 
-    from pretrain.checkpoint.pieces import STATES
-    from pretrain.checkpoint.reader import CheckpointReader
+        from pretrain.checkpoint.reader import CheckpointReader
 
     a, b = CheckpointReader(one), CheckpointReader(other)
     assert sorted(a.names()) == sorted(b.names())

@@ -65,9 +65,7 @@ class GPTConfig(TransformerModelConfig):
             yield ParameterSpec(EMBEDDING, table, "first", init, tensor_axis=0, use=Use.LOOKED_UP)
         if self.position_embedding == "learned":
             positions = (self.seq_length, self.hidden_size)
-            yield ParameterSpec(
-                "embedding.position_embeddings.weight", positions, "first", init, use=Use.LOOKED_UP
-            )
+            yield ParameterSpec("embedding.position_embeddings.weight", positions, "first", init, use=Use.LOOKED_UP)
         for number in range(self.num_layers):
             yield from self.layer_parameters(number, "decoder")
         yield from self.norm_parameters("decoder.final_layernorm", "last")

@@ -1,4 +1,4 @@
-"""Which transformers architecture a model is: `ModelConfig` <-> the fields of a Hugging Face `config.json`."""
+"""Which transformers architecture a model is: `GPTConfig` <-> the fields of a Hugging Face `config.json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import ConfigError, DataError
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
 
 FamilyName = Literal["llama", "gpt2", "starcoder2"]
 
@@ -37,7 +37,7 @@ class SpecialIds:
     pad: int | None = None
 
 
-def family_of(model: ModelConfig) -> FamilyName:
+def family_of(model: GPTConfig) -> FamilyName:
     """The transformers architecture that computes exactly what `model` computes.
 
     Raises:
@@ -61,7 +61,7 @@ def class_name(family: FamilyName, head: Literal["causal", "classification"] = "
     return _CLASS_PREFIX[family] + suffix
 
 
-def to_hf_config(model: ModelConfig, special: SpecialIds = SpecialIds()) -> dict[str, Any]:
+def to_hf_config(model: GPTConfig, special: SpecialIds = SpecialIds()) -> dict[str, Any]:
     """The keyword arguments of the transformers config class, `model_type` among them.
 
     The vocabulary is the tokenizer's (`vocab_size`): the padded rows of the embedding are not exported.
@@ -124,8 +124,8 @@ def to_hf_config(model: ModelConfig, special: SpecialIds = SpecialIds()) -> dict
     }
 
 
-def from_hf_config(hf: Mapping[str, Any], where: Path | str = "config.json") -> ModelConfig:
-    """The `ModelConfig` that a Hugging Face config describes, with an unpadded vocabulary multiple of 128.
+def from_hf_config(hf: Mapping[str, Any], where: Path | str = "config.json") -> GPTConfig:
+    """The `GPTConfig` that a Hugging Face config describes, with an unpadded vocabulary multiple of 128.
 
     Args:
         hf: the parsed `config.json`, complete (as `PreTrainedConfig.to_dict` gives it).
@@ -149,7 +149,7 @@ def from_hf_config(hf: Mapping[str, Any], where: Path | str = "config.json") -> 
         raise DataError(
             f"activation is {activation!r}", where=where, expected=" or ".join(_ACTIVATIONS[family].values())
         )
-    return ModelConfig(
+    return GPTConfig(
         activation=ours,  # type: ignore[arg-type]
         vocab_size=hf["vocab_size"],
         tie_embeddings=hf.get("tie_word_embeddings", True),
@@ -211,12 +211,12 @@ def _from_rotary(hf: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
     }
 
 
-def _need(model: ModelConfig, field: str, allowed: tuple[str, ...], beside: str) -> None:
+def _need(model: GPTConfig, field: str, allowed: tuple[str, ...], beside: str) -> None:
     if getattr(model, field) not in allowed:
         _refuse(model, field, " or ".join(allowed), beside)
 
 
-def _refuse(model: ModelConfig, field: str, allowed: str, beside: str) -> None:
+def _refuse(model: GPTConfig, field: str, allowed: str, beside: str) -> None:
     raise ConfigError(
         f"{getattr(model, field)!r} beside {beside} has no counterpart in transformers (there it is {allowed})",
         where=f"model.{field}",

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
 
 if TYPE_CHECKING:
     import torch
 
-    Reference = Callable[[ModelConfig, Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]
+    Reference = Callable[[GPTConfig, Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]
     """(model, global tensors, tokens_NS) -> fp32 logits over the padded vocabulary, computed by our own model."""
 
 TOLERANCE = 1e-4
@@ -44,7 +44,7 @@ class Agreement:
         return asdict(self) | {"tolerance": TOLERANCE}
 
 
-def token_sequences(model: ModelConfig, text_ids: Sequence[int], count: int, seed: int) -> torch.Tensor:
+def token_sequences(model: GPTConfig, text_ids: Sequence[int], count: int, seed: int) -> torch.Tensor:
     """int64 [N, S]: `count` random sequences over the whole vocabulary and, if there is text, one of it, repeated.
 
     Args:
@@ -66,7 +66,7 @@ def token_sequences(model: ModelConfig, text_ids: Sequence[int], count: int, see
 
 
 def compare(
-    model: ModelConfig,
+    model: GPTConfig,
     tensors: Mapping[str, torch.Tensor],
     theirs: Any,
     tokens_NS: torch.Tensor,

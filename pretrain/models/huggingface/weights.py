@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from configs.errors import CheckpointError
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.families import family_of
-from pretrain.models.gpt.config import ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ class Rule:
     """Shape of the zeros that stand in for our tensor where the model has none (GPT-2's biases)."""
 
 
-def to_hf(tensors: Mapping[str, torch.Tensor], model: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:
+def to_hf(tensors: Mapping[str, torch.Tensor], model: GPTConfig) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (transformers name, tensor) for a causal language model, one tensor of ours read at a time.
 
     Args:
@@ -55,7 +55,7 @@ def to_hf(tensors: Mapping[str, torch.Tensor], model: ModelConfig) -> Iterator[t
     known = {rule.ours for rule in rules}
     for name in sorted(set(tensors) - known):
         raise CheckpointError(f"holds the tensor {name}, which the model in its metadata does not have", where=name)
-    shapes = our_shapes(model)
+    shapes = {spec.name: spec.shape for spec in model.parameters()}
     for rule in rules:
         if rule.zeros is not None and rule.ours not in tensors:
             import torch
@@ -72,7 +72,7 @@ def to_hf(tensors: Mapping[str, torch.Tensor], model: ModelConfig) -> Iterator[t
         yield from zip(rule.theirs, rule.split(tensor))
 
 
-def from_hf(tensors: Mapping[str, torch.Tensor], model: ModelConfig) -> Iterator[tuple[str, torch.Tensor]]:
+def from_hf(tensors: Mapping[str, torch.Tensor], model: GPTConfig) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (our global name, tensor) from a transformers causal language model's state dict.
 
     Rows of the vocabulary beyond `vocab_size` are zero.
@@ -92,36 +92,7 @@ def from_hf(tensors: Mapping[str, torch.Tensor], model: ModelConfig) -> Iterator
         yield rule.ours, rule.join([tensors[name] for name in rule.theirs])
 
 
-def our_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Global name -> global shape of every tensor that a checkpoint of `model` holds."""
-    hidden, ffn, padded = model.hidden_size, model.ffn_size, model.padded_vocab_size
-    qkv = (model.num_attention_heads + 2 * model.query_groups) * model.head_size
-    fc1 = ffn * (2 if model.activation == "swiglu" else 1)
-    norm_parts = ("weight", "bias") if model.normalization == "LayerNorm" else ("weight",)
-    shapes: dict[str, tuple[int, ...]] = {"embedding.word_embeddings.weight": (padded, hidden)}
-    if model.position_embedding == "learned":
-        shapes["embedding.position_embeddings.weight"] = (model.seq_length, hidden)
-    for number in range(model.num_layers):
-        layer = f"decoder.layers.{number}."
-        matrices = {
-            "self_attention.linear_qkv": (qkv, hidden),
-            "self_attention.linear_proj": (hidden, hidden),
-            "mlp.linear_fc1": (fc1, hidden),
-            "mlp.linear_fc2": (hidden, ffn),
-        }
-        for name, shape in matrices.items():
-            shapes[f"{layer}{name}.weight"] = shape
-            if model.bias:
-                shapes[f"{layer}{name}.bias"] = shape[:1]
-        for name in ("input_layernorm", "pre_mlp_layernorm"):
-            shapes |= {f"{layer}{name}.{part}": (hidden,) for part in norm_parts}
-    shapes |= {f"decoder.final_layernorm.{part}": (hidden,) for part in norm_parts}
-    if not model.tie_embeddings:
-        shapes["output_layer.weight"] = (padded, hidden)
-    return shapes
-
-
-def rules_of(model: ModelConfig) -> list[Rule]:
+def rules_of(model: GPTConfig) -> list[Rule]:
     """How each tensor of `model` maps, in the order of the network.
 
     Raises:
@@ -144,7 +115,7 @@ def rules_of(model: ModelConfig) -> list[Rule]:
     return rules
 
 
-def _rotary_layer(ours: str, theirs: str, model: ModelConfig) -> list[Rule]:
+def _rotary_layer(ours: str, theirs: str, model: GPTConfig) -> list[Rule]:
     rules = _norm(f"{ours}input_layernorm", f"{theirs}input_layernorm", model)
     rules += _norm(f"{ours}pre_mlp_layernorm", f"{theirs}post_attention_layernorm", model)
     gated = model.activation == "swiglu"
@@ -159,7 +130,7 @@ def _rotary_layer(ours: str, theirs: str, model: ModelConfig) -> list[Rule]:
     return rules
 
 
-def _gpt2_layer(ours: str, theirs: str, model: ModelConfig) -> list[Rule]:
+def _gpt2_layer(ours: str, theirs: str, model: GPTConfig) -> list[Rule]:
     rules = _norm(f"{ours}input_layernorm", f"{theirs}ln_1", model)
     rules += _norm(f"{ours}pre_mlp_layernorm", f"{theirs}ln_2", model)
     split, join = _query_groups(model)
@@ -181,7 +152,7 @@ def _gpt2_layer(ours: str, theirs: str, model: ModelConfig) -> list[Rule]:
     return rules
 
 
-def _norm(ours: str, theirs: str, model: ModelConfig) -> list[Rule]:
+def _norm(ours: str, theirs: str, model: GPTConfig) -> list[Rule]:
     parts = ("weight", "bias") if model.normalization == "LayerNorm" else ("weight",)
     return [_same(f"{ours}.{part}", f"{theirs}.{part}") for part in parts]
 
@@ -190,7 +161,7 @@ def _same(ours: str, theirs: str) -> Rule:
     return Rule(ours, (theirs,), _one, _first)
 
 
-def _vocabulary(ours: str, theirs: str, model: ModelConfig) -> Rule:
+def _vocabulary(ours: str, theirs: str, model: GPTConfig) -> Rule:
     def pad(parts: Sequence[torch.Tensor]) -> torch.Tensor:
         rows = parts[0].new_zeros(model.padded_vocab_size, parts[0].shape[1])
         rows[: parts[0].shape[0]] = parts[0]
@@ -199,7 +170,7 @@ def _vocabulary(ours: str, theirs: str, model: ModelConfig) -> Rule:
     return Rule(ours, (theirs,), lambda rows: (rows[: model.vocab_size],), pad)
 
 
-def _query_groups(model: ModelConfig) -> tuple[Split, Join]:
+def _query_groups(model: GPTConfig) -> tuple[Split, Join]:
     """Packed per group `[q ... q, k, v]` <-> (all queries, all keys, all values); rows first, any trailing shape."""
     groups, size = model.query_groups, model.head_size
     queries = model.num_attention_heads // groups

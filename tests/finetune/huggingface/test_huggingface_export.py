@@ -17,10 +17,10 @@ from finetune_tokenizers import train_tokenizer
 
 from configs.errors import CheckpointError, ConfigError, DataError, MachineError
 from data_prep.tokenizer import Tokenizer, load_tokenizer
-from pretrain.models.huggingface import weights as hf_weights
 from finetune.cli import export_command
 from finetune.config import ExportConfig
 from finetune.huggingface.export import export
+from pretrain.models.huggingface import weights as hf_weights
 from pretrain.models.huggingface.transformers_model import load_causal
 
 

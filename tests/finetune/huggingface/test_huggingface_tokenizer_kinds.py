@@ -10,8 +10,8 @@ from test_finetune_tokenizer import TOPICS, random_texts
 
 from configs.errors import ConfigError, DataError
 from data_prep.tokenizer import ROLES_FILE, Tokenizer, load_tokenizer
-from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.config import ExportConfig
+from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.export import _write_tokenizer
 from finetune.sources import Source, find_tokenizer
 from tests.tokenizer_kinds import huggingface_bpe, huggingface_unigram, tiktoken_ranks, with_scheme

@@ -15,7 +15,9 @@ from pretrain.checkpoint.directory import step_name, temporary_name
 from pretrain.checkpoint.filling import Filler
 from pretrain.checkpoint.index import Index
 from pretrain.checkpoint.part_writer import plan_part, prepare_copy
-from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
+from pretrain.checkpoint.pieces import Piece
+from pretrain.parallel.sharded_shape import ShardedShape
+from tests.pretrain.checkpoint.adamw_states import STATES
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def save_all_ranks(root, step: int, layout: FakeLayout, values, parameters=None,
     directory.mkdir(parents=True)
     for rank in reversed(range(layout.size)):
         plan = plan_part(pieces_of(layout, rank, values, parameters), rank)
-        buffer = torch.empty(plan.elements * len(STATES))
+        buffer = torch.empty(plan.elements)
         copy = prepare_copy(plan, buffer)
         content = metadata or {"step": step}
         attempt = SaveAttempt(directory, step, content, plan, buffer, copy, rank, layout.size, Retention(99, None), 5.0)

@@ -12,9 +12,9 @@ from faked_layouts import SMALL_GPT, FakeLayout, assert_pieces_equal, pieces_of,
 
 from configs.errors import CheckpointError, ConfigError
 from pretrain.checkpoint.loader import load_checkpoint
-from pretrain.checkpoint.pieces import STATES
 from pretrain.checkpoint.writer import CheckpointWriter
 from tests.distributed import run_ranks as run_any_ranks
+from tests.pretrain.checkpoint.adamw_states import STATES
 
 FULL = FakeLayout(tensor=2, pipeline=1, data=2, zero=3)
 PAIR = FakeLayout(tensor=1, pipeline=2, data=1, zero=1)

@@ -23,8 +23,9 @@ from pretrain.checkpoint.directory import (
     step_name,
 )
 from pretrain.checkpoint.part_writer import plan_part, prepare_copy, write_part
-from pretrain.checkpoint.pieces import STATES, Piece, ShardedShape
+from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.writer import CheckpointWriter
+from pretrain.parallel.sharded_shape import ShardedShape
 
 ALONE = FakeLayout()
 
@@ -189,7 +190,7 @@ def test_what_is_going_to_be_removed_is_free_space(small_disk):
 def test_a_part_is_let_alone_once_it_is_announced(tmp_path, monkeypatch):
     """Rank 0 renames the directory as soon as it sees the names of all parts."""
     plan = plan_part(my_pieces(1), 0)
-    buffer = torch.empty(plan.elements * len(STATES))
+    buffer = torch.empty(plan.elements)
     prepare_copy(plan, buffer)()
     replace = Path.replace
 

@@ -10,8 +10,9 @@ import torch
 from faked_layouts import SMALL_GPT, FakeLayout, pieces_of, random_state
 
 from pretrain.checkpoint.loader import load_checkpoint
-from pretrain.checkpoint.pieces import STATES, Piece
+from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.writer import CheckpointWriter
+from tests.pretrain.checkpoint.adamw_states import STATES
 
 pytestmark = [
     pytest.mark.gpu,

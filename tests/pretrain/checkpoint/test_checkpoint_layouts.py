@@ -24,9 +24,10 @@ from safetensors.torch import load_file
 
 from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.checkpoint.part_writer import adjacent_runs
-from pretrain.checkpoint.pieces import Piece, ShardedShape, as_matrix, rectangles, tiles_exactly
+from pretrain.checkpoint.pieces import Piece, as_matrix, rectangles, tiles_exactly
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.checkpoint.writer import CheckpointWriter
+from pretrain.parallel.sharded_shape import ShardedShape
 
 LAYOUTS = [
     FakeLayout(),

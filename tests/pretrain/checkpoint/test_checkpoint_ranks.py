@@ -16,8 +16,8 @@ from faked_ranks import FULL, PAIR, empty_pieces, expect_error, load_and_compare
 from configs.errors import ConfigError
 from pretrain.checkpoint.directory import step_name
 from pretrain.checkpoint.loader import load_checkpoint
-from pretrain.checkpoint.pieces import STATES
 from pretrain.checkpoint.reader import CheckpointReader
+from tests.pretrain.checkpoint.adamw_states import STATES
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretrain.data.corpus_samples import CorpusSamples
 from pretrain_data_corpora import VOCAB_SIZE, random_lengths, write_corpus
 
 from configs.errors import DataError
 from data_prep.corpus import Corpus
 from pretrain.data.batch import MicroBatch
-from pretrain.data.corpus_samples import CorpusSamples
 from pretrain.data.documents import Documents
 from pretrain.data.loader import BatchLoader
 from pretrain.data.samples import Samples

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretrain.data.corpus_samples import CorpusSamples
 from pretrain_data_corpora import VOCAB_SIZE, random_lengths, write_corpus
 
 from configs.errors import DataError
 from data_prep.corpus import Corpus
 from data_prep.corpus.split import part_of_documents
-from pretrain.data.corpus_samples import CorpusSamples
 from pretrain.data.documents import Documents
 from pretrain.data.stream import SampleStream
 

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from configs.durations import Duration
-from pretrain.config import DataConfig, OptimizerConfig, ParallelConfig, RunConfig, TrainingConfig
+from pretrain.config import DataConfig, ParallelConfig, RunConfig, TrainingConfig
 from pretrain.data.batch import MicroBatch
+from pretrain.models.gpt.config import GPTConfig
+from pretrain.optimizers.adamw_config import AdamWConfig
 from pretrain.parallel.layout import resolve_layout
-from pretrain.models.gpt.config import ModelConfig
 
 VOCAB, SEQ_LENGTH, STEPS = 256, 32, 4
 PRELOAD = ("deepspeed", "pretrain.engine.engine", "pretrain.models.gpt.network")
@@ -46,7 +47,7 @@ class Case:
         name: what it is called in the table.
         ranks: processes.
         parallel: fields of `ParallelConfig`.
-        model: fields of `ModelConfig` beside the family's.
+        model: fields of `GPTConfig` beside the family's.
         family: sizes and choices of the model.
         micro_batch_size: samples per forward pass.
         global_batch_size: samples per step.
@@ -71,7 +72,7 @@ class Case:
         sizes = GPT2 if self.family == "gpt2" else LLAMA
         return RunConfig(
             output_dir=Path("unused"),
-            model=ModelConfig(**(sizes | self.model)),
+            model=GPTConfig(**(sizes | self.model)),
             data=DataConfig(train=["unused"]),
             parallel=ParallelConfig(**(self.parallel if parallel is None else parallel)),
             training=TrainingConfig(
@@ -81,7 +82,7 @@ class Case:
                 precision=self.precision,
             ),
             # The gradient norms are around 0.7, so every step is clipped.
-            optimizer=OptimizerConfig(lr=1e-2, clip_grad_norm=0.3),
+            optimizer=AdamWConfig(lr=1e-2, clip_grad_norm=0.3),
         )
 
     def reference(self) -> Case:
@@ -189,6 +190,16 @@ def micro_batches(case: Case, step: int, data_rank: int, data_size: int) -> list
     return batches
 
 
+def objective_of(config: RunConfig) -> Any:
+    """The training objective of a run whose corpora are made up."""
+    from pretrain.data.token_facts import TokenFacts
+    from pretrain.objectives.objective import ObjectiveContext
+
+    return config.objective.implement()(
+        config.objective, ObjectiveContext(config.model, TokenFacts(VOCAB), config.seed)
+    )
+
+
 def train(case: Case, steps: int = STEPS) -> list[tuple[float, float]]:
     """On each rank: train `steps` steps; loss and gradient norm of each, then validation loss and parameter norm."""
     from pretrain.engine import topology
@@ -200,7 +211,7 @@ def train(case: Case, steps: int = STEPS) -> list[tuple[float, float]]:
     launch = discover()
     layout = resolve_layout(config, launch.world_size)
     place = topology.start(launch, layout)
-    engine = TrainEngine(config, place)
+    engine = TrainEngine(config, place, objective_of(config))
     trajectory = []
     # At the fp32 rate, bf16's rounding (8 bits) would be amplified from step to step.
     peak = 1e-2 if case.precision == "fp32" else 1e-3
@@ -209,8 +220,8 @@ def train(case: Case, steps: int = STEPS) -> list[tuple[float, float]]:
         result = engine.train_batch(batches, step=step, learning_rate=peak * (step + 1) / steps)
         assert result.applied
         trajectory.append((result.loss, result.grad_norm))
-    sums = engine.evaluate(micro_batches(case, 99, place.data_rank, layout.data))
-    trajectory.append((sums.loss_nats / sums.tokens, engine.parameter_norm()))
+    sums = engine.evaluate(micro_batches(case, 99, place.data_rank, layout.data), engine.objective)
+    trajectory.append((sums["nats"] / sums["tokens"], engine.parameter_norm()))
     return trajectory
 
 

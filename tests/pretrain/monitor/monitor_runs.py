@@ -7,8 +7,8 @@ from typing import Any
 
 from configs.load import load_config
 from pretrain.config import RunConfig
-from pretrain.parallel.layout import Layout
 from pretrain.monitor import Monitor, StepRecord
+from pretrain.parallel.layout import Layout
 
 RECIPE = Path(__file__).parents[3] / "configs" / "pretrain" / "gpt-tiny.yaml"
 BATCH = 16

@@ -5,7 +5,6 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from pretrain.monitor.evaluation import bits_per_byte, eval_record, perplexity
 
 

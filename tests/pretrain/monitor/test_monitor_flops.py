@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from pretrain.parallel.layout import Layout
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.monitor import flops
 from pretrain.monitor.flops import DevicePeak, device_peak, published_peak_flops_per_s
 from pretrain.monitor.speed import SpeedMeter
+from pretrain.parallel.layout import Layout
 
 from monitor_runs import record  # isort: skip
 
@@ -73,7 +73,7 @@ def test_the_measured_product_is_plausible_short_and_leaves_the_random_state_alo
 
 def test_mfu_by_hand() -> None:
     """A model whose count can be done on paper: N without the input table, plus 12 L d T."""
-    model = ModelConfig(
+    model = GPTConfig(
         num_layers=2, hidden_size=4, num_attention_heads=2, ffn_hidden_size=8, seq_length=16, vocab_size=128,
         activation="gelu", normalization="RMSNorm", position_embedding="rope",
     )  # fmt: skip

@@ -12,9 +12,9 @@ from monitor_runs import run_config
 from test_monitor_summary import outcome
 
 from configs.errors import ConfigError
-from pretrain.models.huggingface.families import family_of
-from pretrain.models.gpt.config import ModelConfig
 from pretrain.models.counterpart import obstacle_to_export
+from pretrain.models.gpt.config import GPTConfig
+from pretrain.models.huggingface.families import family_of
 from pretrain.monitor.next_commands import next_commands
 from pretrain.monitor.summary import write_summary
 
@@ -57,7 +57,7 @@ def test_a_model_without_counterpart_is_told_why_it_has_no_export(tmp_path: Path
 def test_the_obstacle_is_the_one_that_the_export_finds() -> None:
     norms, activations = ("LayerNorm", "RMSNorm"), ("gelu", "gelu_tanh", "swiglu")
     for position, norm, activation, groups in itertools.product(("learned", "rope"), norms, activations, (None, 2, 4)):
-        model = ModelConfig(
+        model = GPTConfig(
             num_layers=1,
             hidden_size=32,
             num_attention_heads=4,

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from configs.durations import Duration
 from configs.errors import ConfigError
-from pretrain.schedule.batch_size import consumed_at, global_batch_size_at, step_of, steps_and_samples
 from pretrain.config import TrainingConfig
+from pretrain.schedule.batch_size import consumed_at, global_batch_size_at, step_of, steps_and_samples
 
 
 def training(full: int, ramp: tuple[int, int, int] | None = None) -> TrainingConfig:

@@ -7,10 +7,10 @@ import torch
 from finetune_oracle import oracle_logits, random_tensors
 
 from configs.errors import CheckpointError, ConfigError, DataError
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.families import family_of, from_hf_config, to_hf_config
 from pretrain.models.huggingface.transformers_model import causal_model
-from pretrain.models.huggingface.weights import from_hf, our_shapes, to_hf
-from pretrain.models.gpt.config import ModelConfig
+from pretrain.models.huggingface.weights import from_hf, to_hf
 
 BASE = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "seq_length": 24}
 BASE |= {"vocab_size": 101, "vocab_multiple": 16}
@@ -30,16 +30,16 @@ MODELS = {
 }
 
 
-def config(name: str, **changes: object) -> ModelConfig:
-    return ModelConfig(**(BASE | MODELS[name] | changes))  # type: ignore[arg-type]
+def config(name: str, **changes: object) -> GPTConfig:
+    return GPTConfig(**(BASE | MODELS[name] | changes))  # type: ignore[arg-type]
 
 
-def tokens(model: ModelConfig, batch: int = 2) -> torch.Tensor:
+def tokens(model: GPTConfig, batch: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(5)
     return torch.randint(model.vocab_size, (batch, model.seq_length), generator=generator)
 
 
-def difference(model: ModelConfig, ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+def difference(model: GPTConfig, ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
     tokens_BS = tokens(model)
     expected = oracle_logits(model, ours, tokens_BS)[..., : model.vocab_size]
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_weights_and_config_come_back_unchanged(name: str) -> None:
     fields = to_hf_config(model)
     theirs = dict(to_hf(ours, model))
     back = dict(from_hf(theirs, model))
-    assert set(back) == set(ours) == set(our_shapes(model))
+    assert set(back) == set(ours) == {spec.name for spec in model.parameters()}
     for key, tensor in ours.items():
         kept = model.vocab_size if "word_embeddings" in key or "output_layer" in key else None
         assert torch.equal(back[key][:kept], tensor[:kept]), key

@@ -1,0 +1,108 @@
+"""Joins the ranks of a run, on whatever device each has; the one place that starts torch.distributed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from configs.errors import MachineError
+from pretrain.parallel.launch import Launch
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+def choose_device(launch: Launch) -> torch.device:
+    """The device of this process: its own GPU where the machine shows any, else the CPU.
+
+    Raises:
+        MachineError: if there are fewer GPUs than processes on this machine.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    count, local_rank = torch.cuda.device_count(), launch.local_rank
+    if count == 1 and launch.launcher == "srun":
+        # srun --gpus-per-task shows each task its own GPU only.
+        local_rank = 0
+    if local_rank >= count:
+        raise MachineError(
+            f"local rank {local_rank} has no GPU of its own: this machine shows {count}",
+            where="launcher",
+            expected=f"at most {count} processes on this machine",
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLECTIVE_TIMEOUT) -> None:
+    """Start torch.distributed among the ranks of `launch`; a process alone needs no port.
+
+    Raises:
+        MachineError: if the ranks cannot meet (port in use, address unknown, peers missing).
+    """
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    options: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
+    if launch.master_address is None:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, **options)
+        return
+    try:
+        dist.init_process_group(
+            backend,
+            init_method=f"tcp://{launch.master_address}:{launch.master_port}",
+            rank=launch.rank,
+            world_size=launch.world_size,
+            timeout=timeout,
+            **options,
+        )
+    except (dist.DistError, RuntimeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise MachineError(
+            f"rank {launch.rank} of {launch.world_size} could not meet the others: {reason}",
+            where=f"{launch.master_address}:{launch.master_port}",
+            expected="an address that every rank reaches and a port that is free (MASTER_ADDR, MASTER_PORT)",
+        ) from None
+
+
+def leave_ranks() -> None:
+    """Take torch.distributed down, with what DeepSpeed remembers of it."""
+    if not dist.is_initialized():
+        return
+    communication = sys.modules.get("deepspeed.comm")
+    if communication is not None and communication.is_initialized():
+        communication.destroy_process_group()  # forgets DeepSpeed's clones of the group, too
+    else:
+        dist.destroy_process_group()
+
+
+def launcher_variables(launch: Launch) -> dict[str, str]:
+    """What another launcher said in its own words, in torchrun's, which libraries read."""
+    words = {
+        "RANK": str(launch.rank),
+        "WORLD_SIZE": str(launch.world_size),
+        "LOCAL_RANK": str(launch.local_rank),
+        "LOCAL_WORLD_SIZE": str(launch.local_world_size),
+    }
+    if launch.master_address is not None:
+        words |= {"MASTER_ADDR": launch.master_address, "MASTER_PORT": str(launch.master_port)}
+    return words
+
+
+@contextmanager
+def variables_set(words: dict[str, str]) -> Iterator[None]:
+    """Environment variables for as long as the block runs."""
+    before = {key: os.environ.get(key) for key in words}
+    os.environ.update(words)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
