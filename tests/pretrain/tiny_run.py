@@ -75,7 +75,7 @@ def states_differ(one: Path, other: Path) -> list[str]:
     """Names of the tensors whose master weights or moments are not bitwise equal in two checkpoints."""
     import torch
 
-        from pretrain.checkpoint.reader import CheckpointReader
+    from pretrain.checkpoint.reader import CheckpointReader
 
     a, b = CheckpointReader(one), CheckpointReader(other)
     assert sorted(a.names()) == sorted(b.names())
