@@ -16,7 +16,7 @@ from pretrain.engine import upstream
 from pretrain.engine.deepspeed_config import deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
-from pretrain.engine.pipeline import Pipeline, detached_copy
+from pretrain.engine.pipeline import Pipeline
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
 from pretrain.models.family import Output, family_of
@@ -123,8 +123,8 @@ class TrainEngine:
         def loss(output: Output, batch: MicroBatch) -> torch.Tensor:
             found = self.objective.losses(output, batch)
             stacked = torch.stack([found[name].float() for name in self.objective.coefficients])
-            sums.append(detached_copy(stacked))
-            return (stacked * factors).sum()
+            sums.append(stacked.detach())
+            return trained_loss(stacked, factors)
 
         self._pipeline.run(batches, loss, step=step, forward_only=False)
         self._gradients.expect(self._once(sums, len(factors)) * shares, list(flags()))
@@ -209,6 +209,11 @@ class TrainEngine:
     def _sum_over_data(self, value: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(value, group=self.topology.data_group)
         return value
+
+
+def trained_loss(sums_K: torch.Tensor, factors_K: torch.Tensor) -> torch.Tensor:
+    """The scalar whose gradient is taken. A tensor of its own: the schedule divides it in place."""
+    return (sums_K * factors_K).sum()
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
