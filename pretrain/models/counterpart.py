@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pretrain.config.model import ModelConfig
 from pretrain.models.gpt.config import GPTConfig
 
 
-def obstacle_to_export(model: GPTConfig) -> str | None:
+def obstacle_to_export(model: ModelConfig) -> str | None:
     """What of `model` no architecture of transformers computes; None: `python -m finetune export` finds one.
 
     The export itself decides; a test holds the two together.
     """
+    if not isinstance(model, GPTConfig):
+        return f"model.name={model.name}"
     positions = "learned" if model.position_embedding == "learned" else "rotary"
     if positions == "learned" and model.normalization != "LayerNorm":
         return f"learned positions with model.normalization={model.normalization}"
