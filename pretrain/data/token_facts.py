@@ -56,3 +56,11 @@ class TokenFacts:
             return None
         sizes = self.tokenizer.token_bytes()
         return np.pad(sizes, (0, self.vocab_size - len(sizes)))
+
+    @cached_property
+    def word_starts(self) -> np.ndarray | None:
+        """Whether each id begins a word, bool [vocab_size]; None without a tokenizer."""
+        if self.tokenizer is None:
+            return None
+        starts = self.tokenizer.word_starts()
+        return np.pad(starts, (0, self.vocab_size - len(starts)))
