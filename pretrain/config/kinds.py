@@ -18,6 +18,7 @@ OBJECTIVES = Kinds(
     what="objective",
     targets={
         "causal": "pretrain.objectives.causal_config:CausalConfig",
+        "masked": "pretrain.objectives.masked_config:MaskedConfig",
     },
     default="causal",
 )
