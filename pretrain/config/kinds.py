@@ -19,6 +19,7 @@ OBJECTIVES = Kinds(
     targets={
         "causal": "pretrain.objectives.causal_config:CausalConfig",
         "masked": "pretrain.objectives.masked_config:MaskedConfig",
+        "masked_pairs": "pretrain.objectives.pair_config:MaskedPairsConfig",
     },
     default="causal",
 )
