@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.config import OptimizerConfig, RunConfig
 from pretrain.data.batch import MicroBatch
 from pretrain.engine import upstream
@@ -58,7 +58,7 @@ class TrainEngine:
         objective: what is trained.
 
     Attributes:
-        before_update: called in each step after the backward passes, before the optimizer changes what `pieces` shows.
+        before_update: called in each step after the backward passes, before the optimizer changes what `shards` shows.
     """
 
     before_update: Callable[[], None] | None = None
@@ -175,16 +175,16 @@ class TrainEngine:
         dist.all_reduce(total)
         return float(total.sqrt())
 
-    def pieces(self) -> list[Piece]:
+    def shards(self) -> list[StateShard]:
         """Views of the master weights and moments that this rank holds; filling them and `restore` loads a state."""
-        return self.zero.pieces(self._gradients.is_counted)
+        return self.zero.shards(self._gradients.is_counted)
 
     def optimizer_step(self) -> int:
         """Steps that the optimizer has applied."""
         return self.zero.optimizer_step()
 
     def restore(self, optimizer_step: int, loss_scale: dict[str, Any] | None) -> None:
-        """Take up the state that was written into `pieces`."""
+        """Take up the state that was written into `shards`."""
         self.zero.restore(optimizer_step)
         if loss_scale is not None:
             vars(self.zero.inner.loss_scaler).update(loss_scale)

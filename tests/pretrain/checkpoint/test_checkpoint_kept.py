@@ -34,7 +34,7 @@ def go_on(case: Case) -> list[tuple[float, float]]:
     def check(metadata: dict) -> None:
         assert check_compatible(metadata, config, metadata["data_fingerprint"], metadata["tokenizer_fingerprint"]) == []
 
-    metadata = load_checkpoint(KEPT, engine.pieces(), check=check)
+    metadata = load_checkpoint(KEPT, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
     found = []
     for step in range(metadata["step"], 4):
