@@ -29,6 +29,8 @@ _ROLES = {
     "unk_token": "unknown",
     "pad_token": "pad",
     "mask_token": "mask",
+    "cls_token": "classification",
+    "sep_token": "separator",
 }
 
 PROBES: tuple[str, ...] = (
@@ -56,7 +58,13 @@ def special_ids(tokenizer: Tokenizer) -> SpecialIds:
 
 
 def save(
-    tokenizer: Tokenizer, directory: Path, seq_length: int, *, pad: int | None = None, append: int | None = None
+    tokenizer: Tokenizer,
+    directory: Path,
+    seq_length: int,
+    *,
+    pad: int | None = None,
+    prepend: int | None = None,
+    append: int | None = None,
 ) -> None:
     """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs.
 
@@ -65,14 +73,16 @@ def save(
         directory: an existing directory.
         seq_length: tokens that the model takes.
         pad: id to pad with; None: that of the role.
-        append: id that is put after each text when special tokens are asked for, as they are by default; None: nothing.
+        prepend: id that is put before each text when special tokens are asked for, as by default; None: nothing.
+        append: the same after each text.
 
     Raises:
         DataError: as `convert`.
     """
     pipeline, spelling = _pipeline(tokenizer)
-    if append is not None:
-        append_token(pipeline, spelling(append), append)
+    if prepend is not None or append is not None:
+        before, after = ((number, spelling(number)) if number is not None else None for number in (prepend, append))
+        put_around(pipeline, before, after)
     pipeline.save(str(directory / "tokenizer.json"))
     ids = {name: tokenizer.role(role) for name, role in _ROLES.items()}
     if pad is not None:
@@ -106,13 +116,19 @@ def _pipeline(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, Callable[[int
     return convert(tokenizer.model_path), lambda number: proto.pieces[number].piece
 
 
-def append_token(pipeline: tokenizers.Tokenizer, piece: str, number: int) -> None:
-    """Make a `tokenizers` pipeline put a special token after each text."""
+def put_around(pipeline: tokenizers.Tokenizer, before: tuple[int, str] | None, after: tuple[int, str] | None) -> None:
+    """Make a `tokenizers` pipeline put special tokens (id, spelling) before and after each text, if not None.
+
+    Of a pair, what stands before comes first only, as in `[CLS] A [SEP] B [SEP]`; B is of token type 1 then.
+    """
     from tokenizers.processors import TemplateProcessing
 
-    template = f"$A {piece}"
+    first, last = (f"{token[1]}" if token else "" for token in (before, after))
+    second = f"$B:1 {last}:1" if before and after else f"$B {last}"
     pipeline.post_processor = TemplateProcessing(
-        single=template, pair=f"{template} $B {piece}", special_tokens=[(piece, number)]
+        single=f"{first} $A {last}".split(),
+        pair=f"{first} $A {last} {second}".split(),
+        special_tokens=[(token[1], token[0]) for token in (before, after) if token],
     )
 
 

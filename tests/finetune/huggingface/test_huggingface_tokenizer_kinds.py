@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from finetune_tokenizers import LINES, train_tokenizer
-from test_finetune_tokenizer import TOPICS, random_texts
+from test_huggingface_tokenizer import TOPICS, random_texts
 
 from configs.errors import ConfigError, DataError
 from data_prep.tokenizer import ROLES_FILE, Tokenizer, load_tokenizer
