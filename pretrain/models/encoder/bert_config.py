@@ -16,7 +16,7 @@ class BertConfig(EncoderConfig):
     """BERT (Devlin et al. 2019, arXiv:1810.04805): learned positions, token types, a head for pairs of sentences."""
 
     name: str = "bert"
-    """`bert`."""
+    """Which model family it is."""
     norm_placement: Literal["post", "pre"] = "post"
     """Norms after the residual sums (as published), or before the blocks (as Megatron's, without embedding norm)."""
     token_types: int = Field(default=2, gt=0)
@@ -68,7 +68,7 @@ class RobertaConfig(EncoderConfig):
     """RoBERTa (Liu et al. 2019, arXiv:1907.11692): BERT without pairs, its positions numbered from 2."""
 
     name: str = "roberta"
-    """`roberta`."""
+    """Which model family it is."""
     activation: Literal["gelu", "gelu_tanh"] = "gelu"
     """Activation of the MLP; gelu_tanh is an approximation. The head has gelu."""
 

@@ -13,7 +13,7 @@ class ModernEncoderConfig(EncoderConfig):
     """Rotary positions, norms before the blocks, GeGLU, no biases but the decoder's; most layers see a window only."""
 
     name: str = "modern-encoder"
-    """`modern-encoder`."""
+    """Which model family it is."""
     activation: Literal["geglu"] = "geglu"
     """Activation of the MLP: gated by gelu."""
     bias: bool = False
