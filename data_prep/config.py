@@ -68,6 +68,10 @@ class SourceConfig(Section):
         return self._own
 
 
+MAY_SHARE = {"classification": "beginning_of_document", "separator": "end_of_document"}
+"""Roles of encoders that may share the token of another, as RoBERTa's <s> and </s> do."""
+
+
 class SpecialTokens(Section):
     """How the vocabulary writes the special tokens of each role; null: no such token.
 
@@ -84,13 +88,16 @@ class SpecialTokens(Section):
     """Fills batches."""
     mask: str | None = None
     """Stands for a token that a masked model has to guess."""
+    classification: str | None = None
+    """Begins each sequence of an encoder, such as `[CLS]`; may be the token of beginning_of_document."""
+    separator: str | None = None
+    """Ends each part of an encoder's sequence, such as `[SEP]`; may be the token of end_of_document."""
     sentinels: int = Field(default=0, ge=0)
     """How many sentinels, `<extra_id_0>` and on, stand for masked spans."""
 
     @model_validator(mode="after")
     def _distinct(self) -> SpecialTokens:
-        named = (self.unknown, self.beginning_of_document, self.end_of_document, self.pad, self.mask)
-        names = [name for name in named if name is not None]
+        names = list(self.own_tokens().values())
         for name in names:
             # U+2581 is how SentencePiece writes a space: it would be taken from all text.
             if not name.isprintable() or set(name) & set(" \u2581") or not name:
@@ -100,6 +107,13 @@ class SpecialTokens(Section):
         if repeated:
             raise ValueError(f"{sorted(repeated)[0]!r} is used for two roles; each needs its own spelling")
         return self
+
+    def own_tokens(self) -> dict[str, str]:
+        """Spelling by role, in the order of the ids; roles that share another's token, and sentinels, left out."""
+        ordered = ("unknown", "beginning_of_document", "end_of_document", "pad", "mask", *MAY_SHARE)
+        spelled = {role: getattr(self, role) for role in ordered}
+        shared = [role for role, other in MAY_SHARE.items() if spelled[role] == spelled[other]]
+        return {role: name for role, name in spelled.items() if name is not None and role not in shared}
 
 
 class TokenizerConfig(SourceConfig):

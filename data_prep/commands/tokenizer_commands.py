@@ -62,7 +62,9 @@ def train_tokenizer_command(
 
 
 def import_tokenizer_command(
-    source: Annotated[Path, typer.Argument(help="A .model, tokenizer.json or .tiktoken file, or their directory.")],
+    source: Annotated[
+        Path, typer.Argument(help="A .model, tokenizer.json, .tiktoken or vocab.txt, or their directory.")
+    ],
     roles: Annotated[
         list[str] | None,
         typer.Argument(metavar="[role=spelling ...]", help="Which token plays a role; `none`: no token does."),
@@ -72,12 +74,26 @@ def import_tokenizer_command(
         str | None,
         typer.Option(help="Pattern and special tokens of a .tiktoken file: a name that tiktoken knows, or a file."),
     ] = None,
+    lower_case: Annotated[
+        bool | None,
+        typer.Option("--lower-case/--keep-case", help="Of a vocab.txt: make text lower case; else as its files say."),
+    ] = None,
+    strip_accents: Annotated[
+        bool | None,
+        typer.Option("--strip-accents/--keep-accents", help="Of a vocab.txt: take accents off; else as the case."),
+    ] = None,
+    split_chinese: Annotated[
+        bool | None,
+        typer.Option("--split-chinese/--join-chinese", help="Of a vocab.txt: each Chinese character is a word."),
+    ] = None,
     overwrite: Overwrite = None,
 ) -> None:
     """Make a tokenizer directory of a vocabulary of another project."""
     from data_prep.tokenizer.importing import describe, import_tokenizer, parse_roles
+    from data_prep.tokenizer.wordpiece import Normalization
 
-    tokenizer = import_tokenizer(source, output, parse_roles(roles), encoding, bool(overwrite))
+    normalization = Normalization(lower_case, strip_accents, split_chinese)
+    tokenizer = import_tokenizer(source, output, parse_roles(roles), encoding, bool(overwrite), normalization)
     say("\n".join(describe(tokenizer, output)))
     say_next("tokenizer-report", output, "--input", "TEXT")
 

@@ -25,6 +25,7 @@ from data_prep.tokenizer.roles import (
     read_json,
     usual_roles,
 )
+from data_prep.tokenizer.word_starts import begins_word, byte_of, unmarked_words
 
 _CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _CONFIG_KEYS = {
@@ -33,6 +34,8 @@ _CONFIG_KEYS = {
     "unknown": "unk_token",
     "pad": "pad_token",
     "mask": "mask_token",
+    "classification": "cls_token",
+    "separator": "sep_token",
 }
 _ALGORITHMS = {"BPE": "bpe", "Unigram": "unigram", "WordPiece": "wordpiece", "WordLevel": "word"}
 _SPACE = "\u2581"
@@ -68,6 +71,13 @@ class HuggingFaceTokenizer(Tokenizer):
     def read(cls, model_path: Path, description: Description | None, engine: EngineName) -> HuggingFaceTokenizer:
         """Read a `tokenizer.json`; without a description, the roles are those that the files beside it name."""
         content = read_bytes(model_path, "a tokenizer.json of Hugging Face's tokenizers library")
+        return cls.from_json(model_path, content, description, engine)
+
+    @classmethod
+    def from_json(
+        cls, model_path: Path, content: bytes, description: Description | None = None, engine: EngineName = "reference"
+    ) -> HuggingFaceTokenizer:
+        """The tokenizer of the contents of a `tokenizer.json`, made of the file at `model_path`."""
         pipeline = _load(model_path, content)
         if not pipeline.get_vocab_size(with_added_tokens=True):
             raise DataError("holds no pieces", where=model_path, expected="a trained vocabulary")
@@ -113,15 +123,11 @@ class HuggingFaceTokenizer(Tokenizer):
             piece = str(self._pipeline.id_to_token(token))
             if token in self._added:
                 sizes[token] = len(self._added[token].content.encode())
-            elif self._is_byte_level:
-                sizes[token] = len(from_byte_alphabet(piece))
-            elif self._has_byte_pieces and _is_byte_piece(piece):
-                sizes[token] = 1
-            elif is_wordpiece:
+            elif is_wordpiece and not self._is_byte_level:
                 inner = bool(prefix) and piece.startswith(prefix)
                 sizes[token] = len(piece.removeprefix(prefix).encode()) if inner else len(piece.encode()) + 1
             else:
-                sizes[token] = len(piece.replace(_SPACE, " ").encode())
+                sizes[token] = len(self._text_of(piece))
         return sizes
 
     def byte_tokens(self) -> np.ndarray:
@@ -134,12 +140,46 @@ class HuggingFaceTokenizer(Tokenizer):
                 found[token] = self._has_byte_pieces and _is_byte_piece(piece)
         return found
 
+    def word_starts(self) -> np.ndarray:
+        """Which ids begin a word, bool [vocab_size]; see `Tokenizer.word_starts`.
+
+        Raises:
+            DataError: if no piece begins with a space and none is marked as the inside of a word.
+        """
+        model = self._json["model"]
+        if model.get("end_of_word_suffix"):
+            raise unmarked_words(self.model_path, f"{model['end_of_word_suffix']!r} marks where words end")
+        prefix = str(model.get("continuing_subword_prefix") or "")
+        starts = np.ones(self.vocab_size, dtype=bool)
+        pieces = self._pipeline.get_vocab(with_added_tokens=False)
+        in_text = {piece: token for piece, token in pieces.items() if token not in self._added}
+        if model.get("type") == "WordLevel":
+            return starts
+        for piece, token in in_text.items():
+            starts[token] = not piece.startswith(prefix) if prefix else begins_word(self._text_of(piece))
+        if not prefix and not any(self._text_of(piece)[:1].isspace() for piece in in_text):
+            raise unmarked_words(self.model_path, "no piece begins with a space")
+        return starts
+
+    def _text_of(self, piece: str) -> bytes:
+        """The UTF-8 bytes of text that a piece stands for, a space in front included."""
+        if self._is_byte_level:
+            return from_byte_alphabet(piece)
+        if self._has_byte_pieces and _is_byte_piece(piece):
+            return byte_of(piece)
+        return piece.replace(_SPACE, " ").encode()
+
     def _reference(self) -> Engine:
         return HuggingFaceEngine(self._encoder)
 
     def _kitoken(self, vocabulary: bytes) -> Engine:
         content = orjson.loads(self._encoding_json) | {"padding": None, "truncation": None}
         return load_kitoken(self.kind, orjson.dumps(content), self.model_path)
+
+    @property
+    def normalizer(self) -> dict[str, Any]:
+        """What the file does to text before it is cut into words; empty: nothing."""
+        return self._json.get("normalizer") or {}
 
     @cached_property
     def _is_byte_level(self) -> bool:
@@ -199,6 +239,10 @@ def _described_by(pipeline: Any, content: dict[str, Any], directory: Path) -> De
         roles["unknown"] = content["model"]["unk_id"]
     elif isinstance(unknown, str):
         roles["unknown"] = pipeline.token_to_id(unknown)
+    added = content.get("post_processor") or {}
+    if added.get("type") in ("BertProcessing", "RobertaProcessing"):
+        # What is put around each text, as [spelling, id].
+        roles["classification"], roles["separator"] = int(added["cls"][1]), int(added["sep"][1])
     for name in _CONFIG_FILES:
         if not (directory / name).is_file():
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,26 +16,34 @@ from data_prep.tokenizer import (
     load_tokenizer,
     write_roles,
 )
+from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.roles import has_star, numbered_tokens
 from data_prep.tokenizer.sentencepiece_kind import SentencePieceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
+from data_prep.tokenizer.wordpiece import Normalization, describe_normalizer, find_vocabulary, wordpiece_json
 
 _SENTINELS = "sentinels"
 _NOBODY = ("", "none", "null")
 
 
 def import_tokenizer(
-    source: Path, output: Path, roles: Mapping[str, str], encoding: str | None = None, overwrite: bool = False
+    source: Path,
+    output: Path,
+    roles: Mapping[str, str],
+    encoding: str | None = None,
+    overwrite: bool = False,
+    normalization: Normalization | None = None,
 ) -> Tokenizer:
     """Copy a vocabulary into a tokenizer directory and write down which id plays which role.
 
     Args:
-        source: whatever `load_tokenizer` reads.
+        source: whatever `load_tokenizer` reads, or a WordPiece `vocab.txt` or the directory with it.
         output: the directory to write.
         roles: how the vocabulary spells the token of a role, for those that it does not name itself or that are to be
             others; `none`: no token plays it. `sentinels` is spelled with a star for the number: `<extra_id_*>`.
         encoding: the pattern and special tokens of a `.tiktoken` file: an encoding that tiktoken knows, or a file.
         overwrite: replace an existing tokenizer directory.
+        normalization: what a WordPiece vocabulary does to text; None: what the files say.
 
     Raises:
         ConfigError: for a role or a spelling that does not exist; names the nearest.
@@ -45,12 +52,7 @@ def import_tokenizer(
     """
     check_replaceable(output, ROLES_FILE, overwrite, [source])
     _refuse_empty(source)
-    if encoding is not None:
-        if source.suffix != ".tiktoken":
-            raise ConfigError("is for .tiktoken files only", where="--encoding", expected=f"{source} to be one")
-        tokenizer: Tokenizer = TiktokenTokenizer.read_as(source, encoding)
-    else:
-        tokenizer = load_tokenizer(source)
+    tokenizer, vocabulary = _read(source, encoding, normalization)
     chosen = {name: tokenizer.role(name) for name in ROLES}
     sentinels = tokenizer.sentinels
     for role, spelling in roles.items():
@@ -71,10 +73,28 @@ def import_tokenizer(
         algorithm = tokenizer.read_algorithm()
     extra = tokenizer.extra
     with staged_directory(output, ROLES_FILE, overwrite, [source]) as directory:
-        shutil.copyfile(tokenizer.model_path, directory / VOCABULARY_FILES[tokenizer.kind])
-        fingerprint = fingerprint_of(tokenizer.model_path.read_bytes(), chosen, sentinels, extra)
+        (directory / VOCABULARY_FILES[tokenizer.kind]).write_bytes(vocabulary)
+        fingerprint = fingerprint_of(vocabulary, chosen, sentinels, extra)
         write_roles(directory, algorithm, chosen, sentinels, fingerprint, tokenizer.kind, extra)
     return load_tokenizer(output)
+
+
+def _read(source: Path, encoding: str | None, normalization: Normalization | None) -> tuple[Tokenizer, bytes]:
+    """A tokenizer and the contents of its vocabulary file."""
+    if encoding is not None and source.suffix != ".tiktoken":
+        raise ConfigError("is for .tiktoken files only", where="--encoding", expected=f"{source} to be one")
+    word_pieces = find_vocabulary(source)
+    if word_pieces is not None:
+        content = wordpiece_json(word_pieces, normalization or Normalization())
+        return HuggingFaceTokenizer.from_json(word_pieces, content), content
+    if normalization not in (None, Normalization()):
+        raise ConfigError(
+            "a change of how text is normalised is for WordPiece vocabularies only",
+            where=source,
+            expected="a vocab.txt; other kinds say it in their own files",
+        )
+    tokenizer = load_tokenizer(source) if encoding is None else TiktokenTokenizer.read_as(source, encoding)
+    return tokenizer, tokenizer.model_path.read_bytes()
 
 
 def describe(tokenizer: Tokenizer, directory: Path) -> list[str]:
@@ -87,6 +107,8 @@ def describe(tokenizer: Tokenizer, directory: Path) -> list[str]:
         f"roles        {spelled}" + (f", {len(tokenizer.sentinels)} sentinels" if tokenizer.sentinels else ""),
         f"fingerprint  {tokenizer.fingerprint}",
     ]
+    if isinstance(tokenizer, HuggingFaceTokenizer) and (changes := describe_normalizer(tokenizer.normalizer)):
+        lines.insert(2, f"text         {changes}")
     missing = [name for name in ("end_of_document",) if tokenizer.role(name) is None]
     lines += [
         f"no token plays the role {name}: `tokenize` needs one, or append_end_of_document=false" for name in missing

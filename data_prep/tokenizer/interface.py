@@ -127,6 +127,24 @@ class Tokenizer(ABC):
     def byte_tokens(self) -> np.ndarray:
         """Which ids write a part of a character that the vocabulary lacks, bool [vocab_size]."""
 
+    @abstractmethod
+    def word_starts(self) -> np.ndarray:
+        """Which ids begin a word, bool [vocab_size]; the others continue the word of the token before them.
+
+        A word is a run between white space, with its punctuation. What begins one: pieces that begin with white space
+        (of a byte-level or SentencePiece vocabulary, byte pieces of a line break included), pieces of a WordPiece
+        vocabulary without its `##`, and special tokens, user-defined ones too, which stand alone. Scripts without
+        spaces (Chinese, Japanese, Thai, ...) would be one word up to the next space: there, each piece that begins
+        with a character of such a script begins a word (as each character does for BERT, each piece for ALBERT);
+        marks, punctuation and bytes inside a character continue it.
+
+        The first word of a text need not begin with a space: a token at the start of a document, or after a special
+        one, begins a word whatever its id. That is for the reader of the ids to add.
+
+        Raises:
+            DataError: if the vocabulary does not mark where words begin (only where they end, or not at all).
+        """
+
     def copy_to(self, directory: Path) -> None:
         """Write this tokenizer's two files into `directory`, which is made if needed."""
         directory.mkdir(parents=True, exist_ok=True)

@@ -93,4 +93,10 @@ def _locate(path: Path) -> tuple[str, Path, Description | None]:
         if path.name == ROLES_FILE:
             return _locate(path.parent)
         raise DataError("is not a file of the tokenizers library", where=path, expected=_EXPECTED)
+    if path.suffix == ".txt":
+        raise DataError(
+            "is a list of pieces, which does not say how text is cut into words",
+            where=path,
+            expected="the directory that import-tokenizer makes of a WordPiece vocab.txt",
+        )
     return "sentencepiece", path, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +13,12 @@ from configs.errors import DataError
 from data_prep.reading.text_sample import SampledDocument, sample_documents
 from data_prep.tokenizer import Tokenizer, load_tokenizer
 from data_prep.tokenizer.report_config import TokenizerReportConfig
+from data_prep.tokenizer.word_starts import UNSPACED
 
 OTHERS = "others"
 _BATCH = 64
 _SHOWN_CHARS = 60
 _LAYOUT = "\n\r\t"
-# Scripts written without spaces: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han with its extensions.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0003ffff]"
-)
 
 
 @dataclass(frozen=True)
@@ -169,7 +164,7 @@ def _group(name: str, kind: str, numbers: Sequence[int], sample: Sequence[Sample
         chars += letters
         words += len(text.split())
         if not text.isascii():
-            unspaced += len(_UNSPACED.findall(text))
+            unspaced += len(UNSPACED.findall(text))
     unit, units = ("character", chars) if 2 * unspaced > chars else ("word", words)
     size = sum(sample[number].size_bytes for number in numbers)
     return Group(name, kind, np.array(numbers, dtype=np.int64), size, max(1, units), unit)

@@ -21,13 +21,22 @@ VOCABULARY_FILES = {
     "tiktoken": "vocabulary.tiktoken",
 }
 """The vocabulary file of each kind in a tokenizer directory."""
-ROLES = ("end_of_document", "beginning_of_document", "unknown", "pad", "mask")
+_FIRST_ROLES = ("end_of_document", "beginning_of_document", "unknown", "pad", "mask")
+_ENCODER_ROLES = ("classification", "separator")
+ROLES = (*_FIRST_ROLES, *_ENCODER_ROLES)
+"""What an id can be for; `classification` and `separator` are BERT's `[CLS]` and `[SEP]`, RoBERTa's `<s>` and `</s>`.
+
+Two roles may share an id: RoBERTa's `</s>` ends a document and separates the parts of a pair.
+"""
 KNOWN_SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "end_of_document": ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>"),
     "beginning_of_document": ("<|begin_of_text|>", "<|startoftext|>", "<s>", "<bos>", "<|bos|>"),
     "unknown": ("<unk>", "[UNK]", "<|unk|>"),
     "pad": ("<pad>", "[PAD]", "<|pad|>"),
     "mask": ("<mask>", "[MASK]", "<|mask|>"),
+    # Not `<s>` and `</s>`: what they are for differs; RoBERTa's own files say that they are these.
+    "classification": ("[CLS]", "<cls>", "<|cls|>"),
+    "separator": ("[SEP]", "<sep>", "<|sep|>"),
 }
 """How vocabularies usually spell a role; asked only where nothing else names the role's token."""
 SENTINELS = "<extra_id_*>"
@@ -60,7 +69,10 @@ def fingerprint_of(
 ) -> str:
     """Hash of a vocabulary file, the roles of its ids and what else decides the ids, 32 hexadecimal digits."""
     digest = xxhash.xxh3_128(model)
-    digest.update(orjson.dumps([[name, roles.get(name)] for name in ROLES] + [sentinels]))
+    hashed: list[object] = [[name, roles.get(name)] for name in _FIRST_ROLES]
+    # The roles of encoders came later: where there are none, the hash is what it was before.
+    hashed += [[name, roles[name]] for name in _ENCODER_ROLES if roles.get(name) is not None]
+    digest.update(orjson.dumps([*hashed, sentinels]))
     if extra:
         digest.update(orjson.dumps(extra, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()

@@ -20,9 +20,10 @@ from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine,
 from data_prep.tokenizer.fast_sentencepiece import fast_form
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import KNOWN_SPELLINGS, Description, read_bytes
-from data_prep.tokenizer.sentencepiece_model import ALGORITHMS, SPACE, parse, read_joints
+from data_prep.tokenizer.sentencepiece_model import ALGORITHMS, SPACE, USER_DEFINED, parse, read_joints
 from data_prep.tokenizer.word_cuts import cut_long
 from data_prep.tokenizer.word_memory import WordMemory
+from data_prep.tokenizer.word_starts import begins_word, byte_of, unmarked_words
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -78,6 +79,23 @@ class SentencePieceTokenizer(Tokenizer):
     def byte_tokens(self) -> np.ndarray:
         """Which ids are byte pieces, bool [vocab_size]."""
         return np.array([self._sp.is_byte(token) for token in range(self.vocab_size)], dtype=bool)
+
+    def word_starts(self) -> np.ndarray:
+        """Which ids begin a word, bool [vocab_size]; see `Tokenizer.word_starts`.
+
+        Raises:
+            DataError: if pieces end with their space.
+        """
+        proto = parse(self.model_path.read_bytes())
+        if proto.trainer_spec.treat_whitespace_as_suffix:
+            raise unmarked_words(self.model_path, "its pieces end with a space")
+        starts = np.ones(self.vocab_size, dtype=bool)
+        for token, piece in enumerate(proto.pieces):
+            if self._sp.is_byte(token):
+                starts[token] = begins_word(byte_of(piece.piece))
+            elif not self.is_special(token) and piece.type != USER_DEFINED:
+                starts[token] = begins_word(self.piece(token).encode())
+        return starts
 
     def read_algorithm(self) -> str:
         """The algorithm that the model file itself names."""
@@ -167,12 +185,15 @@ def _described_by(sp: Any) -> Description:
     def known(token: int) -> int | None:
         return token if token >= 0 else None
 
-    masks = [sp.piece_to_id(piece) for piece in KNOWN_SPELLINGS["mask"]]
+    def spelled(role: str) -> int | None:
+        tokens = [sp.piece_to_id(piece) for piece in KNOWN_SPELLINGS[role]]
+        return next((token for token in tokens if token != sp.unk_id()), None)
+
     roles = {
         "end_of_document": known(sp.eos_id()),
         "beginning_of_document": known(sp.bos_id()),
         "unknown": known(sp.unk_id()),
         "pad": known(sp.pad_id()),
-        "mask": next((token for token in masks if token != sp.unk_id()), None),
+        **{role: spelled(role) for role in ("mask", "classification", "separator")},
     }
     return Description("sentencepiece", "unknown", roles)

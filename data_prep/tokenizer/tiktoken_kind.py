@@ -15,6 +15,7 @@ from configs.errors import DataError, MachineError, nearest
 from data_prep.tokenizer.engines import Engine, EngineName, TiktokenEngine, explaining, load_kitoken
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import SENTINELS, Description, numbered_tokens, read_bytes, usual_roles
+from data_prep.tokenizer.word_starts import begins_word
 
 _EXPECTED_LINES = "lines of a byte string in base64, a space, and its rank"
 
@@ -88,6 +89,10 @@ class TiktokenTokenizer(Tokenizer):
     def byte_tokens(self) -> np.ndarray:
         """Which ids write a part of a character that the vocabulary lacks, bool [vocab_size]."""
         return np.array([data.decode("utf-8", "replace").encode() != data for data in self._bytes], dtype=bool)
+
+    def word_starts(self) -> np.ndarray:
+        """Which ids begin a word, bool [vocab_size]; see `Tokenizer.word_starts`."""
+        return np.array([not data or begins_word(data) for data in self._bytes], dtype=bool)
 
     def ranks(self) -> dict[bytes, int]:
         """Byte string -> id, in the order in which they are merged."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from configs.errors import ConfigError, DataError
 from data_prep.atomic import check_replaceable, staged_directory
-from data_prep.config import SpecialTokens, TokenizerConfig
+from data_prep.config import MAY_SHARE, SpecialTokens, TokenizerConfig
 from data_prep.reading.input_patterns import named_patterns
 from data_prep.reading.text_sample import sample_documents
-from data_prep.tokenizer import MODEL_FILE, ROLES_FILE, Tokenizer, fingerprint_of, load_tokenizer, write_roles
+from data_prep.tokenizer import MODEL_FILE, ROLES, ROLES_FILE, Tokenizer, fingerprint_of, load_tokenizer, write_roles
 
 _MAX_LINE_CHARS = 4000
 # SentencePiece leaves out every training line that holds one of these.
@@ -61,30 +61,23 @@ def training_lines(text: str) -> Iterator[str]:
 
 
 def _assign_ids(special: SpecialTokens) -> tuple[dict[str, int | None], list[int]]:
-    """Ids from 0 on: unknown, beginning, end, pad, mask, sentinels; roles without a token get None."""
-    spelled = {
-        "unknown": special.unknown,
-        "beginning_of_document": special.beginning_of_document,
-        "end_of_document": special.end_of_document,
-        "pad": special.pad,
-        "mask": special.mask,
-    }
-    roles: dict[str, int | None] = dict.fromkeys(spelled)
-    taken = 0
-    for role, spelling in spelled.items():
-        if spelling is not None:
-            roles[role] = taken
-            taken += 1
-    return roles, list(range(taken, taken + special.sentinels))
+    """Ids from 0 on, in the order of `SpecialTokens.own_tokens`, then the sentinels; roles without a token get None."""
+    ids = {role: token for token, role in enumerate(special.own_tokens())}
+    roles = {role: ids.get(role) for role in ROLES}
+    for role, other in MAY_SHARE.items():
+        if getattr(special, role) is not None:
+            roles[role] = ids.get(role, ids.get(other))
+    return roles, list(range(len(ids), len(ids) + special.sentinels))
 
 
 def _train(config: TokenizerConfig, roles: dict[str, int | None], lines: Iterator[str]) -> bytes:
     from sentencepiece import SentencePieceTrainer
 
     special = config.special_tokens
-    symbols = [special.mask] if special.mask is not None else []
+    own = special.own_tokens()
+    symbols = [spelling for role, spelling in own.items() if role not in _SENTENCEPIECE_ROLES.values()]
     symbols += [f"<extra_id_{number}>" for number in range(special.sentinels)]
-    needed = sum(token is not None for token in roles.values()) + special.sentinels + 256 * config.byte_fallback
+    needed = len(own) + special.sentinels + 256 * config.byte_fallback
     if config.vocab_size <= needed:
         raise ConfigError(
             f"vocab_size = {config.vocab_size} is too small",

@@ -34,6 +34,11 @@ class ModelConfig(Named):
     """The embedding is padded to a multiple of this; fixed per run, never derived from the layout."""
 
     @property
+    def has_pair_head(self) -> bool:
+        """Whether a head tells pairs of texts apart."""
+        return False
+
+    @property
     def padded_vocab_size(self) -> int:
         """Rows of the embedding.
 

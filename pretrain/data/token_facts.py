@@ -56,3 +56,18 @@ class TokenFacts:
             return None
         sizes = self.tokenizer.token_bytes()
         return np.pad(sizes, (0, self.vocab_size - len(sizes)))
+
+    @cached_property
+    def word_starts(self) -> np.ndarray | None:
+        """Which ids begin a word, bool [vocab_size]; None without a tokenizer.
+
+        A token at the start of a sample, or after a special one, begins a word whatever its id: see
+        `Tokenizer.word_starts`. Ids beyond the tokenizer's stand alone.
+
+        Raises:
+            DataError: if the vocabulary does not mark where words begin.
+        """
+        if self.tokenizer is None:
+            return None
+        starts = self.tokenizer.word_starts()
+        return np.pad(starts, (0, self.vocab_size - len(starts)), constant_values=True)

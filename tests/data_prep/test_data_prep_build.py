@@ -81,6 +81,10 @@ def test_stages_run_once_and_say_what_they_did(tmp_path, text_file):
         assert part in text, text
     assert (tmp_path / "built" / "statistics.png").stat().st_size > 10_000
     assert orjson.loads((tmp_path / "built" / "statistics.json").read_bytes())["documents"] > 100
+    # As the settings were written down before there were roles of encoders: such a build is not begun anew.
+    settings = orjson.loads((tmp_path / "built" / "tokenizer" / "recipe.json").read_bytes())["settings"]
+    roles = ["unknown", "beginning_of_document", "end_of_document", "pad", "mask", "sentinels"]
+    assert list(settings["special_tokens"]) == roles
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "built" / "corpus").glob("shard*")}
     said.clear()
     build(config, said.append)

@@ -22,7 +22,7 @@ def test_roles_are_named_by_spelling(tmp_path, bpe):
     imported = import_tokenizer(
         bpe, tmp_path / "t", {"mask": "<extra_id_1>", "sentinels": "<extra_id_*>", "pad": "none", "unknown": "a"}
     )
-    assert [imported.role(role) for role in ROLES] == [0, None, load_tokenizer(bpe).find("a"), None, 3]
+    assert [imported.role(role) for role in ROLES[:5]] == [0, None, load_tokenizer(bpe).find("a"), None, 3]
     assert imported.sentinels == [2, 3] and imported.algorithm == "bpe"
     assert imported.encode_batch(TEXTS) == load_tokenizer(bpe).encode_batch(TEXTS)
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["tokenizer.json", "vocabulary.json"]

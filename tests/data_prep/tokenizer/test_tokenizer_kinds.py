@@ -113,10 +113,10 @@ def test_the_libraries_ids_are_ours(paths, tokenizers):
 
 def test_roles(tokenizers):
     found = {name: [tokenizers[name].role(role) for role in ROLES] for name in KINDS}
-    assert found["bpe"] == [0, None, None, 1, None]  # from tokenizer_config.json
-    assert found["unigram"] == [1, None, 0, None, None]  # unk_id, and the usual spelling of the end
-    assert found["wordpiece"] == [None, None, 0, 1, 2]
-    assert found["tiktoken"] == [500, None, None, None, 503]
+    assert found["bpe"] == [0, None, None, 1, None, None, None]  # from tokenizer_config.json
+    assert found["unigram"] == [1, None, 0, None, None, None, None]  # unk_id, and the usual spelling of the end
+    assert found["wordpiece"] == [None, None, 0, 1, 2, None, None]
+    assert found["tiktoken"] == [500, None, None, None, 503, None, None]
     assert tokenizers["bpe"].sentinels == [2, 3]
     assert [tokenizers[name].kind for name in KINDS] == ["sentencepiece", *["huggingface"] * 3, "tiktoken"]
     assert [tokenizers[name].algorithm for name in KINDS] == ["bpe", "bpe", "unigram", "wordpiece", "bpe"]
