@@ -19,10 +19,10 @@ from data_prep.tokenizer import load_tokenizer
 from finetune import batches
 from finetune.config import ClassifyConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
-from finetune.huggingface.tokenizer import OWN_FOLDER, special_ids
+from finetune.huggingface.tokenizer import OWN_FOLDER, role_ids
 from finetune.metrics import score
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
-from pretrain.models.huggingface.families import to_hf_config
+from pretrain.models.huggingface.family import to_config
 from pretrain.models.huggingface.weights import to_hf
 
 if TYPE_CHECKING:
@@ -272,9 +272,10 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> Start:
 
     source = open_checkpoint(model)
     tokenizer = find_tokenizer(source, tokenizer_dir)
+    ids = role_ids(tokenizer)
     return Start(
-        to_hf_config(source.model, special_ids(tokenizer)),
-        dict(to_hf(source.tensors, source.model)),
+        to_config(source.model, ids),
+        dict(to_hf(source.tensors, source.model, ids)),
         OwnCodec(tokenizer),
         source.model.seq_length,
         {"model": str(source.path.absolute()), "step": source.metadata.get("step")},

@@ -11,8 +11,9 @@ from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
 from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
+from finetune.huggingface.encoder_text import EncoderText, prepare
 from finetune.huggingface.tiktoken_conversion import convert_tiktoken
-from pretrain.models.huggingface.families import SpecialIds
+from pretrain.models.huggingface.config_fields import RoleIds
 
 if TYPE_CHECKING:
     import tokenizers
@@ -29,6 +30,8 @@ _ROLES = {
     "unk_token": "unknown",
     "pad_token": "pad",
     "mask_token": "mask",
+    "cls_token": "classification",
+    "sep_token": "separator",
 }
 
 PROBES: tuple[str, ...] = (
@@ -49,14 +52,27 @@ PROBES: tuple[str, ...] = (
 )
 
 
-def special_ids(tokenizer: Tokenizer) -> SpecialIds:
+def role_ids(tokenizer: Tokenizer) -> RoleIds:
     """The ids that a Hugging Face model config names."""
     role = tokenizer.role
-    return SpecialIds(role("end_of_document"), role("beginning_of_document"), role("pad"))
+    return RoleIds(
+        end_of_document=role("end_of_document"),
+        begin_of_document=role("beginning_of_document"),
+        pad=role("pad"),
+        mask=role("mask"),
+        classification=role("classification"),
+        separator=role("separator"),
+    )
 
 
 def save(
-    tokenizer: Tokenizer, directory: Path, seq_length: int, *, pad: int | None = None, append: int | None = None
+    tokenizer: Tokenizer,
+    directory: Path,
+    seq_length: int,
+    *,
+    pad: int | None = None,
+    append: int | None = None,
+    encoder: EncoderText | None = None,
 ) -> None:
     """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs.
 
@@ -66,6 +82,7 @@ def save(
         seq_length: tokens that the model takes.
         pad: id to pad with; None: that of the role.
         append: id that is put after each text when special tokens are asked for, as they are by default; None: nothing.
+        encoder: how an encoder reads text, which may then hold masks; None: for other models.
 
     Raises:
         DataError: as `convert`.
@@ -73,6 +90,8 @@ def save(
     pipeline, spelling = _pipeline(tokenizer)
     if append is not None:
         append_token(pipeline, spelling(append), append)
+    if encoder is not None:
+        pipeline = prepare(pipeline, encoder, tokenizer.role("mask"), spelling)
     pipeline.save(str(directory / "tokenizer.json"))
     ids = {name: tokenizer.role(role) for name, role in _ROLES.items()}
     if pad is not None:
@@ -85,9 +104,11 @@ def save(
         "model_max_length": seq_length,
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
-        # Text that looks like a special token stays text, as it does for SentencePiece.
-        "split_special_tokens": True,
+        # Text that looks like a special token stays text, as it does for SentencePiece; but encoders are given masks.
+        "split_special_tokens": encoder is None,
     }
+    if encoder is not None:
+        config["model_input_names"] = encoder.model_inputs
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -136,7 +157,7 @@ def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] =
             if any(spelling in text for spelling in leaks):
                 continue
             expected = list(tokenizer.encode(text))
-            found = list(theirs.encode(text, add_special_tokens=False))
+            found = list(theirs.encode(text, add_special_tokens=False, split_special_tokens=True))
             if found != expected:
                 at = next(
                     (n for n, (a, b) in enumerate(zip(expected, found)) if a != b), min(len(expected), len(found))

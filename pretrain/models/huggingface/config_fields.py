@@ -34,6 +34,10 @@ class RoleIds:
         return cls(**{role: number if isinstance(number, int) else None for role, number in found.items()})
 
 
+NO_IDS = RoleIds()
+"""Of no tokenizer."""
+
+
 def refuse_features(fields: Mapping[str, Any], where: Path | str, **plain: Any) -> None:
     """Refuse fields of a config that are neither missing nor what they have to be, `plain`.
 
@@ -63,3 +67,22 @@ def our_activation(name: str, theirs: Mapping[str, str], where: Path | str) -> s
         if same.get(name, name) == same.get(spelling, spelling):
             return ours
     raise DataError(f"activation is {name!r}", where=where, expected=" or ".join(theirs.values()))
+
+
+def older_spellings(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields under the names where readers older than transformers 5 look for them; empty: there are none.
+
+    Such a reader takes the default of a field that it does not find, without a word.
+    """
+    rope = fields.get("rope_parameters")
+    if rope is None:
+        return {}
+    if "rope_theta" in rope:
+        return {"rope_theta": rope["rope_theta"]}
+    kinds = fields["layer_types"]
+    every = next((layer for layer in range(1, len(kinds)) if kinds[layer] == kinds[0]), len(kinds))
+    return {
+        "global_attn_every_n_layers": every,
+        "global_rope_theta": rope["full_attention"]["rope_theta"],
+        "local_rope_theta": rope["sliding_attention"]["rope_theta"],
+    }

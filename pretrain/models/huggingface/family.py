@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from configs.errors import ConfigError, DataError
 from configs.kinds import resolve
 from pretrain.config.model import ModelConfig
-from pretrain.models.huggingface.config_fields import RoleIds
+from pretrain.models.huggingface.config_fields import NO_IDS, RoleIds
 from pretrain.models.huggingface.obstacles import Obstacle
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def obstacle_to_export(model: ModelConfig) -> str | None:
     return str(_obstacles(model)[0])
 
 
-def to_config(model: ModelConfig, ids: RoleIds = RoleIds()) -> dict[str, Any]:
+def to_config(model: ModelConfig, ids: RoleIds = NO_IDS) -> dict[str, Any]:
     """The keyword arguments of the transformers config class, `model_type` and `architectures` among them.
 
     The vocabulary is the tokenizer's (`vocab_size`): the padded rows of the embedding are not exported.
@@ -132,7 +132,7 @@ def from_config(fields: Mapping[str, Any], where: Path | str = "config.json") ->
     Raises:
         DataError: an architecture or a feature that our models do not have.
     """
-    name = fields.get("model_type")
+    name = str(fields.get("model_type"))
     if name not in HUGGING_FACE_FAMILIES:
         known = ", ".join(HUGGING_FACE_FAMILIES)
         raise DataError(f"model_type is {name!r}", where=where, expected=f"one of {known}")

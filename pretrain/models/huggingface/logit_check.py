@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
 from pretrain.data.batch import MicroBatch
-from pretrain.models.huggingface.config_fields import RoleIds
+from pretrain.models.huggingface.config_fields import NO_IDS, RoleIds
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class Agreement:
 
 
 def check_rows(
-    model: ModelConfig, text_ids: Sequence[int], count: int, seed: int, ids: RoleIds = RoleIds()
+    model: ModelConfig, text_ids: Sequence[int], count: int, seed: int, ids: RoleIds = NO_IDS
 ) -> MicroBatch:
     """What both models read: `count` random rows over the whole vocabulary and, if there is text, one of it, repeated.
 
@@ -90,10 +90,15 @@ def check_rows(
         segments_NS[packed, border:end] = 1
         positions_NS[packed, border:] -= border
         _put_specials(tokens_NS, segments_NS, ids)
-    spec = next((spec for spec in model.parameters() if spec.name == TOKEN_TYPES), None)
-    if spec is not None:
-        extras["token_types_BS"] = (torch.arange(length) * spec.shape[0] // length).repeat(len(tokens_NS), 1)
+    types = num_token_types(model)
+    if types:
+        extras["token_types_BS"] = (torch.arange(length) * types // length).repeat(len(tokens_NS), 1)
     return MicroBatch(tokens_NS, tokens_NS, ones_NS, positions_NS, segments_NS, extras=extras)
+
+
+def num_token_types(model: ModelConfig) -> int:
+    """Rows of the model's table of token types; 0: it has none."""
+    return next((spec.shape[0] for spec in model.parameters() if spec.name == TOKEN_TYPES), 0)
 
 
 def compare(
@@ -202,7 +207,9 @@ def _outputs(theirs: Any, reading: _Reading) -> dict[str, torch.Tensor]:
     options = {"use_cache": False} if getattr(theirs, "can_generate", lambda: False)() else {}
     with torch.no_grad():
         result = theirs(**reading.inputs, **options)
-    found = {ours: next((result[name] for name in names if name in result), None) for ours, names in _THEIR_OUTPUTS.items()}
+    found = {
+        ours: next((result[name] for name in names if name in result), None) for ours, names in _THEIR_OUTPUTS.items()
+    }
     return {name: value[0] for name, value in found.items() if value is not None}
 
 

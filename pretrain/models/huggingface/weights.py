@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
-from pretrain.models.huggingface.config_fields import RoleIds
+from pretrain.models.huggingface.config_fields import NO_IDS, RoleIds
 from pretrain.models.huggingface.family import counterpart_of
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_hf(
-    tensors: Mapping[str, torch.Tensor], model: ModelConfig, ids: RoleIds = RoleIds()
+    tensors: Mapping[str, torch.Tensor], model: ModelConfig, ids: RoleIds = NO_IDS
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (transformers name, tensor) for the class with the model's head, one tensor of ours read at a time.
 
@@ -49,7 +49,7 @@ def to_hf(
 
 
 def from_hf(
-    tensors: Mapping[str, torch.Tensor], model: ModelConfig, ids: RoleIds = RoleIds()
+    tensors: Mapping[str, torch.Tensor], model: ModelConfig, ids: RoleIds = NO_IDS
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield (our global name, tensor) from the state dict of the transformers class with the model's head.
 
