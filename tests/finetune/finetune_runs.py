@@ -11,6 +11,7 @@ import torch
 from data_prep.tokenizer import Tokenizer
 from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.writer import CheckpointWriter
+from pretrain.config.model import ModelConfig
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.parallel.sharded_shape import ShardedShape
 from tests.finetune.finetune_oracle import random_tensors
@@ -28,7 +29,7 @@ def llama(tokenizer: Tokenizer, **changes: Any) -> GPTConfig:
 
 def write_run(
     run_dir: Path,
-    model: GPTConfig,
+    model: ModelConfig,
     tokenizer: Tokenizer | None,
     tensors: Mapping[str, torch.Tensor] | None = None,
     step: int = 20,

@@ -20,7 +20,7 @@ from finetune.classify import Result, _scores, classify
 from finetune.config import ExportConfig
 from finetune.huggingface.export import export
 from finetune.report import show
-from tests.finetune.finetune_oracle import oracle_logits
+from tests.finetune.finetune_oracle import oracle_outputs
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_texts import classify_config, prepare
 from tests.finetune.finetune_tokenizers import train_tokenizer
