@@ -48,7 +48,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("build", "data_prep", "python -m data_prep build", "data_prep.build_config:BuildConfig"),
     Entry("mix", "data_prep", "python -m data_prep mix", "data_prep.corpus_tools.mixing:MixConfig"),
     Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
-    Entry("classify", "finetune", "python -m finetune classify", "finetune.config:ClassifyConfig"),
+    Entry("classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"),
 )
 LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"
 

@@ -19,8 +19,8 @@ from configs.errors import DataError, MachineError, UserError
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """What a directory that one of our commands made is told by.
+class DirectoryKind:
+    """What a directory that one of our commands made is told by, besides the name of its marker.
 
     Attributes:
         keys: of its marker, a JSON object.
@@ -33,14 +33,15 @@ class _Kind:
     or_else: tuple[str, tuple[str, ...]] | None = None
 
 
-_TRANSFORMERS = (
+TRANSFORMERS_FILES = (
     *("config.json", "generation_config.json", "model.safetensors", "model-*-of-*.safetensors"),
     *("model.safetensors.index.json", "sentencepiece", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "additional_chat_templates"),
     *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
 )
+"""What the directory of a transformers model may hold."""
 _KINDS = {
-    "manifest.json": _Kind(
+    "manifest.json": DirectoryKind(
         ("format_version", "created_by", "tokenizer_fingerprint", "shards"),
         (
             *("shard_*.bin", "shard_*.idx", "shard_*.meta.jsonl", "token_counts.npy", "tokenizer", "plan.json"),
@@ -48,15 +49,11 @@ _KINDS = {
         ),
         ("plan.json", ("version", "recipe", "tokenizer", "engine", "files", "shards")),
     ),
-    "tokenizer.json": _Kind(
+    "tokenizer.json": DirectoryKind(
         ("algorithm", "roles", "sentinels", "fingerprint"),
         ("tokenizer.model", "vocabulary.json", "vocabulary.tiktoken", "recipe.json"),
     ),
-    "export.json": _Kind(("checkpoint", "architecture", "logits"), ("README.md", *_TRANSFORMERS)),
-    "classify.json": _Kind(
-        ("source", "labels", "examples", "ran"),
-        ("labels.json", "predictions-*.jsonl", "confusion-test.png", "recipe.yaml", *_TRANSFORMERS),
-    ),
+    "export.json": DirectoryKind(("checkpoint", "architecture", "logits"), ("README.md", *TRANSFORMERS_FILES)),
 }
 # What a network file system leaves of an open file that is removed, and we of one that was being written at a kill.
 _LEFTOVERS = (".nfs*", ".*.tmp-*")
@@ -82,7 +79,9 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_directory(path: Path, marker: str, overwrite: bool, inputs: Iterable[str | Path] = ()) -> Iterator[Path]:
+def staged_directory(
+    path: Path, marker: str, overwrite: bool, inputs: Iterable[str | Path] = (), kind: DirectoryKind | None = None
+) -> Iterator[Path]:
     """Yield an empty temporary directory beside `path`; rename it to `path` when the block ends without an error.
 
     Args:
@@ -90,13 +89,14 @@ def staged_directory(path: Path, marker: str, overwrite: bool, inputs: Iterable[
         marker: the file that tells a directory of this kind, so that nothing else is ever replaced.
         overwrite: replace an existing directory of this kind.
         inputs: what is read, which must not be in it.
+        kind: as in `check_replaceable`.
 
     Raises:
         DataError: if `path` exists and may not be replaced.
         MachineError: if the directory cannot be written.
     """
     path = real_output(path)
-    check_replaceable(path, marker, overwrite, inputs)
+    check_replaceable(path, marker, overwrite, inputs, kind)
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     with writing(path):
         temporary.mkdir(parents=True)
@@ -127,7 +127,9 @@ def real_output(path: Path) -> Path:
     return real
 
 
-def check_replaceable(path: Path, marker: str, overwrite: bool, inputs: Iterable[str | Path] = ()) -> None:
+def check_replaceable(
+    path: Path, marker: str, overwrite: bool, inputs: Iterable[str | Path] = (), kind: DirectoryKind | None = None
+) -> None:
     """Refuse, before any work is done, an output directory that holds something.
 
     Args:
@@ -135,6 +137,7 @@ def check_replaceable(path: Path, marker: str, overwrite: bool, inputs: Iterable
         marker: the file that tells a directory of this kind.
         overwrite: whether one of this kind, in which there is nothing else, is to be replaced.
         inputs: files, directories and patterns that are read: a directory with one of them is never replaced.
+        kind: what else tells it; None: what is known of directories with this marker.
 
     Raises:
         DataError: if `path` is not a directory, holds other things, or `overwrite` is not given.
@@ -148,10 +151,11 @@ def check_replaceable(path: Path, marker: str, overwrite: bool, inputs: Iterable
         if not any(path.iterdir()):
             return
         _refuse_inputs(path, inputs)
-        kind = _KINDS.get(marker, _Kind((), ("*",)))
+        known = kind or _KINDS.get(marker)
+        kind = known or DirectoryKind((), ("*",))
         if kind.or_else is None or not _has_keys(path / kind.or_else[0], kind.or_else[1]):
             there = (path / marker).is_file()
-            if not there or (marker in _KINDS and not _has_keys(path / marker, kind.keys)):
+            if not there or (known and not _has_keys(path / marker, kind.keys)):
                 how = f"another {marker}" if there else f"no {marker}"
                 raise DataError(f"exists and holds other things ({how})", where=path, expected="a new directory")
         name = foreign_entry(path, (marker, *kind.entries))

@@ -1,4 +1,4 @@
-"""The commands of fine-tuning: `python -m finetune export|generate|classify`."""
+"""The commands of fine-tuning: `python -m finetune export|generate|classify|run`."""
 
 from __future__ import annotations
 
@@ -136,18 +136,61 @@ def classify_command(
     local_rank: LocalRank = 0,
 ) -> None:
     """Fine-tune a pretrained model to classify texts, and measure it; also under deepspeed and torchrun."""
-    from finetune.config import ClassifyConfig
-
     given = {"model": model, "output_dir": output, "overwrite": overwrite}
-    loaded = _load(ClassifyConfig, config, given, settings)
+    _run_task("classify", config, given, settings, print_config)
+
+
+@app.command("run")
+def run_command(
+    settings: Settings = None,
+    config: Recipe = None,
+    model: Annotated[Path | None, typer.Option(help="A run's output directory, or an exported model.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    overwrite: Overwrite = None,
+    print_config: PrintConfig = False,
+    local_rank: LocalRank = 0,
+) -> None:
+    """Fine-tune a pretrained model on any task, task=NAME or task=module:Class; also under deepspeed and torchrun."""
+    chosen = [text for text in settings or [] if text.startswith("task=")]
+    others = [text for text in settings or [] if not text.startswith("task=")]
+    name = chosen[-1].removeprefix("task=") if chosen else _task_of(config)
+    given = {"model": model, "output_dir": output, "overwrite": overwrite}
+    _run_task(name, config, given, others, print_config)
+
+
+def _task_of(recipe: str | None) -> str:
+    """The task that a recipe names."""
+    from configs.load import read_yaml
+    from finetune.tasks.kinds import TASKS
+
+    found = read_yaml(find_recipe(recipe, "finetune")).get("name", TASKS.default) if recipe is not None else None
+    if not isinstance(found, str):
+        known = ", ".join(TASKS.targets)
+        raise ConfigError("no task was given", where="command line", expected=f"task=NAME, of {known}, or module:Class")
+    return found
+
+
+def _run_task(
+    name: str, recipe: str | None, options: Mapping[str, object], settings: list[str] | None, print_config: bool
+) -> None:
+    """Load the config of the task `name`, run it, print its results."""
+    from finetune.tasks.base_config import TaskConfig
+    from finetune.tasks.kinds import TASKS
+
+    try:
+        declared = TASKS.declaration(name)
+        if not issubclass(declared, TaskConfig):
+            raise ValueError(f"{name!r} is not the config class of a {TASKS.what}")
+    except ValueError as error:
+        raise ConfigError(str(error), where="task") from None
+    loaded = _load(declared, recipe, {"name": name, **options}, settings)
     if print_config:
         return _print(to_yaml(loaded))
-    from finetune.classify import classify
-    from finetune.report import show
+    from finetune.run_task import run_task, show
 
-    result = classify(loaded, _print)
+    result = run_task(loaded, _print)
     if result is not None:
-        show(result.test, loaded.output_dir)
+        show(result, loaded)
 
 
 def _load(

@@ -1,4 +1,4 @@
-"""The training loop of every task: steps, validations, the best weights, an early stop."""
+"""The training loop of every fine-tuning task: steps, validations, the best weights, an early stop."""
 
 from __future__ import annotations
 
@@ -7,53 +7,35 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from configs.durations import Duration
 from configs.errors import ConfigError, ExitStatus, UserError
-from finetune.config import TaskTraining
+from finetune.task_batches import TaskBatches
+from finetune.tasks.base_config import TaskTraining
 from pretrain.config import OptimizerConfig
 from pretrain.schedule.learning_rate import Schedule
 
 if TYPE_CHECKING:
     import torch
 
-LOSSES = frozenset({"loss"})  # figures that are better when smaller
-
-
-class Task(Protocol):
-    """What the loop asks of a task. Every rank calls the same methods in the same order."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in which every example is seen once."""
-        ...
-
-    def losses(self, engine: Any, step: int) -> list[Callable[[], torch.Tensor]]:
-        """Micro-batches of this rank in a step, each as a function that computes its loss."""
-        ...
-
-    def evaluate(self, engine: Any) -> Mapping[str, float]:
-        """Validation figures, the same on every rank. Collective."""
-        ...
-
 
 @dataclass(frozen=True)
-class Plan:
-    """Durations in steps.
+class TaskSchedule:
+    """The durations of a training in steps, and its learning rates.
 
     Attributes:
         total_steps: length of the training.
         evaluate_every: steps between two validations.
-        schedule: learning rates.
+        learning_rates: of each step.
     """
 
     total_steps: int
     evaluate_every: int
-    schedule: Schedule
+    learning_rates: Schedule
 
     @classmethod
-    def resolve(cls, training: TaskTraining, optimizer: OptimizerConfig, steps_per_epoch: int) -> Plan:
+    def resolve(cls, training: TaskTraining, optimizer: OptimizerConfig, steps_per_epoch: int) -> TaskSchedule:
         """Bring all durations to steps.
 
         Raises:
@@ -61,10 +43,10 @@ class Plan:
         """
         total = _steps("training.duration", training.duration, steps_per_epoch, training.batch_size)
         every = _steps("training.evaluate_every", training.evaluate_every, steps_per_epoch, training.batch_size)
-        schedule = Schedule.resolve(
+        learning_rates = Schedule.resolve(
             optimizer, total_steps=total, total_samples=total * training.batch_size, seq_length=1
         )
-        return cls(total, min(every, total), schedule)
+        return cls(total, min(every, total), learning_rates)
 
 
 @dataclass
@@ -88,15 +70,23 @@ class Fit:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def fit(engine: Any, task: Task, plan: Plan, training: TaskTraining, say: Callable[[str], None]) -> Fit:
+def fit(
+    engine: Any,
+    data: TaskBatches,
+    schedule: TaskSchedule,
+    training: TaskTraining,
+    best_is: Literal["highest", "lowest"],
+    log: Callable[[str], None],
+) -> Fit:
     """Train and keep the best weights. Collective.
 
     Args:
         engine: a DeepSpeed engine (`pretrain/engine/task_engine.py`).
-        task: batches, losses, validation.
-        plan: durations and learning rates.
+        data: batches, losses, validation.
+        schedule: durations and learning rates.
         training: which figure selects, how patient.
-        say: prints a line (on one rank).
+        best_is: which value of that figure.
+        log: prints a line (on one rank).
 
     Raises:
         UserError: a loss, a validation figure or a weight is not a number; status DIVERGED.
@@ -107,48 +97,48 @@ def fit(engine: Any, task: Task, plan: Plan, training: TaskTraining, say: Callab
     started = time.monotonic()
     worse = 0
     recent: list[float] = []
-    for step in range(plan.total_steps):
-        recent.append(_train_step(engine, task, plan, training, step))
+    for step in range(schedule.total_steps):
+        recent.append(_train_step(engine, data, schedule, training, step))
         done = step + 1
-        if done % training.log_interval == 0 or done == plan.total_steps:
+        if done % training.log_interval == 0 or done == schedule.total_steps:
             mean = sum(recent) / len(recent)
             result.history.append({"step": done, "loss": mean})
-            say(_line(done, plan, mean, time.monotonic() - started, training.batch_size))
+            log(_line(done, schedule, mean, time.monotonic() - started, training.batch_size))
             recent.clear()
-        if done % plan.evaluate_every and done < plan.total_steps:
+        if done % schedule.evaluate_every and done < schedule.total_steps:
             continue
-        figures = dict(task.evaluate(engine))
+        figures = dict(data.evaluate(engine))
         # The loss of a step is that before its update: only here is seen what the last update did.
         wrong = next((key for key, value in figures.items() if not math.isfinite(value)), None)
         if wrong is not None:
-            raise _diverged(f"the validation {wrong} is {figures[wrong]}", done, _rate(plan, training, step))
+            raise _diverged(f"the validation {wrong} is {figures[wrong]}", done, _rate(schedule, training, step))
         result.history.append({"step": done} | {f"validation_{key}": value for key, value in figures.items()})
-        better = _is_better(figures, result.best, training.select_by)
-        say(_validation_line(done, figures, training.select_by if better else None))
+        better = _is_better(figures, result.best, training.select_by, best_is)
+        log(_validation_line(done, figures, training.select_by if better else None))
         if better:
             result.weights, result.best, result.best_step, worse = full_weights(engine), figures, done, 0
             if not _all_finite(result.weights, engine.device):
-                raise _diverged("a weight is not finite", done, _rate(plan, training, step))
+                raise _diverged("a weight is not finite", done, _rate(schedule, training, step))
         else:
             worse += 1
         if training.patience is not None and worse >= training.patience:
-            say(f"stopped early: {training.select_by} was best at step {result.best_step}")
+            log(f"stopped early: {training.select_by} was best at step {result.best_step}")
             break
     result.steps, result.seconds = done, time.monotonic() - started
     return result
 
 
-def _train_step(engine: Any, task: Task, plan: Plan, training: TaskTraining, step: int) -> float:
+def _train_step(engine: Any, data: TaskBatches, schedule: TaskSchedule, training: TaskTraining, step: int) -> float:
     """Returns the loss of the step, the mean over all ranks."""
     import torch
     import torch.distributed as dist
 
     from pretrain.engine.task_engine import set_learning_rate
 
-    rate = _rate(plan, training, step)
+    rate = _rate(schedule, training, step)
     set_learning_rate(engine, rate)
     engine.train()
-    micro_batches = task.losses(engine, step)
+    micro_batches = data.losses(engine, step)
     total = torch.zeros((), device=engine.device)
     for compute in micro_batches:
         loss = compute()
@@ -163,8 +153,8 @@ def _train_step(engine: Any, task: Task, plan: Plan, training: TaskTraining, ste
     return mean
 
 
-def _rate(plan: Plan, training: TaskTraining, step: int) -> float:
-    return plan.schedule.learning_rate(step, step * training.batch_size, training.batch_size)
+def _rate(schedule: TaskSchedule, training: TaskTraining, step: int) -> float:
+    return schedule.learning_rates.learning_rate(step, step * training.batch_size, training.batch_size)
 
 
 def _diverged(what: str, done: int, rate: float) -> UserError:
@@ -201,10 +191,12 @@ def _all_finite(weights: Mapping[str, torch.Tensor], device: torch.device) -> bo
     return not int(wrong)
 
 
-def _is_better(figures: Mapping[str, float], best: Mapping[str, float], select_by: str) -> bool:
+def _is_better(
+    figures: Mapping[str, float], best: Mapping[str, float], select_by: str, best_is: Literal["highest", "lowest"]
+) -> bool:
     if not best:
         return True
-    if select_by in LOSSES:
+    if best_is == "lowest":
         return figures[select_by] < best[select_by]
     return figures[select_by] > best[select_by]
 
@@ -221,12 +213,12 @@ def _steps(key: str, duration: Duration, steps_per_epoch: int, batch_size: int) 
     return steps
 
 
-def _line(done: int, plan: Plan, loss: float, elapsed_s: float, batch_size: int) -> str:
+def _line(done: int, schedule: TaskSchedule, loss: float, elapsed_s: float, batch_size: int) -> str:
     speed = done / elapsed_s
-    rate = plan.schedule.learning_rate(done - 1, (done - 1) * batch_size, batch_size)
-    left = (plan.total_steps - done) / speed
+    rate = schedule.learning_rates.learning_rate(done - 1, (done - 1) * batch_size, batch_size)
+    left = (schedule.total_steps - done) / speed
     return (
-        f"step {done:>5}/{plan.total_steps}  loss {loss:.4f}  lr {rate:.2e}"
+        f"step {done:>5}/{schedule.total_steps}  loss {loss:.4f}  lr {rate:.2e}"
         f"  {speed * batch_size:,.0f} samples/s  {left:.0f} s left"
     )
 

@@ -19,6 +19,8 @@ class TextCodec(Protocol):
     end_of_document: int | None
     pad: int | None
     unknown: int | None
+    classification: int | None
+    separator: int | None
     vocab_size: int
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -38,6 +40,8 @@ class OwnCodec:
         self.end_of_document = tokenizer.role("end_of_document")
         self.pad = tokenizer.role("pad")
         self.unknown = tokenizer.role("unknown")
+        self.classification = tokenizer.role("classification")
+        self.separator = tokenizer.role("separator")
         self.vocab_size = tokenizer.vocab_size
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -57,6 +61,8 @@ class TransformersCodec:
         self.end_of_document: int | None = tokenizer.eos_token_id
         self.pad: int | None = tokenizer.pad_token_id
         self.unknown: int | None = tokenizer.unk_token_id
+        self.classification: int | None = tokenizer.cls_token_id
+        self.separator: int | None = tokenizer.sep_token_id
         # Not `len(tokenizer)`: some tokenizers leave ids out.
         self.vocab_size = max(tokenizer.get_vocab().values(), default=-1) + 1
 

@@ -11,7 +11,7 @@ from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
 from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
-from finetune.huggingface.encoder_text import EncoderText, prepare
+from finetune.huggingface.encoder_text import EncoderText, prepare, put_around
 from finetune.huggingface.tiktoken_conversion import convert_tiktoken
 from pretrain.models.huggingface.config_fields import RoleIds
 
@@ -71,6 +71,7 @@ def save(
     seq_length: int,
     *,
     pad: int | None = None,
+    prepend: int | None = None,
     append: int | None = None,
     encoder: EncoderText | None = None,
 ) -> None:
@@ -81,15 +82,17 @@ def save(
         directory: an existing directory.
         seq_length: tokens that the model takes.
         pad: id to pad with; None: that of the role.
-        append: id that is put after each text when special tokens are asked for, as they are by default; None: nothing.
+        prepend: id that is put before each text when special tokens are asked for, as by default; None: nothing.
+        append: the same after each text.
         encoder: how an encoder reads text, which may then hold masks; None: for other models.
 
     Raises:
         DataError: as `convert`.
     """
     pipeline, spelling = _pipeline(tokenizer)
-    if append is not None:
-        append_token(pipeline, spelling(append), append)
+    if prepend is not None or append is not None:
+        before, after = ((number, spelling(number)) if number is not None else None for number in (prepend, append))
+        put_around(pipeline, before, after)
     if encoder is not None:
         pipeline = prepare(pipeline, encoder, tokenizer.role("mask"), spelling)
     pipeline.save(str(directory / "tokenizer.json"))
@@ -125,16 +128,6 @@ def _pipeline(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, Callable[[int
         return convert_tiktoken(tokenizer), tokenizer.piece
     proto = _read_proto(tokenizer.model_path)
     return convert(tokenizer.model_path), lambda number: proto.pieces[number].piece
-
-
-def append_token(pipeline: tokenizers.Tokenizer, piece: str, number: int) -> None:
-    """Make a `tokenizers` pipeline put a special token after each text."""
-    from tokenizers.processors import TemplateProcessing
-
-    template = f"$A {piece}"
-    pipeline.post_processor = TemplateProcessing(
-        single=template, pair=f"{template} $B {piece}", special_tokens=[(piece, number)]
-    )
 
 
 def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] = ()) -> int:

@@ -15,7 +15,6 @@ MARKERS = {
     "manifest.json": '{"format_version": 1, "created_by": "x", "tokenizer_fingerprint": "0", "shards": []}',
     "tokenizer.json": '{"algorithm": "bpe", "roles": {}, "sentinels": [], "fingerprint": "0"}',
     "export.json": '{"checkpoint": "x", "architecture": "x", "logits": {}}',
-    "classify.json": '{"source": {}, "labels": [], "examples": {}, "ran": {}}',
 }
 
 

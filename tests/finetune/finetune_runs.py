@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from data_prep.tokenizer import Tokenizer
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.config.model import ModelConfig
 from pretrain.models.gpt.config import GPTConfig
@@ -37,11 +37,11 @@ def write_run(
 ) -> dict[str, torch.Tensor]:
     """Write one checkpoint and the tokenizer's copy; returns the weights."""
     tensors = dict(tensors if tensors is not None else random_tensors(model))
-    pieces = []
+    shards = []
     for name, tensor in tensors.items():
         shape = tuple(tensor.shape)
         states = {state: tensor.reshape(-1).float() for state in STATES}
-        pieces.append(Piece(ShardedShape(name, shape, shape), 0, tensor.numel(), states, is_owner=True))
+        shards.append(StateShard(ShardedShape(name, shape, shape), 0, tensor.numel(), states, is_owner=True))
     content = {
         "step": step,
         "consumed_samples": step * 8,
@@ -51,7 +51,7 @@ def write_run(
         "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
     }
     writer = CheckpointWriter(run_dir / "checkpoints", asynchronous=False)
-    writer.save(step, pieces, content | dict(metadata or {}))
+    writer.save(step, shards, content | dict(metadata or {}))
     writer.close()
     if tokenizer is not None:
         tokenizer.copy_to(run_dir / "tokenizer")

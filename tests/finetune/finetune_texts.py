@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from finetune.config import ClassifyConfig
+from finetune.tasks.classify_config import ClassifyConfig
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_tokenizers import train_tokenizer
 
@@ -54,8 +54,8 @@ def classify_config(root: Path, output: str, **changes: Any) -> ClassifyConfig:
 
 
 def train_on_rank(root: str, output: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """What one rank of `classify` does; returns its record (rank 0) or nothing."""
-    from finetune.classify import classify
+    """What one rank does; returns its record (rank 0) or nothing."""
+    from finetune.run_task import run_task
 
-    result = classify(classify_config(Path(root), output, **changes), say=lambda line: None)
+    result = run_task(classify_config(Path(root), output, **changes), log=lambda line: None)
     return result.record if result is not None else {}

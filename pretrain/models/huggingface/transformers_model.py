@@ -32,48 +32,6 @@ def model_from_tensors(hf_config: Mapping[str, Any], tensors: Mapping[str, torch
     return model.eval()
 
 
-def classifier_model(
-    hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None, labels: list[str]
-) -> PreTrainedModel:
-    """A sequence classifier in fp32, its new layers random (torch's generator decides).
-
-    Args:
-        hf_config: of the pretrained model.
-        tensors: weights of the pretrained model, of which all but its heads are taken over; None: random ones.
-        labels: in the order of their numbers.
-
-    Raises:
-        DataError: transformers has no classifier of this architecture.
-        ValueError: a tensor that both should have is in one of them only.
-    """
-    import transformers
-
-    drop = ("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version")
-    fields = {key: value for key, value in hf_config.items() if key not in drop} | {
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: number for number, label in enumerate(labels)},
-        "use_cache": False,
-    }
-    with quiet_transformers():
-        config = transformers.AutoConfig.for_model(**fields)
-        try:
-            model = transformers.AutoModelForSequenceClassification.from_config(config)
-        except ValueError:
-            raise DataError(
-                f"transformers has no classifier for {fields['model_type']}", where="model", expected="llama, gpt2, ..."
-            ) from None
-    model = model.to(dtype=_float32())
-    if tensors is not None:
-        # What lies outside the body is a head; an encoder without pooler gets a new one.
-        body = f"{model.base_model_prefix}."
-        missing, unexpected = _fill(model, tensors)
-        lost = [name for name in unexpected if name.startswith(body) and not name.startswith(f"{body}pooler.")]
-        absent = [name for name in missing if name.startswith(body) and not name.startswith(f"{body}pooler.")]
-        if absent or lost:
-            raise ValueError(f"{type(model).__name__}: missing {absent[:3]}, unexpected {lost[:3]}")
-    return model.eval()
-
-
 def load_config(directory: Path) -> dict[str, Any]:
     """The complete config of a Hugging Face model directory.
 

@@ -123,8 +123,9 @@ def bert_run(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> 
     return run
 
 
-def test_the_readers_code_of_the_model_card_runs(bert_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                 capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readers_code_of_the_model_card_runs(
+    bert_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     export(config(bert_run, tmp_path / "out"))
     code = (tmp_path / "out" / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
@@ -160,7 +161,17 @@ def test_a_wordpiece_tokenizer(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     letters = sorted({letter for line in LINES for letter in line.lower() if letter.isalnum()})
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), "the", "is"]
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        "the",
+        "is",
+    ]
     (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
     words = import_tokenizer(tmp_path / "vocab.txt", tmp_path / "words", {}, None, False)
     write(tmp_path / "run", "bert", words)
@@ -197,7 +208,13 @@ def left_packed(model: Any) -> Any:
     ids=["q and k", "naive qkv", "packed qkv"],
 )
 def test_a_faulty_mapping_writes_nothing(
-    name: str, module: Any, target: str, wrong: Any, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    module: Any,
+    target: str,
+    wrong: Any,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write(tmp_path / "run", name, tokenizer)
     monkeypatch.setattr(module, target, wrong)

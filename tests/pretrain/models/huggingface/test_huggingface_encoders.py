@@ -20,7 +20,7 @@ from pretrain.models.encoder.modern_config import ModernEncoderConfig
 from pretrain.models.huggingface.config_fields import RoleIds
 from pretrain.models.huggingface.family import class_name, counterpart_of, from_config, obstacle_to_export, to_config
 from pretrain.models.huggingface.logit_check import PADDING_SEGMENT, check_rows, compare, require
-from pretrain.models.huggingface.transformers_model import classifier_model, model_from_tensors
+from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
 from tests.finetune.finetune_oracle import random_tensors
 
@@ -245,7 +245,10 @@ def test_positions_of_roberta_follow_the_padding_token(pad: int) -> None:
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        (BertConfig(**SIZES, bias=False), "model.norm_placement=post and model.normalization=LayerNorm with model.bias=F"),
+        (
+            BertConfig(**SIZES, bias=False),
+            "model.norm_placement=post and model.normalization=LayerNorm with model.bias=F",
+        ),
         (BertConfig(**SIZES, normalization="RMSNorm"), "with model.normalization=RMSNorm"),
         (RobertaConfig(**SIZES, normalization="RMSNorm"), "model.normalization=RMSNorm"),
         (ModernEncoderConfig(**SIZES, normalization="RMSNorm"), "model.normalization=RMSNorm"),
@@ -273,19 +276,6 @@ def test_what_has_no_counterpart_is_told(model: EncoderConfig, text: str) -> Non
 def test_foreign_features_are_refused_on_import(name: str, change: Fields, named: str) -> None:
     with pytest.raises(DataError, match=named):
         from_config(to_config(MODELS[name], IDS) | change)
-
-
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_classifier_takes_the_body_over(name: str) -> None:
-    model = MODELS[name]
-    theirs = dict(to_hf(random_tensors(model), model, IDS))
-    classifier = classifier_model(to_config(model, IDS), theirs, ["a", "b", "c"])
-    body = {key for key in theirs if key.startswith(f"{classifier.base_model_prefix}.")}
-    state = classifier.state_dict()
-    assert len(body) > 20 and all(torch.equal(state[key], theirs[key]) for key in body)
-    damaged = {key: value for key, value in theirs.items() if key != sorted(body)[-3]}
-    with pytest.raises(ValueError, match="missing"):
-        classifier_model(to_config(model, IDS), damaged, ["a", "b"])
 
 
 def test_without_segments_a_reference_fails_the_check() -> None:

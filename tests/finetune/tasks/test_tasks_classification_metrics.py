@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from finetune.baselines import majority, tfidf
-from finetune.metrics import classification_figures, comparison_table, confusion_table, label_table, plot_confusion
+from finetune.tasks.classification_baselines import majority, tfidf
+from finetune.tasks.classification_metrics import (
+    classification_figures,
+    comparison_table,
+    confusion_table,
+    label_table,
+    plot_confusion,
+)
 
 GOLD = [0, 0, 0, 1, 1, 2]
 PREDICTED = [0, 0, 1, 1, 0, 1]

@@ -12,8 +12,8 @@ import pytest
 from configs.errors import ConfigError, DataError, UserError
 from configs.load import RECIPES, load_config
 from finetune.batches import Order, by_length, share
-from finetune.config import ClassifyConfig, ClassifyData
-from finetune.examples import Splits, load_splits, split
+from finetune.tasks.classify_config import ClassifyConfig, ClassifyData
+from finetune.tasks.labelled_texts import Splits, load_splits, split
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -142,9 +142,9 @@ def test_other_files_than_json_lines(tmp_path: Path) -> None:
 
 
 def test_shares_that_rounding_could_lose() -> None:
-    from finetune.examples import Example
+    from finetune.tasks.labelled_texts import LabelledText
 
-    examples = [Example(str(n), str(n), "a", str(n)) for n in range(2000)]
+    examples = [LabelledText(str(n), str(n), "a", str(n)) for n in range(2000)]
     parts = split(examples, {"train": 0.9, "validation": 0.1, "test": 0.0}, seed=0)
     assert len(parts["test"]) == 0 and 130 < len(parts["validation"]) < 270
 

@@ -15,11 +15,10 @@ import pytest
 import torch
 
 from configs.errors import ConfigError, DataError, ExitStatus, MachineError, UserError
-from finetune.classifier import Encoded
-from finetune.classify import Result, _scores, classify
 from finetune.config import ExportConfig
 from finetune.huggingface.export import export
-from finetune.report import show
+from finetune.run_task import TaskResult, run_task, show
+from finetune.tasks.classify import ClassifyTask
 from tests.finetune.finetune_oracle import oracle_outputs
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_texts import classify_config, prepare
@@ -39,8 +38,8 @@ def lines() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def result(root: Path, lines: list[str]) -> Result:
-    found = classify(classify_config(root, "classifier", training__zero_stage=2), lines.append)
+def result(root: Path, lines: list[str]) -> TaskResult:
+    found = run_task(classify_config(root, "classifier", training__zero_stage=2), lines.append)
     assert found is not None
     return found
 
@@ -49,7 +48,7 @@ def predictions(folder: Path, part: str = "test") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"predictions-{part}.jsonl").read_text().splitlines()]
 
 
-def test_it_learns_and_says_what_ran(result: Result, lines: list[str]) -> None:
+def test_it_learns_and_says_what_ran(result: TaskResult, lines: list[str]) -> None:
     assert result.test["fine-tuned"]["accuracy"] > 0.9 > result.test["most frequent label"]["accuracy"] + 0.3
     assert result.test["TF-IDF + logistic regression"]["accuracy"] > 0.9
     expected = {"engine": "DeepSpeedEngine", "zero_stage": 2, "optimizer": "DeepSpeedZeroOptimizer", "world_size": 1}
@@ -61,7 +60,7 @@ def test_it_learns_and_says_what_ran(result: Result, lines: list[str]) -> None:
     assert result.record["validation"]["fine-tuned"]["macro_f1"] == pytest.approx(best)
 
 
-def test_the_directory_gives_the_predictions_in_transformers_alone(result: Result, root: Path) -> None:
+def test_the_directory_gives_the_predictions_in_transformers_alone(result: TaskResult, root: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder = root / "classifier"
@@ -90,7 +89,7 @@ def test_the_directory_gives_the_predictions_in_transformers_alone(result: Resul
     assert (folder / "confusion-test.png").stat().st_size > 5000
 
 
-def test_it_starts_from_the_pretrained_weights(root: Path, result: Result) -> None:
+def test_it_starts_from_the_pretrained_weights(root: Path, result: TaskResult) -> None:
     """With a learning rate of next to nothing, the body is that of the checkpoint."""
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
@@ -102,7 +101,7 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: Result) -> No
     for name, model in (("from-run", root / "run"), ("from-export", root / "export")):
         if name == "from-export":
             export(ExportConfig(checkpoint=root / "run", output=model, sequences=1), reference=oracle_outputs)
-        assert classify(classify_config(root, name, model=model, **changes), lambda line: None)
+        assert run_task(classify_config(root, name, model=model, **changes), lambda line: None)
         saved = load_file(root / name / "model.safetensors")
         source = open_checkpoint(root / "run")
         for key, tensor in to_hf(source.tensors, source.model):
@@ -114,8 +113,8 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: Result) -> No
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_classifier(root: Path, result: Result) -> None:
-    again = classify(classify_config(root, "again", training__zero_stage=2), lambda line: None)
+def test_the_same_seed_gives_the_same_classifier(root: Path, result: TaskResult) -> None:
+    again = run_task(classify_config(root, "again", training__zero_stage=2), lambda line: None)
     assert again is not None and again.record["history"] == result.record["history"]
     assert predictions(root / "again") == predictions(root / "classifier")
 
@@ -131,7 +130,7 @@ def test_options_change_what_they_say(root: Path) -> None:
         "optimizer__lr": 2e-2,
         "baselines": ["scratch"],
     }
-    found = classify(classify_config(root, "options", **changes), lambda line: None)
+    found = run_task(classify_config(root, "options", **changes), lambda line: None)
     assert found is not None and set(found.test) == {"fine-tuned", "from scratch"}
     assert found.record["steps"] < 8 * 6 and found.record["best_step"] < found.record["steps"]
     losses = [row["validation_loss"] for row in found.record["history"] if "validation_loss" in row]
@@ -139,13 +138,13 @@ def test_options_change_what_they_say(root: Path) -> None:
     assert found.record["ran"]["zero_stage"] == 0
 
 
-def test_a_classifier_is_not_a_language_model(root: Path, result: Result) -> None:
+def test_a_classifier_is_not_a_language_model(root: Path, result: TaskResult) -> None:
     from finetune.generate import Sampling, generate
 
     with pytest.raises(DataError, match="holds a LlamaForSequenceClassification"):
         list(generate(root / "classifier", ["x"], Sampling()))
     with pytest.raises(DataError, match="expected: a causal language model"):
-        classify(classify_config(root, "wrong", model=root / "classifier"), lambda line: None)
+        run_task(classify_config(root, "wrong", model=root / "classifier"), lambda line: None)
 
 
 LAST_STEP = {"optimizer__lr": 1e30, "optimizer__warmup": "0 steps", "optimizer__schedule": "constant"}
@@ -166,11 +165,12 @@ LAST_STEP = {"optimizer__lr": 1e30, "optimizer__warmup": "0 steps", "optimizer__
 )
 def test_mistakes_are_one_message_and_leave_nothing(root: Path, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError) as caught:
-        classify(classify_config(root, "wrong", **changes), lambda line: None)
+        run_task(classify_config(root, "wrong", **changes), lambda line: None)
     assert named in str(caught.value)
     assert not (root / "wrong").exists() and not list(root.glob(".*"))
 
 
+NOT_NUMBERS = np.array([np.nan, 1.0, 0.0], dtype=np.float32)
 SHORT: dict[str, Any] = {"training__duration": "1 steps", "baselines": []}
 
 
@@ -179,12 +179,14 @@ def test_weights_and_probabilities_that_are_not_numbers(root: Path, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr("pretrain.engine.task_engine.full_weights", lambda engine: weights)
         with pytest.raises(UserError, match="a weight is not finite at step 1") as caught:
-            classify(classify_config(root, "wrong", **SHORT), lambda line: None)
+            run_task(classify_config(root, "wrong", **SHORT), lambda line: None)
         assert caught.value.status == ExitStatus.DIVERGED
     with monkeypatch.context() as patch:
-        patch.setattr("finetune.classifier.probabilities", lambda *arguments: {0: np.array([np.nan, 1.0])})
-        with pytest.raises(UserError, match="probabilities that are not numbers"):
-            _scores(torch.nn.Identity(), Encoded([[1]], [0], 0), type("Start", (), {"pad": 0})())  # type: ignore[arg-type]
+        patch.setattr(ClassifyTask, "predict", lambda self, model, part, numbers, device: [NOT_NUMBERS] * len(numbers))
+        patch.setattr(ClassifyTask, "validation_figures", lambda *given: {"macro_f1": 0.5})
+        with pytest.raises(UserError, match="probabilities that are not numbers") as caught:
+            run_task(classify_config(root, "wrong", **SHORT), lambda line: None)
+        assert caught.value.status == ExitStatus.DIVERGED
     assert not (root / "wrong").exists()
 
 
@@ -195,21 +197,23 @@ def test_a_plot_that_fails_costs_the_plot(
         path.write_text("half a picture")
         raise MemoryError("Unable to allocate\n27.0 GiB")
 
-    monkeypatch.setattr("finetune.metrics.plot_confusion", no_memory)
+    monkeypatch.setattr("finetune.tasks.classification_metrics.plot_confusion", no_memory)
     said: list[str] = []
-    found = classify(classify_config(root, "unplotted", **SHORT), said.append)
+    found = run_task(classify_config(root, "unplotted", **SHORT), said.append)
     warnings = [line for line in said if line.startswith("warning")]
     assert warnings == ["warning: confusion-test.png was not drawn (MemoryError: Unable to allocate 27.0 GiB)"]
     assert found is not None and (root / "unplotted" / "classify.json").is_file()
     assert not (root / "unplotted" / "confusion-test.png").exists()
-    show(found.test, root / "unplotted")
+    show(found, classify_config(root, "unplotted", **SHORT))
     assert "confusion-test.png" not in capsys.readouterr().out
 
 
 def test_sigterm_while_saving_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune.metrics.plot_confusion", lambda *given: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        "finetune.tasks.classification_metrics.plot_confusion", lambda *given: os.kill(os.getpid(), signal.SIGTERM)
+    )
     with pytest.raises(SystemExit) as end:
-        classify(classify_config(root, "wrong", **SHORT), lambda line: None)
+        run_task(classify_config(root, "wrong", **SHORT), lambda line: None)
     assert end.value.code == 128 + signal.SIGTERM
     assert not (root / "wrong").exists() and not list(root.glob(".*"))
 
@@ -221,7 +225,7 @@ def test_transformers_cuts_texts_where_training_did(root: Path, kind: str) -> No
     if kind == "exported":
         export(ExportConfig(checkpoint=root / "run", output=root / kind, sequences=1), reference=oracle_outputs)
     name = f"cut-{kind}"
-    found = classify(classify_config(root, name, model=root / kind, data__max_tokens=8, **SHORT), lambda line: None)
+    found = run_task(classify_config(root, name, model=root / kind, data__max_tokens=8, **SHORT), lambda line: None)
     assert found is not None
     texts = {json.loads(line)["id"]: json.loads(line)["text"] for line in (root / "texts.jsonl").open()}
     judge = pipeline("text-classification", str(root / name), truncation=True, top_k=None, device="cpu")
@@ -236,9 +240,9 @@ def test_transformers_cuts_texts_where_training_did(root: Path, kind: str) -> No
 def test_the_output_is_checked_before_anything_else(root: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DataError, match="holds other things"):
-        classify(classify_config(root, "x", output_dir=tmp_path, overwrite=True, model="/nowhere"))
+        run_task(classify_config(root, "x", output_dir=tmp_path, overwrite=True, model="/nowhere"))
     with pytest.raises(MachineError):
-        classify(classify_config(root, "x", output_dir="/proc/nowhere/x", model="/nowhere"))
+        run_task(classify_config(root, "x", output_dir="/proc/nowhere/x", model="/nowhere"))
     assert ConfigError is not DataError
 
 
@@ -254,7 +258,7 @@ def test_a_gpt2_with_a_tokenizer_without_pad_token(tmp_path: Path) -> None:
     # Texts are read at their last token that is no padding: the closing token must not be the padding.
     for closed, pad in ((True, 0), (False, 0)):
         changes = {"training__duration": "2 epochs", "data__append_end_of_document": closed, "overwrite": True}
-        found = classify(classify_config(tmp_path, "out", model=tmp_path / "gpt2", baselines=[], **changes), list)
+        found = run_task(classify_config(tmp_path, "out", model=tmp_path / "gpt2", baselines=[], **changes), list)
         assert found is not None and json.loads((tmp_path / "out" / "config.json").read_text())["pad_token_id"] == pad
         codec = AutoTokenizer.from_pretrained(tmp_path / "out")
         assert codec.pad_token_id == pad
@@ -264,7 +268,7 @@ def test_a_gpt2_with_a_tokenizer_without_pad_token(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_bfloat16(root: Path) -> None:
     changes = {"training__precision": "bf16", "training__zero_stage": 1, "baselines": []}
-    found = classify(classify_config(root, "bf16", **changes), lambda line: None)
+    found = run_task(classify_config(root, "bf16", **changes), lambda line: None)
     assert found is not None and found.test["fine-tuned"]["accuracy"] > 0.8
     assert json.loads((root / "bf16" / "config.json").read_text())["dtype"] == "bfloat16"
 

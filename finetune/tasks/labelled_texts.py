@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from configs.errors import ConfigError, DataError, nearest
-from finetune.config import ClassifyData
+from finetune.tasks.classify_config import ClassifyData
 
 if TYPE_CHECKING:
     from data_prep.reading.documents import Document
@@ -22,7 +22,7 @@ _OWN_WORDS = (("--text-field", "data.text_field"), (", or damaged_files=skip", "
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class LabelledText:
     """One labelled text.
 
     Attributes:
@@ -48,7 +48,7 @@ class Splits:
         left_out: how many examples had another label.
     """
 
-    parts: dict[str, list[Example]]
+    parts: dict[str, list[LabelledText]]
     labels: list[str]
     left_out: int
 
@@ -86,7 +86,7 @@ def load_splits(config: ClassifyData, seed: int) -> Splits:
     return splits
 
 
-def read_examples(paths: Sequence[str], config: ClassifyData, where: str) -> list[Example]:
+def read_examples(paths: Sequence[str], config: ClassifyData, where: str) -> list[LabelledText]:
     """All examples of some files, in their order.
 
     Raises:
@@ -113,7 +113,7 @@ def read_examples(paths: Sequence[str], config: ClassifyData, where: str) -> lis
     return examples
 
 
-def split(examples: Iterable[Example], shares: dict[str, float], seed: int) -> dict[str, list[Example]]:
+def split(examples: Iterable[LabelledText], shares: dict[str, float], seed: int) -> dict[str, list[LabelledText]]:
     """Put each example where the hash of its group says: adding examples moves none of the others.
 
     Args:
@@ -123,7 +123,7 @@ def split(examples: Iterable[Example], shares: dict[str, float], seed: int) -> d
     """
     used = {part: share for part, share in shares.items() if share > 0}
     total = sum(used.values())
-    parts: dict[str, list[Example]] = {part: [] for part in PARTS}
+    parts: dict[str, list[LabelledText]] = {part: [] for part in PARTS}
     for example in examples:
         place = _unit_interval(f"split\0{seed}\0{example.group}") * total
         chosen = PARTS[0]
@@ -135,7 +135,7 @@ def split(examples: Iterable[Example], shares: dict[str, float], seed: int) -> d
     return parts
 
 
-def limit(examples: list[Example], count: int | None, seed: int) -> list[Example]:
+def limit(examples: list[LabelledText], count: int | None, seed: int) -> list[LabelledText]:
     """At most `count` examples, chosen by hash, in their order."""
     if count is None or len(examples) <= count:
         return examples
@@ -154,7 +154,7 @@ def _own_words() -> Iterator[None]:
         raise DataError(error.problem, where=error.where, expected=expected or None, nearest=error.nearest) from None
 
 
-def _example(document: Document, config: ClassifyData, path: str) -> Example:
+def _example(document: Document, config: ClassifyData, path: str) -> LabelledText:
     name = document.metadata.get(config.id_field)
     identity = str(name) if name is not None else document.id
     where = f"{path}, {identity}"
@@ -164,7 +164,7 @@ def _example(document: Document, config: ClassifyData, path: str) -> Example:
     group = document.text if config.split_by is None else document.metadata.get(config.split_by)
     if group is None:
         raise _no_field(config.split_by or "", document.metadata, where, "data.split_by")
-    return Example(identity, document.text, label, str(group))
+    return LabelledText(identity, document.text, label, str(group))
 
 
 def _unit_interval(text: str) -> float:
@@ -192,7 +192,7 @@ def _no_field(field: str, record: Any, where: str, key: str) -> DataError:
     )
 
 
-def _choose_labels(examples: list[Example], config: ClassifyData) -> list[str]:
+def _choose_labels(examples: list[LabelledText], config: ClassifyData) -> list[str]:
     counts = Counter(example.label for example in examples)
     if config.labels is not None:
         for label in config.labels:

@@ -1,0 +1,137 @@
+"""A pretrained body with a new head: transformers' class for a task, filled, saved with its tokenizer, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import DataError
+from data_prep.tokenizer import load_tokenizer
+from finetune.huggingface import tokenizer as hf_tokenizer
+from finetune.huggingface.encoder_text import put_around
+from finetune.huggingface.tokenizer import OWN_FOLDER
+from finetune.pretrained import PretrainedModel
+from finetune.text_codec import OwnCodec, TransformersCodec
+from finetune.text_template import TextTemplate
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_OF_ANOTHER_HEAD = ("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version")
+
+
+def head_network(
+    auto_class: str, pretrained: PretrainedModel, fields: Mapping[str, Any], *, from_scratch: bool = False
+) -> PreTrainedModel:
+    """A transformers model in fp32 and evaluation mode: the pretrained body under a new, random head.
+
+    Args:
+        auto_class: which head, such as `AutoModelForSequenceClassification`.
+        pretrained: the body. Layers of its head that the new one has under the same name (ModernBERT's) are kept.
+        fields: of the config, in place of those of the pretrained model.
+        from_scratch: whether the body is random, too.
+
+    Raises:
+        DataError: transformers has no such head for this architecture.
+        ValueError: a tensor of the body is missing or left over.
+    """
+    import torch
+    import transformers
+
+    from pretrain.models.huggingface.transformers_model import quiet_transformers
+
+    kept = {key: value for key, value in pretrained.hf_config.items() if key not in _OF_ANOTHER_HEAD}
+    with quiet_transformers():
+        config = transformers.AutoConfig.for_model(**kept | dict(fields))
+        try:
+            model = getattr(transformers, auto_class).from_config(config)
+        except ValueError:
+            head = auto_class.removeprefix("AutoModelFor")
+            raise DataError(
+                f"transformers has no {head} for {kept['model_type']}", where="model", expected="llama, gpt2, bert, ..."
+            ) from None
+    model = model.to(dtype=torch.float32)
+    if not from_scratch:
+        _fill_body(model, pretrained.tensors)
+    return model.eval()
+
+
+def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    body, pooler = f"{model.base_model_prefix}.", f"{model.base_model_prefix}.pooler."
+    own = model.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    # A pooler is kept where both have one; else it is new, or left behind.
+    missing = {name for name in own if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
+    left = {name for name in tensors if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
+    if missing or left or not fitting:
+        name = type(model).__name__
+        raise ValueError(f"{name}: missing {sorted(missing)[:3]}, unexpected {sorted(left)[:3]}")
+    model.load_state_dict(fitting, strict=False)
+
+
+def save_network(folder: Path, model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write config and safetensors of a model with these weights in place of its own."""
+    from pretrain.models.huggingface.transformers_model import quiet_transformers, save_weights
+
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = dtypes.pop()
+    with quiet_transformers():
+        model.config.save_pretrained(folder)
+    save_weights(weights, folder / "model.safetensors")
+
+
+def load_network(auto_class: str, folder: Path) -> PreTrainedModel:
+    """What `save_network` wrote, in fp32 and evaluation mode.
+
+    Raises:
+        DataError: damaged, missing or left-over weights.
+    """
+    import transformers
+
+    from pretrain.models.huggingface.transformers_model import load_weights
+
+    return load_weights(getattr(transformers, auto_class), folder, "float32")
+
+
+def save_tokenizer(folder: Path, pretrained: PretrainedModel, template: TextTemplate) -> None:
+    """Give a fine-tuned model's directory its tokenizer: ours, and transformers' where there is an exact counterpart.
+
+    Transformers' begins, closes and pads texts as `template` says, and knows where to cut them, without being told.
+    """
+    codec = pretrained.codec
+    if not isinstance(codec, OwnCodec):
+        assert isinstance(codec, TransformersCodec)
+        _save_theirs(folder, codec.tokenizer, template)
+        if (pretrained.path / OWN_FOLDER).is_dir():
+            load_tokenizer(pretrained.path / OWN_FOLDER).copy_to(folder / OWN_FOLDER)
+        return
+    codec.tokenizer.copy_to(folder / OWN_FOLDER)
+    try:
+        hf_tokenizer.save(
+            codec.tokenizer,
+            folder,
+            template.max_tokens,
+            pad=template.pad,
+            prepend=template.before,
+            append=template.after,
+        )
+        hf_tokenizer.check_same_ids(codec.tokenizer, folder)
+    except DataError:
+        # Our own tokenizer is there in any case; transformers' must not be there if it reads other ids.
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _save_theirs(folder: Path, tokenizer: Any, template: TextTemplate) -> None:
+    tokenizer.model_max_length = template.max_tokens
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(template.pad)
+    ids = [number for number in (template.before, template.after) if number is not None]
+    plain = list(tokenizer("")["input_ids"])
+    if ids and plain != ids and hasattr(tokenizer, "backend_tokenizer"):
+        spelled = [(number, tokenizer.convert_ids_to_tokens(number)) if number is not None else None
+                   for number in (template.before, template.after)]  # fmt: skip
+        put_around(tokenizer.backend_tokenizer, *spelled)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,102 @@
+"""What fine-tuning begins with: a checkpoint of ours (any layout) or a Hugging Face directory, and its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import DataError
+from data_prep.tokenizer import load_tokenizer
+from finetune.huggingface.tokenizer import role_ids
+from finetune.text_codec import OwnCodec, TextCodec, load_codec
+from pretrain.models.huggingface.family import to_config
+from pretrain.models.huggingface.weights import to_hf
+
+if TYPE_CHECKING:
+    import torch
+
+_ENCODER_CLASSES = ("ForMaskedLM", "ForPreTraining")
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A pretrained model in transformers' terms.
+
+    Attributes:
+        path: where it was read.
+        hf_config: transformers' config of the pretrained network, as a mapping.
+        tensors: its weights by transformers' names.
+        codec: its tokenizer.
+        context: tokens that it can read at once.
+        provenance: where it comes from, for the record.
+    """
+
+    path: Path
+    hf_config: dict[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+    codec: TextCodec
+    context: int
+    provenance: dict[str, Any]
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether it was trained to fill masks, each token seeing the whole text."""
+        names = self.hf_config.get("architectures") or [""]
+        return str(names[0]).endswith(_ENCODER_CLASSES)
+
+
+def read_pretrained(model: Path, tokenizer_dir: Path | None = None) -> PretrainedModel:
+    """Read a checkpoint of ours (any layout) or a Hugging Face directory.
+
+    Args:
+        model: where it is.
+        tokenizer_dir: our tokenizer; None: the one that belongs to the model.
+
+    Raises:
+        UserError: neither, damaged, or without its tokenizer.
+    """
+    if (model / "config.json").is_file():
+        return _read_export(model, tokenizer_dir)
+    return _read_checkpoint(model, tokenizer_dir)
+
+
+def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
+    from finetune.sources import find_tokenizer, open_checkpoint
+
+    source = open_checkpoint(model)
+    tokenizer = find_tokenizer(source, tokenizer_dir)
+    ids = role_ids(tokenizer)
+    return PretrainedModel(
+        model,
+        to_config(source.model, ids),
+        dict(to_hf(source.tensors, source.model, ids)),
+        OwnCodec(tokenizer),
+        source.model.seq_length,
+        {"model": str(source.path.absolute()), "step": source.metadata.get("step")},
+    )
+
+
+def _read_export(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
+    from pretrain.models.huggingface.transformers_model import load_pretrained
+
+    network = load_pretrained(model, "float32")
+    codec = OwnCodec(load_tokenizer(tokenizer_dir)) if tokenizer_dir is not None else load_codec(model)
+    config = network.config.to_dict()
+    if codec.vocab_size > config["vocab_size"]:
+        raise DataError(
+            f"has {codec.vocab_size} ids",
+            where=tokenizer_dir or f"the tokenizer in {model}",
+            expected=f"at most {config['vocab_size']}, the model's vocabulary",
+        )
+    config["architectures"] = [type(network).__name__]
+    provenance = {"model": str(model.absolute())}
+    return PretrainedModel(model, config, network.state_dict(), codec, _context(config, network), provenance)
+
+
+def _context(config: Mapping[str, Any], network: Any) -> int:
+    """Tokens that a transformers model can read at once."""
+    positions = int(network.config.max_position_embeddings)
+    # RoBERTa numbers positions from the one after its pad token's id.
+    return positions - config["pad_token_id"] - 1 if config["model_type"] == "roberta" else positions

@@ -1,0 +1,283 @@
+"""A pretrained model + examples of a task -> a fine-tuned model, its figures, its predictions: the same for every task.
+
+Read, encode, fit, save, read back, measure. What is a task's own is in `finetune/tasks/`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import ConfigError, DataError, ExitStatus, UserError
+from configs.load import to_yaml
+from data_prep.atomic import (
+    TRANSFORMERS_FILES,
+    DirectoryKind,
+    check_replaceable,
+    foreign_entry,
+    staged_directory,
+    writing,
+)
+from finetune.batches import by_length
+from finetune.stopping import tidy_when_stopped
+from finetune.tasks.base import FINE_TUNED, EncodedPart, FinetuneTask
+from finetune.tasks.base_config import TaskConfig
+
+if TYPE_CHECKING:
+    from finetune.loop import Fit
+    from finetune.pretrained import PretrainedModel
+
+RECIPE = "recipe.yaml"
+_MEASURED_AT_ONCE = 32
+"""Examples of a batch while the saved model is measured."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What was measured.
+
+    Attributes:
+        task: as it ran.
+        record: what the marker file (`TaskConfig.marker`) says.
+        systems: by part (all but `train`): the figures of every system, the fine-tuned one first.
+    """
+
+    task: FinetuneTask
+    record: dict[str, Any]
+    systems: dict[str, dict[str, dict[str, Any]]]
+
+    @property
+    def test(self) -> dict[str, dict[str, Any]]:
+        """Figures of every system on the test part; on the last measured part where there is no such part."""
+        return self.systems.get("test") or list(self.systems.values())[-1]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A task with its examples and the model that it starts from.
+
+    Attributes:
+        config: everything that can be told.
+        task: what is learned.
+        examples: of each part.
+        pretrained: the model.
+        encoded: the examples as numbers.
+    """
+
+    config: TaskConfig
+    task: FinetuneTask
+    examples: Mapping[str, Sequence[Any]]
+    pretrained: PretrainedModel
+    encoded: Mapping[str, EncodedPart]
+
+
+def run_task(config: TaskConfig, log: Callable[[str], None] = print) -> TaskResult | None:
+    """Train, choose, save and measure; None on all processes but the first.
+
+    Args:
+        config: everything that can be told; its class says which task.
+        log: prints a line; called by the first process only.
+
+    Raises:
+        UserError: anything that stands in the way, before training where it can be known.
+    """
+    _check_output(config)
+    task: FinetuneTask = config.implement()(config)
+    examples = task.read()
+    for part in ("train", "validation"):
+        if not examples.get(part):
+            raise DataError("has no examples", where=f"the {part} part", expected="at least one")
+    from finetune.pretrained import read_pretrained
+    from pretrain.engine.task_engine import task_processes
+
+    pretrained = read_pretrained(config.model, config.tokenizer_dir)
+    encoded = {part: task.encode(pretrained, found) for part, found in examples.items()}
+    prepared = _Prepared(config, task, examples, pretrained, encoded)
+    with task_processes() as launch:
+        log_here = log if launch.rank == 0 else lambda line: None
+        _check_batches(config, launch.world_size)
+        for line in task.describe(encoded):
+            log_here(line)
+        fitted, ran = _fit(prepared, log_here)
+        scratch = None
+        if "scratch" in config.baselines:
+            log_here("the same network from random weights, for comparison")
+            scratch, _ = _fit(prepared, log_here, from_scratch=True)
+        if launch.rank != 0:
+            return None
+    with tidy_when_stopped():
+        return _finish(prepared, fitted, scratch, ran, log)
+
+
+def show(result: TaskResult, config: TaskConfig) -> None:
+    """Print the tables of what every system did, where the rest lies, and how to go on."""
+    from rich.console import Console
+
+    folder, (part, systems) = config.output_dir, list(result.systems.items())[-1]
+    console = Console()
+    for table in result.task.tables(systems, part):
+        console.print(table)
+    print(f"{config.product:<11}  {folder}")
+    print(f"predictions  {folder / f'predictions-{part}.jsonl'}")
+    written = [folder / name for name in (config.marker, *result.task.plots())]
+    print(f"figures      {', '.join(str(path) for path in written if path.exists())}", flush=True)
+    command = result.task.next_command(folder)
+    if command is not None:
+        print(f"next: {command}", flush=True)
+
+
+def _fit(prepared: _Prepared, log: Callable[[str], None], *, from_scratch: bool = False) -> tuple[Fit, dict[str, Any]]:
+    """Returns the training's outcome, and what the engine really was."""
+    import torch
+    import torch.distributed as dist
+
+    from finetune.loop import TaskSchedule, fit
+    from finetune.task_batches import TaskBatches
+    from pretrain.engine.task_engine import describe, task_engine
+
+    config, task, training = prepared.config, prepared.task, prepared.config.training
+    torch.manual_seed(config.seed)
+    network = task.network(prepared.pretrained, from_scratch=from_scratch)
+    data = TaskBatches(
+        task,
+        training,
+        prepared.encoded["train"],
+        prepared.encoded["validation"],
+        seed=config.seed,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+    )
+    schedule = TaskSchedule.resolve(training, config.optimizer, data.steps_per_epoch)
+    engine = task_engine(
+        network,
+        config.optimizer,
+        zero_stage=training.zero_stage,
+        precision=training.precision,
+        micro_batch_size=data.micro_batch_size,
+        accumulation_steps=data.accumulation_steps,
+    )
+    torch.manual_seed(config.seed + 1 + dist.get_rank())  # dropout differs between ranks
+    fitted = fit(engine, data, schedule, training, config.selects[training.select_by], log)
+    return fitted, describe(engine)
+
+
+def _finish(
+    prepared: _Prepared, fitted: Fit, scratch: Fit | None, ran: dict[str, Any], log: Callable[[str], None]
+) -> TaskResult:
+    """Save, read back what was saved, and measure that."""
+    config, task, encoded = prepared.config, prepared.task, prepared.encoded
+    with staged_directory(config.output_dir, config.marker, config.overwrite, kind=_directory_kind(config)) as folder:
+        network = task.network(prepared.pretrained, from_scratch=True)
+        task.save(folder, network, fitted.weights, prepared.pretrained)
+        saved = task.load(folder)
+        if scratch is not None:
+            network.load_state_dict(scratch.weights)
+        systems: dict[str, dict[str, dict[str, Any]]] = {}
+        for part in (part for part in encoded if part != "train"):
+            predicted = _predict_all(task, saved, encoded[part])
+            systems[part] = {FINE_TUNED: task.figures(encoded[part], predicted)}
+            systems[part] |= task.baselines(prepared.examples, encoded, part)
+            if scratch is not None:
+                again = _predict_all(task, network, encoded[part])
+                systems[part]["from scratch"] = task.figures(encoded[part], again)
+            lines = map(task.prediction, prepared.examples[part], predicted)
+            _write_lines(folder / f"predictions-{part}.jsonl", lines)
+        record = {
+            "task": config.name,
+            "source": prepared.pretrained.provenance,
+            **task.facts(),
+            "ran": ran,
+            "steps": fitted.steps,
+            "best_step": fitted.best_step,
+            "training_s": round(fitted.seconds, 2),
+            "history": fitted.history,
+            **systems,
+        }
+        _refuse_not_finite(systems, config)
+        result = TaskResult(task, record, systems)
+        _plot(result, folder, log)
+        (folder / config.marker).write_text(
+            json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
+        )
+        (folder / RECIPE).write_text(to_yaml(config), "utf-8")
+        undeclared = foreign_entry(folder, (config.marker, *_directory_kind(config).entries))
+        if undeclared is not None:
+            log(f"warning: {type(config).__name__}.files does not name {undeclared}: this output cannot be replaced")
+    return result
+
+
+def _predict_all(task: FinetuneTask, model: Any, part: EncodedPart) -> list[Any]:
+    import torch
+
+    from finetune.task_batches import predictions
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    groups = by_length(part.lengths, _MEASURED_AT_ONCE)
+    found = predictions(task.predict, model.to(device), part, groups, device)
+    return [found[number] for number in range(len(part.lengths))]
+
+
+def _write_lines(path: Path, lines: Any) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plot(result: TaskResult, folder: Path, log: Callable[[str], None]) -> None:
+    """Draw the plots; whatever goes wrong costs the picture, not the finished training."""
+    for name, draw in result.task.plots().items():
+        path = folder / name
+        try:
+            draw(result.test[FINE_TUNED], path)
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            reason = " ".join(str(error).split())[:200]
+            log(f"warning: {name} was not drawn ({type(error).__name__}: {reason})")
+
+
+def _refuse_not_finite(systems: Mapping[str, Any], config: TaskConfig) -> None:
+    """No figure that is not a number is ever written."""
+    for part, found in systems.items():
+        for key, value in found[FINE_TUNED].items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(
+                    f"the {part} {key} of the saved {config.product} is {value}",
+                    where="training",
+                    expected="finite numbers; a smaller optimizer.lr or precision=fp32 may help",
+                    status=ExitStatus.DIVERGED,
+                )
+
+
+def _directory_kind(config: TaskConfig) -> DirectoryKind:
+    own = (*config.files, "predictions-*.jsonl", RECIPE)
+    return DirectoryKind(config.marker_keys, (*own, *TRANSFORMERS_FILES))
+
+
+def _check_output(config: TaskConfig) -> None:
+    """Better now than after the training."""
+    check_replaceable(config.output_dir, config.marker, config.overwrite, kind=_directory_kind(config))
+    with writing(config.output_dir):
+        config.output_dir.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=config.output_dir.parent, prefix=".probe-").cleanup()
+
+
+def _check_batches(config: TaskConfig, world_size: int) -> None:
+    training = config.training
+    if training.batch_size % world_size:
+        raise ConfigError(
+            f"is {training.batch_size}",
+            where="training.batch_size",
+            expected=f"a multiple of {world_size}, the processes",
+        )
+    per_rank = training.batch_size // world_size
+    if training.micro_batch_size is not None and per_rank % training.micro_batch_size:
+        raise ConfigError(
+            f"is {training.micro_batch_size}",
+            where="training.micro_batch_size",
+            expected=f"a divisor of {per_rank} (batch_size {training.batch_size} over {world_size} processes)",
+        )

@@ -1,0 +1,118 @@
+"""A task's examples as the training loop takes them: a rank's micro-batches of a step, validation over all ranks.
+
+Shape letters: B samples of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from finetune import batches
+from finetune.tasks.base import EncodedPart, FinetuneTask
+from finetune.tasks.base_config import TaskTraining
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TaskBatches:
+    """Batches, losses and validation of a task on one rank.
+
+    Args:
+        task: what the examples are for.
+        training: batch sizes.
+        train: what is learned.
+        validation: what chooses the best weights.
+        seed: decides the order.
+        rank: this process.
+        world_size: of how many.
+    """
+
+    def __init__(
+        self,
+        task: FinetuneTask,
+        training: TaskTraining,
+        train: EncodedPart,
+        validation: EncodedPart,
+        *,
+        seed: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.task, self.train, self.validation = task, train, validation
+        self.rank, self.world_size = rank, world_size
+        self.batch_size = training.batch_size
+        self.micro_batch_size = training.micro_batch_size or training.batch_size // world_size
+        self.accumulation_steps = self.batch_size // (world_size * self.micro_batch_size)
+        self.order = batches.Order(train.lengths, self.batch_size, seed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every training example is seen once."""
+        return self.order.steps_per_epoch
+
+    def losses(self, engine: Any, step: int) -> list[Callable[[], torch.Tensor]]:
+        """The micro-batches of this rank in a step, each as a function that computes its loss."""
+        batch = self.order.step(step)
+        mine = batches.share(batch, self.batch_size, self.rank, self.world_size, self.micro_batch_size)
+        # DeepSpeed averages over ranks and micro-batches: with this divisor it comes to the mean over all that the
+        # step's real examples count. A step in which nothing counts has a loss of 0.
+        counted = sum(self.train.weights[number] for number in batch) or 1.0
+        divisor = counted / (self.world_size * len(mine))
+        shortest = min(batch, key=lambda number: self.train.lengths[number])
+        return [lambda numbers=numbers: self._loss(engine, numbers, shortest, divisor) for numbers in mine]  # type: ignore[misc]
+
+    def evaluate(self, engine: Any) -> Mapping[str, float]:
+        """Validation figures, the same on every rank. Collective."""
+        import torch.distributed as dist
+
+        grouped = batches.by_length(self.validation.lengths, self.micro_batch_size)
+        # Every rank computes as many batches, of which the surplus ones count for nothing.
+        rounds = -(-len(grouped) // self.world_size)
+        mine = [grouped[min(n * self.world_size + self.rank, len(grouped) - 1)] for n in range(rounds)]
+        predict = self.task.predict_validation
+        found = predictions(predict, engine, self.validation, mine, engine.device)
+        gathered: list[dict[int, Any]] = [{}] * self.world_size
+        dist.all_gather_object(gathered, found)
+        merged = {number: predicted for part in gathered for number, predicted in part.items()}
+        ordered = [merged[number] for number in range(len(self.validation.lengths))]
+        return self.task.validation_figures(self.validation, ordered)
+
+    def _loss(self, engine: Any, numbers: list[int], filler: int, divisor: float) -> torch.Tensor:
+        import torch
+
+        # A place without an example repeats a short one, with no weight.
+        real_B = torch.tensor([number >= 0 for number in numbers], dtype=torch.float32, device=engine.device)
+        chosen = [number if number >= 0 else filler for number in numbers]
+        losses_B = self.task.losses(engine, self.train, chosen, engine.device)
+        if losses_B.shape != real_B.shape:
+            name = type(self.task).__name__
+            raise ValueError(f"{name}.losses gave the shape {tuple(losses_B.shape)} for {len(numbers)} examples")
+        return (losses_B.float() * real_B).sum() / divisor
+
+
+def predictions(
+    predict: Callable[[Any, Any, Sequence[int], Any], Sequence[Any]],
+    model: Any,
+    part: EncodedPart,
+    groups: Sequence[Sequence[int]],
+    device: Any,
+) -> dict[int, Any]:
+    """What a model says of examples, by their number.
+
+    Args:
+        predict: `predict` or `predict_validation` of a task.
+        model: a network, or an engine around one; left in evaluation mode.
+        part: the encoded examples.
+        groups: numbers of the examples of each batch.
+        device: where the model is.
+    """
+    import torch
+
+    model.eval()
+    found: dict[int, Any] = {}
+    with torch.no_grad():
+        for numbers in groups:
+            found |= dict(zip(numbers, predict(model, part, numbers, device), strict=True))
+    return found

@@ -1,0 +1,89 @@
+"""What every fine-tuning task is told: the pretrained model, the training, where the result goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from configs.durations import Duration
+from configs.kinds import ChosenBy, Named
+from configs.section import Section
+from finetune.tasks.kinds import TASKS
+from pretrain.config import OptimizerConfig
+from pretrain.config.kinds import OPTIMIZERS
+from pretrain.optimizers.adamw_config import AdamWConfig
+
+
+class TaskTraining(Section):
+    """How long, how much at a time, how precise, and which weights are kept."""
+
+    duration: Duration = Duration(3, "epochs")
+    """Length of the training, in epochs, steps or samples."""
+    batch_size: int = Field(default=32, gt=0)
+    """Samples per optimizer step, over all ranks."""
+    micro_batch_size: int | None = Field(default=None, gt=0)
+    """Samples per rank per forward pass; null: all of the rank's share of the batch."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of weights and activations."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What the ranks shard: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
+    evaluate_every: Duration = Duration(1, "epochs")
+    """Training between two validations."""
+    select_by: str = "loss"
+    """Validation figure whose best weights are kept."""
+    patience: int | None = Field(default=None, gt=0)
+    """Validations without a better figure after which training stops; null: it never stops early."""
+    log_interval: int = Field(default=20, gt=0)
+    """Steps between two lines on the console."""
+
+
+def _default_optimizer() -> OptimizerConfig:
+    return AdamWConfig(lr=5e-4, schedule="linear", weight_decay=0.01)
+
+
+class TaskConfig(Named):
+    """A model fine-tuned on a task. A subclass declares one task, with the keys that only it has."""
+
+    product: ClassVar[str] = "model"
+    """What comes out, in one word."""
+    marker: ClassVar[str] = "task.json"
+    """The file in the output that holds all figures, and tells a directory of this task."""
+    marker_keys: ClassVar[tuple[str, ...]] = ("source", "ran")
+    """Keys that the marker always has."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """Patterns of what the task writes beside the files that every task writes and those that transformers names."""
+    selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {"loss": "lowest"}
+    """Validation figures that may select the weights, and which value of them is the best."""
+
+    output_dir: Path
+    """Directory to write: the fine-tuned model, its figures, its predictions."""
+    overwrite: bool = False
+    """Whether an earlier result of the same task in `output_dir` is replaced."""
+    seed: int = Field(default=1234, ge=0, lt=2**31)
+    """Decides the split, the order, the new layer's weights and dropout."""
+    model: Path
+    """A pretraining run's output directory, one `step_...` of it, or an exported model."""
+    tokenizer_dir: Path | None = None
+    """Our tokenizer; null: the one that belongs to the model."""
+    training: TaskTraining = TaskTraining()
+    """How long, how much at a time, how precise, and which weights are kept."""
+    optimizer: Annotated[OptimizerConfig, ChosenBy(OPTIMIZERS)] = Field(default_factory=_default_optimizer)
+    """The optimizer and its schedule; `name` chooses the optimizer."""
+    baselines: list[Literal["scratch"]] = []
+    """What is measured beside it: the same network from random weights (which costs as much again)."""
+
+    @model_validator(mode="after")
+    def _named_as_it_is(self) -> TaskConfig:
+        if not isinstance(self, TASKS.declaration(self.name)):
+            raise ValueError(f"name is {self.name!r}, but these are the keys of {type(self).__name__}")
+        return self
+
+    @model_validator(mode="after")
+    def _selects_by_what_there_is(self) -> TaskConfig:
+        if self.training.select_by not in self.selects:
+            known = ", ".join(self.selects)
+            raise ValueError(f"training.select_by is {self.training.select_by!r}; expected one of {known}")
+        return self

@@ -1,0 +1,13 @@
+"""The names of the fine-tuning tasks, each with its declaration."""
+
+from __future__ import annotations
+
+from configs.kinds import Kinds
+
+TASKS = Kinds(
+    what="fine-tuning task",
+    targets={
+        "classify": "finetune.tasks.classify_config:ClassifyConfig",
+    },
+    default="classify",
+)
