@@ -244,7 +244,7 @@ def test_a_tensor_that_was_not_written_as_it_is(
         save(changed, path)
 
     monkeypatch.setattr(weight_files, "save_weights", faulty)
-    with pytest.raises(CheckpointError, match="layer.1.output.dense.bias (is not in|was not written)|hold extra"):
+    with pytest.raises(CheckpointError, match=r"dense.bias (is not in|was not written)|hold extra"):
         export(config(bert_run, tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
 
@@ -267,5 +267,5 @@ def test_roberta_needs_a_padding_token(tokenizer: Tokenizer, tmp_path: Path) -> 
 def test_a_checkpoint_says_its_family(bert_run: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert isinstance(open_checkpoint(bert_run).model, BertConfig)
     write(tmp_path / "run", "bert", tokenizer, model={"name": "brt", "vocab_size": 9})
-    with pytest.raises(CheckpointError, match="no model family 'brt'.*did you mean bert"):
+    with pytest.raises(CheckpointError, match=r"no model family .brt.*did you mean bert"):
         open_checkpoint(tmp_path / "run")
