@@ -143,7 +143,7 @@ def test_a_classifier_is_not_a_language_model(root: Path, result: TaskResult) ->
 
     with pytest.raises(DataError, match="holds a LlamaForSequenceClassification"):
         list(generate(root / "classifier", ["x"], Sampling()))
-    with pytest.raises(DataError, match="expected: a causal language model"):
+    with pytest.raises(DataError, match="expected: a language model"):
         run_task(classify_config(root, "wrong", model=root / "classifier"), lambda line: None)
 
 
