@@ -30,14 +30,14 @@ class Obstacle:
 
     def __str__(self) -> str:
         """The values that no class has together, such as `model.bias=true with model.normalization=RMSNorm`."""
-        found = f"model.{self.key}={self.value}"
+        found = f"model.{self.key}={_spelled(self.value)}"
         return f"{' and '.join(f'model.{text}' for text in self.beside)} with {found}" if self.beside else found
 
     def error(self, supported: Sequence[str]) -> ConfigError:
         """The refusal of an export; `supported` says what each candidate asks for."""
         beside = f" beside {', '.join(self.beside)}" if self.beside else ""
         return ConfigError(
-            f"{self.value!r}{beside} has no counterpart in transformers (there it is {self.allowed})",
+            f"{_spelled(self.value)}{beside} has no counterpart in transformers (there it is {self.allowed})",
             where=f"model.{self.key}",
             expected="; ".join(supported),
         )
@@ -60,7 +60,7 @@ class Need:
     @property
     def in_words(self) -> str:
         """The allowed values."""
-        return " or ".join(map(str, self.allowed)) + (f" ({self.why})" if self.why else "")
+        return " or ".join(map(_spelled, self.allowed)) + (f" ({self.why})" if self.why else "")
 
 
 def first_obstacle(model: ModelConfig, model_type: str, needs: Sequence[Need]) -> Obstacle | None:
@@ -74,7 +74,12 @@ def first_obstacle(model: ModelConfig, model_type: str, needs: Sequence[Need]) -
     values = model.resolved()
     for number, need in enumerate(needs):
         if values[need.key] not in need.allowed:
-            beside = tuple(f"{met.key}={values[met.key]}" for met in needs[:number])
+            beside = tuple(f"{met.key}={_spelled(values[met.key])}" for met in needs[:number])
             supported = " + ".join(f"{each.key}={each.in_words}" for each in needs) + f" ({model_type})"
             return Obstacle(need.key, values[need.key], need.in_words, beside, supported)
     return None
+
+
+def _spelled(value: Any) -> str:
+    """As a recipe writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -247,7 +247,7 @@ def test_positions_of_roberta_follow_the_padding_token(pad: int) -> None:
     [
         (
             BertConfig(**SIZES, bias=False),
-            "model.norm_placement=post and model.normalization=LayerNorm with model.bias=F",
+            "model.norm_placement=post and model.normalization=LayerNorm with model.bias=false",
         ),
         (BertConfig(**SIZES, normalization="RMSNorm"), "with model.normalization=RMSNorm"),
         (RobertaConfig(**SIZES, normalization="RMSNorm"), "model.normalization=RMSNorm"),

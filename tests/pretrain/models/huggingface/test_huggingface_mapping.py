@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import ClassVar
+
 import pytest
 import torch
 
 from configs.errors import CheckpointError, ConfigError, DataError
 from pretrain.models.gpt.config import GPTConfig
-from pretrain.models.huggingface.family import counterpart_of, from_config, to_config
+from pretrain.models.huggingface.family import counterpart_of, from_config, obstacle_to_export, to_config
+from pretrain.models.huggingface.llama import Llama
+from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
 from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
 from tests.finetune.finetune_oracle import oracle_logits, random_tensors
@@ -169,3 +175,53 @@ def test_foreign_features_are_refused_on_import(change: dict[str, object], named
     fields = to_config(config("llama")) | change
     with pytest.raises(DataError, match=named):
         from_config(fields)
+
+
+class ToyConfig(GPTConfig):
+    """A family of somebody's module, with a counterpart of somebody's module."""
+
+    name: str = f"{__name__}:ToyConfig"
+    huggingface: ClassVar[tuple[str, ...]] = (f"{__name__}:ToyLlama",)
+
+
+class ToyLlama(Llama):
+    """Finds an obstacle in long models."""
+
+    def obstacle(self, model: GPTConfig) -> Obstacle | None:
+        return first_obstacle(model, "toy", [Need("seq_length", (24, 48), "short")]) or super().obstacle(model)
+
+
+def test_a_foreign_family_names_its_own_counterpart() -> None:
+    model = ToyConfig(**(BASE | MODELS["llama"]))  # type: ignore[arg-type]
+    ours = random_tensors(model)
+    assert type(counterpart_of(model)).__name__ == "ToyLlama" and obstacle_to_export(model) is None
+    assert difference(model, ours, dict(to_hf(ours, model))) < 1e-5
+    long = ToyConfig(**(BASE | MODELS["llama"] | {"seq_length": 96}))  # type: ignore[arg-type]
+    assert obstacle_to_export(long) == "model.seq_length=96"
+    with pytest.raises(ConfigError, match=r"model\.seq_length: 96 has no counterpart.*24 or 48 \(short\)"):
+        to_config(long)
+
+
+def test_a_model_that_names_no_counterpart_has_none() -> None:
+    class Bare(GPTConfig):
+        huggingface: ClassVar[tuple[str, ...]] = ()
+
+    model = Bare(**BASE)  # type: ignore[arg-type]
+    assert obstacle_to_export(model) == "model.name=gpt"
+    with pytest.raises(ConfigError, match=r"model\.name"):
+        counterpart_of(model)
+
+
+def test_obstacles_are_told_without_torch() -> None:
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["transformers"] = None
+from pretrain.config.kinds import FAMILIES
+from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES, load_family, obstacle_to_export
+sizes = dict(num_layers=2, hidden_size=32, num_attention_heads=4, seq_length=24)
+models = [FAMILIES.declaration(name)(**sizes) for name in FAMILIES.targets]
+print([obstacle_to_export(model) for model in models], [load_family(name).model_type for name in HUGGING_FACE_FAMILIES])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    names = ["llama", "gpt2", "starcoder2", "bert", "megatron-bert", "roberta", "modernbert"]
+    assert done.stdout.strip() == f"{[None] * 4} {names}", done.stderr
