@@ -11,8 +11,9 @@ from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
 from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
+from finetune.huggingface.encoder_text import EncoderText, prepare, put_around
 from finetune.huggingface.tiktoken_conversion import convert_tiktoken
-from pretrain.models.huggingface.families import SpecialIds
+from pretrain.models.huggingface.config_fields import RoleIds
 
 if TYPE_CHECKING:
     import tokenizers
@@ -51,10 +52,17 @@ PROBES: tuple[str, ...] = (
 )
 
 
-def special_ids(tokenizer: Tokenizer) -> SpecialIds:
+def role_ids(tokenizer: Tokenizer) -> RoleIds:
     """The ids that a Hugging Face model config names."""
     role = tokenizer.role
-    return SpecialIds(role("end_of_document"), role("beginning_of_document"), role("pad"))
+    return RoleIds(
+        end_of_document=role("end_of_document"),
+        begin_of_document=role("beginning_of_document"),
+        pad=role("pad"),
+        mask=role("mask"),
+        classification=role("classification"),
+        separator=role("separator"),
+    )
 
 
 def save(
@@ -65,6 +73,7 @@ def save(
     pad: int | None = None,
     prepend: int | None = None,
     append: int | None = None,
+    encoder: EncoderText | None = None,
 ) -> None:
     """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs.
 
@@ -75,6 +84,7 @@ def save(
         pad: id to pad with; None: that of the role.
         prepend: id that is put before each text when special tokens are asked for, as by default; None: nothing.
         append: the same after each text.
+        encoder: how an encoder reads text, which may then hold masks; None: for other models.
 
     Raises:
         DataError: as `convert`.
@@ -83,6 +93,8 @@ def save(
     if prepend is not None or append is not None:
         before, after = ((number, spelling(number)) if number is not None else None for number in (prepend, append))
         put_around(pipeline, before, after)
+    if encoder is not None:
+        pipeline = prepare(pipeline, encoder, tokenizer.role("mask"), spelling)
     pipeline.save(str(directory / "tokenizer.json"))
     ids = {name: tokenizer.role(role) for name, role in _ROLES.items()}
     if pad is not None:
@@ -95,9 +107,11 @@ def save(
         "model_max_length": seq_length,
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
-        # Text that looks like a special token stays text, as it does for SentencePiece.
-        "split_special_tokens": True,
+        # Text that looks like a special token stays text, as it does for SentencePiece; but encoders are given masks.
+        "split_special_tokens": encoder is None,
     }
+    if encoder is not None:
+        config["model_input_names"] = encoder.model_inputs
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -114,22 +128,6 @@ def _pipeline(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, Callable[[int
         return convert_tiktoken(tokenizer), tokenizer.piece
     proto = _read_proto(tokenizer.model_path)
     return convert(tokenizer.model_path), lambda number: proto.pieces[number].piece
-
-
-def put_around(pipeline: tokenizers.Tokenizer, before: tuple[int, str] | None, after: tuple[int, str] | None) -> None:
-    """Make a `tokenizers` pipeline put special tokens (id, spelling) before and after each text, if not None.
-
-    Of a pair, what stands before comes first only, as in `[CLS] A [SEP] B [SEP]`; B is of token type 1 then.
-    """
-    from tokenizers.processors import TemplateProcessing
-
-    first, last = (f"{token[1]}" if token else "" for token in (before, after))
-    second = f"$B:1 {last}:1" if before and after else f"$B {last}"
-    pipeline.post_processor = TemplateProcessing(
-        single=f"{first} $A {last}".split(),
-        pair=f"{first} $A {last} {second}".split(),
-        special_tokens=[(token[1], token[0]) for token in (before, after) if token],
-    )
 
 
 def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] = ()) -> int:
@@ -152,7 +150,7 @@ def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] =
             if any(spelling in text for spelling in leaks):
                 continue
             expected = list(tokenizer.encode(text))
-            found = list(theirs.encode(text, add_special_tokens=False))
+            found = list(theirs.encode(text, add_special_tokens=False, split_special_tokens=True))
             if found != expected:
                 at = next(
                     (n for n, (a, b) in enumerate(zip(expected, found)) if a != b), min(len(expected), len(found))
@@ -163,7 +161,8 @@ def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] =
                     where=tokenizer.model_path,
                     expected=f"equal ids; tokenizer={otherwise} exports the model without transformers' tokenizer",
                 )
-            if theirs.decode(expected) != tokenizer.decode(expected):
+            # An unknown word is a special token, which we decode to nothing.
+            if theirs.decode(expected, skip_special_tokens=True) != tokenizer.decode(expected):
                 raise DataError(
                     f"{_shorten(text)!r} is decoded differently by transformers",
                     where=tokenizer.model_path,

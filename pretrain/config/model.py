@@ -16,6 +16,9 @@ class ModelConfig(Named):
 
     is_causal: ClassVar[bool] = True
     """Whether a position sees only what comes before it."""
+    huggingface: ClassVar[tuple[str, ...]] = ()
+    """Candidates for what computes the same in Hugging Face's transformers, the nearest first: names that
+    `pretrain.models.huggingface.family` knows, or `module:Class`."""
 
     num_layers: int = Field(gt=0)
     """Layers, over all pipeline stages."""

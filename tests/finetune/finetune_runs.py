@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from finetune_oracle import random_tensors
 
 from data_prep.tokenizer import Tokenizer
 from pretrain.checkpoint.state_shards import StateShard
 from pretrain.checkpoint.writer import CheckpointWriter
+from pretrain.config.model import ModelConfig
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.parallel.sharded_shape import ShardedShape
+from tests.finetune.finetune_oracle import random_tensors
 from tests.pretrain.checkpoint.adamw_states import STATES
 
 LLAMA = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 48}
@@ -28,7 +29,7 @@ def llama(tokenizer: Tokenizer, **changes: Any) -> GPTConfig:
 
 def write_run(
     run_dir: Path,
-    model: GPTConfig,
+    model: ModelConfig,
     tokenizer: Tokenizer | None,
     tensors: Mapping[str, torch.Tensor] | None = None,
     step: int = 20,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ ROBERTA_PADDING_ID = 1
 
 class BertConfig(EncoderConfig):
     """BERT (Devlin et al. 2019, arXiv:1810.04805): learned positions, token types, a head for pairs of sentences."""
+
+    huggingface: ClassVar[tuple[str, ...]] = ("bert", "megatron-bert")
 
     name: str = "bert"
     """Which model family it is."""
@@ -66,6 +68,8 @@ class BertConfig(EncoderConfig):
 
 class RobertaConfig(EncoderConfig):
     """RoBERTa (Liu et al. 2019, arXiv:1907.11692): BERT without pairs, its positions numbered from 2."""
+
+    huggingface: ClassVar[tuple[str, ...]] = ("roberta",)
 
     name: str = "roberta"
     """Which model family it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from pretrain.models.encoder.config import EncoderConfig
 
 class ModernEncoderConfig(EncoderConfig):
     """Rotary positions, norms before the blocks, GeGLU, no biases but the decoder's; most layers see a window only."""
+
+    huggingface: ClassVar[tuple[str, ...]] = ("modernbert",)
 
     name: str = "modern-encoder"
     """Which model family it is."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import ClassVar
+
 import pytest
 import torch
-from finetune_oracle import oracle_logits, random_tensors
 
 from configs.errors import CheckpointError, ConfigError, DataError
 from pretrain.models.gpt.config import GPTConfig
-from pretrain.models.huggingface.families import family_of, from_hf_config, to_hf_config
-from pretrain.models.huggingface.transformers_model import causal_model
+from pretrain.models.huggingface.family import counterpart_of, from_config, obstacle_to_export, to_config
+from pretrain.models.huggingface.llama import Llama
+from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
+from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
+from tests.finetune.finetune_oracle import oracle_logits, random_tensors
 
 BASE = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "seq_length": 24}
 BASE |= {"vocab_size": 101, "vocab_multiple": 16}
@@ -43,7 +49,7 @@ def difference(model: GPTConfig, ours: dict[str, torch.Tensor], theirs: dict[str
     tokens_BS = tokens(model)
     expected = oracle_logits(model, ours, tokens_BS)[..., : model.vocab_size]
     with torch.no_grad():
-        found = causal_model(to_hf_config(model), theirs)(tokens_BS).logits
+        found = model_from_tensors(to_config(model), theirs)(tokens_BS).logits
     assert found.shape == expected.shape and found.dtype == torch.float32
     return float((found - expected).abs().max())
 
@@ -61,7 +67,7 @@ def test_weights_and_config_come_back_unchanged(name: str) -> None:
 
     model = config(name)
     ours = random_tensors(model)
-    fields = to_hf_config(model)
+    fields = to_config(model)
     theirs = dict(to_hf(ours, model))
     back = dict(from_hf(theirs, model))
     assert set(back) == set(ours) == {spec.name for spec in model.parameters()}
@@ -70,7 +76,7 @@ def test_weights_and_config_come_back_unchanged(name: str) -> None:
         assert torch.equal(back[key][:kept], tensor[:kept]), key
         assert back[key].shape == tensor.shape
     complete = AutoConfig.for_model(**fields).to_dict()
-    again = from_hf_config(complete)
+    again = from_config(complete)
     same = {"vocab_multiple", "ffn_hidden_size", "num_query_groups"} | ({"bias"} if "without bias" in name else set())
     assert again.model_dump(exclude=same) == model.model_dump(exclude=same)
     assert (again.ffn_size, again.query_groups) == (model.ffn_size, model.query_groups)
@@ -131,12 +137,12 @@ def test_a_wrong_mapping_is_far_above_the_gate(mistake) -> None:
 )
 def test_a_model_without_counterpart_is_refused_by_its_field(name: str, changes: dict[str, object], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        to_hf_config(config(name, **changes))
+        to_config(config(name, **changes))
     assert str(caught.value.where) == field
 
 
 def test_supported_combinations_have_a_family() -> None:
-    assert [family_of(config(name)) for name in ("llama", "gpt2", "rope + LayerNorm")] == [
+    assert [counterpart_of(config(name)).model_type for name in ("llama", "gpt2", "rope + LayerNorm")] == [
         "llama",
         "gpt2",
         "starcoder2",
@@ -158,7 +164,7 @@ def test_tensors_that_do_not_fit_the_config_are_named() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"model_type": "bert"}, "bert"),
+        ({"model_type": "mamba"}, "mamba"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
         ({"head_dim": 16}, "head_dim"),
         ({"hidden_act": "relu"}, "relu"),
@@ -166,6 +172,56 @@ def test_tensors_that_do_not_fit_the_config_are_named() -> None:
     ],
 )
 def test_foreign_features_are_refused_on_import(change: dict[str, object], named: str) -> None:
-    fields = to_hf_config(config("llama")) | change
+    fields = to_config(config("llama")) | change
     with pytest.raises(DataError, match=named):
-        from_hf_config(fields)
+        from_config(fields)
+
+
+class ToyConfig(GPTConfig):
+    """A family of somebody's module, with a counterpart of somebody's module."""
+
+    name: str = f"{__name__}:ToyConfig"
+    huggingface: ClassVar[tuple[str, ...]] = (f"{__name__}:ToyLlama",)
+
+
+class ToyLlama(Llama):
+    """Finds an obstacle in long models."""
+
+    def obstacle(self, model: GPTConfig) -> Obstacle | None:
+        return first_obstacle(model, "toy", [Need("seq_length", (24, 48), "short")]) or super().obstacle(model)
+
+
+def test_a_foreign_family_names_its_own_counterpart() -> None:
+    model = ToyConfig(**(BASE | MODELS["llama"]))  # type: ignore[arg-type]
+    ours = random_tensors(model)
+    assert type(counterpart_of(model)).__name__ == "ToyLlama" and obstacle_to_export(model) is None
+    assert difference(model, ours, dict(to_hf(ours, model))) < 1e-5
+    long = ToyConfig(**(BASE | MODELS["llama"] | {"seq_length": 96}))  # type: ignore[arg-type]
+    assert obstacle_to_export(long) == "model.seq_length=96"
+    with pytest.raises(ConfigError, match=r"model\.seq_length: 96 has no counterpart.*24 or 48 \(short\)"):
+        to_config(long)
+
+
+def test_a_model_that_names_no_counterpart_has_none() -> None:
+    class Bare(GPTConfig):
+        huggingface: ClassVar[tuple[str, ...]] = ()
+
+    model = Bare(**BASE)  # type: ignore[arg-type]
+    assert obstacle_to_export(model) == "model.name=gpt"
+    with pytest.raises(ConfigError, match=r"model\.name"):
+        counterpart_of(model)
+
+
+def test_obstacles_are_told_without_torch() -> None:
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["transformers"] = None
+from pretrain.config.kinds import FAMILIES
+from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES, load_family, obstacle_to_export
+sizes = dict(num_layers=2, hidden_size=32, num_attention_heads=4, seq_length=24)
+models = [FAMILIES.declaration(name)(**sizes) for name in FAMILIES.targets]
+print([obstacle_to_export(model) for model in models], [load_family(name).model_type for name in HUGGING_FACE_FAMILIES])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    names = ["llama", "gpt2", "starcoder2", "bert", "megatron-bert", "roberta", "modernbert"]
+    assert done.stdout.strip() == f"{[None] * 4} {names}", done.stderr
