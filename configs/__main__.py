@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from configs.errors import ConfigError, guarded
+from configs.kinds import resolve
 from configs.load import RECIPES, find_recipe, load_config
-from configs.registry import ENTRIES, LAYOUT_CHECK, Entry, entry_named, resolve
+from configs.registry import ENTRIES, LAYOUT_CHECK, Entry, entry_named
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 

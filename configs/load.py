@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.error import MarkedYAMLError
 
 from configs.errors import ConfigError, nearest
+from configs.explain import COMMAND_LINE, explain
+from configs.kinds import chosen_fields
 from configs.section import Section
 
 RECIPES = Path(__file__).parent
-COMMAND_LINE = "command line"
-_MISSING = object()
 _KEY = r"[A-Za-z_][\w.]*"
 
 
@@ -92,12 +93,45 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
         key, value = _parse_override(text)
         _assign(raw, key, value)
         overridden.append(key.split("."))
+    for note in _discard_keys_of_other_kinds(cls, raw, in_file, overridden):
+        print(f"note: {note}", file=sys.stderr, flush=True)
     try:
         return cls.model_validate(raw)
     except ValidationError as error:
-        items = error.errors(include_url=False)
-    problems = [(_place(item, overridden, in_file, source), _explain_one(cls, raw, item)) for item in items]
-    raise _one_error(problems)
+        raise explain(cls, raw, error, overridden, in_file, source) from None
+
+
+def _discard_keys_of_other_kinds(
+    cls: type[BaseModel], raw: dict[str, Any], in_file: dict[str, Any], overridden: Sequence[Sequence[str]]
+) -> list[str]:
+    """Where an override chooses another kind than the file: drop what the file says that this kind has no key for.
+
+    Returns:
+        a note for each section of which something was dropped.
+    """
+    notes = []
+    for path, kinds in chosen_fields(cls):
+        section, before = _at(raw, path), _at(in_file, path)
+        if not isinstance(section, dict) or not isinstance(before, dict) or [*path, "name"] not in overridden:
+            continue
+        old, new = before.get("name", kinds.default), kinds.chosen_in(section)
+        if new is None or section["name"] == old:
+            continue
+        given = {key[len(path)] for key in overridden if key[: len(path)] == list(path) and len(key) > len(path)}
+        dropped = [key for key in before if key not in new.model_fields and key not in given]
+        for key in dropped:
+            section.pop(key, None)
+        if dropped:
+            where = ".".join(path)
+            listed = ", ".join(f"{where}.{key}" for key in dropped)
+            notes.append(f"{where}.name={section['name']} in place of {old}: the file's {listed} left out")
+    return notes
+
+
+def _at(raw: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return raw
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -135,20 +169,6 @@ def to_yaml(config: BaseModel) -> str:
     return yaml.safe_dump(values, sort_keys=False, width=110)
 
 
-def field_keys(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted key that `cls` accepts, sections and their fields."""
-    for name, field in cls.model_fields.items():
-        yield prefix + name
-        for section in sections_of(field.annotation):
-            yield from field_keys(section, f"{prefix}{name}.")
-
-
-def sections_of(annotation: Any) -> list[type[BaseModel]]:
-    """The config classes that a field's type names: itself, or one inside a union or a list."""
-    candidates = [annotation, *get_args(annotation)]
-    return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-
-
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     key = key.strip()
@@ -176,83 +196,3 @@ def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"{above} holds {child!r} and has no keys below it", where=f"override {key!r}")
         node = child
     node[parts[-1]] = value
-
-
-def _place(item: Any, overridden: Sequence[Sequence[str]], in_file: Mapping[str, Any], source: Path | None) -> str:
-    """Where the value was given that `item` is about: an override may have set it, what holds it, or a part of it."""
-    if source is None:
-        return COMMAND_LINE
-    # Of a key that is missing, the section tells who wrote that.
-    location = item["loc"][:-1] if item["type"] == "missing" else item["loc"]
-    parts = [str(part) for part in location]
-    if any(parts[: len(key)] == key for key in overridden):
-        return COMMAND_LINE
-    if any(key[: len(parts)] == parts for key in overridden):
-        return COMMAND_LINE if _lookup(in_file, location) is _MISSING else f"{source} and {COMMAND_LINE}"
-    return str(source)
-
-
-def _one_error(problems: Sequence[tuple[str, str]]) -> ConfigError:
-    places = list(dict.fromkeys(place for place, _ in problems))
-    if len(problems) == 1:
-        return ConfigError(problems[0][1], where=places[0])
-    count = f"{len(problems)} problems"
-    if len(places) == 1:
-        return ConfigError("\n- ".join([count, *(text for _, text in problems)]), where=places[0])
-    return ConfigError("\n- ".join([count, *(f"{place}: {text}" for place, text in problems)]))
-
-
-def _explain_one(cls: type[BaseModel], raw: Mapping[str, Any], item: Any) -> str:
-    # Union members put their type name into the location; keep what exists in the input.
-    key = ".".join(str(part) for part in item["loc"])
-    found = _lookup(raw, item["loc"])
-    if item["type"] == "extra_forbidden":
-        close = _nearest_key(cls, item["loc"])
-        hint = f"; did you mean {close}?" if close else ""
-        return f"unknown key {key} (value {found!r}){hint}"
-    if item["type"] == "missing":
-        return f"{key} is missing and has no default"
-    message = item["msg"]
-    if item["type"] == "literal_error":
-        close = nearest(str(found), [c.strip(" '") for c in item["ctx"]["expected"].replace(" or ", ",").split(",")])
-        message = f"expected {item['ctx']['expected']}" + (f"; did you mean {close}?" if close else "")
-    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if found is _MISSING or isinstance(found, dict) or not key:
-        return f"{key}: {message}" if key else message
-    return f"{key} = {found!r}: {message}"
-
-
-def _nearest_key(cls: type[BaseModel], location: tuple[Any, ...]) -> str | None:
-    *above, leaf = map(str, location)
-    known = list(field_keys(cls))
-    by_leaf = [k for k in known if k.rsplit(".", 1)[-1] == leaf]
-    if by_leaf:
-        return by_leaf[0]
-    beside = nearest(leaf, _section_at(cls, above).model_fields)
-    if beside:
-        return ".".join([*above, beside])
-    close = nearest(".".join([*above, leaf]), known)
-    if close:
-        return close
-    leaf_elsewhere = nearest(leaf, [k.rsplit(".", 1)[-1] for k in known])
-    return next((k for k in known if k.rsplit(".", 1)[-1] == leaf_elsewhere), None)
-
-
-def _section_at(cls: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
-    """The section that a location in `cls` leads to; names and numbers in mappings and lists lead no deeper."""
-    for part in location:
-        if part in cls.model_fields:
-            cls = next(iter(sections_of(cls.model_fields[part].annotation)), cls)
-    return cls
-
-
-def _lookup(raw: Any, location: tuple[Any, ...]) -> Any:
-    node = raw
-    for part in location:
-        in_mapping = isinstance(node, Mapping) and part in node
-        in_list = isinstance(node, list) and isinstance(part, int) and part < len(node)
-        if in_mapping or in_list:
-            node = node[part]
-        elif isinstance(node, Mapping | list):
-            return _MISSING
-    return node

@@ -15,7 +15,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticUndefined, core_schema
 
 from configs.durations import Duration
-from configs.load import sections_of
+from configs.explain import sections_of
+from configs.kinds import kinds_of
 from configs.registry import ENTRIES, Entry
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -96,19 +97,32 @@ def _section_lines(cls: type[BaseModel], prefix: str, values: BaseModel | None, 
             yield _row(prefix + name, field, values, name)
         yield ""
     for name, field in cls.model_fields.items():
-        for section in sections_of(field.annotation):
+        default = field.get_default(call_default_factory=True)
+        kinds = kinds_of(field)
+        if kinds is not None:
+            yield f"{'#' * min(depth, 6)} {prefix}{name}\n"
+            chosen = ", ".join(f"`{kind}`" for kind in kinds.targets)
+            yield f"`{prefix}{name}.name` chooses the {kinds.what}: {chosen}, or `module:Class` of one's own.\n"
+            for kind, section in kinds.declarations().items():
+                yield f"{'#' * min(depth + 1, 6)} {prefix}{name}.name = {kind}\n"
+                yield f"{_first_line(section)}\n"
+                yield from _section_lines(section, f"{prefix}{name}.", _as_default(default, section), depth + 2)
+            continue
+        for section in sections_of(field):
             yield f"{'#' * min(depth, 6)} {prefix}{name}\n"
             yield f"{_first_line(section)}\n"
             origin = get_origin(field.annotation)
             marker = "[]" if origin is list else ".NAME" if origin is dict else ""
-            default = field.get_default(call_default_factory=True)
-            inner = default if isinstance(default, section) else None
-            yield from _section_lines(section, f"{prefix}{name}{marker}.", inner, depth + 1)
+            yield from _section_lines(section, f"{prefix}{name}{marker}.", _as_default(default, section), depth + 1)
+
+
+def _as_default(default: Any, section: type[BaseModel]) -> BaseModel | None:
+    return default if type(default) is section else None
 
 
 def _own_section(field: FieldInfo) -> bool:
     """Whether the field's value is a section itself, rather than a list of them or nothing at all."""
-    return bool(sections_of(field.annotation)) and get_origin(field.annotation) is None
+    return bool(sections_of(field)) and get_origin(field.annotation) is None
 
 
 def _row(key: str, field: FieldInfo, values: BaseModel | None, name: str) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import dataclass
-from typing import Any
 
 from configs.errors import ConfigError, nearest
+from configs.kinds import resolve
 from configs.section import Section
 
 
@@ -36,7 +34,7 @@ class Entry:
 
 
 ENTRIES: tuple[Entry, ...] = (
-    Entry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config:RunConfig"),
+    Entry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config.run:RunConfig"),
     Entry("sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"),
     Entry("clean", "data_prep", "python -m data_prep clean", "data_prep.cleaning.config:CleanConfig"),
     Entry("train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"),
@@ -53,12 +51,6 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"),
 )
 LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"
-
-
-def resolve(target: str) -> Any:
-    """The object that `module:name` means."""
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def entry_named(name: str) -> Entry:

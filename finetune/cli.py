@@ -74,7 +74,9 @@ def export_command(
         f" {logits['largest_difference']:.1e} (allowed {logits['tolerance']:.0e})"
     )
     _print(f"model  {loaded.output}")
-    if loaded.tokenizer != "none":
+    if record.get("pipeline") == "fill-mask":
+        _print(f"how to fill masks with it: {loaded.output / 'README.md'}")
+    elif loaded.tokenizer != "none":
         _print(f'next: python -m finetune generate --model {shlex.quote(str(loaded.output))} --prompt "..."')
 
 

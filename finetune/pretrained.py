@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
-from finetune.huggingface.tokenizer import special_ids
+from finetune.huggingface.tokenizer import role_ids
 from finetune.text_codec import OwnCodec, TextCodec, load_codec
-from pretrain.models.huggingface.families import to_hf_config
+from pretrain.models.huggingface.family import to_config
 from pretrain.models.huggingface.weights import to_hf
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class PretrainedModel:
         names = self.hf_config.get("architectures") or [""]
         return str(names[0]).endswith(_ENCODER_CLASSES)
 
+    @property
+    def has_token_types(self) -> bool:
+        """Whether the second text of a pair has token types of its own."""
+        return self.is_encoder and int(self.hf_config.get("type_vocab_size") or 1) > 1
+
 
 def read_pretrained(model: Path, tokenizer_dir: Path | None = None) -> PretrainedModel:
     """Read a checkpoint of ours (any layout) or a Hugging Face directory.
@@ -67,10 +72,11 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel
 
     source = open_checkpoint(model)
     tokenizer = find_tokenizer(source, tokenizer_dir)
+    ids = role_ids(tokenizer)
     return PretrainedModel(
         model,
-        to_hf_config(source.model, special_ids(tokenizer)),
-        dict(to_hf(source.tensors, source.model)),
+        to_config(source.model, ids),
+        dict(to_hf(source.tensors, source.model, ids)),
         OwnCodec(tokenizer),
         source.model.seq_length,
         {"model": str(source.path.absolute()), "step": source.metadata.get("step")},
@@ -78,9 +84,9 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel
 
 
 def _read_export(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
-    from pretrain.models.huggingface.transformers_model import load_causal
+    from pretrain.models.huggingface.transformers_model import load_pretrained
 
-    network = load_causal(model, "float32")
+    network = load_pretrained(model, "float32")
     codec = OwnCodec(load_tokenizer(tokenizer_dir)) if tokenizer_dir is not None else load_codec(model)
     config = network.config.to_dict()
     if codec.vocab_size > config["vocab_size"]:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from configs.errors import CheckpointError, DataError
 from data_prep.tokenizer import Tokenizer, is_tokenizer, load_tokenizer
 from pretrain.checkpoint.reader import CheckpointReader
-from pretrain.models.gpt.config import GPTConfig
+from pretrain.config.kinds import FAMILIES
+from pretrain.config.model import ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ class Source:
     """
 
     path: Path
-    model: GPTConfig
+    model: ModelConfig
     tensors: Mapping[str, torch.Tensor]
     metadata: Mapping[str, Any]
 
@@ -69,14 +70,30 @@ def open_checkpoint(path: Path) -> Source:
     if not isinstance(saved, dict):
         raise CheckpointError("does not say what model it holds", where=reader.path, expected="metadata with 'model'")
     try:
-        model = GPTConfig.model_validate({key: saved[key] for key in GPTConfig.model_fields if key in saved})
+        model = _declared(saved)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise CheckpointError(f"model.{key} in its metadata: {first['msg']}", where=reader.path) from None
+    except ValueError as error:
+        raise CheckpointError(f"model.name in its metadata: {error}", where=reader.path) from None
     if model.vocab_size is None:
         raise CheckpointError("does not say how many token ids its model knows", where=reader.path)
     return Source(reader.path, model, CheckpointTensors(reader), metadata)
+
+
+def _declared(saved: Mapping[str, Any]) -> ModelConfig:
+    """The model that a checkpoint's metadata describe; runs from before families had names are of the default one.
+
+    Raises:
+        ValueError: there is no such family, or the metadata do not fit it.
+    """
+    name = str(saved.get("name", FAMILIES.default))
+    declaration = FAMILIES.declaration(name)
+    if not issubclass(declaration, ModelConfig):
+        raise ValueError(f"{name} is not a model family")
+    known = {key: saved[key] for key in declaration.model_fields if key in saved}
+    return declaration.model_validate(known | {"name": name})
 
 
 def find_tokenizer(source: Source, override: Path | None = None) -> Tokenizer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +17,16 @@ from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.tokenizer import Tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
+from finetune.huggingface.encoder_text import check_reads_as_trained, encoder_text
 from finetune.huggingface.model_card import model_card
+from finetune.huggingface.weight_files import check_written, remove_weights, write_weights
 from finetune.sources import Source, find_tokenizer, open_checkpoint
 from finetune.stopping import tidy_when_stopped
-from pretrain.models.gpt.config import GPTConfig
+from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface import logit_check
-from pretrain.models.huggingface.families import SpecialIds, class_name, family_of, to_hf_config
-from pretrain.models.huggingface.transformers_model import load_causal, quiet_transformers, save_weights
+from pretrain.models.huggingface.config_fields import NO_IDS, older_spellings
+from pretrain.models.huggingface.family import class_name, counterpart_of, to_config
+from pretrain.models.huggingface.transformers_model import load_pretrained, quiet_transformers
 from pretrain.models.huggingface.weights import to_hf
 
 if TYPE_CHECKING:
@@ -30,6 +34,23 @@ if TYPE_CHECKING:
 
 MARKER = "export.json"
 """The file that tells an exported directory; it says where the model comes from."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What is known of the written weights.
+
+    Attributes:
+        agreement: of the written model with ours, before rounding.
+        parameters: of the model that was written.
+        tensors: that were read back and found equal to their source.
+        rounding: largest difference that rounding made to the logits; None: nothing was rounded.
+    """
+
+    agreement: logit_check.Agreement
+    parameters: int
+    tensors: int
+    rounding: float | None = None
 
 
 def export(config: ExportConfig, reference: logit_check.Reference | None = None) -> dict[str, Any]:
@@ -44,15 +65,15 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
     """
     check_replaceable(config.output, MARKER, config.overwrite)
     source = open_checkpoint(config.checkpoint)
-    family_of(source.model)
+    counterpart_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
     _check_space(config, source)
     with tidy_when_stopped(), staged_directory(config.output, MARKER, config.overwrite) as folder:
         compared = _write_tokenizer(config, source, tokenizer, folder) if tokenizer is not None else 0
-        agreement, rounding = _write_model(config, source, tokenizer, folder, reference)
-        record = _provenance(config, source, tokenizer, agreement) | {"tokenizer_texts_compared": compared}
-        if rounding is not None:
-            record["bfloat16_largest_logit_difference"] = rounding
+        written = _write_model(config, source, tokenizer, folder, reference)
+        record = _provenance(config, source, tokenizer, written) | {"tokenizer_texts_compared": compared}
+        if written.rounding is not None:
+            record["bfloat16_largest_logit_difference"] = written.rounding
         (folder / MARKER).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
         (folder / "README.md").write_text(model_card(config, source.model, record), "utf-8")
     return record
@@ -70,7 +91,10 @@ def _write_tokenizer(config: ExportConfig, source: Source, tokenizer: Tokenizer,
     tokenizer.copy_to(folder / hf_tokenizer.OWN_FOLDER)
     if config.tokenizer == "sentencepiece-only":
         return 0
-    hf_tokenizer.save(tokenizer, folder, source.model.seq_length)
+    encoder = encoder_text(source.model, hf_tokenizer.role_ids(tokenizer), source.metadata)
+    hf_tokenizer.save(tokenizer, folder, source.model.seq_length, encoder=encoder)
+    if encoder is not None:
+        check_reads_as_trained(tokenizer, folder, encoder)
     return hf_tokenizer.check_same_ids(tokenizer, folder)
 
 
@@ -80,93 +104,53 @@ def _write_model(
     tokenizer: Tokenizer | None,
     folder: Path,
     reference: logit_check.Reference | None,
-) -> tuple[logit_check.Agreement, float | None]:
-    """Write, read back as a user would, compare; then round if asked to. Returns also what the rounding changed."""
+) -> _Written:
+    """Write, read back as a user would, compare; then round if asked to."""
     model = source.model
-    special = hf_tokenizer.special_ids(tokenizer) if tokenizer is not None else SpecialIds()
-    fields = to_hf_config(model, special)
-    _write_configs(fields, folder, "float32")
-    _write_weights(to_hf(source.tensors, model), folder, config.max_shard_gb)
-    theirs = load_causal(folder, "float32")
+    ids = hf_tokenizer.role_ids(tokenizer) if tokenizer is not None else NO_IDS
+    fields = to_config(model, ids)
+    _write_configs(fields, folder, "float32", model)
+    write_weights(to_hf(source.tensors, model, ids), folder, config.max_shard_gb)
+    num_tensors = check_written(to_hf(source.tensors, model, ids), folder)
+    theirs = load_pretrained(folder, "float32")
     text_ids = tokenizer.encode("\n".join(hf_tokenizer.PROBES)) if tokenizer is not None else []
-    tokens_NS = logit_check.token_sequences(model, text_ids, config.sequences, config.seed)
-    agreement = logit_check.compare(model, source.tensors, theirs, tokens_NS, reference)
+    rows = logit_check.check_rows(model, text_ids, config.sequences, config.seed, ids)
+    agreement = logit_check.compare(model, source.tensors, theirs, rows, reference)
     logit_check.require(agreement, source.path)
+    written = _Written(agreement, theirs.num_parameters(), num_tensors)
     if config.dtype == "float32":
-        return agreement, None
+        return written
     import torch
 
-    for file in [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]:
-        file.unlink()
-    _write_configs(fields, folder, config.dtype)
-    rounded = ((name, tensor.to(torch.bfloat16)) for name, tensor in to_hf(source.tensors, model))
-    _write_weights(rounded, folder, config.max_shard_gb)
-    changed = _rounding_difference(theirs, load_causal(folder, "float32"), tokens_NS[-1:])
+    remove_weights(folder)
+    _write_configs(fields, folder, config.dtype, model)
+
+    def rounded() -> Iterator[tuple[str, torch.Tensor]]:
+        return ((name, tensor.to(torch.bfloat16)) for name, tensor in to_hf(source.tensors, model, ids))
+
+    write_weights(rounded(), folder, config.max_shard_gb)
+    check_written(rounded(), folder)
+    changed = logit_check.difference_between(theirs, load_pretrained(folder, "float32"), rows)
     if not math.isfinite(changed):
         raise CheckpointError(
             "rounded to bfloat16, its logits are not finite", where=source.path, expected="dtype=float32"
         )
-    return agreement, changed
+    return replace(written, rounding=changed)
 
 
-def _rounding_difference(exact: Any, rounded: Any, tokens_NS: torch.Tensor) -> float:
-    import torch
-
-    with torch.no_grad():
-        difference = exact(tokens_NS, use_cache=False).logits - rounded(tokens_NS, use_cache=False).logits
-    return float(difference.abs().max())
-
-
-def _write_configs(fields: dict[str, Any], folder: Path, dtype: str) -> None:
+def _write_configs(fields: dict[str, Any], folder: Path, dtype: str, model: ModelConfig) -> None:
     from transformers import AutoConfig, GenerationConfig
 
     with quiet_transformers():
         AutoConfig.for_model(**fields, dtype=dtype).save_pretrained(folder)
-        special = {key: fields[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        GenerationConfig(do_sample=True, **special).save_pretrained(folder)
-    if "rope_parameters" in fields:
-        # Readers older than transformers 5 look for the base here, and would take 10000 without a word.
+        if model.is_causal:
+            special = {key: fields[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+            GenerationConfig(do_sample=True, **special).save_pretrained(folder)
+    older = older_spellings(fields)
+    if older:
         path = folder / "config.json"
-        older = {"rope_theta": fields["rope_parameters"]["rope_theta"], "torch_dtype": dtype}
+        older |= {"torch_dtype": dtype}
         path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | older, indent=2) + "\n", "utf-8")
-
-
-def _write_weights(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path, max_shard_gb: float) -> None:
-    """Safetensors files of bounded size, written as the tensors come, and the index that transformers wants."""
-    limit = int(max_shard_gb * 1e9)
-    shards: list[list[str]] = []
-    pending: dict[str, torch.Tensor] = {}
-    total_bytes = 0
-
-    def flush() -> None:
-        save_weights(pending, folder / _shard_name(len(shards), None))
-        shards.append(list(pending))
-        pending.clear()
-
-    for name, tensor in tensors:
-        if pending and _bytes(pending.values()) + _bytes([tensor]) > limit:
-            flush()
-        pending[name] = tensor
-        total_bytes += _bytes([tensor])
-    flush()
-    if len(shards) == 1:
-        (folder / _shard_name(0, None)).rename(folder / "model.safetensors")
-        return
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards):
-        file = _shard_name(number, len(shards))
-        (folder / _shard_name(number, None)).rename(folder / file)
-        weight_map |= dict.fromkeys(names, file)
-    index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")
-
-
-def _shard_name(number: int, count: int | None) -> str:
-    return f"model-{number + 1:05d}-of-{count or 0:05d}.safetensors"
-
-
-def _bytes(tensors: Sequence[torch.Tensor] | Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _check_space(config: ExportConfig, source: Source) -> None:
@@ -177,29 +161,22 @@ def _check_space(config: ExportConfig, source: Source) -> None:
         raise MachineError(f"has {free / 1e6:,.0f} MB free", where=place, expected=f"at least {needed / 1e6:,.0f} MB")
 
 
-def _provenance(
-    config: ExportConfig, source: Source, tokenizer: Tokenizer | None, agreement: logit_check.Agreement
-) -> dict[str, Any]:
+def _provenance(config: ExportConfig, source: Source, tokenizer: Tokenizer | None, written: _Written) -> dict[str, Any]:
     metadata = source.metadata
     return {
         "checkpoint": str(source.path.absolute()),
         "step": metadata.get("step"),
         "consumed_samples": metadata.get("consumed_samples"),
-        "architecture": class_name(family_of(source.model)),
+        "architecture": class_name(source.model),
+        "pipeline": "text-generation" if source.model.is_causal else "fill-mask",
         "model": source.model.model_dump(mode="json"),
-        "parameters": _exported_parameters(source.model),
+        "parameters": written.parameters,
         "dtype": config.dtype,
         "tokenizer": config.tokenizer,
         "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
         "data_fingerprint": metadata.get("data_fingerprint"),
-        "logits": agreement.as_dict(),
+        "logits": written.agreement.as_dict(),
+        "tensors_equal_to_source": written.tensors,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in ("bessemer", "transformers", "torch")},
     }
-
-
-def _exported_parameters(model: GPTConfig) -> int:
-    """Without the padded rows of the vocabulary."""
-    assert model.vocab_size is not None
-    tables = 1 if model.tie_embeddings else 2
-    return model.num_parameters() - (model.padded_vocab_size - model.vocab_size) * model.hidden_size * tables

@@ -7,16 +7,17 @@ from typing import Any
 
 from finetune.config import ExportConfig
 from finetune.huggingface.tokenizer import OWN_FOLDER
-from pretrain.models.gpt.config import GPTConfig
+from pretrain.config.model import ModelConfig
+from pretrain.models.transformer_config import TransformerModelConfig
 
-_WITH_TOKENIZER = """from transformers import AutoModelForCausalLM, AutoTokenizer
+_CAUSAL_WITH_TOKENIZER = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({path!r})
 model = AutoModelForCausalLM.from_pretrained({path!r})
 inputs = tokenizer("A text to go on with", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))"""
 
-_WITH_SENTENCEPIECE = """import torch
+_CAUSAL_WITH_SENTENCEPIECE = """import torch
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForCausalLM
 
@@ -25,12 +26,50 @@ model = AutoModelForCausalLM.from_pretrained({path!r})
 ids = torch.tensor([tokenizer.encode("A text to go on with")])
 print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0].tolist()))"""
 
-_WITHOUT_TOKENIZER = """from transformers import AutoModelForCausalLM
+_CAUSAL_WITHOUT_TOKENIZER = """from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained({path!r})"""
 
+_MASKED_WITH_TOKENIZER = """from transformers import pipeline
 
-def model_card(config: ExportConfig, model: GPTConfig, record: dict[str, Any]) -> str:
+fill_mask = pipeline("fill-mask", {path!r})
+mask = fill_mask.tokenizer.mask_token
+print(fill_mask(f"The {{mask}} of a text"))"""
+
+_MASKED_WITH_SENTENCEPIECE = """import torch
+from sentencepiece import SentencePieceProcessor
+from transformers import AutoModelForMaskedLM
+
+tokenizer = SentencePieceProcessor({path!r} + "/{own}/tokenizer.model")
+model = AutoModelForMaskedLM.from_pretrained({path!r})
+ids = tokenizer.encode("A text, with the special tokens that the model was trained with")
+print(model(torch.tensor([ids])).logits.shape)"""
+
+_MASKED_WITHOUT_TOKENIZER = """from transformers import AutoModelForMaskedLM
+
+model = AutoModelForMaskedLM.from_pretrained({path!r})"""
+
+_CAUSAL = {
+    "huggingface": _CAUSAL_WITH_TOKENIZER,
+    "sentencepiece-only": _CAUSAL_WITH_SENTENCEPIECE,
+    "none": _CAUSAL_WITHOUT_TOKENIZER,
+}
+_MASKED = {
+    "huggingface": _MASKED_WITH_TOKENIZER,
+    "sentencepiece-only": _MASKED_WITH_SENTENCEPIECE,
+    "none": _MASKED_WITHOUT_TOKENIZER,
+}
+_WHAT_CAUSAL = (
+    "A causal language model pretrained with Bessemer. It is a base model: it continues text and follows no"
+    " instructions."
+)
+_WHAT_MASKED = (
+    "An encoder pretrained with Bessemer as a masked language model: it says which token a mask stands for, and its"
+    " hidden states are a start for fine-tuning."
+)
+
+
+def model_card(config: ExportConfig, model: ModelConfig, record: dict[str, Any]) -> str:
     """Markdown with the front matter that model hubs read.
 
     Args:
@@ -38,18 +77,19 @@ def model_card(config: ExportConfig, model: GPTConfig, record: dict[str, Any]) -
         model: its architecture.
         record: what `export.json` says.
     """
-    how = {
-        "huggingface": _WITH_TOKENIZER,
-        "sentencepiece-only": _WITH_SENTENCEPIECE,
-        "none": _WITHOUT_TOKENIZER,
-    }[config.tokenizer].format(path=f"./{Path(config.output).name}", own=OWN_FOLDER)
+    how = (_CAUSAL if model.is_causal else _MASKED)[config.tokenizer]
+    how = how.format(path=f"./{Path(config.output).name}", own=OWN_FOLDER)
+    what = _WHAT_CAUSAL if model.is_causal else _WHAT_MASKED
     logits = record["logits"]
+    heads = {}
+    if isinstance(model, TransformerModelConfig):
+        heads = {"heads": f"{model.num_attention_heads} ({model.query_groups} key/value)"}
     rows = {
         "class": f"`{record['architecture']}`",
         "parameters": f"{record['parameters']:,}",
         "layers": model.num_layers,
         "hidden size": model.hidden_size,
-        "heads": f"{model.num_attention_heads} ({model.query_groups} key/value)",
+        **heads,
         "context": f"{model.seq_length} tokens",
         "vocabulary": f"{model.vocab_size:,}",
         "weights": config.dtype,
@@ -58,12 +98,12 @@ def model_card(config: ExportConfig, model: GPTConfig, record: dict[str, Any]) -
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {record["pipeline"]}
 ---
 
 # {Path(config.output).name}
 
-A causal language model pretrained with Bessemer. It is a base model: it continues text and follows no instructions.
+{what}
 
 | | |
 |---|---|
@@ -73,7 +113,7 @@ A causal language model pretrained with Bessemer. It is a base model: it continu
 {how}
 ```
 
-Before this directory was written, its logits were compared with those of the trained model on
+Before this directory was written, its outputs were compared with those of the trained model on
 {logits["sequences"]} sequences of full length: the largest difference was {logits["largest_difference"]:.1e} in
 float32. `export.json` says which checkpoint, data and tokenizer it comes from.
 """

@@ -11,8 +11,9 @@ from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
 from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
+from finetune.huggingface.encoder_text import EncoderText, prepare
 from finetune.huggingface.tiktoken_conversion import convert_tiktoken
-from pretrain.models.huggingface.families import SpecialIds
+from pretrain.models.huggingface.config_fields import RoleIds
 
 if TYPE_CHECKING:
     import tokenizers
@@ -51,10 +52,17 @@ PROBES: tuple[str, ...] = (
 )
 
 
-def special_ids(tokenizer: Tokenizer) -> SpecialIds:
+def role_ids(tokenizer: Tokenizer) -> RoleIds:
     """The ids that a Hugging Face model config names."""
     role = tokenizer.role
-    return SpecialIds(role("end_of_document"), role("beginning_of_document"), role("pad"))
+    return RoleIds(
+        end_of_document=role("end_of_document"),
+        begin_of_document=role("beginning_of_document"),
+        pad=role("pad"),
+        mask=role("mask"),
+        classification=role("classification"),
+        separator=role("separator"),
+    )
 
 
 def save(
@@ -65,6 +73,8 @@ def save(
     pad: int | None = None,
     prepend: int | None = None,
     append: int | None = None,
+    encoder: EncoderText | None = None,
+    model_inputs: list[str] | None = None,
 ) -> None:
     """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs.
 
@@ -75,6 +85,8 @@ def save(
         pad: id to pad with; None: that of the role.
         prepend: id that is put before each text when special tokens are asked for, as by default; None: nothing.
         append: the same after each text.
+        encoder: how a pretrained encoder reads text, which may then hold masks; None: for other models.
+        model_inputs: the tensors that a call returns; None: those that transformers or `encoder` says.
 
     Raises:
         DataError: as `convert`.
@@ -83,6 +95,8 @@ def save(
     if prepend is not None or append is not None:
         before, after = ((number, spelling(number)) if number is not None else None for number in (prepend, append))
         put_around(pipeline, before, after)
+    if encoder is not None:
+        pipeline = prepare(pipeline, encoder, tokenizer.role("mask"), spelling)
     pipeline.save(str(directory / "tokenizer.json"))
     ids = {name: tokenizer.role(role) for name, role in _ROLES.items()}
     if pad is not None:
@@ -95,9 +109,13 @@ def save(
         "model_max_length": seq_length,
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
-        # Text that looks like a special token stays text, as it does for SentencePiece.
-        "split_special_tokens": True,
+        # Text that looks like a special token stays text, as it does for SentencePiece; but encoders are given masks.
+        "split_special_tokens": encoder is None,
     }
+    if encoder is not None:
+        config["model_input_names"] = encoder.model_inputs
+    if model_inputs is not None:
+        config["model_input_names"] = model_inputs
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -152,7 +170,7 @@ def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] =
             if any(spelling in text for spelling in leaks):
                 continue
             expected = list(tokenizer.encode(text))
-            found = list(theirs.encode(text, add_special_tokens=False))
+            found = list(theirs.encode(text, add_special_tokens=False, split_special_tokens=True))
             if found != expected:
                 at = next(
                     (n for n, (a, b) in enumerate(zip(expected, found)) if a != b), min(len(expected), len(found))

@@ -8,6 +8,9 @@ FAMILIES = Kinds(
     what="model family",
     targets={
         "gpt": "pretrain.models.gpt.config:GPTConfig",
+        "bert": "pretrain.models.encoder.bert_config:BertConfig",
+        "roberta": "pretrain.models.encoder.bert_config:RobertaConfig",
+        "modern-encoder": "pretrain.models.encoder.modern_config:ModernEncoderConfig",
     },
     default="gpt",
 )

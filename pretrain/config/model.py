@@ -16,6 +16,9 @@ class ModelConfig(Named):
 
     is_causal: ClassVar[bool] = True
     """Whether a position sees only what comes before it."""
+    huggingface: ClassVar[tuple[str, ...]] = ()
+    """Candidates for what computes the same in Hugging Face's transformers, the nearest first: names that
+    `pretrain.models.huggingface.family` knows, or `module:Class`."""
 
     num_layers: int = Field(gt=0)
     """Layers, over all pipeline stages."""
@@ -29,6 +32,11 @@ class ModelConfig(Named):
     """Token ids that the model knows; null: taken from the corpus' tokenizer when the run starts."""
     vocab_multiple: int = Field(default=128, gt=0)
     """The embedding is padded to a multiple of this; fixed per run, never derived from the layout."""
+
+    @property
+    def has_pair_head(self) -> bool:
+        """Whether a head tells pairs of texts apart."""
+        return False
 
     @property
     def padded_vocab_size(self) -> int:

@@ -97,21 +97,34 @@ class CoreAttention(MegatronModule):
 class Norm:
     """Builds torch's LayerNorm or RMSNorm with megatron's constructor arguments."""
 
+    has_bias = True
+
     def __new__(  # type: ignore[misc]
         cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **unused: Any
     ) -> torch.nn.Module:
         """The norm; its weights are marked where sequence parallelism leaves their gradients partial."""
-        kind = torch.nn.RMSNorm if config.normalization == "RMSNorm" else torch.nn.LayerNorm
-        norm = kind(hidden_size, eps=eps, dtype=config.params_dtype)
+        norm: torch.nn.Module
+        if config.normalization == "RMSNorm":
+            norm = torch.nn.RMSNorm(hidden_size, eps=eps, dtype=config.params_dtype)
+        else:
+            norm = torch.nn.LayerNorm(hidden_size, eps=eps, dtype=config.params_dtype, bias=cls.has_bias)
         for parameter in norm.parameters():
             parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
         return norm
 
 
-def portable_layer_spec(config: TransformerConfig) -> ModuleSpec:
+class NormWithoutBias(Norm):
+    """`Norm` whose LayerNorm has no bias."""
+
+    has_bias = False
+
+
+def portable_layer_spec(config: TransformerConfig, *, is_causal: bool = True, norm: type[Norm] = Norm) -> ModuleSpec:
     """Megatron-core's local layer spec with the parts above in it."""
     spec = copy.deepcopy(get_gpt_layer_local_spec(normalization=config.normalization))
-    spec.submodules.input_layernorm = Norm
-    spec.submodules.pre_mlp_layernorm = Norm
+    spec.submodules.input_layernorm = norm
+    spec.submodules.pre_mlp_layernorm = norm
+    attention_mask_type = AttnMaskType.causal if is_causal else AttnMaskType.padding
+    spec.submodules.self_attention.params["attn_mask_type"] = attention_mask_type
     spec.submodules.self_attention.submodules.core_attention = CoreAttention
     return spec

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pretrain.config import RunConfig
-from pretrain.models.counterpart import obstacle_to_export
+from pretrain.models.huggingface.family import obstacle_to_export
 from pretrain.monitor.records import RunOutcome
 
 

@@ -5,7 +5,6 @@ Shape letters: B samples in the micro-batch, S tokens that the model reads in ea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -76,8 +75,14 @@ class CausalObjective:
         return {"nats": nats, "tokens": batch.loss_mask_BS.sum(), "bytes": label_bytes}
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """Loss, perplexity, bits per byte."""
-        loss = sums["nats"] / sums["tokens"] if sums["tokens"] else math.nan
+        """Loss, perplexity, bits per byte.
+
+        Raises:
+            ValueError: there were no labels.
+        """
+        if not sums["tokens"]:
+            raise ValueError("the evaluation has no labels")
+        loss = sums["nats"] / sums["tokens"]
         return {
             "loss": loss,
             "perplexity": perplexity(loss),

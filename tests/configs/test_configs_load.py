@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from configs.durations import Duration
 from configs.errors import ConfigError
-from configs.load import field_keys, find_recipe, load_config, read_yaml, to_yaml
+from configs.explain import field_keys
+from configs.load import find_recipe, load_config, read_yaml, to_yaml
 from configs.section import Section
 
 

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
 from configs.errors import ConfigError
-from configs.load import load_config, sections_of
+from configs.explain import sections_of
+from configs.load import load_config
 from configs.registry import ENTRIES
 from configs.section import Section
 
@@ -83,7 +84,7 @@ def test_no_number_of_any_entry_takes_true() -> None:
 
 
 def _sections_below(cls: type[BaseModel]) -> set[type[BaseModel]]:
-    below = {section for field in cls.model_fields.values() for section in sections_of(field.annotation)}
+    below = {section for field in cls.model_fields.values() for section in sections_of(field)}
     return below.union(*(_sections_below(section) for section in below))
 
 

@@ -18,13 +18,13 @@ ALL = sorted(path.relative_to(RECIPES) for path in RECIPES.glob("*/*.yaml"))
 
 # Recipe -> ranks that it is meant for, and the layout that it has there.
 LAYOUTS = {
-    "gpt-tiny": {1: Layout(1, 1, 1), 2: Layout(1, 1, 2)},
-    "gpt-125m": {1: Layout(1, 1, 1), 8: Layout(1, 1, 8), 32: Layout(1, 1, 32)},
-    "gpt-1.3b": {8: Layout(1, 1, 8), 64: Layout(1, 1, 64)},
-    "llama-7b": {8: Layout(1, 1, 8), 64: Layout(1, 1, 64), 512: Layout(1, 1, 512)},
-    "llama-70b-8gpu": {8: Layout(1, 1, 8)},
-    "llama-70b-64gpu": {64: Layout(8, 4, 2)},
-    "llama-70b-512gpu": {512: Layout(8, 4, 16)},
+    "gpt-tiny": {1: Layout(), 2: Layout(data=2)},
+    "gpt-125m": {1: Layout(), 8: Layout(data=8), 32: Layout(data=32)},
+    "gpt-1.3b": {8: Layout(data=8), 64: Layout(data=64)},
+    "llama-7b": {8: Layout(data=8), 64: Layout(data=64), 512: Layout(data=512)},
+    "llama-70b-8gpu": {8: Layout(data=8)},
+    "llama-70b-64gpu": {64: Layout(tensor=8, pipeline=4, data=2)},
+    "llama-70b-512gpu": {512: Layout(tensor=8, pipeline=4, data=16)},
 }
 # Recipe -> the vocabulary it was published with, and the size that is published.
 PUBLISHED = {

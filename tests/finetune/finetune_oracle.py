@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
+from pretrain.data.batch import MicroBatch
 from pretrain.models.gpt.config import GPTConfig
 
 
@@ -26,6 +27,11 @@ def random_tensors(model: GPTConfig, seed: int = 0) -> dict[str, torch.Tensor]:
         else:
             tensors[name] = noise * (0.3 if name.endswith("bias") else 1 / math.sqrt(shape[-1]))
     return tensors
+
+
+def oracle_outputs(model: GPTConfig, tensors: Mapping[str, torch.Tensor], batch: MicroBatch) -> dict[str, torch.Tensor]:
+    """The logits as a logit check's reference gives them."""
+    return {"logits": oracle_logits(model, tensors, batch.tokens_BS)}
 
 
 def oracle_logits(model: GPTConfig, tensors: Mapping[str, torch.Tensor], tokens_BS: torch.Tensor) -> torch.Tensor:

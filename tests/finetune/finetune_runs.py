@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from finetune_oracle import random_tensors
 
 from data_prep.tokenizer import Tokenizer
 from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.parallel.sharded_shape import ShardedShape
+from tests.finetune.finetune_oracle import random_tensors
 from tests.pretrain.checkpoint.adamw_states import STATES
 
 LLAMA = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_query_groups": 2, "ffn_hidden_size": 48}

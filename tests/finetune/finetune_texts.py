@@ -7,10 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from finetune_runs import llama, write_run
-from finetune_tokenizers import train_tokenizer
-
 from finetune.tasks.classify_config import ClassifyConfig
+from tests.finetune.finetune_runs import llama, write_run
+from tests.finetune.finetune_tokenizers import train_tokenizer
 
 WORDS = {
     "error": "raises exception error failure",

@@ -9,9 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from finetune_oracle import oracle_logits, random_tensors
-from finetune_runs import llama, write_run
-from finetune_tokenizers import train_tokenizer
 
 from configs.errors import ConfigError, DataError
 from finetune.cli import generate_command
@@ -20,6 +17,9 @@ from finetune.generate import Sampling, generate, read_prompts
 from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.export import export
 from finetune.text_codec import OwnCodec, TextCodec, decode_after, load_codec
+from tests.finetune.finetune_oracle import oracle_logits, random_tensors
+from tests.finetune.finetune_runs import llama, write_run
+from tests.finetune.finetune_tokenizers import train_tokenizer
 
 PROMPTS = ["The try statement", "Raises an 😀\n\n ", "x"]
 
@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("generate")
     tokenizer = train_tokenizer(root / "tok")
     write_run(root / "run", llama(tokenizer), tokenizer)
-    export(ExportConfig(checkpoint=root / "run", output=root / "export", sequences=1), reference=oracle_logits)
+    export(ExportConfig(checkpoint=root / "run", output=root / "export", sequences=1), reference=oracle_outputs)
     return root / "export"
 
 
@@ -201,7 +201,7 @@ def test_a_model_with_a_dummy_prefix(tmp_path: Path) -> None:
     begins_word = [number for number in range(tokenizer.vocab_size) if tokenizer.piece(number).startswith(" t")]
     tensors["output_layer.weight"][begins_word] *= 10
     write_run(tmp_path / "run", model, tokenizer, tensors)
-    export(ExportConfig(checkpoint=tmp_path / "run", output=tmp_path / "out", sequences=1), reference=oracle_logits)
+    export(ExportConfig(checkpoint=tmp_path / "run", output=tmp_path / "out", sequences=1), reference=oracle_outputs)
     sampling = Sampling(max_new_tokens=1, greedy=True)
     assert [text[:2] for text in texts(tmp_path / "out", sampling, ["The try", "a", "x 😀"])] == [" t"] * 3
 
@@ -215,7 +215,7 @@ def test_ids_without_text_are_exported_and_never_chosen(tmp_path: Path, kind: st
     tensors["output_layer.weight"][known:] *= 10  # the most probable ones, if they were let
     write_run(tmp_path / "run", model, tokenizer, tensors)
     where = {"checkpoint": tmp_path / "run", "output": tmp_path / "out"}
-    export(ExportConfig.model_validate(where | {"sequences": 1, "tokenizer": kind}), reference=oracle_logits)
+    export(ExportConfig.model_validate(where | {"sequences": 1, "tokenizer": kind}), reference=oracle_outputs)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == known + 20
     answer = next(generate(tmp_path / "out", ["The try"], Sampling(max_new_tokens=8, greedy=True)))
     assert answer.text and (answer.ended or answer.tokens == 8)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import load_config
-from tests.pretrain.checkpoint.adamw_states import STATES
 from pretrain.config import RunConfig
+from tests.pretrain.checkpoint.adamw_states import STATES
 
 SENTENCE = "the old ship sails over a grey cold sea while no one on deck sees its light go out again"
 

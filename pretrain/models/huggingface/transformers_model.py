@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError, nearest
-from pretrain.models.huggingface.families import class_name
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 
-def causal_model(hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> PreTrainedModel:
-    """A causal language model in fp32 and evaluation mode that holds exactly `tensors`.
+def model_from_tensors(hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """The model of `architectures` in fp32 and evaluation mode that holds exactly `tensors`.
 
     Raises:
         ValueError: if a tensor of the model is not among them, or one of them is not in the model.
@@ -26,45 +25,10 @@ def causal_model(hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
 
     with quiet_transformers():
         config = transformers.AutoConfig.for_model(**dict(hf_config))
-        model = getattr(transformers, class_name(hf_config["model_type"]))(config).to(_float32())
-    _fill(model, tensors, new={"lm_head.weight"} if config.tie_word_embeddings else set())
-    return model.eval()
-
-
-def classifier_model(
-    hf_config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor] | None, labels: list[str]
-) -> PreTrainedModel:
-    """A sequence classifier in fp32, its new layer random (torch's generator decides).
-
-    Args:
-        hf_config: of the causal model.
-        tensors: weights of the causal model, of which all but the output layer are taken over; None: random ones.
-        labels: in the order of their numbers.
-
-    Raises:
-        DataError: transformers has no classifier of this architecture.
-        ValueError: as `causal_model`.
-    """
-    import transformers
-
-    drop = ("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version")
-    fields = {key: value for key, value in hf_config.items() if key not in drop} | {
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: number for number, label in enumerate(labels)},
-        "use_cache": False,
-    }
-    with quiet_transformers():
-        config = transformers.AutoConfig.for_model(**fields)
-        try:
-            model = transformers.AutoModelForSequenceClassification.from_config(config)
-        except ValueError:
-            raise DataError(
-                f"transformers has no classifier for {fields['model_type']}", where="model", expected="llama, gpt2, ..."
-            ) from None
-    model = model.to(dtype=_float32())
-    if tensors is not None:
-        body = {name: tensor for name, tensor in tensors.items() if not name.startswith("lm_head.")}
-        _fill(model, body, new={"score.weight"})
+        model = getattr(transformers, hf_config["architectures"][0])(config).to(_float32())
+    missing, unexpected = _fill(model, tensors)
+    if missing or unexpected:
+        raise ValueError(f"{type(model).__name__}: missing {missing[:3]}, unexpected {unexpected[:3]}")
     return model.eval()
 
 
@@ -98,8 +62,8 @@ def load_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def load_causal(directory: Path, dtype: str | None = None) -> PreTrainedModel:
-    """The causal language model of a directory, in evaluation mode.
+def load_pretrained(directory: Path, dtype: str | None = None) -> PreTrainedModel:
+    """The language model of a directory, with the heads that it was pretrained with, in evaluation mode.
 
     Args:
         directory: a Hugging Face model directory with safetensors weights (pickled ones are never read).
@@ -108,13 +72,23 @@ def load_causal(directory: Path, dtype: str | None = None) -> PreTrainedModel:
     Raises:
         DataError: not such a directory, or weights that are damaged, missing or left over.
     """
-    config = load_config(directory)
-    import transformers
+    cls, name = _architecture(directory)
+    if cls is None or "Classification" in name:
+        raise DataError(f"holds a {name}", where=directory, expected="a language model, such as LlamaForCausalLM")
+    return load_weights(cls, directory, dtype)
 
-    names = config.get("architectures") or []
-    cls = getattr(transformers, names[0], None) if names else None
-    if cls is None or "Classification" in names[0]:
-        raise DataError(f"holds a {names[0] if names else 'model without architecture'}", where=directory,
+
+def load_causal(directory: Path, dtype: str | None = None) -> PreTrainedModel:
+    """As `load_pretrained`, of a causal language model.
+
+    Raises:
+        DataError: as `load_pretrained`, or another kind of language model.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    cls, name = _architecture(directory)
+    if cls is None or name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        raise DataError(f"holds a {name}", where=directory,
                         expected="a causal language model, such as LlamaForCausalLM")  # fmt: skip
     return load_weights(cls, directory, dtype)
 
@@ -168,12 +142,22 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _fill(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], new: set[str]) -> None:
+def _architecture(directory: Path) -> tuple[Any, str]:
+    """The class of a directory's model, None where transformers has none, and its name."""
+    config = load_config(directory)
+    import transformers
+
+    names = config.get("architectures") or []
+    return (getattr(transformers, names[0], None), names[0]) if names else (None, "model without architecture")
+
+
+def _fill(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> tuple[list[str], list[str]]:
+    """Copy `tensors` into the model; returns the names that it lacks then, and those that it does not have."""
     result = model.load_state_dict(dict(tensors), strict=False)
-    missing = set(result.missing_keys) - new
-    if missing or result.unexpected_keys:
-        name = type(model).__name__
-        raise ValueError(f"{name}: missing {sorted(missing)[:3]}, unexpected {sorted(result.unexpected_keys)[:3]}")
+    by_name = dict(model.named_parameters(remove_duplicate=False))
+    filled = {id(by_name[name]) for name in tensors if name in by_name}
+    missing = [name for name in result.missing_keys if id(by_name.get(name)) not in filled]  # tied ones are not
+    return sorted(missing), sorted(result.unexpected_keys)
 
 
 def _float32() -> torch.dtype:

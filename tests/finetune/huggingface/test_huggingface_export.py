@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from finetune_oracle import oracle_logits
-from finetune_runs import llama, write_run
-from finetune_tokenizers import train_tokenizer
 
 from configs.errors import CheckpointError, ConfigError, DataError, MachineError
 from data_prep.tokenizer import Tokenizer, load_tokenizer
 from finetune.cli import export_command
 from finetune.config import ExportConfig
 from finetune.huggingface.export import export
-from pretrain.models.huggingface import weights as hf_weights
+from pretrain.models.huggingface import rotary_decoder
 from pretrain.models.huggingface.transformers_model import load_causal
+from tests.finetune.finetune_oracle import oracle_logits, oracle_outputs
+from tests.finetune.finetune_runs import llama, write_run
+from tests.finetune.finetune_tokenizers import train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,12 @@ def test_an_export_loads_in_transformers_and_computes_the_same(run: Path, tokeni
 
 def test_bfloat16_in_several_files_is_the_rounded_model(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "export"
-    record = export(config(run, out, dtype="bfloat16", max_shard_gb=2e-5), reference=oracle_logits)
+    record = export(config(run, out, dtype="bfloat16", max_shard_gb=2e-5), reference=oracle_outputs)
     assert 1e-4 < record["bfloat16_largest_logit_difference"] < 1
     assert len(list(out.glob("model-*-of-*.safetensors"))) > 2
     assert not (out / "model.safetensors").exists()
     exact_out = tmp_path / "exact"
-    export(config(run, exact_out, max_shard_gb=2e-5), reference=oracle_logits)
+    export(config(run, exact_out, max_shard_gb=2e-5), reference=oracle_outputs)
     rounded, exact = load_causal(out), load_causal(exact_out)
     assert rounded.dtype == torch.bfloat16 and rounded.config.dtype == torch.bfloat16
     for name, tensor in exact.state_dict().items():
@@ -85,7 +85,7 @@ def swapped_blocks(count: int):
     return lambda tensor: tuple(reversed(split(tensor))), join
 
 
-REAL_BLOCKS = hf_weights._blocks
+REAL_BLOCKS = rotary_decoder.blocks
 
 
 def naive_groups(model):
@@ -96,14 +96,14 @@ def naive_groups(model):
 
 
 @pytest.mark.parametrize(
-    ("target", "wrong"), [("_blocks", swapped_blocks), ("_query_groups", naive_groups)], ids=["gate and up", "qkv"]
+    ("target", "wrong"), [("blocks", swapped_blocks), ("query_groups", naive_groups)], ids=["gate and up", "qkv"]
 )
 def test_a_faulty_mapping_writes_nothing(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, wrong: object
 ) -> None:
-    monkeypatch.setattr(hf_weights, target, wrong)
+    monkeypatch.setattr(rotary_decoder, target, wrong)
     with pytest.raises(CheckpointError, match=r"logits differ by .*nothing was written"):
-        export(config(run, tmp_path / "export"), reference=oracle_logits)
+        export(config(run, tmp_path / "export"), reference=oracle_outputs)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,27 +114,27 @@ def test_not_a_number_does_not_pass_the_gate(run: Path, tokenizer: Tokenizer, tm
     tensors["decoder.final_layernorm.weight"][3] = float("nan")
     write_run(broken, model, tokenizer, tensors, step=30)
     with pytest.raises(CheckpointError, match="differ by inf"):
-        export(config(broken, tmp_path / "export"), reference=oracle_logits)
-    assert export(config(broken / "checkpoints" / "step_00000020", tmp_path / "export"), oracle_logits)["step"] == 20
+        export(config(broken, tmp_path / "export"), reference=oracle_outputs)
+    assert export(config(broken / "checkpoints" / "step_00000020", tmp_path / "export"), oracle_outputs)["step"] == 20
 
 
 def test_a_failure_late_leaves_the_earlier_export(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "export"
-    export(config(run, out), reference=oracle_logits)
+    export(config(run, out), reference=oracle_outputs)
     before = (out / "export.json").read_text()
     with pytest.raises(DataError, match="exists already"):
-        export(config(run, out), reference=oracle_logits)
+        export(config(run, out), reference=oracle_outputs)
 
     def full_disk(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("finetune.export.model_card", full_disk)
+        patch.setattr("finetune.huggingface.export.model_card", full_disk)
         with pytest.raises(MachineError, match="No space left"):
-            export(config(run, out, overwrite=True), reference=oracle_logits)
+            export(config(run, out, overwrite=True), reference=oracle_outputs)
     assert (out / "export.json").read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["export"]
-    export(config(run, out, overwrite=True, dtype="bfloat16"), reference=oracle_logits)
+    export(config(run, out, overwrite=True, dtype="bfloat16"), reference=oracle_outputs)
     assert json.loads((out / "export.json").read_text())["dtype"] == "bfloat16"
 
 
@@ -153,9 +153,9 @@ def test_sigterm_leaves_nothing_half_written(run: Path, tmp_path: Path, capsys: 
 
 
 def test_weights_too_large_for_bfloat16(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune.export._rounding_difference", lambda *arguments: float("inf"))
+    monkeypatch.setattr("pretrain.models.huggingface.logit_check.difference_between", lambda *arguments: float("inf"))
     with pytest.raises(CheckpointError, match="rounded to bfloat16"):
-        export(config(run, tmp_path / "export", dtype="bfloat16"), reference=oracle_logits)
+        export(config(run, tmp_path / "export", dtype="bfloat16"), reference=oracle_outputs)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +166,7 @@ def test_any_output_can_be_named_and_pasted(
     given: list[ExportConfig] = []
     logits = {"sequences": 1, "largest_difference": 0.0, "tolerance": 1e-4}
     record = {"architecture": "x", "parameters": 1, "step": 1, "dtype": "float32", "logits": logits}
-    monkeypatch.setattr("finetune.export.export", lambda config: given.append(config) or record)
+    monkeypatch.setattr("finetune.huggingface.export.export", lambda config: given.append(config) or record)
     export_command(checkpoint=Path("run"), output=tmp_path / name)
     assert given[0].output == tmp_path / name
     following = capsys.readouterr().out.rpartition("next: ")[2]
@@ -177,26 +177,26 @@ def test_other_peoples_directories_are_never_replaced(run: Path, tmp_path: Path)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("x")
     with pytest.raises(DataError, match="holds other things"):
-        export(config(run, tmp_path / "home", overwrite=True), reference=oracle_logits)
+        export(config(run, tmp_path / "home", overwrite=True), reference=oracle_outputs)
 
 
 @pytest.mark.parametrize("place", ["file/export", "/proc/nowhere/export"])
 def test_an_unwritable_output_is_one_message(run: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises((MachineError, DataError), match=r"cannot be|not a directory|free"):
-        export(config(run, tmp_path / place), reference=oracle_logits)
+        export(config(run, tmp_path / place), reference=oracle_outputs)
 
 
 def test_too_little_space_is_said_before_any_work(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(MachineError, match="0 MB free"):
-        export(config(run, tmp_path / "export"), reference=oracle_logits)
+        export(config(run, tmp_path / "export"), reference=oracle_outputs)
 
 
 def test_tokenizer_of_another_run_is_refused(run: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     train_tokenizer(tmp_path / "other", vocab_size=400)
     with pytest.raises(DataError, match="not the tokenizer that the model was trained with"):
-        export(config(run, tmp_path / "export", tokenizer_dir=tmp_path / "other"), reference=oracle_logits)
+        export(config(run, tmp_path / "export", tokenizer_dir=tmp_path / "other"), reference=oracle_outputs)
 
 
 def test_a_missing_tokenizer_names_where_it_was_looked_for(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_a_missing_tokenizer_names_where_it_was_looked_for(tokenizer: Tokenizer,
     write_run(run, llama(tokenizer), tokenizer)
     shutil.rmtree(run / "tokenizer")
     with pytest.raises(DataError, match=r"corpus/tokenizer.*tokenizer_dir="):
-        export(config(run, tmp_path / "export"), reference=oracle_logits)
-    record = export(config(run, tmp_path / "export", tokenizer="none"), reference=oracle_logits)
+        export(config(run, tmp_path / "export"), reference=oracle_outputs)
+    record = export(config(run, tmp_path / "export", tokenizer="none"), reference=oracle_outputs)
     assert record["tokenizer_fingerprint"] is None and not (tmp_path / "export" / "tokenizer.json").exists()
 
 
@@ -213,8 +213,8 @@ def test_a_tokenizer_without_counterpart_is_refused_or_copied(tmp_path: Path) ->
     words = train_tokenizer(tmp_path / "words", "word", vocab_size=700)
     write_run(tmp_path / "run", llama(words), words)
     with pytest.raises(DataError, match="sentencepiece-only"):
-        export(config(tmp_path / "run", tmp_path / "export"), reference=oracle_logits)
-    export(config(tmp_path / "run", tmp_path / "export", tokenizer="sentencepiece-only"), reference=oracle_logits)
+        export(config(tmp_path / "run", tmp_path / "export"), reference=oracle_outputs)
+    export(config(tmp_path / "run", tmp_path / "export", tokenizer="sentencepiece-only"), reference=oracle_outputs)
     assert load_tokenizer(tmp_path / "export" / "sentencepiece").fingerprint == words.fingerprint
     assert "SentencePieceProcessor" in (tmp_path / "export" / "README.md").read_text()
 
@@ -231,7 +231,7 @@ def test_not_a_usable_checkpoint(run: Path, tmp_path: Path, what: str) -> None:
         content[len(content) // 6] ^= 1  # the weights come before the moments
         part.write_bytes(bytes(content))
     with pytest.raises(CheckpointError, match=what):
-        export(config(place, tmp_path / "export"), reference=oracle_logits)
+        export(config(place, tmp_path / "export"), reference=oracle_outputs)
     assert not (tmp_path / "export").exists()
 
 
@@ -240,7 +240,7 @@ def test_a_model_without_counterpart_is_refused_before_its_weights_are_read(
 ) -> None:
     write_run(tmp_path / "run", llama(tokenizer, activation="gelu"), tokenizer)
     with pytest.raises(ConfigError, match=r"model\.activation"):
-        export(config(tmp_path / "run", tmp_path / "export"), reference=oracle_logits)
+        export(config(tmp_path / "run", tmp_path / "export"), reference=oracle_outputs)
 
 
 def test_metadata_that_is_not_a_models(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -250,4 +250,4 @@ def test_metadata_that_is_not_a_models(tokenizer: Tokenizer, tmp_path: Path) -> 
     ):
         write_run(tmp_path / str(number), model, tokenizer, metadata={"model": wrong})
         with pytest.raises(CheckpointError, match="model"):
-            export(config(tmp_path / str(number), tmp_path / "export"), reference=oracle_logits)
+            export(config(tmp_path / str(number), tmp_path / "export"), reference=oracle_outputs)

@@ -8,11 +8,11 @@ import random
 from pathlib import Path
 
 import pytest
-from finetune_tokenizers import train_tokenizer
 
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
 from finetune.huggingface import tokenizer as hf_tokenizer
+from tests.finetune.finetune_tokenizers import train_tokenizer
 
 TOPICS = [text[:3000] for text in pydoc_data.topics.topics.values()][::4]
 

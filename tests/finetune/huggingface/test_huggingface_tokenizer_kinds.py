@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from finetune_tokenizers import LINES, train_tokenizer
-from test_huggingface_tokenizer import TOPICS, random_texts
 
 from configs.errors import ConfigError, DataError
 from data_prep.tokenizer import ROLES_FILE, Tokenizer, load_tokenizer
@@ -14,6 +12,8 @@ from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.export import _write_tokenizer
 from finetune.sources import Source, find_tokenizer
+from tests.finetune.finetune_tokenizers import LINES, train_tokenizer
+from tests.finetune.huggingface.test_huggingface_tokenizer import TOPICS, random_texts
 from tests.tokenizer_kinds import huggingface_bpe, huggingface_unigram, tiktoken_ranks, with_scheme
 
 

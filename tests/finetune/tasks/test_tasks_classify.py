@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finetune_oracle import oracle_logits
-from finetune_runs import llama, write_run
-from finetune_texts import classify_config, prepare
-from finetune_tokenizers import train_tokenizer
 
 from configs.errors import ConfigError, DataError, ExitStatus, MachineError, UserError
 from finetune.config import ExportConfig
 from finetune.huggingface.export import export
 from finetune.run_task import TaskResult, run_task, show
 from finetune.tasks.classify import ClassifyTask
+from tests.finetune.finetune_oracle import oracle_outputs
+from tests.finetune.finetune_runs import llama, write_run
+from tests.finetune.finetune_texts import classify_config, prepare
+from tests.finetune.finetune_tokenizers import train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: TaskResult) -
     changes = {"optimizer__lr": 1e-12, "training__duration": "1 steps", "baselines": []}
     for name, model in (("from-run", root / "run"), ("from-export", root / "export")):
         if name == "from-export":
-            export(ExportConfig(checkpoint=root / "run", output=model, sequences=1), reference=oracle_logits)
+            export(ExportConfig(checkpoint=root / "run", output=model, sequences=1), reference=oracle_outputs)
         assert run_task(classify_config(root, name, model=model, **changes), lambda line: None)
         saved = load_file(root / name / "model.safetensors")
         source = open_checkpoint(root / "run")
@@ -223,7 +223,7 @@ def test_transformers_cuts_texts_where_training_did(root: Path, kind: str) -> No
     from transformers import pipeline
 
     if kind == "exported":
-        export(ExportConfig(checkpoint=root / "run", output=root / kind, sequences=1), reference=oracle_logits)
+        export(ExportConfig(checkpoint=root / "run", output=root / kind, sequences=1), reference=oracle_outputs)
     name = f"cut-{kind}"
     found = run_task(classify_config(root, name, model=root / kind, data__max_tokens=8, **SHORT), lambda line: None)
     assert found is not None

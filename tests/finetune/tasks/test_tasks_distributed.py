@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from finetune_texts import prepare, train_on_rank
 
 from tests.distributed import run_ranks
+from tests.finetune.finetune_texts import prepare, train_on_rank
 
 pytestmark = pytest.mark.slow
 # 160 texts in batches of 24: the seventh step has 16 of them, so one rank has a micro-batch without any.

@@ -9,17 +9,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pretrain.data.corpus_samples import CorpusSamples
 from pretrain_data_corpora import VOCAB_SIZE, random_lengths, write_corpus
 
 from configs.errors import DataError
 from data_prep.corpus import Corpus
+from pretrain.config import Sampling
 from pretrain.data.batch import MicroBatch
 from pretrain.data.documents import Documents
 from pretrain.data.loader import BatchLoader
 from pretrain.data.samples import Samples
 from pretrain.data.stream import SampleStream
+from pretrain.data.token_facts import TokenFacts
+from pretrain.data.token_stream import TOKEN_STREAM, TokenStream
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.objectives.causal import CausalObjective
+from pretrain.objectives.causal_config import CausalConfig
+from pretrain.objectives.objective import ObjectiveContext
 
 SEQ_LENGTH = 16
 
@@ -31,8 +36,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def stream_of(corpus: Corpus, *, endless: bool = True, vocab_size: int = VOCAB_SIZE) -> SampleStream:
     documents = Documents(corpus, "all", (1.0, 0.0, 0.0), Path("unused"))
-    part = CorpusSamples(corpus, documents, SEQ_LENGTH, 1, endless=endless)
-    return SampleStream("train", [part], [1.0], SEQ_LENGTH, vocab_size)
+    sampling = Sampling(TOKEN_STREAM, SEQ_LENGTH, overlap_tokens=1, marks_documents=True)
+    part = TokenStream(corpus, documents, sampling, 1, endless=endless)
+    return SampleStream("train", [part], [1.0], sampling, vocab_size)
+
+
+def causal(*, documents_apart: bool = False) -> CausalObjective:
+    model = GPTConfig(num_layers=1, hidden_size=8, num_attention_heads=1, seq_length=SEQ_LENGTH)
+    context = ObjectiveContext(model, TokenFacts(VOCAB_SIZE), seed=1, documents_apart=documents_apart)
+    return CausalObjective(CausalConfig(), context)
 
 
 def assert_equal(left: MicroBatch, right: MicroBatch) -> None:
@@ -52,7 +64,7 @@ def assert_equal(left: MicroBatch, right: MicroBatch) -> None:
 def test_every_layout_reads_the_same_numbered_micro_batches(
     corpus: Corpus, data_size: int, micro_batch_size: int, micro_batches: int, consumed: int, prefetch: int
 ) -> None:
-    stream, objective = stream_of(corpus), CausalObjective(reset_at_documents=True)
+    stream, objective = stream_of(corpus), causal(documents_apart=True)
     size = data_size * micro_batch_size * micro_batches
     alone = BatchLoader(stream, objective, micro_batch_size)
     for begin in (consumed, consumed + size):
@@ -70,29 +82,29 @@ def test_every_layout_reads_the_same_numbered_micro_batches(
 
 def test_a_resumed_loader_goes_on_where_the_other_stopped(corpus: Corpus) -> None:
     stream, sizes = stream_of(corpus), [4, 4, 8, 8, 4, 12]
-    with BatchLoader(stream, CausalObjective(), 2, prefetch_batches=2) as straight:
+    with BatchLoader(stream, causal(), 2, prefetch_batches=2) as straight:
         consumed, batches = 0, []
         for size in sizes:
             batches.append((consumed, size, straight.global_batch(consumed, size)))
             consumed += size
     for consumed, size, expected in batches:
-        with BatchLoader(stream_of(corpus), CausalObjective(), 2, prefetch_batches=2) as resumed:
+        with BatchLoader(stream_of(corpus), causal(), 2, prefetch_batches=2) as resumed:
             for left, right in zip(resumed.global_batch(consumed, size), expected, strict=True):
                 assert_equal(left, right)
 
 
-class Recorder(CausalObjective):
+class Recorder:
     """Remembers which thread made which micro-batch."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.objective = causal()
         self.threads: list[str] = []
         self.made = threading.Semaphore(0)
 
-    def __call__(self, samples: Samples, number: int) -> MicroBatch:
+    def batch(self, samples: Samples, number: int) -> MicroBatch:
         self.threads.append(threading.current_thread().name)
         self.made.release()
-        return super().__call__(samples, number)
+        return self.objective.batch(samples, number)
 
 
 def test_the_next_batches_are_read_before_they_are_asked_for(corpus: Corpus) -> None:
@@ -134,7 +146,7 @@ def test_an_error_in_the_thread_is_raised_where_its_batch_is_asked_for(corpus: C
         stream.read = failing  # type: ignore[method-assign]
         return stream
 
-    with BatchLoader(stream_that_fails_late(), CausalObjective(), 4, prefetch_batches=2) as loader:
+    with BatchLoader(stream_that_fails_late(), causal(), 4, prefetch_batches=2) as loader:
         loader.global_batch(0, 4)
         loader.global_batch(4, 4)
         for _ in range(2):
@@ -146,7 +158,7 @@ def test_an_error_in_the_thread_is_raised_where_its_batch_is_asked_for(corpus: C
 def test_no_thread_outlives_the_loader(corpus: Corpus) -> None:
     before = set(threading.enumerate())
     for _ in range(3):
-        loader = BatchLoader(stream_of(corpus), CausalObjective(), 1, prefetch_batches=2)
+        loader = BatchLoader(stream_of(corpus), causal(), 1, prefetch_batches=2)
         loader.global_batch(0, 4)
         loader.close()
         loader.close()
@@ -156,16 +168,16 @@ def test_no_thread_outlives_the_loader(corpus: Corpus) -> None:
 
 
 def test_refuses_batches_that_do_not_divide(corpus: Corpus) -> None:
-    loader = BatchLoader(stream_of(corpus), CausalObjective(), 2, 1, 3)
+    loader = BatchLoader(stream_of(corpus), causal(), 2, 1, 3)
     with pytest.raises(ValueError, match="of 8 samples is not a multiple of 6"):
         loader.global_batch(0, 8)
     with pytest.raises(ValueError, match="data rank 3 of 3"):
-        BatchLoader(stream_of(corpus), CausalObjective(), 2, 3, 3)
+        BatchLoader(stream_of(corpus), causal(), 2, 3, 3)
 
 
 def test_causal_labels_are_the_tokens_moved_by_one(corpus: Corpus) -> None:
     stream = stream_of(corpus)
-    (batch,) = BatchLoader(stream, CausalObjective(), 3).global_batch(0, 3)
+    (batch,) = BatchLoader(stream, causal(), 3).global_batch(0, 3)
     samples = torch.from_numpy(stream.samples([0, 1, 2]))
     assert torch.equal(batch.tokens_BS, samples[:, :-1]) and torch.equal(batch.labels_BS, samples[:, 1:])
     assert batch.segment_ids_BS is None and bool((batch.loss_mask_BS == 1).all())
@@ -177,7 +189,7 @@ def test_causal_labels_are_the_tokens_moved_by_one(corpus: Corpus) -> None:
 
 def test_positions_and_segments_begin_anew_at_each_document(corpus: Corpus) -> None:
     stream = stream_of(corpus)
-    (batch,) = BatchLoader(stream, CausalObjective(reset_at_documents=True), 64).global_batch(0, 64)
+    (batch,) = BatchLoader(stream, causal(documents_apart=True), 64).global_batch(0, 64)
     assert batch.segment_ids_BS is not None
     for number in range(64):
         positions, segments = [], []

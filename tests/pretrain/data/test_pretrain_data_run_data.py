@@ -29,7 +29,7 @@ def tokens_of(data: RunData, name: str) -> set[int]:
     stream = {"train": data.train, **data.validation, **data.test}[name]
     count = stream.num_samples or stream.num_samples_per_epoch
     samples = stream.read(np.arange(count))
-    return set(samples.tokens[:, 1:][np.arange(stream.seq_length) < samples.num_labels[:, None]].tolist())
+    return set(samples.tokens[:, 1:][np.arange(samples.tokens.shape[1] - 1) < samples.num_tokens[:, None] - 1].tolist())
 
 
 def test_opens_a_corpus_with_its_parts(tmp_path: Path, corpus: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_tokenizer_that_did_not_make_the_corpus_is_refused(tmp_path: Path, cor
     bare = str(corpus / "shard-0")
     data = RunData.open(run_config(tmp_path, {"train": bare, "split": SPLIT, "tokenizer": str(tokenizer)}))
     assert data.tokenizer is not None and data.vocab_size == data.tokenizer.vocab_size
-    assert data.token_bytes is not None and len(data.token_bytes) == data.vocab_size
+    assert data.tokens.token_bytes is not None and len(data.tokens.token_bytes) == data.vocab_size
     assert data.end_of_document_id == data.tokenizer.role("end_of_document")
 
 
@@ -171,7 +171,7 @@ def test_a_bare_corpus_needs_a_vocabulary_size_and_may_do_without_a_tokenizer(tm
         RunData.open(run_config(tmp_path, {"train": bare}), tokenizer_required=False)
     config = run_config(tmp_path, {"train": bare, "split": SPLIT}, model={"vocab_size": VOCAB_SIZE})
     data = RunData.open(config, tokenizer_required=False)
-    assert (data.vocab_size, data.tokenizer, data.token_bytes) == (VOCAB_SIZE, None, None)
+    assert (data.vocab_size, data.tokenizer, data.tokens.token_bytes) == (VOCAB_SIZE, None, None)
 
 
 def test_a_model_that_is_too_small_for_the_tokenizer_is_refused(tmp_path: Path, corpus: Path) -> None:
@@ -215,7 +215,7 @@ def test_text_goes_in_and_the_samples_decode_to_it(tmp_path: Path) -> None:
     tokenize(TokenizeConfig.model_validate(source | paths | {"workers": 1}))
 
     data = RunData.open(run_config(tmp_path, {"train": str(tmp_path / "corpus"), "split": SPLIT}))
-    assert data.tokenizer is not None and data.token_bytes is not None
+    assert data.tokenizer is not None and data.tokens.token_bytes is not None
     assert data.end_of_document_id == data.tokenizer.role("end_of_document")
     read: list[str] = []
     for stream in (data.train, data.validation["validation"], data.test["test"]):
@@ -225,7 +225,7 @@ def test_text_goes_in_and_the_samples_decode_to_it(tmp_path: Path) -> None:
             document = tokens[source_token : source_token + length]
             assert document[-1] == data.end_of_document_id
             read.append(data.tokenizer.decode(document))
-            assert int(data.token_bytes[document].sum()) == len(read[-1])
+            assert int(data.tokens.token_bytes[document].sum()) == len(read[-1])
     assert sorted(read) == sorted(lines)
     # A sample is their text, cut anywhere.
     inner = data.tokenizer.decode(data.train.sample(3).tolist()[2:-2])

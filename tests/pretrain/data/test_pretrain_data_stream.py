@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pretrain.data.corpus_samples import CorpusSamples
 from pretrain_data_corpora import VOCAB_SIZE, random_lengths, write_corpus
 
 from configs.errors import DataError
 from data_prep.corpus import Corpus
 from data_prep.corpus.split import part_of_documents
+from pretrain.config import Sampling
 from pretrain.data.documents import Documents
 from pretrain.data.stream import SampleStream
+from pretrain.data.token_stream import TOKEN_STREAM, TokenStream
 
 SPLIT = (0.8, 0.1, 0.1)
 
@@ -30,11 +31,12 @@ def stream_of(
     vocab_size: int = VOCAB_SIZE,
 ) -> SampleStream:
     parts = []
+    sampling = Sampling(TOKEN_STREAM, seq_length, overlap_tokens=1)
     for path in paths:
         corpus = Corpus.open(path)
         documents = Documents(corpus, part, SPLIT, path / "index")
-        parts.append(CorpusSamples(corpus, documents, seq_length, seed, endless=endless))
-    return SampleStream("train", parts, weights or [1.0] * len(paths), seq_length, vocab_size)
+        parts.append(TokenStream(corpus, documents, sampling, seed, endless=endless))
+    return SampleStream("train", parts, weights or [1.0] * len(paths), sampling, vocab_size)
 
 
 @settings(max_examples=25)
@@ -172,11 +174,11 @@ def test_an_evaluation_stream_counts_each_token_once(
     stream = stream_of([path], part="all", endless=False, seq_length=seq_length)
     assert stream.num_samples is not None
     samples = stream.read(np.arange(stream.num_samples + 5))
-    counting = np.arange(seq_length) < samples.num_labels[:, None]
+    counting = np.arange(seq_length) < samples.num_tokens[:, None] - 1
     labels = samples.tokens[:, 1:][counting]
     assert len(labels) == len(set(labels.tolist())) == sum(lengths) - 1
-    assert samples.num_labels[stream.num_samples :].tolist() == [0] * 5
-    assert (samples.num_labels[: stream.num_samples] > 0).all()
+    assert samples.num_tokens[stream.num_samples :].tolist() == [0] * 5
+    assert (samples.num_tokens[: stream.num_samples] > 1).all()
 
 
 def test_an_evaluation_mixture_keeps_its_weights_until_every_corpus_was_read(tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_an_evaluation_mixture_keeps_its_weights_until_every_corpus_was_read(tmp
     assert stream.num_samples == 80
     samples = stream.read(np.arange(80))
     assert np.sum(samples.tokens[:, 0] >= 1000) == 40
-    labels = samples.tokens[:, 1:][np.arange(10) < samples.num_labels[:, None]]
+    labels = samples.tokens[:, 1:][np.arange(10) < samples.num_tokens[:, None] - 1]
     assert set(range(1001, 1400)) | set(range(1, 100)) == set(labels.tolist())
 
 

@@ -23,10 +23,10 @@ def _let_deepspeed_accumulate(case: Case, saboteur: Saboteur, *, managed: bool) 
 
     original = engine.deepspeed_config
 
-    def told(config: Any) -> dict[str, Any]:
+    def told(*sections: Any) -> dict[str, Any]:
         # All ranks are data ranks in the layouts of these mutations.
         steps = case.global_batch_size // case.micro_batch_size // case.ranks
-        return original(config) | {"gradient_accumulation_steps": steps, "managed_gradient_accumulation": managed}
+        return original(*sections) | {"gradient_accumulation_steps": steps, "managed_gradient_accumulation": managed}
 
     saboteur.replace(engine, "deepspeed_config", told)
 
@@ -136,9 +136,9 @@ def _trace_compared_over_the_world(case: Case, saboteur: Saboteur) -> None:
 
 
 def _loss_reported_in_place(case: Case, saboteur: Saboteur) -> None:
-    from pretrain.engine import pipeline
+    from pretrain.engine import engine
 
-    saboteur.replace(pipeline, "reported", lambda loss: loss.detach())
+    saboteur.replace(engine, "detached_copy", lambda loss: loss.detach())
 
 
 _FEW_MICRO_BATCHES = "zero 3, pipeline 4, 2 micro-batches < stages"

@@ -81,12 +81,12 @@ def _never_called(case: Case, saboteur: Saboteur) -> None:
 
 
 def _raises_something_else(case: Case, saboteur: Saboteur) -> None:
-    from pretrain.engine import pipeline
+    from pretrain.engine import engine
 
     def fail(loss: object) -> None:
         raise ValueError("something else")
 
-    saboteur.replace(pipeline, "reported", fail)
+    saboteur.replace(engine, "detached_copy", fail)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a step does besides training: skipping what is not finite, voting, keeping decay and loss scale in order."""
+"""What a step does besides training: skipping what is not finite, flags, keeping decay and loss scale in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.distributed import run_ranks
-from tests.pretrain.engine.layout_cases import PRELOAD, Case, micro_batches
+from tests.pretrain.engine.layout_cases import PRELOAD, Case, micro_batches, objective_of
 
 
 def build(case: Case) -> tuple[Any, Any]:
@@ -21,7 +21,7 @@ def build(case: Case) -> tuple[Any, Any]:
     torch.set_num_threads(1)
     launch = discover()
     place = topology.start(launch, resolve_layout(case.config(), launch.world_size))
-    return TrainEngine(case.config(), place), place
+    return TrainEngine(case.config(), place, objective_of(case.config())), place
 
 
 def poison_one_step(case: Case, poisoned_step: int) -> tuple[list[tuple[float, float, bool]], bool]:
@@ -69,14 +69,14 @@ def check_skipping(case: Case) -> None:
         assert 0 < seen[2][1] < 10
 
 
-def vote(case: Case) -> tuple[float, ...]:
+def flag(case: Case) -> tuple[float, ...]:
     engine, place = build(case)
     batches = micro_batches(case, 0, place.data_rank, place.layout.data)
-    return engine.train_batch(batches, step=0, learning_rate=1e-3, votes=lambda: (float(place.rank == 1), 0.0)).votes
+    return engine.train_batch(batches, step=0, learning_rate=1e-3, flags=lambda: (float(place.rank == 1), 0.0)).flags
 
 
-def test_one_rank_s_vote_is_known_to_all() -> None:
-    ranks = run_ranks(vote, 2, Case("votes", 2, {"pipeline_size": 2}), process_group=False, preload=PRELOAD)
+def test_one_rank_s_flag_is_known_to_all() -> None:
+    ranks = run_ranks(flag, 2, Case("flags", 2, {"pipeline_size": 2}), process_group=False, preload=PRELOAD)
     assert ranks == [(1.0, 0.0), (1.0, 0.0)]
 
 
@@ -86,7 +86,7 @@ def decays(case: Case) -> dict[str, float]:
     for group in engine.zero.param_groups:
         for flat in group["params"]:
             decay |= {
-                owned.parameter.global_name: group["weight_decay"]
+                owned.parameter.spec.name: group["weight_decay"]
                 for owned in engine.zero.owned_ranges()
                 if owned.flat.data_ptr() == flat.data_ptr()
             }

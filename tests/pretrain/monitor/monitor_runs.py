@@ -27,6 +27,7 @@ def record(step: int, **changes: Any) -> StepRecord:
         "consumed_samples": step * BATCH,
         "consumed_tokens": step * BATCH * SEQ,
         "loss": 8.0 - step / 100,
+        "losses": {"lm": 8.0 - step / 100},
         "grad_norm": 1.0,
         "learning_rate": 1e-3,
         "param_norm": 30.0,
@@ -42,7 +43,7 @@ def record(step: int, **changes: Any) -> StepRecord:
 
 def monitor(config: RunConfig, **changes: Any) -> Monitor:
     values: dict[str, Any] = {
-        "layout": Layout(1, 1, 2),
+        "layout": Layout(data=2),
         "num_flops_per_token": 1000.0,
         "device_name": "cpu",
         "total_steps": 40,

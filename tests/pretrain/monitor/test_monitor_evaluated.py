@@ -26,7 +26,7 @@ def session(directory: Path, sets: Any, losses: dict[int, float], resumed_step: 
     config = run_config(directory, "monitor.tensorboard=false")
     watched = monitor(config, resumed_step=resumed_step, evaluation_sets=sets)
     for step, loss in losses.items():
-        watched.log_eval(EvalRecord(step, "validation", loss, math.exp(loss), None))
+        watched.log_eval(EvalRecord(step, "validation", loss, {"perplexity": math.exp(loss), "bits_per_byte": None}))
     watched.close()
 
 

@@ -82,7 +82,7 @@ def test_mfu_by_hand() -> None:
     per_token = 6 * weights + 12 * 2 * 4 * 16
     assert model.flops_per_token() == per_token
 
-    layout = Layout(2, 1, 2)
+    layout = Layout(tensor=2, data=2)
     peak = DevicePeak(flops_per_s=1e9, measured_flops_per_s=5e8, source="test")
     meter = SpeedMeter(
         seq_length=16, num_flops_per_token=per_token, world_size=layout.world_size, peak=peak, total_steps=10

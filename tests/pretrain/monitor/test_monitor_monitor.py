@@ -19,7 +19,7 @@ def report(output_dir: Path, steps: range, resumed_step: int | None, *overrides:
     for step in steps:
         watched.log_step(record(step, loss=loss))
         if step % 10 == 0:
-            watched.log_eval(EvalRecord(step, "validation", loss, math.exp(loss), 2.5))
+            watched.log_eval(EvalRecord(step, "validation", loss, {"perplexity": math.exp(loss), "bits_per_byte": 2.5}))
     watched.close()
 
 
@@ -62,8 +62,8 @@ def test_a_finished_run_started_again_evaluates_without_drawing_again(
     report(tmp_path, range(1, 21), None)
     watched = monitor(run_config(tmp_path), resumed_step=20)
     capsys.readouterr()
-    watched.log_eval(EvalRecord(20, "validation", 5.0, 148.4, None))
-    watched.log_eval(EvalRecord(20, "test", 5.5, 244.7, None))
+    watched.log_eval(EvalRecord(20, "validation", 5.0, {"perplexity": 148.4, "bits_per_byte": None}))
+    watched.log_eval(EvalRecord(20, "test", 5.5, {"perplexity": 244.7, "bits_per_byte": None}))
     watched.close()
     assert [(r["name"], r["step"]) for r in records_of(tmp_path, "validation")] == [
         ("validation", 10), ("validation", 20), ("test", 20),
@@ -77,7 +77,7 @@ def test_every_curve_is_drawn_with_the_value_that_was_reported(tmp_path: Path) -
     changes = {"loss_scale": 1024.0, "skipped_total": 3, "host_memory_bytes": 2**31, "device_memory_bytes": 3 * 2**30}
     for step in range(1, 6):
         watched.log_step(record(step, **changes))
-    watched.log_eval(EvalRecord(5, "books", 2.0, math.exp(2.0), 1.5))
+    watched.log_eval(EvalRecord(5, "books", 2.0, {"perplexity": math.exp(2.0), "bits_per_byte": 1.5}))
     watched.close()
     last = {tag: points[-1] for tag, points in curves(tmp_path).items()}
     tokens_per_s = BATCH * SEQ / 0.5
@@ -148,7 +148,7 @@ def test_a_growing_batch_is_counted_as_it_was(tmp_path: Path) -> None:
 def test_other_ranks_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     watched = monitor(run_config(tmp_path / "run"), is_main=False)
     watched.log_step(record(5))
-    watched.log_eval(EvalRecord(5, "validation", 2.0, 7.4, None))
+    watched.log_eval(EvalRecord(5, "validation", 2.0, {"perplexity": 7.4, "bits_per_byte": None}))
     watched.log_event("saved")
     watched.close()
     assert not (tmp_path / "run").exists()

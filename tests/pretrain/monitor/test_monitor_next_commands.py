@@ -12,9 +12,8 @@ from monitor_runs import run_config
 from test_monitor_summary import outcome
 
 from configs.errors import ConfigError
-from pretrain.models.counterpart import obstacle_to_export
 from pretrain.models.gpt.config import GPTConfig
-from pretrain.models.huggingface.families import family_of
+from pretrain.models.huggingface.family import counterpart_of, obstacle_to_export
 from pretrain.monitor.next_commands import next_commands
 from pretrain.monitor.summary import write_summary
 
@@ -47,7 +46,10 @@ def test_a_model_without_counterpart_is_told_why_it_has_no_export(tmp_path: Path
     summary = write_summary(config, outcome(), io.StringIO())
     assert not any("finetune export" in command for command in summary["next_commands"])
     rows = (tmp_path / "summary.txt").read_text().splitlines()
-    said = "none: Hugging Face's transformers know no model that has learned positions with model.normalization=RMSNorm"
+    said = (
+        "none: Hugging Face's transformers know no model that has"
+        " model.position_embedding=learned with model.normalization=RMSNorm"
+    )
     assert [row.split(maxsplit=1)[1] for row in rows if row.startswith("export")] == [said]
     # Without a checkpoint there is nothing to export anyway.
     write_summary(config, outcome(checkpoint=None), io.StringIO())
@@ -69,10 +71,10 @@ def test_the_obstacle_is_the_one_that_the_export_finds() -> None:
         )
         obstacle = obstacle_to_export(model)
         if obstacle is None:
-            family_of(model)
+            counterpart_of(model)
             continue
         with pytest.raises(ConfigError) as caught:
-            family_of(model)
+            counterpart_of(model)
         assert str(caught.value.where) in obstacle
 
 

@@ -13,7 +13,8 @@ import pytest
 from monitor_runs import record
 
 from configs.errors import ExitStatus, UserError
-from pretrain.stopping import Diverged, NonFiniteGuard, StopRequest
+from pretrain.divergence import Diverged, NonFiniteGuard
+from pretrain.stopping import StopRequest
 
 ROOT = Path(__file__).parents[3]
 LOOP = """

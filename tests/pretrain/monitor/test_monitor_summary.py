@@ -46,9 +46,11 @@ def trained(output_dir: Path) -> RunConfig:
             watched.log_step(record(step))
             if step % 10 == 0:
                 loss = {10: 5.0, 20: 4.0, 30: 3.5, 40: 3.75}[step]
-                watched.log_eval(EvalRecord(step, "validation", loss, math.exp(loss), loss / 2))
+                watched.log_eval(
+                    EvalRecord(step, "validation", loss, {"perplexity": math.exp(loss), "bits_per_byte": loss / 2})
+                )
         if resumed_step:
-            watched.log_eval(EvalRecord(40, "test", 3.0, math.exp(3.0), None))
+            watched.log_eval(EvalRecord(40, "test", 3.0, {"perplexity": math.exp(3.0), "bits_per_byte": None}))
         watched.close()
     return config
 

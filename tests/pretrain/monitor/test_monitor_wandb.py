@@ -56,7 +56,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb: FakeWandb) ->
     watched = monitor(config, resumed_step=10)
     for step in range(11, 16):
         watched.log_step(record(step))
-    watched.log_eval(EvalRecord(15, "books", 2.0, 7.4, None))
+    watched.log_eval(EvalRecord(15, "books", 2.0, {"perplexity": 7.4, "bits_per_byte": None}))
     watched.close()
     return wandb
 

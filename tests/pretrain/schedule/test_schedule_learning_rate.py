@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import ConfigError
-from pretrain.config import OptimizerConfig
+from pretrain.optimizers.adamw_config import AdamWConfig
 from pretrain.schedule.learning_rate import Schedule, learning_rate
 
 SHAPES = ["cosine", "linear", "constant", "inverse_sqrt", "wsd"]
@@ -18,7 +18,7 @@ BATCH = 4
 
 
 def schedule(total_steps: int, **config: Any) -> Schedule:
-    optimizer = OptimizerConfig.model_validate({"lr": 1e-2, "min_lr": 1e-3} | config)
+    optimizer = AdamWConfig.model_validate({"lr": 1e-2, "min_lr": 1e-3} | config)
     return Schedule.resolve(
         optimizer, total_steps=total_steps, total_samples=total_steps * BATCH, seq_length=SEQ_LENGTH
     )
@@ -109,7 +109,7 @@ def test_edges_that_the_docstring_defines() -> None:
 
 @given(shape=st.sampled_from(SHAPES), step=st.integers(0, 10**9))
 def test_any_step_can_be_asked_for_alone(shape: str, step: int) -> None:
-    optimizer = OptimizerConfig.model_validate({"lr": 1e-2, "schedule": shape, "warmup": "2000 steps"})
+    optimizer = AdamWConfig.model_validate({"lr": 1e-2, "schedule": shape, "warmup": "2000 steps"})
     lengths = {"total_steps": 10**6, "total_samples": 10**6 * BATCH, "seq_length": SEQ_LENGTH}
     alone = learning_rate(step, step * BATCH, optimizer, global_batch_size=BATCH, **lengths)
     assert 0 <= alone <= 1e-2

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from finetune_oracle import oracle_logits, random_tensors
+from pretrain.models.huggingface.family import counterpart_of, from_config, to_config
 
 from configs.errors import CheckpointError, ConfigError, DataError
 from pretrain.models.gpt.config import GPTConfig
-from pretrain.models.huggingface.families import family_of, from_hf_config, to_hf_config
-from pretrain.models.huggingface.transformers_model import causal_model
+from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
+from tests.finetune.finetune_oracle import oracle_logits, random_tensors
 
 BASE = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "seq_length": 24}
 BASE |= {"vocab_size": 101, "vocab_multiple": 16}
@@ -43,7 +43,7 @@ def difference(model: GPTConfig, ours: dict[str, torch.Tensor], theirs: dict[str
     tokens_BS = tokens(model)
     expected = oracle_logits(model, ours, tokens_BS)[..., : model.vocab_size]
     with torch.no_grad():
-        found = causal_model(to_hf_config(model), theirs)(tokens_BS).logits
+        found = model_from_tensors(to_config(model), theirs)(tokens_BS).logits
     assert found.shape == expected.shape and found.dtype == torch.float32
     return float((found - expected).abs().max())
 
@@ -61,7 +61,7 @@ def test_weights_and_config_come_back_unchanged(name: str) -> None:
 
     model = config(name)
     ours = random_tensors(model)
-    fields = to_hf_config(model)
+    fields = to_config(model)
     theirs = dict(to_hf(ours, model))
     back = dict(from_hf(theirs, model))
     assert set(back) == set(ours) == {spec.name for spec in model.parameters()}
@@ -70,7 +70,7 @@ def test_weights_and_config_come_back_unchanged(name: str) -> None:
         assert torch.equal(back[key][:kept], tensor[:kept]), key
         assert back[key].shape == tensor.shape
     complete = AutoConfig.for_model(**fields).to_dict()
-    again = from_hf_config(complete)
+    again = from_config(complete)
     same = {"vocab_multiple", "ffn_hidden_size", "num_query_groups"} | ({"bias"} if "without bias" in name else set())
     assert again.model_dump(exclude=same) == model.model_dump(exclude=same)
     assert (again.ffn_size, again.query_groups) == (model.ffn_size, model.query_groups)
@@ -131,12 +131,12 @@ def test_a_wrong_mapping_is_far_above_the_gate(mistake) -> None:
 )
 def test_a_model_without_counterpart_is_refused_by_its_field(name: str, changes: dict[str, object], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        to_hf_config(config(name, **changes))
+        to_config(config(name, **changes))
     assert str(caught.value.where) == field
 
 
 def test_supported_combinations_have_a_family() -> None:
-    assert [family_of(config(name)) for name in ("llama", "gpt2", "rope + LayerNorm")] == [
+    assert [counterpart_of(config(name)).model_type for name in ("llama", "gpt2", "rope + LayerNorm")] == [
         "llama",
         "gpt2",
         "starcoder2",
@@ -158,7 +158,7 @@ def test_tensors_that_do_not_fit_the_config_are_named() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"model_type": "bert"}, "bert"),
+        ({"model_type": "mamba"}, "mamba"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
         ({"head_dim": 16}, "head_dim"),
         ({"hidden_act": "relu"}, "relu"),
@@ -166,6 +166,6 @@ def test_tensors_that_do_not_fit_the_config_are_named() -> None:
     ],
 )
 def test_foreign_features_are_refused_on_import(change: dict[str, object], named: str) -> None:
-    fields = to_hf_config(config("llama")) | change
+    fields = to_config(config("llama")) | change
     with pytest.raises(DataError, match=named):
-        from_hf_config(fields)
+        from_config(fields)
