@@ -68,7 +68,7 @@ def read_pretrained(model: Path, tokenizer_dir: Path | None = None) -> Pretraine
 
 
 def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
-    from finetune.sources import find_tokenizer, open_checkpoint
+    from finetune.model_checkpoint import find_tokenizer, open_checkpoint
 
     source = open_checkpoint(model)
     tokenizer = find_tokenizer(source, tokenizer_dir)
