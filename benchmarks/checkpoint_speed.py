@@ -35,7 +35,7 @@ from raw_disk import forget, timed_read, timed_write
 
 from pretrain.checkpoint.directory import step_name
 from pretrain.checkpoint.loader import load_checkpoint
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.optimizers.adamw_config import AdamWConfig
 from pretrain.parallel.sharded_shape import ShardedShape
@@ -70,7 +70,7 @@ def main() -> None:
         multiprocessing.spawn(measure, (arguments, Path(directory)), nprocs=arguments.ranks)
 
 
-def zero_pieces(total_bytes: int, rank: int, size: int) -> list[Piece]:
+def zero_shards(total_bytes: int, rank: int, size: int) -> list[StateShard]:
     """One rank's ZeRO-1 share of a transformer of about `total_bytes` of weights and moments."""
     layer_elements = sum(torch.Size(shape).numel() for shape in SHAPES.values())
     layers = max(1, round(total_bytes / 12 / layer_elements))
@@ -85,20 +85,20 @@ def zero_pieces(total_bytes: int, rank: int, size: int) -> list[Piece]:
         start += elements
     held = sum(last - first for _, first, last in ranges)
     flat = {state: torch.rand(held) for state in STATES}
-    pieces, offset = [], 0
+    shards, offset = [], 0
     for shaped, first, last in ranges:
         views = {state: flat[state][offset : offset + last - first] for state in STATES}
-        pieces.append(Piece(shaped, first, last, views))
+        shards.append(StateShard(shaped, first, last, views))
         offset += last - first
-    return pieces
+    return shards
 
 
 def measure(rank: int, arguments: argparse.Namespace, directory: Path) -> None:
     """One rank: all rounds, then the report on rank 0."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=arguments.ranks)
-    pieces = zero_pieces(arguments.megabytes * 1_000_000, rank, arguments.ranks)
-    bench = Bench(rank, directory, pieces)
+    shards = zero_shards(arguments.megabytes * 1_000_000, rank, arguments.ranks)
+    bench = Bench(rank, directory, shards)
     for number in range(1, arguments.trials + 2):
         # Whoever goes first in a round finds another machine than who comes second; take turns.
         steps = [bench.raw, bench.checkpoint]
@@ -115,16 +115,16 @@ def measure(rank: int, arguments: argparse.Namespace, directory: Path) -> None:
 class Bench:
     """One rank's memory, files and times; every time is that of the slowest rank."""
 
-    def __init__(self, rank: int, directory: Path, pieces: list[Piece]) -> None:
-        self.rank, self.directory, self.pieces = rank, directory, pieces
-        self.sources = [piece.tensors[state] for state in STATES for piece in pieces]
+    def __init__(self, rank: int, directory: Path, shards: list[StateShard]) -> None:
+        self.rank, self.directory, self.shards = rank, directory, shards
+        self.sources = [shard.tensors[state] for state in STATES for shard in shards]
         self.source = torch.cat(self.sources)
         self.memory = torch.zeros_like(self.source)
         self.weight = torch.rand(HIDDEN, HIDDEN)
         self.activations = torch.rand(2 * HIDDEN, HIDDEN)
         self.root = directory / "checkpoints"
         self.writer = CheckpointWriter(self.root, keep_last=2)
-        self.writer.prepare(pieces)
+        self.writer.prepare(shards)
         self.times: dict[str, list[float]] = {}
 
     def record(self, name: str, seconds: float) -> None:
@@ -160,7 +160,7 @@ class Bench:
         """Save while training goes on, save alone, and load."""
         dist.barrier()
         self.record("pass", self.run_pass())
-        stall = self.writer.save(number, self.pieces, {"step": number})
+        stall = self.writer.save(number, self.shards, {"step": number})
         pass_s = self.run_pass()
         waited_s = self.writer.wait_for_copy()
         self.writer.wait_all_ranks()
@@ -171,14 +171,14 @@ class Bench:
             shutil.rmtree(self.root / step_name(number - 1), ignore_errors=True)
         dist.barrier()
         started_s = time.perf_counter()
-        self.writer.save(number, self.pieces, {"step": number})
+        self.writer.save(number, self.shards, {"step": number})
         self.writer.wait_all_ranks()
         self.record("save", time.perf_counter() - started_s)
         if self.rank == 0:
             forget(self.root / step_name(number))
         dist.barrier()
         started_s = time.perf_counter()
-        load_checkpoint(self.root, self.pieces)
+        load_checkpoint(self.root, self.shards)
         self.record("load", time.perf_counter() - started_s)
 
 

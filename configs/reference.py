@@ -103,10 +103,11 @@ def _section_lines(cls: type[BaseModel], prefix: str, values: BaseModel | None, 
             yield f"{'#' * min(depth, 6)} {prefix}{name}\n"
             chosen = ", ".join(f"`{kind}`" for kind in kinds.targets)
             yield f"`{prefix}{name}.name` chooses the {kinds.what}: {chosen}, or `module:Class` of one's own.\n"
-            for kind, section in kinds.declarations().items():
+            for kind, declaration in kinds.declarations().items():
                 yield f"{'#' * min(depth + 1, 6)} {prefix}{name}.name = {kind}\n"
-                yield f"{_first_line(section)}\n"
-                yield from _section_lines(section, f"{prefix}{name}.", _as_default(default, section), depth + 2)
+                yield f"{_first_line(declaration)}\n"
+                values = _as_default(default, declaration)
+                yield from _section_lines(declaration, f"{prefix}{name}.", values, depth + 2)
             continue
         for section in sections_of(field):
             yield f"{'#' * min(depth, 6)} {prefix}{name}\n"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
 from finetune.huggingface import tokenizer as hf_tokenizer
+from finetune.huggingface.encoder_text import put_around
 from finetune.huggingface.tokenizer import OWN_FOLDER
 from finetune.pretrained import PretrainedModel
 from finetune.text_codec import OwnCodec, TransformersCodec
@@ -140,5 +141,5 @@ def _save_theirs(folder: Path, tokenizer: Any, template: TextTemplate) -> None:
     if ids and plain != ids and hasattr(tokenizer, "backend_tokenizer"):
         spelled = [(number, tokenizer.convert_ids_to_tokens(number)) if number is not None else None
                    for number in (template.before, template.after)]  # fmt: skip
-        hf_tokenizer.put_around(tokenizer.backend_tokenizer, *spelled)
+        put_around(tokenizer.backend_tokenizer, *spelled)
     tokenizer.save_pretrained(folder)

@@ -53,7 +53,7 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
             where=root,
         )
 
-    metadata = load_checkpoint(root, engine.pieces(), check=check)
+    metadata = load_checkpoint(root, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
     progress = Progress(metadata["step"], metadata["consumed_samples"], metadata["skipped_steps"])
     return Resumed(progress, accepted)

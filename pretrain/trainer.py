@@ -66,7 +66,7 @@ class Trainer:
         resumed = resume(plan.config, self._data, self.engine)
         self.progress, self._accepted_changes = resumed.progress, resumed.accepted_changes
         self.schedule = RunSchedule(plan.config, self.progress)
-        self._checkpoints.prepare(self.engine.pieces())
+        self._checkpoints.prepare(self.engine.shards())
         self.monitor = Monitor(
             plan.config,
             layout=plan.layout,
@@ -156,7 +156,7 @@ class Trainer:
     def save(self, progress: Progress) -> None:
         """Save a checkpoint; returns as soon as the next batch may go forward and backward."""
         self._last_save_s = time.monotonic()
-        stall = self._checkpoints.save(progress.step, self.engine.pieces(), self._metadata(progress))
+        stall = self._checkpoints.save(progress.step, self.engine.shards(), self._metadata(progress))
         self._save_under_way = (progress.step, stall.total_s)
 
     def _end_copy(self) -> None:

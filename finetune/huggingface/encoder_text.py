@@ -56,6 +56,22 @@ def encoder_text(model: ModelConfig, ids: RoleIds, metadata: Mapping[str, Any]) 
     return EncoderText(around, num_token_types(model) > 1)
 
 
+def put_around(pipeline: tokenizers.Tokenizer, before: tuple[int, str] | None, after: tuple[int, str] | None) -> None:
+    """Make a `tokenizers` pipeline put special tokens (id, spelling) before and after each text, if not None.
+
+    Of a pair, what stands before comes first only, as in `[CLS] A [SEP] B [SEP]`; B is of token type 1 then.
+    """
+    from tokenizers.processors import TemplateProcessing
+
+    first, last = (f"{token[1]}" if token else "" for token in (before, after))
+    second = f"$B:1 {last}:1" if before and after else f"$B {last}"
+    pipeline.post_processor = TemplateProcessing(
+        single=f"{first} $A {last}".split(),
+        pair=f"{first} $A {last} {second}".split(),
+        special_tokens=[(token[1], token[0]) for token in (before, after) if token],
+    )
+
+
 def prepare(
     pipeline: tokenizers.Tokenizer, text: EncoderText, mask: int | None, spelling: Callable[[int], str]
 ) -> tokenizers.Tokenizer:
@@ -70,17 +86,11 @@ def prepare(
         spelling: of an id.
     """
     from tokenizers import Tokenizer as Pipeline
-    from tokenizers import processors
 
     pipeline.post_processor = None
     if text.around is not None:
-        first, last = (spelling(number) for number in text.around)
-        second = 1 if text.has_token_types else 0
-        pipeline.post_processor = processors.TemplateProcessing(
-            single=f"{first} $A {last}",
-            pair=f"{first} $A {last} $B:{second} {last}:{second}",
-            special_tokens=[(first, text.around[0]), (last, text.around[1])],
-        )
+        before, after = ((number, spelling(number)) for number in text.around)
+        put_around(pipeline, before, after)
     if mask is None:
         return pipeline
     content = json.loads(pipeline.to_str())

@@ -11,7 +11,7 @@ from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
 from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
-from finetune.huggingface.encoder_text import EncoderText, prepare
+from finetune.huggingface.encoder_text import EncoderText, prepare, put_around
 from finetune.huggingface.tiktoken_conversion import convert_tiktoken
 from pretrain.models.huggingface.config_fields import RoleIds
 
@@ -132,22 +132,6 @@ def _pipeline(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, Callable[[int
         return convert_tiktoken(tokenizer), tokenizer.piece
     proto = _read_proto(tokenizer.model_path)
     return convert(tokenizer.model_path), lambda number: proto.pieces[number].piece
-
-
-def put_around(pipeline: tokenizers.Tokenizer, before: tuple[int, str] | None, after: tuple[int, str] | None) -> None:
-    """Make a `tokenizers` pipeline put special tokens (id, spelling) before and after each text, if not None.
-
-    Of a pair, what stands before comes first only, as in `[CLS] A [SEP] B [SEP]`; B is of token type 1 then.
-    """
-    from tokenizers.processors import TemplateProcessing
-
-    first, last = (f"{token[1]}" if token else "" for token in (before, after))
-    second = f"$B:1 {last}:1" if before and after else f"$B {last}"
-    pipeline.post_processor = TemplateProcessing(
-        single=f"{first} $A {last}".split(),
-        pair=f"{first} $A {last} {second}".split(),
-        special_tokens=[(token[1], token[0]) for token in (before, after) if token],
-    )
 
 
 def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] = ()) -> int:

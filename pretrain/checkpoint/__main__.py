@@ -47,9 +47,9 @@ def inspect(
         if value is not None:
             print(f"{key:<11}{value}")
     width = max(map(len, shapes), default=4)
-    print(f"\n{'tensor':<{width}}  {'shape':<16} pieces")
+    print(f"\n{'tensor':<{width}}  {'shape':<16} shards")
     for name, source in index.sources.items():
-        print(f"{name:<{width}}  {' x '.join(map(str, source.shape)) or 'scalar':<16} {len(source.pieces)}")
+        print(f"{name:<{width}}  {' x '.join(map(str, source.shape)) or 'scalar':<16} {len(source.shards)}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from configs.errors import CheckpointError
 from pretrain.checkpoint.durable import flush_directory
-from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT
+from pretrain.checkpoint.state_shards import BYTES_PER_ELEMENT
 
 MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = ".tmp-"

@@ -14,45 +14,45 @@ from pretrain.checkpoint.directory import MANIFEST
 from pretrain.checkpoint.durable import read_small
 from pretrain.checkpoint.manifest import Entry, Manifest, ManifestProblem, Part, hash_hex
 from pretrain.checkpoint.part_files import CHUNK_BYTES, PartFiles
-from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, Rectangles, tiles_exactly
+from pretrain.checkpoint.state_shards import BYTES_PER_ELEMENT, Rectangles, tiles_exactly
 
 
 @dataclass(frozen=True)
 class Source:
-    """All stored pieces of one tensor.
+    """All stored shards of one tensor.
 
     Attributes:
         shape: global shape.
-        rectangles: int64[K, 5] over all pieces; the last column is the element offset within the piece.
-        piece_of: int64[K], which of `pieces` each rectangle belongs to.
-        pieces: the pieces, each with the number of its part.
+        rectangles: int64[K, 5] over all shards; the last column is the element offset within the shard.
+        shard_of: int64[K], which of `shards` each rectangle belongs to.
+        shards: the shards, each with the number of its part.
     """
 
     shape: tuple[int, ...]
     rectangles: Rectangles
-    piece_of: npt.NDArray[np.int64]
-    pieces: list[tuple[int, Entry]]
+    shard_of: npt.NDArray[np.int64]
+    shards: list[tuple[int, Entry]]
 
     @property
     def states(self) -> tuple[str, ...]:
-        """What is stored of it, the same in all pieces."""
-        return self.pieces[0][1].states
+        """What is stored of it, the same in all shards."""
+        return self.shards[0][1].states
 
 
 def join_parts(parts: list[Part]) -> dict[str, Source]:
-    """The pieces of all parts, by tensor.
+    """The shards of all parts, by tensor.
 
     Raises:
         ManifestProblem: a tensor is not covered exactly once, or parts disagree about its shape.
     """
-    pieces: dict[str, list[tuple[int, Entry]]] = {}
+    shards: dict[str, list[tuple[int, Entry]]] = {}
     for number, part in enumerate(parts):
         for entry in part.entries:
-            pieces.setdefault(entry.name, []).append((number, entry))
-    if unwritten := sorted({name for part in parts for name in part.replicas} - set(pieces)):
+            shards.setdefault(entry.name, []).append((number, entry))
+    if unwritten := sorted({name for part in parts for name in part.replicas} - set(shards)):
         raise ManifestProblem(f"{unwritten[0]}: no part holds it, though ranks did")
     sources = {}
-    for name, found in pieces.items():
+    for name, found in shards.items():
         shape = found[0][1].global_shape
         if any(entry.global_shape != shape for _, entry in found):
             raise ManifestProblem(f"{name}: parts disagree about its shape")
@@ -157,7 +157,7 @@ class Index:
 
         Args:
             number: which part.
-            take: may read a piece itself; returns its hash, or None to leave the reading to this method.
+            take: may read a shard itself; returns its hash, or None to leave the reading to this method.
 
         Returns:
             one line for each thing that is wrong, naming file and tensor; empty when it is as it was written.
@@ -174,7 +174,7 @@ class Index:
         return damage
 
     def find_damage_in(self, number: int, entry: Entry, state: str, found: str | None = None) -> list[str]:
-        """Compare the hash of one piece in one state; `found` is its hash, if it has been read already.
+        """Compare the hash of one shard in one state; `found` is its hash, if it has been read already.
 
         Raises:
             ManifestProblem: the file cannot be read.
@@ -206,7 +206,7 @@ class Index:
             top, bottom = np.maximum(boxes[:, 0], row0), np.minimum(boxes[:, 1], row1)
             left, right = np.maximum(boxes[:, 2], column0), np.minimum(boxes[:, 3], column1)
             for k in np.nonzero((top < bottom) & (left < right))[0].tolist():
-                number, entry = source.pieces[source.piece_of[k]]
+                number, entry = source.shards[source.shard_of[k]]
                 box_row0, _, box_column0, box_column1, box_start = boxes[k].tolist()
                 width = box_column1 - box_column0
                 y0, y1, x0, x1 = int(top[k]), int(bottom[k]), int(left[k]), int(right[k])

@@ -19,8 +19,8 @@ from pretrain.checkpoint.index import (
     read_part_manifest,
 )
 from pretrain.checkpoint.manifest import ManifestProblem
-from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
+from pretrain.checkpoint.state_shards import StateShard
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -30,20 +30,20 @@ MAX_LISTED = 8
 
 def load_checkpoint(
     path: Path,
-    pieces: list[Piece],
+    shards: list[StateShard],
     *,
     check: Callable[[dict[str, Any]], None] | None = None,
     verify: bool = True,
     group: ProcessGroup | None = None,
 ) -> dict[str, Any]:
-    """Fill the pieces of all ranks, in place, from a checkpoint of any layout. Collective.
+    """Fill the shards of all ranks, in place, from a checkpoint of any layout. Collective.
 
     Every part file is read and its hashes are compared by one of the ranks before anything is used. Where one is
     damaged, a warning names file and tensor, and the checkpoint of the step before is taken.
 
     Args:
         path: a directory of checkpoints, whose newest sound one is loaded; or one checkpoint, then that or none.
-        pieces: what this rank holds; all of it is filled, also what it does not own.
+        shards: what this rank holds; all of it is filled, also what it does not own.
         check: called on every rank with the metadata before tensors are read; raises a `UserError` to refuse.
         verify: False skips the comparison of the tensors' hashes.
         group: the ranks that load; None: all.
@@ -60,7 +60,7 @@ def load_checkpoint(
     damaged: list[str] = []
     candidates = _candidates(Path(path), ranks)
     for candidate, next_one in zip(candidates, [*candidates[1:], None], strict=True):
-        problems = _load_one(candidate, pieces, check, verify, ranks)
+        problems = _load_one(candidate, shards, check, verify, ranks)
         if isinstance(problems, dict):
             return problems
         damaged.append(f"{candidate.name}: " + "; ".join(problems))
@@ -87,7 +87,7 @@ def _candidates(path: Path, ranks: Ranks) -> list[Path]:
 
 def _load_one(
     path: Path,
-    pieces: list[Piece],
+    shards: list[StateShard],
     check: Callable[[dict[str, Any]], None] | None,
     verify: bool,
     ranks: Ranks,
@@ -96,8 +96,8 @@ def _load_one(
     index = _open_index(path, check, ranks)
     if isinstance(index, list):
         return index
-    _check_tensors(index, pieces, ranks)
-    filler = Filler(index, pieces)
+    _check_tensors(index, shards, ranks)
+    filler = Filler(index, shards)
     with index.files:
         if verify and (problems := _agree(filler.verify(range(ranks.rank, len(index.parts), ranks.size)), ranks)):
             return problems
@@ -159,10 +159,10 @@ def _check_metadata(metadata: dict[str, Any], check: Callable[[dict[str, Any]], 
             raise found
 
 
-def _check_tensors(index: Index, pieces: list[Piece], ranks: Ranks) -> None:
+def _check_tensors(index: Index, shards: list[StateShard], ranks: Ranks) -> None:
     """The checkpoint and the model must hold the same tensors in the same shapes."""
-    wanted = {piece.shape.name: tuple(piece.shape.global_shape) for piece in pieces}
-    states = {piece.shape.name: piece.states for piece in pieces}
+    wanted = {shard.shape.name: tuple(shard.shape.global_shape) for shard in shards}
+    states = {shard.shape.name: shard.states for shard in shards}
     problem = None
     for name, shape in wanted.items():
         if name not in index.sources:

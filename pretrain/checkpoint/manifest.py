@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import xxhash
 
-from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, Rectangles, as_matrix
+from pretrain.checkpoint.state_shards import BYTES_PER_ELEMENT, Rectangles, as_matrix
 
 FORMAT = "bessemer-checkpoint"
 VERSION = 1
@@ -38,14 +38,14 @@ def hash_hex(data: bytes | memoryview) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One piece of one tensor in a part file.
+    """One shard of one tensor in a part file.
 
     Attributes:
         name: global parameter name.
         global_shape: shape of the whole parameter.
-        rectangles: int64[K, 5], where the piece lies in the global matrix; the last column is the element offset.
+        rectangles: int64[K, 5], where the shard lies in the global matrix; the last column is the element offset.
         offsets: first byte in the file, per state: the fp32 weight (`master`) and each state of the optimizer.
-        hashes: xxh3 of the piece's bytes, per state.
+        hashes: xxh3 of the shard's bytes, per state.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def elements(self) -> int:
-        """Elements of the piece, in each state."""
+        """Elements of the shard, in each state."""
         return _area(self.rectangles)
 
     @property
@@ -74,7 +74,7 @@ class Part:
         file_bytes: its size.
         header_bytes: its length word and header.
         header_hash: xxh3 of those.
-        entries: the pieces in it.
+        entries: the shards in it.
         replicas: names of tensors that the rank held, in whole or in part, but left to others to write.
     """
 

@@ -16,7 +16,7 @@ import orjson
 
 from pretrain.checkpoint.durable import flush_directory, start_writing_back, write_flushed
 from pretrain.checkpoint.manifest import Entry, Part, hash_hex
-from pretrain.checkpoint.pieces import BYTES_PER_ELEMENT, Piece, rectangles, states_of
+from pretrain.checkpoint.state_shards import BYTES_PER_ELEMENT, StateShard, rectangles, states_of
 
 if TYPE_CHECKING:
     import torch
@@ -37,21 +37,21 @@ class PartPlan:
     Attributes:
         file: its name.
         header: its first bytes: length word and safetensors header.
-        entries: its pieces, hashes still empty.
-        pieces: the same pieces in memory.
+        entries: its shards, hashes still empty.
+        shards: the same shards in memory.
         replicas: names of tensors that this rank holds but leaves to others to write.
     """
 
     file: str
     header: bytes
     entries: list[Entry]
-    pieces: list[Piece]
+    shards: list[StateShard]
     replicas: list[str]
 
     @property
     def elements(self) -> int:
-        """Elements of all pieces in all of their states."""
-        return sum(piece.elements * len(piece.states) for piece in self.pieces)
+        """Elements of all shards in all of their states."""
+        return sum(shard.elements * len(shard.states) for shard in self.shards)
 
     @property
     def file_bytes(self) -> int:
@@ -59,27 +59,27 @@ class PartPlan:
         return len(self.header) + self.elements * BYTES_PER_ELEMENT
 
 
-def plan_part(pieces: list[Piece], rank: int) -> PartPlan:
-    """Lay out the pieces that this rank owns: state by state, all fp32 weights first.
+def plan_part(shards: list[StateShard], rank: int) -> PartPlan:
+    """Lay out the shards that this rank owns: state by state, all fp32 weights first.
 
     Raises:
-        ValueError: a piece whose tensors are not flat fp32 of its size.
+        ValueError: a shard whose tensors are not flat fp32 of its size.
     """
-    owned = [piece for piece in pieces if piece.is_owner and piece.elements]
+    owned = [shard for shard in shards if shard.is_owner and shard.elements]
     keys = _unique_names(owned)
     header: dict[str, object] = {}
     offsets: list[dict[str, int]] = [{} for _ in owned]
     end = 0
     for state in states_of(owned):
-        for piece, key, offset in zip(owned, keys, offsets, strict=True):
-            if state not in piece.tensors:
+        for shard, key, offset in zip(owned, keys, offsets, strict=True):
+            if state not in shard.tensors:
                 continue
-            check_tensor(piece, state)
+            check_tensor(shard, state)
             offset[state] = end
-            end += piece.elements * BYTES_PER_ELEMENT
+            end += shard.elements * BYTES_PER_ELEMENT
             header[f"{state}/{key}"] = {
                 "dtype": "F32",
-                "shape": [piece.elements],
+                "shape": [shard.elements],
                 "data_offsets": [offset[state], end],
             }
     encoded = orjson.dumps(header)
@@ -88,53 +88,53 @@ def plan_part(pieces: list[Piece], rank: int) -> PartPlan:
     head = struct.pack("<Q", len(encoded)) + encoded
     entries = [
         Entry(
-            piece.shape.name,
-            tuple(piece.shape.global_shape),
-            rectangles(piece.shape, piece.start, piece.stop),
+            shard.shape.name,
+            tuple(shard.shape.global_shape),
+            rectangles(shard.shape, shard.start, shard.stop),
             {state: len(head) + start for state, start in offset.items()},
             {},
         )
-        for piece, offset in zip(owned, offsets, strict=True)
+        for shard, offset in zip(owned, offsets, strict=True)
     ]
-    replicas = sorted({piece.shape.name for piece in pieces} - {piece.shape.name for piece in owned})
+    replicas = sorted({shard.shape.name for shard in shards} - {shard.shape.name for shard in owned})
     return PartPlan(f"{part_name(rank)}.safetensors", head, entries, owned, replicas)
 
 
-def check_tensor(piece: Piece, state: str) -> torch.Tensor:
-    """The piece's tensor in one state.
+def check_tensor(shard: StateShard, state: str) -> torch.Tensor:
+    """The shard's tensor in one state.
 
     Raises:
-        ValueError: it is not flat, contiguous fp32 with the piece's number of elements.
+        ValueError: it is not flat, contiguous fp32 with the shard's number of elements.
     """
     import torch
 
-    tensor = piece.tensors[state]
-    if tensor.dtype != torch.float32 or tensor.shape != (piece.elements,) or not tensor.is_contiguous():
+    tensor = shard.tensors[state]
+    if tensor.dtype != torch.float32 or tensor.shape != (shard.elements,) or not tensor.is_contiguous():
         raise ValueError(
-            f"{piece.shape.name}: {state} is {tensor.dtype} {tuple(tensor.shape)},"
-            f" expected contiguous float32 ({piece.elements},)"
+            f"{shard.shape.name}: {state} is {tensor.dtype} {tuple(tensor.shape)},"
+            f" expected contiguous float32 ({shard.elements},)"
         )
     return tensor
 
 
 def prepare_copy(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
-    """Make ready to copy all states of all pieces into host memory, as they are at the time of this call.
+    """Make ready to copy all states of all shards into host memory, as they are at the time of this call.
 
-    Pieces that lie one behind the other, as an optimizer's flat memory has them, are copied as one.
+    Shards that lie one behind the other, as an optimizer's flat memory has them, are copied as one.
 
     Args:
         plan: what to copy.
-        buffer: float32, flat, at least `plan.elements`; pinned where the pieces are on a GPU.
+        buffer: float32, flat, at least `plan.elements`; pinned where the shards are on a GPU.
 
     Returns:
-        what copies, in any thread, and returns when all is there. The pieces must not change before. On a GPU it
+        what copies, in any thread, and returns when all is there. The shards must not change before. On a GPU it
         waits for the work that was enqueued until now, and runs beside what is enqueued later.
     """
     import torch
 
     sources = [
-        [piece.tensors[state].detach() for piece in plan.pieces if state in piece.tensors]
-        for state in states_of(plan.pieces)
+        [shard.tensors[state].detach() for shard in plan.shards if state in shard.tensors]
+        for state in states_of(plan.shards)
     ]
     devices = sorted({tensor.device for tensor in itertools.chain(*sources) if tensor.is_cuda}, key=str)
     ready = [torch.cuda.current_stream(device).record_event() for device in devices]
@@ -221,11 +221,11 @@ def _hashed(entry: Entry, data: memoryview, header_bytes: int) -> Entry:
     return Entry(entry.name, entry.global_shape, entry.rectangles, entry.offsets, hashes)
 
 
-def _unique_names(pieces: list[Piece]) -> list[str]:
-    """Names for the safetensors header; a second piece of one tensor on the same rank gets a number."""
+def _unique_names(shards: list[StateShard]) -> list[str]:
+    """Names for the safetensors header; a second shard of one tensor on the same rank gets a number."""
     seen: dict[str, int] = {}
     names = []
-    for piece in pieces:
-        count = seen[piece.shape.name] = seen.get(piece.shape.name, 0) + 1
-        names.append(piece.shape.name if count == 1 else f"{piece.shape.name}#{count}")
+    for shard in shards:
+        count = seen[shard.shape.name] = seen.get(shard.shape.name, 0) + 1
+        names.append(shard.shape.name if count == 1 else f"{shard.shape.name}#{count}")
     return names

@@ -12,7 +12,7 @@ from configs.errors import CheckpointError, nearest
 from pretrain.checkpoint.directory import is_checkpoint, list_checkpoints
 from pretrain.checkpoint.index import Index, as_checkpoint_error, read_manifest
 from pretrain.checkpoint.manifest import MASTER, ManifestProblem
-from pretrain.checkpoint.pieces import as_matrix
+from pretrain.checkpoint.state_shards import as_matrix
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +122,7 @@ class CheckpointReader:
         damage: list[str] = []
         try:
             if self.verify:
-                for number, entry in self._index.sources[name].pieces:
+                for number, entry in self._index.sources[name].shards:
                     damage += self._index.find_damage_in(number, entry, state)
             copied = self._index.fill(name, state, whole, flat)
         except ManifestProblem as problem:

@@ -28,8 +28,8 @@ from pretrain.checkpoint.directory_lock import DirectoryLock
 from pretrain.checkpoint.durable import try_unlink
 from pretrain.checkpoint.manifest import encode_metadata
 from pretrain.checkpoint.part_writer import PartTimes, plan_part, prepare_copy
-from pretrain.checkpoint.pieces import Piece
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
+from pretrain.checkpoint.state_shards import StateShard
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ class SaveStall:
 
 
 class CheckpointWriter:
-    """Saves pieces of all ranks as checkpoints in one directory. Collective: every rank makes one.
+    """Saves shards of all ranks as checkpoints in one directory. Collective: every rank makes one.
 
     At the start rank 0 makes the directory, takes its lock and removes what dead attempts left, and every rank makes
     sure that it sees the same directory as rank 0.
@@ -101,14 +101,14 @@ class CheckpointWriter:
         self._thread.start()
         self._open_directory()
 
-    def save(self, step: int, pieces: list[Piece], metadata: dict[str, Any]) -> SaveStall:
-        """Save what the pieces hold now. Collective; waits for the save before, and tells if that one failed.
+    def save(self, step: int, shards: list[StateShard], metadata: dict[str, Any]) -> SaveStall:
+        """Save what the shards hold now. Collective; waits for the save before, and tells if that one failed.
 
-        The pieces must not change until `wait_for_copy` has returned.
+        The shards must not change until `wait_for_copy` has returned.
 
         Args:
             step: steps that were trained.
-            pieces: what this rank holds; those that it does not own are left out.
+            shards: what this rank holds; those that it does not own are left out.
             metadata: what JSON can hold; rank 0's is stored.
 
         Returns:
@@ -120,13 +120,13 @@ class CheckpointWriter:
         """
         began_s = time.perf_counter()
         metadata = encode_metadata(metadata)
-        plan = plan_part(pieces, self._ranks.rank)
+        plan = plan_part(shards, self._ranks.rank)
         problem = self._await_part()
         waited_s = time.perf_counter()
         # Before the copy is under way: messages between ranks wait long for a core that copies.
         directory = self._begin(step, problem, plan.file_bytes)
         agreed_s = time.perf_counter()
-        buffer = self._reserve(plan.elements, pieces)
+        buffer = self._reserve(plan.elements, shards)
         self._attempt = SaveAttempt(
             directory=directory,
             step=step,
@@ -156,10 +156,10 @@ class CheckpointWriter:
             self._attempt.copied.wait()
         return time.perf_counter() - began_s
 
-    def prepare(self, pieces: list[Piece]) -> None:
+    def prepare(self, shards: list[StateShard]) -> None:
         """Get the memory for the copy now, so that the first save stalls no longer than the others."""
-        elements = plan_part(pieces, self._ranks.rank).elements
-        self._reserve(elements, pieces).zero_()
+        elements = plan_part(shards, self._ranks.rank).elements
+        self._reserve(elements, shards).zero_()
 
     def wait(self) -> None:
         """Wait for this rank's work on the last save; on rank 0 that includes the commit. Not collective.
@@ -238,13 +238,13 @@ class CheckpointWriter:
             raise_together(self._ranks.broadcast(problems), self.root)
         return self.root / temporary_name(step, nonce_of(number))
 
-    def _reserve(self, elements: int, pieces: list[Piece]) -> torch.Tensor:
+    def _reserve(self, elements: int, shards: list[StateShard]) -> torch.Tensor:
         """Memory for the copy, kept from save to save; pinned where it is copied from a GPU."""
         import torch
 
         if self._buffer is None or self._buffer.numel() < elements:
             self._buffer = None
-            on_gpu = any(tensor.is_cuda for piece in pieces for tensor in piece.tensors.values())
+            on_gpu = any(tensor.is_cuda for shard in shards for tensor in shard.tensors.values())
             self._buffer = torch.empty(elements, dtype=torch.float32, pin_memory=on_gpu)
         return self._buffer
 

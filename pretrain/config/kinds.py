@@ -18,6 +18,8 @@ OBJECTIVES = Kinds(
     what="objective",
     targets={
         "causal": "pretrain.objectives.causal_config:CausalConfig",
+        "masked": "pretrain.objectives.masked_config:MaskedConfig",
+        "masked_pairs": "pretrain.objectives.pair_config:MaskedPairsConfig",
     },
     default="causal",
 )

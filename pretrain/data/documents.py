@@ -65,6 +65,16 @@ class Documents:
             return built_in_memory(build)
         return built_on_disk(self._cache / f"{name}-{derive_key(identity).hex()[:16]}.index", identity, build)
 
+    def built(self, name: str, what: str, build: Build) -> Arrays:
+        """What `build` makes of these documents: in memory, or of a large corpus in an index file.
+
+        Args:
+            name: what the file's name begins with.
+            what: says what is made, and all that it depends on beside the documents.
+            build: fills the arrays.
+        """
+        return self._built(name, f"{self._identity}, {what}", build)
+
     def order(self, epoch: int, *key: int | str) -> Arrays:
         """The documents laid end to end in the order of an epoch.
 

@@ -9,13 +9,12 @@ found by arithmetic, a binary search, and a read.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pretrain.config.objective import Sampling
+from pretrain.data.corpus_tokens import CorpusTokens
 from pretrain.data.documents import Documents, EpochOrders
 from pretrain.data.index_file import Arrays
 from pretrain.data.permutation import Permutation
@@ -60,12 +59,7 @@ class TokenStream:
         self._stride, self._overlap = sampling.stride_tokens, sampling.overlap_tokens
         self._key = (seed, corpus.fingerprint)
         self._orders = EpochOrders(documents, *self._key)
-        self._first_tokens = [0, *np.cumsum([shard.num_tokens for shard in corpus.shards]).tolist()]
-
-    @cached_property
-    def _shard_tokens(self) -> list[np.ndarray]:
-        # Plain arrays over the same memory: slicing a memmap object costs microseconds each time.
-        return [shard.tokens.view(np.ndarray) for shard in self.corpus.shards]
+        self._tokens = CorpusTokens(corpus)
 
     def prepare(self, number: int) -> None:
         """Have the index at hand that reading sample `number` needs."""
@@ -79,14 +73,11 @@ class TokenStream:
 
     def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
         """Read samples `numbers`, int64 [n], into `rows`, int64 [n], of `samples`."""
-        shards, firsts = self._shard_tokens, self._first_tokens
         for row, stretches in zip(rows.tolist(), self._stretches(numbers)):
             out, filled = samples.tokens[row], 0
             for source, length, is_start in stretches:
                 # A stretch lies within one document, a document within one shard.
-                shard = bisect_right(firsts, source) - 1
-                local = source - firsts[shard]
-                out[filled : filled + length] = shards[shard][local : local + length]
+                out[filled : filled + length] = self._tokens.at(source, length)
                 if is_start and samples.document_starts is not None:
                     samples.document_starts[row, filled] = True
                 filled += length
@@ -94,14 +85,7 @@ class TokenStream:
 
     def origins(self, number: int) -> list[Origin]:
         """Where the tokens of sample `number` come from, in order."""
-        origins = []
-        for source, length, _ in self._stretches(np.array([number]))[0]:
-            shard = bisect_right(self._first_tokens, source) - 1
-            reader, local = self.corpus.shards[shard], source - self._first_tokens[shard]
-            document = int(np.searchsorted(reader.document_offsets, local, side="right")) - 1
-            offset = local - int(reader.document_offsets[document])
-            origins.append(Origin(reader.prefix, document, offset, length))
-        return origins
+        return [self._tokens.origin(source, length) for source, length, _ in self._stretches(np.array([number]))[0]]
 
     def _epoch_of(self, number: int) -> int:
         return number * self._stride // self.documents.num_tokens

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.config import OptimizerConfig, RunConfig
 from pretrain.data.batch import MicroBatch
 from pretrain.engine import upstream
 from pretrain.engine.deepspeed_config import deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
-from pretrain.engine.pipeline import Pipeline, detached_copy
+from pretrain.engine.pipeline import Pipeline
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
 from pretrain.models.family import Output, family_of
@@ -58,7 +58,7 @@ class TrainEngine:
         objective: what is trained.
 
     Attributes:
-        before_update: called in each step after the backward passes, before the optimizer changes what `pieces` shows.
+        before_update: called in each step after the backward passes, before the optimizer changes what `shards` shows.
     """
 
     before_update: Callable[[], None] | None = None
@@ -123,8 +123,8 @@ class TrainEngine:
         def loss(output: Output, batch: MicroBatch) -> torch.Tensor:
             found = self.objective.losses(output, batch)
             stacked = torch.stack([found[name].float() for name in self.objective.coefficients])
-            sums.append(detached_copy(stacked))
-            return (stacked * factors).sum()
+            sums.append(stacked.detach())
+            return trained_loss(stacked, factors)
 
         self._pipeline.run(batches, loss, step=step, forward_only=False)
         self._gradients.expect(self._once(sums, len(factors)) * shares, list(flags()))
@@ -175,16 +175,16 @@ class TrainEngine:
         dist.all_reduce(total)
         return float(total.sqrt())
 
-    def pieces(self) -> list[Piece]:
+    def shards(self) -> list[StateShard]:
         """Views of the master weights and moments that this rank holds; filling them and `restore` loads a state."""
-        return self.zero.pieces(self._gradients.is_counted)
+        return self.zero.shards(self._gradients.is_counted)
 
     def optimizer_step(self) -> int:
         """Steps that the optimizer has applied."""
         return self.zero.optimizer_step()
 
     def restore(self, optimizer_step: int, loss_scale: dict[str, Any] | None) -> None:
-        """Take up the state that was written into `pieces`."""
+        """Take up the state that was written into `shards`."""
         self.zero.restore(optimizer_step)
         if loss_scale is not None:
             vars(self.zero.inner.loss_scaler).update(loss_scale)
@@ -209,6 +209,11 @@ class TrainEngine:
     def _sum_over_data(self, value: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(value, group=self.topology.data_group)
         return value
+
+
+def trained_loss(sums_K: torch.Tensor, factors_K: torch.Tensor) -> torch.Tensor:
+    """The scalar whose gradient is taken. A tensor of its own: the schedule divides it in place."""
+    return (sums_K * factors_K).sum()
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

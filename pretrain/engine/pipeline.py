@@ -97,11 +97,6 @@ class Pipeline:
             )
 
 
-def detached_copy(loss: torch.Tensor) -> torch.Tensor:
-    """The value of a loss, which the schedule's division in place does not reach."""
-    return loss.detach().clone()
-
-
 class backward_through:
     """While in force, megatron's backward passes are backward passes of the DeepSpeed engine.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from pretrain.checkpoint.manifest import MASTER
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.config.optimizer import OptimizerConfig
 from pretrain.optimizers.optimizer import optimizer_kind_of
 
@@ -89,18 +89,18 @@ class ZeroOptimizer(ABC):
     def weights_from_masters(self) -> None:
         """Make the module's weights what the master weights say (after a load)."""
 
-    def pieces(self, is_owner: Callable[[torch.nn.Parameter], bool]) -> list[Piece]:
+    def shards(self, is_owner: Callable[[torch.nn.Parameter], bool]) -> list[StateShard]:
         """Views of this rank's master weights and optimizer states, for the checkpoint."""
         self._ensure_states()
-        pieces = []
+        shards = []
         for owned in self.owned_ranges():
             end = owned.offset + owned.stop - owned.start
             state = self.inner.optimizer.state[owned.flat]
             tensors = {MASTER: owned.flat.data[owned.offset : end]}
             tensors.update({spec.name: state[spec.name][owned.offset : end] for spec in self.config.states})
             shape = owned.parameter.sharded_shape  # type: ignore[attr-defined]
-            pieces.append(Piece(shape, owned.start, owned.stop, tensors, is_owner(owned.parameter)))
-        return pieces
+            shards.append(StateShard(shape, owned.start, owned.stop, tensors, is_owner(owned.parameter)))
+        return shards
 
     def optimizer_step(self) -> int:
         """Steps that the optimizer has counted, such as for a bias correction; 0 if it counts none."""
@@ -108,7 +108,7 @@ class ZeroOptimizer(ABC):
         return int(states[0]["step"]) if states else 0
 
     def restore(self, optimizer_step: int) -> None:
-        """After `pieces` were filled: set the optimizer's count of steps, and the weights."""
+        """After `shards` were filled: set the optimizer's count of steps, and the weights."""
         self._ensure_states()
         for flat in self.flats():
             state = self.inner.optimizer.state[flat]

@@ -50,16 +50,19 @@ class Output:
 
     Attributes:
         logits_SBV: this tensor rank's part of the vocabulary; [S, B, V].
-        tensor_group: the ranks that have the other parts.
+        tensor_group: the ranks that have the other parts; None: this rank has the whole vocabulary.
         heads: outputs of other heads by name, whole on every rank, such as `pair` [B, 2].
     """
 
     logits_SBV: torch.Tensor
-    tensor_group: dist.ProcessGroup
+    tensor_group: dist.ProcessGroup | None = None
     heads: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def nll(self, labels_BS: torch.Tensor) -> torch.Tensor:
         """Negative log-probability of each label in nats, fp32 [B, S]. Every tensor rank must call it."""
+        if self.tensor_group is None:
+            logits_BVS = self.logits_SBV.float().permute(1, 2, 0)
+            return torch.nn.functional.cross_entropy(logits_BVS, labels_BS, reduction="none")
         from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
 
         labels_SB = labels_BS.transpose(0, 1).contiguous()
@@ -68,13 +71,14 @@ class Output:
     def is_top(self, labels_BS: torch.Tensor) -> torch.Tensor:
         """Whether no token has a higher logit than the label, bool [B, S]. Every tensor rank must call it."""
         logits_SBV = self.logits_SBV.detach().float()
-        first = dist.get_rank(self.tensor_group) * logits_SBV.shape[-1]
+        first = 0 if self.tensor_group is None else dist.get_rank(self.tensor_group) * logits_SBV.shape[-1]
         local_SB = labels_BS.transpose(0, 1) - first
         is_here_SB = (local_SB >= 0) & (local_SB < logits_SBV.shape[-1])
         chosen_SB1 = logits_SBV.gather(-1, local_SB.clamp(0, logits_SBV.shape[-1] - 1)[..., None])
         label_SB = torch.where(is_here_SB, chosen_SB1[..., 0], torch.full_like(chosen_SB1[..., 0], -torch.inf))
         both = torch.stack([logits_SBV.amax(-1), label_SB])
-        dist.all_reduce(both, op=dist.ReduceOp.MAX, group=self.tensor_group)
+        if self.tensor_group is not None:
+            dist.all_reduce(both, op=dist.ReduceOp.MAX, group=self.tensor_group)
         return (both[1] >= both[0]).transpose(0, 1)
 
 

@@ -65,3 +65,17 @@ def megatron_config(
         **recompute,
         **more,
     )
+
+
+def schedule_config(hidden_size: int, parallel: ParallelConfig, dtype: torch.dtype) -> TransformerConfig:
+    """What megatron-core's pipeline schedules read of a network that is not made of megatron's modules."""
+    return TransformerConfig(
+        num_layers=parallel.pipeline_size,
+        hidden_size=hidden_size,
+        num_attention_heads=1,
+        tensor_model_parallel_size=parallel.tensor_size,
+        pipeline_model_parallel_size=parallel.pipeline_size,
+        params_dtype=dtype,
+        pipeline_dtype=dtype,
+        deallocate_pipeline_outputs=False,
+    )

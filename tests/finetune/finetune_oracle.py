@@ -12,17 +12,18 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
+from pretrain.config.model import ModelConfig
 from pretrain.data.batch import MicroBatch
 from pretrain.models.gpt.config import GPTConfig
 
 
-def random_tensors(model: GPTConfig, seed: int = 0) -> dict[str, torch.Tensor]:
+def random_tensors(model: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor]:
     """Global name -> fp32 tensor; norms away from 1 and biases away from 0, so that a mix-up shows."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, shape in ((spec.name, spec.shape) for spec in model.parameters()):
         noise = torch.randn(shape, generator=generator)
-        if "layernorm" in name and name.endswith("weight"):
+        if "norm" in name and name.endswith("weight"):
             tensors[name] = 1 + 0.2 * noise
         else:
             tensors[name] = noise * (0.3 if name.endswith("bias") else 1 / math.sqrt(shape[-1]))

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from data_prep.tokenizer import Tokenizer
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.checkpoint.writer import CheckpointWriter
+from pretrain.config.model import ModelConfig
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.parallel.sharded_shape import ShardedShape
 from tests.finetune.finetune_oracle import random_tensors
@@ -28,7 +29,7 @@ def llama(tokenizer: Tokenizer, **changes: Any) -> GPTConfig:
 
 def write_run(
     run_dir: Path,
-    model: GPTConfig,
+    model: ModelConfig,
     tokenizer: Tokenizer | None,
     tensors: Mapping[str, torch.Tensor] | None = None,
     step: int = 20,
@@ -36,11 +37,11 @@ def write_run(
 ) -> dict[str, torch.Tensor]:
     """Write one checkpoint and the tokenizer's copy; returns the weights."""
     tensors = dict(tensors if tensors is not None else random_tensors(model))
-    pieces = []
+    shards = []
     for name, tensor in tensors.items():
         shape = tuple(tensor.shape)
         states = {state: tensor.reshape(-1).float() for state in STATES}
-        pieces.append(Piece(ShardedShape(name, shape, shape), 0, tensor.numel(), states, is_owner=True))
+        shards.append(StateShard(ShardedShape(name, shape, shape), 0, tensor.numel(), states, is_owner=True))
     content = {
         "step": step,
         "consumed_samples": step * 8,
@@ -50,7 +51,7 @@ def write_run(
         "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
     }
     writer = CheckpointWriter(run_dir / "checkpoints", asynchronous=False)
-    writer.save(step, pieces, content | dict(metadata or {}))
+    writer.save(step, shards, content | dict(metadata or {}))
     writer.close()
     if tokenizer is not None:
         tokenizer.copy_to(run_dir / "tokenizer")

@@ -17,7 +17,7 @@ from finetune.generate import Sampling, generate, read_prompts
 from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.export import export
 from finetune.text_codec import OwnCodec, TextCodec, decode_after, load_codec
-from tests.finetune.finetune_oracle import oracle_logits, random_tensors
+from tests.finetune.finetune_oracle import oracle_outputs, random_tensors
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_tokenizers import train_tokenizer
 

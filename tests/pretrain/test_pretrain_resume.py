@@ -139,7 +139,7 @@ def resave(source: Path, target: Path, corpus: Path, changes: dict[str, Any]) ->
     from pretrain.checkpoint.writer import CheckpointWriter
 
     writer = CheckpointWriter(target, asynchronous=False)
-    writer.save(run.progress.step, run.engine.pieces(), run._metadata(run.progress))
+    writer.save(run.progress.step, run.engine.shards(), run._metadata(run.progress))
     writer.close()
     run.close()
 

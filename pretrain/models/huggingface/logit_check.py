@@ -54,9 +54,7 @@ class Agreement:
         return asdict(self) | {"outputs": list(self.outputs), "tolerance": TOLERANCE}
 
 
-def check_rows(
-    model: ModelConfig, text_ids: Sequence[int], count: int, seed: int, ids: RoleIds = NO_IDS
-) -> MicroBatch:
+def check_rows(model: ModelConfig, text_ids: Sequence[int], count: int, seed: int, ids: RoleIds = NO_IDS) -> MicroBatch:
     """What both models read: `count` random rows over the whole vocabulary and, if there is text, one of it, repeated.
 
     Rows of a model that sees both sides begin and end with the special tokens that there are; two more rows of it are

@@ -15,7 +15,7 @@ from pretrain.checkpoint.directory import step_name, temporary_name
 from pretrain.checkpoint.filling import Filler
 from pretrain.checkpoint.index import Index
 from pretrain.checkpoint.part_writer import plan_part, prepare_copy
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.parallel.sharded_shape import ShardedShape
 from tests.pretrain.checkpoint.adamw_states import STATES
 
@@ -88,10 +88,10 @@ def sharded_shape(parameter: Parameter, rank: int, size: int) -> ShardedShape:
     return ShardedShape(parameter.name, parameter.shape, local, parameter.axis, parameter.blocks, rank, size)
 
 
-def pieces_of(
+def shards_of(
     layout: FakeLayout, rank: int, values: dict[str, dict[str, torch.Tensor]], parameters: list[Parameter] | None = None
-) -> list[Piece]:
-    """The pieces of one rank, holding `values`; views into one flat memory per state, as an optimizer has it."""
+) -> list[StateShard]:
+    """The shards of one rank, holding `values`; views into one flat memory per state, as an optimizer has it."""
     pipeline, data, tensor = layout.coordinates(rank)
     mine = [p for p in parameters or SMALL_GPT if int(p.depth * layout.pipeline) == pipeline]
     shapes = [sharded_shape(p, tensor, layout.tensor) for p in mine]
@@ -106,14 +106,14 @@ def pieces_of(
         )
         for state in STATES
     }
-    pieces, end = [], 0
+    shards, end = [], 0
     for parameter, shape, (start, stop) in zip(mine, shapes, ranges, strict=True):
         if start < stop:
             views = {state: flat[state][end : end + stop - start] for state in STATES}
             end += stop - start
             owner = (layout.zero > 0 or data == 0) and (parameter.axis is not None or tensor == 0)
-            pieces.append(Piece(shape, start, stop, views, owner))
-    return pieces
+            shards.append(StateShard(shape, start, stop, views, owner))
+    return shards
 
 
 def _ranges(sizes: list[int], layout: FakeLayout, data: int) -> list[tuple[int, int]]:
@@ -135,7 +135,7 @@ def save_all_ranks(root, step: int, layout: FakeLayout, values, parameters=None,
     directory = root / temporary_name(step, "feed")
     directory.mkdir(parents=True)
     for rank in reversed(range(layout.size)):
-        plan = plan_part(pieces_of(layout, rank, values, parameters), rank)
+        plan = plan_part(shards_of(layout, rank, values, parameters), rank)
         buffer = torch.empty(plan.elements)
         copy = prepare_copy(plan, buffer)
         content = metadata or {"step": step}
@@ -145,19 +145,19 @@ def save_all_ranks(root, step: int, layout: FakeLayout, values, parameters=None,
     return root / step_name(step)
 
 
-def load_all_ranks(path, layout: FakeLayout, parameters=None) -> list[list[Piece]]:
+def load_all_ranks(path, layout: FakeLayout, parameters=None) -> list[list[StateShard]]:
     """Load as the ranks of `layout` would, into memory full of NaN."""
     nothing = {state: {p.name: torch.full(p.shape, math.nan) for p in parameters or SMALL_GPT} for state in STATES}
     index = Index.open(path)
-    ranks = [pieces_of(layout, rank, nothing, parameters) for rank in range(layout.size)]
-    for pieces in ranks:
-        Filler(index, pieces).fill()
+    ranks = [shards_of(layout, rank, nothing, parameters) for rank in range(layout.size)]
+    for shards in ranks:
+        Filler(index, shards).fill()
     return ranks
 
 
-def assert_pieces_equal(found: list[Piece], expected: list[Piece]) -> None:
+def assert_shards_equal(found: list[StateShard], expected: list[StateShard]) -> None:
     assert len(found) == len(expected)
-    for piece, other in zip(found, expected, strict=True):
-        assert (piece.shape, piece.start, piece.stop) == (other.shape, other.start, other.stop)
+    for shard, other in zip(found, expected, strict=True):
+        assert (shard.shape, shard.start, shard.stop) == (other.shape, other.start, other.stop)
         for state in STATES:
-            assert torch.equal(piece.tensors[state], other.tensors[state]), f"{piece.shape.name} {state}"
+            assert torch.equal(shard.tensors[state], other.tensors[state]), f"{shard.shape.name} {state}"

@@ -1,4 +1,4 @@
-"""What the ranks of a test do: hold the pieces of a faked layout, save them, load them, compare."""
+"""What the ranks of a test do: hold the shards of a faked layout, save them, load them, compare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from faked_layouts import SMALL_GPT, FakeLayout, assert_pieces_equal, pieces_of, random_state
+from faked_layouts import SMALL_GPT, FakeLayout, assert_shards_equal, random_state, shards_of
 
 from configs.errors import CheckpointError, ConfigError
 from pretrain.checkpoint.loader import load_checkpoint
@@ -22,26 +22,26 @@ PAIR = FakeLayout(tensor=1, pipeline=2, data=1, zero=1)
 run_ranks = functools.partial(run_any_ranks, preload=("pretrain.checkpoint.loader", "pretrain.checkpoint.writer"))
 
 
-def my_pieces(layout: FakeLayout, seed: int):
-    return pieces_of(layout, dist.get_rank(), random_state(SMALL_GPT, seed))
+def my_shards(layout: FakeLayout, seed: int):
+    return shards_of(layout, dist.get_rank(), random_state(SMALL_GPT, seed))
 
 
-def empty_pieces(layout: FakeLayout):
+def empty_shards(layout: FakeLayout):
     nothing = {s: {p.name: torch.full(p.shape, math.nan) for p in SMALL_GPT} for s in STATES}
-    return pieces_of(layout, dist.get_rank(), nothing)
+    return shards_of(layout, dist.get_rank(), nothing)
 
 
 def save_steps(root: Path, layout: FakeLayout, steps: list[int], asynchronous: bool, **options) -> list[str]:
     writer = CheckpointWriter(root, asynchronous=asynchronous, **options)
     for step in steps:
-        pieces = my_pieces(layout, seed=step)
-        stall = writer.save(step, pieces, {"step": step, "consumed_samples": 8 * step})
+        shards = my_shards(layout, seed=step)
+        stall = writer.save(step, shards, {"step": step, "consumed_samples": 8 * step})
         assert stall.total_s >= stall.agree_s > 0
         writer.wait_for_copy()
-        for piece in pieces:
+        for shard in shards:
             # The optimizer goes on: what is saved is what was there.
             for state in STATES:
-                piece.tensors[state].fill_(math.nan)
+                shard.tensors[state].fill_(math.nan)
     writer.wait()
     writer.wait_all_ranks()
     names = sorted(path.name for path in root.iterdir())
@@ -51,9 +51,9 @@ def save_steps(root: Path, layout: FakeLayout, steps: list[int], asynchronous: b
 
 
 def load_and_compare(root: Path, layout: FakeLayout, seed: int, **options) -> dict:
-    pieces = empty_pieces(layout)
-    metadata = load_checkpoint(root, pieces, **options)
-    assert_pieces_equal(pieces, my_pieces(layout, seed))
+    shards = empty_shards(layout)
+    metadata = load_checkpoint(root, shards, **options)
+    assert_shards_equal(shards, my_shards(layout, seed))
     return metadata
 
 

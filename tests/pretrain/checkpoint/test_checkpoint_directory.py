@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faked_layouts import SMALL_GPT, FakeLayout, pieces_of, random_state
+from faked_layouts import SMALL_GPT, FakeLayout, random_state, shards_of
 
 from configs.errors import CheckpointError
 from pretrain.checkpoint.directory import (
@@ -23,15 +23,15 @@ from pretrain.checkpoint.directory import (
     step_name,
 )
 from pretrain.checkpoint.part_writer import plan_part, prepare_copy, write_part
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.parallel.sharded_shape import ShardedShape
 
 ALONE = FakeLayout()
 
 
-def my_pieces(seed: int) -> list[Piece]:
-    return pieces_of(ALONE, 0, random_state(SMALL_GPT, seed))
+def my_shards(seed: int) -> list[StateShard]:
+    return shards_of(ALONE, 0, random_state(SMALL_GPT, seed))
 
 
 def complete(root: Path, name: str) -> None:
@@ -43,7 +43,7 @@ def save(root: Path, *steps: int, **options) -> list[int]:
     """Save in this one process, and list what is left."""
     writer = CheckpointWriter(root, **options)
     for step in steps:
-        writer.save(step, my_pieces(step), {"step": step})
+        writer.save(step, my_shards(step), {"step": step})
     writer.wait_all_ranks()
     writer.close()
     return [step for step, _ in list_checkpoints(root)]
@@ -127,7 +127,7 @@ def test_estimate_is_close_to_what_is_written(tmp_path):
     shape = ShardedShape("w", (1000, 1000), (1000, 1000))
     writer = CheckpointWriter(tmp_path, asynchronous=False)
     memory = torch.zeros(elements)
-    writer.save(1, [Piece(shape, 0, elements, dict.fromkeys(("master", "exp_avg", "exp_avg_sq"), memory))], {})
+    writer.save(1, [StateShard(shape, 0, elements, dict.fromkeys(("master", "exp_avg", "exp_avg_sq"), memory))], {})
     written = sum(path.stat().st_size for path in (tmp_path / step_name(1)).iterdir())
     assert written <= estimated_bytes(elements, 2) <= 1.15 * written
 
@@ -136,7 +136,7 @@ def test_saving_a_step_again_replaces_it(tmp_path):
     save(tmp_path, 10, 20)
     before = (tmp_path / step_name(20) / "rank00000.json").read_bytes()
     writer = CheckpointWriter(tmp_path)
-    writer.save(20, my_pieces(99), {"step": 20})
+    writer.save(20, my_shards(99), {"step": 20})
     writer.wait_all_ranks()
     assert (tmp_path / step_name(20) / "rank00000.json").read_bytes() != before
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", step_name(10), step_name(20)]
@@ -189,7 +189,7 @@ def test_what_is_going_to_be_removed_is_free_space(small_disk):
 
 def test_a_part_is_let_alone_once_it_is_announced(tmp_path, monkeypatch):
     """Rank 0 renames the directory as soon as it sees the names of all parts."""
-    plan = plan_part(my_pieces(1), 0)
+    plan = plan_part(my_shards(1), 0)
     buffer = torch.empty(plan.elements)
     prepare_copy(plan, buffer)()
     replace = Path.replace
@@ -221,22 +221,24 @@ def test_stall_waits_for_the_save_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(part_writer, "write_all", slow)
     writer = CheckpointWriter(tmp_path, asynchronous=True)
-    first = writer.save(10, my_pieces(1), {})
-    second = writer.save(20, my_pieces(2), {})
+    first = writer.save(10, my_shards(1), {})
+    second = writer.save(20, my_shards(2), {})
     assert first.total_s < 0.5 and 0.3 < second.wait_s <= second.total_s
     writer.wait_all_ranks()
-    assert second.copied_bytes == sum(3 * 4 * piece.elements for piece in my_pieces(2))
+    assert second.copied_bytes == sum(3 * 4 * shard.elements for shard in my_shards(2))
 
 
-def test_pieces_that_are_not_flat_fp32_are_refused(tmp_path):
+def test_shards_that_are_not_flat_fp32_are_refused(tmp_path):
     writer = CheckpointWriter(tmp_path)
     for wrong in (torch.zeros(4, dtype=torch.bfloat16), torch.zeros(5), torch.zeros(2, 2), torch.zeros(8)[::2]):
         sound = torch.zeros(4)
-        piece = Piece(ShardedShape("w", (4,), (4,)), 0, 4, {"master": sound, "exp_avg": wrong, "exp_avg_sq": sound})
+        shard = StateShard(
+            ShardedShape("w", (4,), (4,)), 0, 4, {"master": sound, "exp_avg": wrong, "exp_avg_sq": sound}
+        )
         with pytest.raises(ValueError, match="w: exp_avg is torch"):
-            writer.save(1, [piece], {})
+            writer.save(1, [shard], {})
     with pytest.raises(TypeError):
-        writer.save(1, my_pieces(1), {"when": object()})
+        writer.save(1, my_shards(1), {"when": object()})
     assert list_checkpoints(tmp_path) == []
 
 
@@ -245,11 +247,11 @@ def test_a_process_that_ends_without_waiting_still_finishes_its_checkpoint(tmp_p
     code = """if True:
         import sys, time, pathlib
         sys.path.insert(0, sys.argv[2])
-        from test_checkpoint_directory import CheckpointWriter, my_pieces
+        from test_checkpoint_directory import CheckpointWriter, my_shards
         from pretrain.checkpoint import part_writer
         sound = part_writer.write_all
         part_writer.write_all = lambda descriptor, data: (time.sleep(0.3), sound(descriptor, data))
-        CheckpointWriter(pathlib.Path(sys.argv[1])).save(10, my_pieces(1), {})
+        CheckpointWriter(pathlib.Path(sys.argv[1])).save(10, my_shards(1), {})
     """
     argv = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
     subprocess.run(argv, check=True, timeout=60)
@@ -272,18 +274,18 @@ def test_a_disk_that_fills_up_while_writing(small_disk, monkeypatch):
     from pretrain.checkpoint import writer as writer_module
 
     writer = CheckpointWriter(small_disk, keep_last=99)
-    writer.save(1, my_pieces(1), {"step": 1})
+    writer.save(1, my_shards(1), {"step": 1})
     writer.wait_all_ranks()
     with pytest.raises(CheckpointError, match="bytes free"):
         for step in range(2, 99):
-            writer.save(step, my_pieces(step), {"step": step})
+            writer.save(step, my_shards(step), {"step": step})
             writer.wait_all_ranks()
     survivors = list_checkpoints(small_disk)
     # The disk may also fill between the check and the writing.
     monkeypatch.setattr(writer_module, "check_free_space", lambda root, needed: None)
     with pytest.raises(CheckpointError, match=r"could not be written: .*No space left on device"):
         for step in range(100, 200):
-            writer.save(step, my_pieces(step), {"step": step})
+            writer.save(step, my_shards(step), {"step": step})
             writer.wait_all_ranks()
     assert set(survivors) <= set(list_checkpoints(small_disk))
     assert not list(small_disk.glob(".tmp-*"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 from faked_layouts import FakeLayout
-from faked_ranks import PAIR, expect_error, load_and_compare, my_pieces, run_ranks, save_steps
+from faked_ranks import PAIR, expect_error, load_and_compare, my_shards, run_ranks, save_steps
 
 from configs.errors import CheckpointError
 from pretrain.checkpoint import part_writer
@@ -25,7 +25,7 @@ from tests.distributed import RankFailure
 def kill_while_saving(root: Path, delay_s: float, victim: int) -> None:
     """Save over and over; the victim dies after `delay_s`, the others with it."""
     writer = CheckpointWriter(root, asynchronous=True, keep_last=2)
-    values = {step: my_pieces(PAIR, seed=step) for step in (1, 2, 3)}
+    values = {step: my_shards(PAIR, seed=step) for step in (1, 2, 3)}
     dist.barrier()
     if dist.get_rank() == victim:
         threading.Timer(delay_s, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
@@ -76,7 +76,7 @@ def die_at(root: Path, point: str) -> None:
             attempt.SaveAttempt._retire = die
         elif point == "while deleting":
             attempt.shutil.rmtree = directory.shutil.rmtree = die
-    writer.save(20, my_pieces(PAIR, seed=21), {"step": 20})
+    writer.save(20, my_shards(PAIR, seed=21), {"step": 20})
     writer.wait()
     dist.barrier()
 
@@ -103,7 +103,7 @@ def test_killed_at_the_worst_moments_of_replacing_a_step(tmp_path, point, step, 
 def save_with_broken_disk(root: Path, how: str) -> list[str]:
     """One good save, one that fails on rank 1 only, one good save again."""
     writer = CheckpointWriter(root, asynchronous=True, keep_last=5)
-    writer.save(10, my_pieces(PAIR, seed=10), {"step": 10})
+    writer.save(10, my_shards(PAIR, seed=10), {"step": 10})
     writer.wait_all_ranks()
     sound = part_writer.write_all
 
@@ -113,10 +113,10 @@ def save_with_broken_disk(root: Path, how: str) -> list[str]:
 
     if dist.get_rank() == 1:
         part_writer.write_all = full
-    writer.save(20, my_pieces(PAIR, seed=20), {"step": 20})
+    writer.save(20, my_shards(PAIR, seed=20), {"step": 20})
     try:
         if how == "at the next save":
-            writer.save(30, my_pieces(PAIR, seed=30), {"step": 30})
+            writer.save(30, my_shards(PAIR, seed=30), {"step": 30})
         else:
             writer.wait_all_ranks()
         found = "no error"
@@ -126,7 +126,7 @@ def save_with_broken_disk(root: Path, how: str) -> list[str]:
     left = sorted(path.name for path in root.iterdir())
     dist.barrier()
     part_writer.write_all = sound
-    writer.save(40, my_pieces(PAIR, seed=40), {"step": 40})
+    writer.save(40, my_shards(PAIR, seed=40), {"step": 40})
     writer.wait_all_ranks()
     return [found, *left]
 
@@ -140,7 +140,7 @@ def wait_with_broken_disk(root: Path) -> tuple[str, str]:
 
     if dist.get_rank() == 1:
         part_writer.write_all = broken
-    writer.save(20, my_pieces(PAIR, seed=20), {"step": 20})
+    writer.save(20, my_shards(PAIR, seed=20), {"step": 20})
     return expect_error(writer.wait)[1], expect_error(writer.wait_all_ranks)[1]
 
 
@@ -174,8 +174,8 @@ def fail_without_a_word(root: Path) -> str:
     if dist.get_rank() == 1:
         part_writer.write_all = broken
         attempt.SaveAttempt._withdraw = lambda self: None
-    writer.save(20, my_pieces(PAIR, seed=20), {"step": 20})
-    return expect_error(writer.save, 30, my_pieces(PAIR, seed=30), {"step": 30})[1]
+    writer.save(20, my_shards(PAIR, seed=20), {"step": 20})
+    return expect_error(writer.save, 30, my_shards(PAIR, seed=30), {"step": 30})[1]
 
 
 def test_a_rank_that_fails_without_a_mark_does_not_hold_up_the_others(tmp_path):
@@ -186,10 +186,10 @@ def test_a_rank_that_fails_without_a_mark_does_not_hold_up_the_others(tmp_path):
 
 def save_beyond_file_limit(root: Path) -> str:
     writer = CheckpointWriter(root, asynchronous=True)
-    writer.save(10, my_pieces(PAIR, seed=10), {"step": 10})
+    writer.save(10, my_shards(PAIR, seed=10), {"step": 10})
     writer.wait_all_ranks()
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
-    writer.save(20, my_pieces(PAIR, seed=20), {"step": 20})
+    writer.save(20, my_shards(PAIR, seed=20), {"step": 20})
     return expect_error(writer.wait_all_ranks)[1]
 
 
@@ -204,10 +204,10 @@ def save_inconsistent(root: Path) -> list[str]:
     writer = CheckpointWriter(root, asynchronous=True)
     found = []
     for layout, is_owner in ((PAIR, False), (FakeLayout(data=2, zero=0), True)):
-        pieces = my_pieces(layout, seed=1)
+        shards = my_shards(layout, seed=1)
         if dist.get_rank() == 1:
-            pieces[0].is_owner = is_owner
-        writer.save(10, pieces, {"step": 10})
+            shards[0].is_owner = is_owner
+        writer.save(10, shards, {"step": 10})
         try:
             writer.wait_all_ranks()
         except RuntimeError as error:
@@ -227,7 +227,7 @@ def save_without_space(root: Path) -> str:
     usage = shutil.disk_usage(root)
     if dist.get_rank() == 0:
         shutil.disk_usage = lambda _: usage._replace(free=1234)
-    return expect_error(writer.save, 10, my_pieces(PAIR, seed=1), {"step": 10})[1]
+    return expect_error(writer.save, 10, my_shards(PAIR, seed=1), {"step": 10})[1]
 
 
 def test_too_little_space_is_told_before_anything_is_written(tmp_path):
@@ -270,12 +270,12 @@ def close_without_the_other(root: Path) -> float:
 
     writer_module.CLOSE_WAIT_S = 0.3
     writer = CheckpointWriter(root, asynchronous=True)
-    writer.save(10, my_pieces(PAIR, seed=1), {"step": 10})
+    writer.save(10, my_shards(PAIR, seed=1), {"step": 10})
     writer.wait_all_ranks()
     if dist.get_rank() == 1:
         # As if it had died before it could write.
         attempt.write_part = lambda *_: time.sleep(3)
-    writer.save(20, my_pieces(PAIR, seed=2), {"step": 20})
+    writer.save(20, my_shards(PAIR, seed=2), {"step": 20})
     started_s = time.monotonic()
     writer.close()
     return time.monotonic() - started_s

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from faked_layouts import SMALL_GPT, FakeLayout, pieces_of, random_state
+from faked_layouts import SMALL_GPT, FakeLayout, random_state, shards_of
 
 from pretrain.checkpoint.loader import load_checkpoint
-from pretrain.checkpoint.pieces import Piece
+from pretrain.checkpoint.state_shards import StateShard
 from pretrain.checkpoint.writer import CheckpointWriter
 from tests.pretrain.checkpoint.adamw_states import STATES
 
@@ -20,10 +20,10 @@ pytestmark = [
 ]
 
 
-def pieces(seed: int, device: str) -> list[Piece]:
-    made = pieces_of(FakeLayout(), 0, random_state(SMALL_GPT, seed))
+def shards(seed: int, device: str) -> list[StateShard]:
+    made = shards_of(FakeLayout(), 0, random_state(SMALL_GPT, seed))
     return [
-        replace(piece, tensors={state: tensor.to(device) for state, tensor in piece.tensors.items()}) for piece in made
+        replace(shard, tensors={state: tensor.to(device) for state, tensor in shard.tensors.items()}) for shard in made
     ]
 
 
@@ -33,23 +33,23 @@ def test_a_save_holds_what_the_gpu_held_at_its_call(tmp_path: Path) -> None:
     writer = CheckpointWriter(tmp_path)
     matrix = torch.rand(4096, 4096, device=device)
     for step in (10, 20):
-        held, later = pieces(step - 1, device), pieces(step, device)
+        held, later = shards(step - 1, device), shards(step, device)
         # The values that count are still being computed when the save begins ...
         for _ in range(20):
             matrix = (matrix @ matrix).clamp_(0, 1)
-        for piece, new in zip(held, later, strict=True):
+        for shard, new in zip(held, later, strict=True):
             for state in STATES:
-                piece.tensors[state].copy_(new.tensors[state] + 0 * matrix.flatten()[0])
+                shard.tensors[state].copy_(new.tensors[state] + 0 * matrix.flatten()[0])
         writer.save(step, held, {"step": step})
         # ... and the next batch's work goes on beside the copy.
         for _ in range(20):
             matrix = (matrix @ matrix).clamp_(0, 1)
         writer.wait_for_copy()
-        for piece in held:
+        for shard in held:
             for state in STATES:
-                piece.tensors[state].fill_(float("nan"))
+                shard.tensors[state].fill_(float("nan"))
         writer.wait_all_ranks()
-        loaded, expected = pieces(0, device), pieces(step, device)
+        loaded, expected = shards(0, device), shards(step, device)
         load_checkpoint(tmp_path, loaded)
         for one, other in zip(loaded, expected, strict=True):
             for state in STATES:

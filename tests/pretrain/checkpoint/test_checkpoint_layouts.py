@@ -10,13 +10,13 @@ from faked_layouts import (
     SMALL_GPT,
     FakeLayout,
     Parameter,
-    assert_pieces_equal,
+    assert_shards_equal,
     load_all_ranks,
     local_shard,
-    pieces_of,
     random_state,
     save_all_ranks,
     sharded_shape,
+    shards_of,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 
 from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.checkpoint.part_writer import adjacent_runs
-from pretrain.checkpoint.pieces import Piece, as_matrix, rectangles, tiles_exactly
 from pretrain.checkpoint.reader import CheckpointReader
+from pretrain.checkpoint.state_shards import StateShard, as_matrix, rectangles, tiles_exactly
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.parallel.sharded_shape import ShardedShape
 
@@ -135,8 +135,8 @@ def test_any_layout_loads_into_any_other_bitwise(tmp_path, source):
     values = random_state(SMALL_GPT, seed=1)
     path = save_all_ranks(tmp_path, 7, source, values)
     for target in LAYOUTS:
-        for rank, pieces in enumerate(load_all_ranks(path, target)):
-            assert_pieces_equal(pieces, pieces_of(target, rank, values))
+        for rank, shards in enumerate(load_all_ranks(path, target)):
+            assert_shards_equal(shards, shards_of(target, rank, values))
 
 
 def test_only_neighbours_in_one_memory_are_copied_as_one():
@@ -147,25 +147,25 @@ def test_only_neighbours_in_one_memory_are_copied_as_one():
     assert [len(run) for run in runs] == [5, 2, 2, 2, 2]
 
 
-def test_several_pieces_of_one_tensor_on_a_rank(tmp_path):
+def test_several_shards_of_one_tensor_on_a_rank(tmp_path):
     """As with a parameter that lies in two buckets of an optimizer."""
     values = random_state(SMALL_GPT, seed=4)
     halves = []
-    for piece in pieces_of(FakeLayout(), 0, values):
-        cut = piece.elements // 3
-        for start, stop in ((0, cut), (cut, piece.elements)):
-            views = {state: tensor[start:stop] for state, tensor in piece.tensors.items()}
-            halves.append(Piece(piece.shape, start, stop, views))
+    for shard in shards_of(FakeLayout(), 0, values):
+        cut = shard.elements // 3
+        for start, stop in ((0, cut), (cut, shard.elements)):
+            views = {state: tensor[start:stop] for state, tensor in shard.tensors.items()}
+            halves.append(StateShard(shard.shape, start, stop, views))
     writer = CheckpointWriter(tmp_path, asynchronous=False)
     writer.save(1, halves, {"step": 1})
     reader = CheckpointReader(tmp_path)
     for parameter in SMALL_GPT:
         assert torch.equal(reader.tensor(parameter.name, "exp_avg"), values["exp_avg"][parameter.name])
     assert len(load_file(tmp_path / "step_00000001" / "rank00000.safetensors")) == 3 * len(halves)
-    for piece in halves:
-        piece.tensors["master"].zero_()
+    for shard in halves:
+        shard.tensors["master"].zero_()
     load_checkpoint(tmp_path, halves)
-    whole = torch.cat([piece.tensors["master"] for piece in halves[:2]])
+    whole = torch.cat([shard.tensors["master"] for shard in halves[:2]])
     assert torch.equal(whole, values["master"]["embedding.word_embeddings.weight"].flatten())
 
 
@@ -193,8 +193,8 @@ def test_random_parameters_survive_random_layouts(tmp_path_factory, data):
         if len(stages) < one.pipeline:
             return
     path = save_all_ranks(tmp_path_factory.mktemp("any"), 1, source, values, parameters)
-    for rank, pieces in enumerate(load_all_ranks(path, target, parameters)):
-        assert_pieces_equal(pieces, pieces_of(target, rank, values, parameters))
+    for rank, shards in enumerate(load_all_ranks(path, target, parameters)):
+        assert_shards_equal(shards, shards_of(target, rank, values, parameters))
     reader = CheckpointReader(path)
     for parameter in parameters:
         assert torch.equal(reader.tensor(parameter.name, "exp_avg"), values["exp_avg"][parameter.name])

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from faked_layouts import SMALL_GPT, pieces_of, random_state
-from faked_ranks import FULL, PAIR, empty_pieces, expect_error, load_and_compare, run_ranks, save_steps
+from faked_layouts import SMALL_GPT, random_state, shards_of
+from faked_ranks import FULL, PAIR, empty_shards, expect_error, load_and_compare, run_ranks, save_steps
 
 from configs.errors import ConfigError
 from pretrain.checkpoint.directory import step_name
@@ -66,7 +66,7 @@ def load_after_damage(root: Path) -> dict[str, tuple[dict, str]]:
     found = {}
     for name in DAMAGES:
         metadata = load_and_compare(root / name, PAIR, seed=10)
-        found[name] = metadata, expect_error(load_checkpoint, root / name / step_name(20), empty_pieces(PAIR))[1]
+        found[name] = metadata, expect_error(load_checkpoint, root / name / step_name(20), empty_shards(PAIR))[1]
     return found
 
 
@@ -87,7 +87,7 @@ def test_damage_falls_back_to_the_step_before(tmp_path, capsys):
 
 
 def load_when_all_are_damaged(root: Path) -> tuple[str, str]:
-    return expect_error(load_checkpoint, root, empty_pieces(PAIR))
+    return expect_error(load_checkpoint, root, empty_shards(PAIR))
 
 
 def test_all_damaged_says_what_is_wrong_with_each(tmp_path):
@@ -108,18 +108,18 @@ def refuse(metadata: dict) -> None:
 def load_refusals(root: Path) -> list[tuple[str, str]]:
     other = [p for p in SMALL_GPT if "final" not in p.name]
     values = random_state(SMALL_GPT, 1)
-    fewer = pieces_of(PAIR, dist.get_rank(), values, other)
+    fewer = shards_of(PAIR, dist.get_rank(), values, other)
     longer = [dataclasses.replace(p, shape=(9,)) if "final" in p.name else p for p in SMALL_GPT]
     renamed = [dataclasses.replace(p, name=p.name.replace("mlp", "mpl")) for p in SMALL_GPT]
     found = [
-        expect_error(load_checkpoint, root / "nowhere", empty_pieces(PAIR)),
+        expect_error(load_checkpoint, root / "nowhere", empty_shards(PAIR)),
         expect_error(load_checkpoint, root, fewer),
     ]
     for parameters in (longer, renamed):
-        pieces = pieces_of(PAIR, dist.get_rank(), random_state(parameters, 1), parameters)
-        found.append(expect_error(load_checkpoint, root, pieces))
+        shards = shards_of(PAIR, dist.get_rank(), random_state(parameters, 1), parameters)
+        found.append(expect_error(load_checkpoint, root, shards))
     try:
-        load_checkpoint(root, empty_pieces(PAIR), check=refuse)
+        load_checkpoint(root, empty_shards(PAIR), check=refuse)
     except ConfigError as error:
         found.append((type(error).__name__, str(error)))
     return found

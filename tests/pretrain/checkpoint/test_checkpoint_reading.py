@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 import torch
-from faked_layouts import SMALL_GPT, FakeLayout, assert_pieces_equal, pieces_of, random_state, save_all_ranks
+from faked_layouts import SMALL_GPT, FakeLayout, assert_shards_equal, random_state, save_all_ranks, shards_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -113,15 +113,15 @@ def test_damage_is_found_in_what_is_read_and_only_there(copy):
 
 
 def test_one_process_loads_and_verifies_another_layout(copy):
-    pieces = pieces_of(FakeLayout(), 0, random_state(SMALL_GPT, 99))
-    assert load_checkpoint(copy.parent, pieces) == METADATA
-    assert_pieces_equal(pieces, pieces_of(FakeLayout(), 0, random_state(SMALL_GPT, 3)))
+    shards = shards_of(FakeLayout(), 0, random_state(SMALL_GPT, 99))
+    assert load_checkpoint(copy.parent, shards) == METADATA
+    assert_shards_equal(shards, shards_of(FakeLayout(), 0, random_state(SMALL_GPT, 3)))
     data = bytearray((copy / "rank00002.safetensors").read_bytes())
     data[-1] ^= 1
     (copy / "rank00002.safetensors").write_bytes(data)
     with pytest.raises(CheckpointError, match=r"rank00002\.safetensors: exp_avg_sq/decoder\.\S+ was changed"):
-        load_checkpoint(copy.parent, pieces)
-    load_checkpoint(copy.parent, pieces, verify=False)
+        load_checkpoint(copy.parent, shards)
+    load_checkpoint(copy.parent, shards, verify=False)
 
 
 HOSTILE = {

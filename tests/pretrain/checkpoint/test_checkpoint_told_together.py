@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faked_layouts import SMALL_GPT, FakeLayout, pieces_of, random_state
+from faked_layouts import SMALL_GPT, FakeLayout, random_state, shards_of
 
 from configs.errors import CheckpointError
 from pretrain.checkpoint import directory_lock
@@ -43,10 +43,10 @@ def test_a_full_disk_is_told_with_what_would_help(tmp_path: Path, monkeypatch: p
     writer = CheckpointWriter(tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1234))
-    pieces = pieces_of(FakeLayout(), 0, random_state(SMALL_GPT, 1))
+    shards = shards_of(FakeLayout(), 0, random_state(SMALL_GPT, 1))
     try:
         with pytest.raises(CheckpointError, match=r"1234 bytes free .*\n  expected: more space, a smaller"):
-            writer.save(10, pieces, {"step": 10})
+            writer.save(10, shards, {"step": 10})
     finally:
         writer.close()
 

@@ -54,6 +54,7 @@ class Case:
         precision: number format.
         resets_attention: whether samples hold several documents that do not see each other.
         pads_labels: whether some labels do not count, more on some ranks than on others.
+        vocab_size: ids from which samples are drawn.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Case:
     precision: str = "fp32"
     resets_attention: bool = False
     pads_labels: bool = False
+    vocab_size: int = VOCAB
 
     def config(self, parallel: dict[str, Any] | None = None) -> RunConfig:
         """The run; `parallel` replaces the case's own layout."""
@@ -163,7 +165,7 @@ CASES: tuple[Case, ...] = (
 def micro_batches(case: Case, step: int, data_rank: int, data_size: int) -> list[MicroBatch]:
     """This data rank's part of the global batch of `step`: the same samples in every layout."""
     generator = torch.Generator().manual_seed(7000 + step)
-    samples = torch.randint(0, VOCAB, (case.global_batch_size, SEQ_LENGTH + 1), generator=generator)
+    samples = torch.randint(0, case.vocab_size, (case.global_batch_size, SEQ_LENGTH + 1), generator=generator)
     ends = torch.randint(1, SEQ_LENGTH, (case.global_batch_size, 1), generator=generator)
     size = case.micro_batch_size
     batches = []

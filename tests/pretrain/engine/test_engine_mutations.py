@@ -83,10 +83,10 @@ def _never_called(case: Case, saboteur: Saboteur) -> None:
 def _raises_something_else(case: Case, saboteur: Saboteur) -> None:
     from pretrain.engine import engine
 
-    def fail(loss: object) -> None:
+    def fail(*sums: object) -> None:
         raise ValueError("something else")
 
-    saboteur.replace(engine, "detached_copy", fail)
+    saboteur.replace(engine, "trained_loss", fail)
 
 
 @pytest.mark.slow

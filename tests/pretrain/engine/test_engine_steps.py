@@ -34,11 +34,11 @@ def poison_one_step(case: Case, poisoned_step: int) -> tuple[list[tuple[float, f
             mask = batches[0].loss_mask_BS.clone()
             mask[0, 0] = float("inf")
             batches[0] = replace(batches[0], loss_mask_BS=mask)
-        before = [{name: t.clone() for name, t in piece.tensors.items()} for piece in engine.pieces()]
+        before = [{name: t.clone() for name, t in shard.tensors.items()} for shard in engine.shards()]
         result = engine.train_batch(batches, step=step, learning_rate=1e-2)
         seen.append((result.loss, result.grad_norm, result.applied))
         if step == poisoned_step:
-            after = [piece.tensors for piece in engine.pieces()]
+            after = [shard.tensors for shard in engine.shards()]
             untouched = all(torch.equal(old[n], new[n]) for old, new in zip(before, after, strict=True) for n in old)
     return seen, untouched
 

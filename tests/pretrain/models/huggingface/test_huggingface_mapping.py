@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pretrain.models.huggingface.family import counterpart_of, from_config, to_config
 
 from configs.errors import CheckpointError, ConfigError, DataError
 from pretrain.models.gpt.config import GPTConfig
+from pretrain.models.huggingface.family import counterpart_of, from_config, to_config
 from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
 from tests.finetune.finetune_oracle import oracle_logits, random_tensors

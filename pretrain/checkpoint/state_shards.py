@@ -1,8 +1,8 @@
-"""Layout algebra: which part of which global tensor does a rank hold.
+"""What a rank stores of the model's state, and which rectangles of the global tensors that is.
 
-A rank of any layout (ZeRO stage x tensor x pipeline x data) holds flat ranges of its tensor-parallel shards. Seen
-from the global tensor, read as a matrix, such a range is at most three rectangles (twice that for a gated fc1), so
-going from one layout to another is the intersection of rectangles.
+A rank of any layout (ZeRO stage x tensor x pipeline x data) stores flat ranges of its tensor-parallel shards. In the
+global tensor, read as a matrix, such a range is at most three rectangles (six for a gated fc1), so going from one
+layout to another is the intersection of rectangles.
 
 Shape letters: R rows and C columns of the global matrix, K rectangles.
 """
@@ -34,16 +34,16 @@ def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 @dataclass
-class Piece:
-    """A flat range of one shard that this rank holds, as views into the optimizer's memory.
+class StateShard:
+    """What this rank stores of one parameter: its fp32 master weights and optimizer states, as views of their memory.
 
     Attributes:
-        shape: the shard that the range is part of.
-        start: first element of the range in the flattened shard.
-        stop: end of the range.
+        shape: the parameter's tensor-parallel shard, of which this is a flat range.
+        start: first element of the range in the flattened tensor-parallel shard.
+        stop: one past its last element.
         tensors: for the fp32 weights and each state of the optimizer, by its name, a flat, contiguous fp32 tensor of
             `stop - start` elements. Saving reads them, loading writes them in place.
-        is_owner: whether this rank writes the piece; replicas do not.
+        is_owner: whether this rank writes it to a checkpoint; of replicas, one rank does.
     """
 
     shape: ShardedShape
@@ -63,9 +63,9 @@ class Piece:
         return tuple(self.tensors)
 
 
-def states_of(pieces: Iterable[Piece]) -> tuple[str, ...]:
-    """Every state that any of the pieces has, in the order in which they first occur."""
-    return tuple(dict.fromkeys(state for piece in pieces for state in piece.states))
+def states_of(shards: Iterable[StateShard]) -> tuple[str, ...]:
+    """Every state that any of the shards has, in the order in which they first occur."""
+    return tuple(dict.fromkeys(state for shard in shards for state in shard.states))
 
 
 def rectangles(shape: ShardedShape, start: int, stop: int) -> Rectangles:

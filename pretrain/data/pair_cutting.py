@@ -1,0 +1,215 @@
+"""Sentences -> pairs of text parts, for next-sentence prediction and for sentence order; numpy only.
+
+A document's sentences are taken in runs, from its first sentence to its last. A run ends at the sentence with which
+it reaches its target length: the room of a sample, or for a share of the runs (`short_rate`) a length drawn uniformly
+between 2 and the room (Devlin et al. 2019; the short ones and what follows are in `create_pretraining_data.py` of
+google-research/bert). A run is split at a random sentence border into a first part and the text that follows it.
+
+- `next_sentence`: with probability 1/2 the second part is instead a run of sentences of another document, drawn at
+  random, and the sentences after the first part go back to be the next run's.
+- `sentence_order`: the two parts change places with probability 1/2 (Lan et al. 2020, section 3.1).
+
+Otherwise than in the published program, which cuts tokens from what is longer than the room (with sentences of 25
+tokens and samples of 128 that loses one token in eight, and whole sentences), sentences stay whole: a part ends before
+the sentence that would not fit, and a first part gives sentences back where a random second part would not fit beside
+it. Each part keeps one sentence; only two that are together longer than the room are cut, whether the second is random
+or not, for the label must not show in where a text ends. The target is drawn for each run, not for each document.
+
+A run takes two sentences where there are two, and under `sentence_order` leaves no single one over where it can take
+it or leave it company. A sentence that is alone gets a random second part (`next_sentence`), or none and no label
+(`sentence_order`: there is no order to tell, and a random part would let the topic tell it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from pretrain.data.counter_random import CounterRandom
+from pretrain.data.sentences import SentenceTable
+
+PairKind = Literal["next_sentence", "sentence_order"]
+NO_LABEL = -1
+PAIR_ARRAYS = ("first_source", "first_tokens", "second_source", "second_tokens", "label")
+_BLOCK_DOCUMENTS = 1 << 14
+_LONGEST_SENTENCES = 1 << 10
+"""A document of more sentences is cut as if it were several, so that all are cut side by side."""
+_Columns = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """What became of the sentences in one cutting.
+
+    Attributes:
+        samples: pairs, those without a second part included.
+        random_seconds: samples whose second part comes from another document.
+        forced_seconds: those of them whose first part had nothing after it.
+        alone: samples without a second part.
+        random_tokens: tokens of the random second parts: text that is read besides.
+        cut_tokens: tokens of first and true second parts that had no room.
+    """
+
+    samples: int = 0
+    random_seconds: int = 0
+    forced_seconds: int = 0
+    alone: int = 0
+    random_tokens: int = 0
+    cut_tokens: int = 0
+
+    def __add__(self, other: PairCounts) -> PairCounts:
+        return PairCounts(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
+
+    @classmethod
+    def from_array(cls, values: np.ndarray) -> PairCounts:
+        """From the numbers of `as_array`."""
+        return cls(*values.tolist())
+
+    def as_array(self) -> np.ndarray:
+        """The counts in the order of the attributes, int64."""
+        return np.array([getattr(self, field.name) for field in fields(self)], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """The sentences of both parts of some pairs, int64 [pairs] each.
+
+    Attributes:
+        at: first sentence of the run.
+        first, first_stop: sentences of the first part, from and to.
+        second, second_stop: of the second part.
+        label: see `SentencePairs`.
+        is_alone: whether the run is one sentence, bool.
+    """
+
+    at: np.ndarray
+    first: np.ndarray
+    first_stop: np.ndarray
+    second: np.ndarray
+    second_stop: np.ndarray
+    label: np.ndarray
+    is_alone: np.ndarray
+
+
+@dataclass(frozen=True)
+class PairCutter:
+    """Cuts all documents of a table into pairs.
+
+    Attributes:
+        table: the sentences.
+        kind: what second parts are.
+        room_tokens: the most tokens of both parts together, at least 2.
+        short_rate: share of the runs with a target drawn between 2 and the room.
+        random: decides everything that is drawn, by the number of a run's first sentence.
+    """
+
+    table: SentenceTable
+    kind: PairKind
+    room_tokens: int
+    short_rate: float
+    random: CounterRandom
+
+    def blocks(self) -> Iterator[tuple[_Columns, PairCounts]]:
+        """The pairs of some documents after the other: `PAIR_ARRAYS`, int64 [pairs] each, and their counts."""
+        for begin in range(0, self.table.num_documents, _BLOCK_DOCUMENTS):
+            documents = np.arange(begin, min(begin + _BLOCK_DOCUMENTS, self.table.num_documents))
+            sizes = self.table.bounds[documents + 1] - self.table.bounds[documents]
+            parts = -(-sizes // _LONGEST_SENTENCES)
+            of_part = np.repeat(np.arange(len(documents)), parts)
+            part = np.arange(len(of_part)) - np.repeat(np.cumsum(parts) - parts, parts)
+            first = self.table.bounds[documents[of_part]]
+            starts = first + part * sizes[of_part] // parts[of_part]
+            ends = first + (part + 1) * sizes[of_part] // parts[of_part]
+            yield self._fitted(self._ranges(documents[of_part], starts, ends))
+
+    def _ranges(self, document: np.ndarray, at: np.ndarray, end: np.ndarray) -> _Ranges:
+        """The parts of the sentences [at, end) of each document; a run of every document in each turn."""
+        turns = []
+        while len(at):
+            draws = self.random.uniform(at[:, None], np.arange(6))
+            stop, target = self._runs(at, end, draws)
+            split = at + 1 + (draws[:, 2] * (stop - at - 1)).astype(np.int64)
+            is_alone, half = stop - at == 1, draws[:, 3] < 0.5
+            if self.kind == "next_sentence":
+                is_random = is_alone | half
+                shorter, other, other_stop = self._with_other_document(document, at, split, target, draws)
+                first_stop = np.where(is_random, shorter, split)
+                second, second_stop = np.where(is_random, other, split), np.where(is_random, other_stop, stop)
+                turns.append((at, at, first_stop, second, second_stop, is_random.astype(np.int64), is_alone))
+                following = np.where(is_random, first_stop, stop)
+            else:
+                swapped = half & ~is_alone
+                first, first_stop = np.where(swapped, split, at), np.where(swapped, stop, split)
+                second, second_stop = np.where(swapped, at, split), np.where(swapped, split, stop)
+                label = np.where(is_alone, NO_LABEL, swapped.astype(np.int64))
+                turns.append((at, first, first_stop, second, second_stop, label, is_alone))
+                following = stop
+            goes_on = following < end
+            document, at, end = document[goes_on], following[goes_on], end[goes_on]
+        return _Ranges(*(np.concatenate(column) for column in zip(*turns)))
+
+    def _runs(self, at: np.ndarray, end: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the run from each sentence `at` on ends, and its target in tokens."""
+        start, room = self.table.start, self.room_tokens
+        short = 2 + (draws[:, 1] * (room - 1)).astype(np.int64)
+        target = np.where(draws[:, 0] < self.short_rate, short, room)
+        stop = np.minimum(start.searchsorted(start[at] + target), end)
+        stop -= (start[stop] - start[at] > room) & (stop > at + 1)
+        stop = np.minimum(np.maximum(stop, at + 2), end)
+        if self.kind == "sentence_order":
+            leaves_one = stop == end - 1
+            fits = start[end] - start[at] <= room
+            stop = stop + (leaves_one & fits) - (leaves_one & ~fits & (stop - at > 2))
+        return stop, target
+
+    def _with_other_document(
+        self, document: np.ndarray, at: np.ndarray, split: np.ndarray, target: np.ndarray, draws: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where first parts end that have a random second part, and that part's sentences, from and to."""
+        start, bounds, room = self.table.start, self.table.bounds, self.room_tokens
+        other = (draws[:, 4] * (self.table.num_documents - 1)).astype(np.int64)
+        other += other >= document
+        first = bounds[other] + (draws[:, 5] * (bounds[other + 1] - bounds[other])).astype(np.int64)
+        left = room - (start[first + 1] - start[first])
+        split = np.clip(start.searchsorted(start[at] + left, side="right") - 1, at + 1, split)
+        wanted = np.maximum(target - (start[split] - start[at]), 1)
+        stop = np.minimum(start.searchsorted(start[first] + wanted), bounds[other + 1])
+        too_long = start[stop] - start[first] > room - (start[split] - start[at])
+        return split, first, stop - (too_long & (stop > first + 1))
+
+    def _fitted(self, ranges: _Ranges) -> tuple[_Columns, PairCounts]:
+        """The pairs, cut to the room, and what became of the sentences.
+
+        The longer part is cut until both are as long, then both.
+        """
+        start, room = self.table.start, self.room_tokens
+        first_all = start[ranges.first_stop] - start[ranges.first]
+        second_all = start[ranges.second_stop] - start[ranges.second]
+        second_tokens = np.minimum(second_all, np.maximum(room - first_all, room // 2))
+        first_tokens = np.minimum(first_all, room - second_tokens)
+        draws = self.random.uniform(ranges.at[:, None], np.array([6, 7]))
+        first_source = self._places(ranges.first, ranges.first_stop, first_tokens, draws[:, 0])
+        second_source = self._places(ranges.second, ranges.second_stop, second_tokens, draws[:, 1])
+        is_random = (ranges.label == 1) & (self.kind == "next_sentence")
+        cut_tokens = first_all - first_tokens + np.where(is_random, 0, second_all - second_tokens)
+        counts = PairCounts(
+            samples=len(first_tokens),
+            random_seconds=int(is_random.sum()),
+            forced_seconds=int((ranges.is_alone & is_random).sum()),
+            alone=int((second_all == 0).sum()),
+            random_tokens=int(second_tokens[is_random].sum()),
+            cut_tokens=int(cut_tokens.sum()),
+        )
+        return [first_source, first_tokens, second_source, second_tokens, ranges.label], counts
+
+    def _places(self, first: np.ndarray, stop: np.ndarray, kept_tokens: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Place in the corpus of what is kept of each part; 0 where there is none."""
+        start, source = self.table.start, self.table.source
+        cut_tokens = start[stop] - start[first] - kept_tokens
+        # The published program cuts at either end by a coin for each token; here one draw shares it out.
+        front = (draws * (cut_tokens + 1)).astype(np.int64)
+        # A part without sentences may begin behind the last one.
+        return np.where(stop > first, source[np.minimum(first, len(source) - 1)] + front, 0)

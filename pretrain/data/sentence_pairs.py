@@ -1,0 +1,173 @@
+"""Samples of two parts of text: what `SentencePairs` finds sample number n with.
+
+The pairs of an epoch are cut anew in ten ways, as often as BERT's own program cut its corpus (`dupe_factor`); epoch
+e reads cutting e modulo 10 in an order of its own. Where an epoch begins follows from the sizes of the cuttings before
+it, so that a resume makes, or finds in the index cache, ten of them at most.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pretrain.config.objective import Sampling
+from pretrain.data.corpus_tokens import CorpusTokens
+from pretrain.data.counter_random import CounterRandom
+from pretrain.data.documents import Documents
+from pretrain.data.index_file import Allocate, Arrays
+from pretrain.data.pair_cutting import PAIR_ARRAYS, PairCounts, PairCutter, PairKind
+from pretrain.data.permutation import Permutation
+from pretrain.data.samples import Origin, Samples
+from pretrain.data.sentences import SentenceTable
+
+if TYPE_CHECKING:
+    from data_prep.corpus import Corpus
+
+SENTENCE_PAIRS = "pretrain.data.sentence_pairs:SentencePairs"
+"""How an objective's `Sampling` names this index."""
+CUTTINGS = 10
+_CUTTINGS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class PairSampling(Sampling):
+    """Sampling of pairs; `stride_tokens` is the most that both parts have together.
+
+    Attributes:
+        pairs: what second parts are.
+        short_rate: share of the samples whose target length is drawn between 2 and the most.
+    """
+
+    pairs: PairKind = "next_sentence"
+    short_rate: float = 0.1
+
+
+class SentencePairs:
+    """Samples of one part of one corpus, by number: a first and a second part, one after the other.
+
+    Every sentence is in a first part or in a true second part once per epoch (of sentences that have no room, a part
+    is); random second parts come on top. `Samples.extras` has the tokens of each part, and `pair_label`: 0 where the
+    second part follows the first in the text, 1 where it is random or the two are swapped, -1 where there is none.
+
+    Args:
+        corpus: where the tokens are; tokenized with sentences=true.
+        documents: the part.
+        sampling: room and kind of the pairs.
+        seed: decides cuttings, random parts and orders.
+        endless: whether epoch follows epoch; if not, the same one epoch comes again and again.
+
+    Raises:
+        DataError: if the corpus does not keep sentences.
+        ValueError: if there are too few documents or sentences for the kind of pairs.
+    """
+
+    extras: tuple[str, ...] = ("first_tokens", "second_tokens", "pair_label")
+
+    def __init__(self, corpus: Corpus, documents: Documents, sampling: Sampling, seed: int, *, endless: bool) -> None:
+        assert isinstance(sampling, PairSampling)
+        self.corpus = corpus
+        self.documents = documents
+        self.endless = endless
+        self._sampling = sampling
+        self._key = (seed, corpus.fingerprint)
+        self._tokens = CorpusTokens(corpus)
+        self._table = SentenceTable.read(corpus, documents)
+        sizes = np.diff(self._table.bounds)
+        if sampling.pairs == "next_sentence" and len(sizes) < 2:
+            raise ValueError("random second parts need two documents")
+        if sampling.pairs == "sentence_order" and not bool((sizes >= 2).any()):
+            raise ValueError("sentence order needs a document of two sentences")
+        self._cuttings: OrderedDict[int, Arrays] = OrderedDict()
+        self._firsts = [0]
+        self._lock = threading.RLock()
+
+    @property
+    def num_samples_per_epoch(self) -> int:
+        """Samples of the first epoch; later ones have a few more or fewer."""
+        return self.counts(0).samples
+
+    def counts(self, epoch: int) -> PairCounts:
+        """What became of the sentences in an epoch."""
+        return PairCounts.from_array(self._cutting(epoch % CUTTINGS)["counts"])
+
+    def prepare(self, number: int) -> None:
+        """Have the pairs at hand that reading sample `number` needs."""
+        _, cuttings, _ = self._places(np.array([number]))
+        self._cutting(int(cuttings[0]))
+
+    def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
+        """Read samples `numbers`, int64 [n], into `rows`, int64 [n], of `samples`."""
+        pairs = self._pairs(numbers)
+        for row, (first, first_tokens, second, second_tokens, _) in zip(rows.tolist(), pairs.tolist()):
+            out, both = samples.tokens[row], first_tokens + second_tokens
+            out[:first_tokens] = self._tokens.at(first, first_tokens)
+            if second_tokens:
+                out[first_tokens:both] = self._tokens.at(second, second_tokens)
+        _, samples.extras["first_tokens"][rows], _, samples.extras["second_tokens"][rows], label = pairs.T
+        samples.extras["pair_label"][rows] = label
+        samples.num_tokens[rows] = pairs[:, 1] + pairs[:, 3]
+
+    def origins(self, number: int) -> list[Origin]:
+        """Where the two parts of sample `number` come from."""
+        first, first_tokens, second, second_tokens, _ = self._pairs(np.array([number]))[0].tolist()
+        parts = [(first, first_tokens), (second, second_tokens)]
+        return [self._tokens.origin(source, length) for source, length in parts if length]
+
+    def _pairs(self, numbers: np.ndarray) -> np.ndarray:
+        """The five numbers of each sample's pair, in the order of `PAIR_ARRAYS`, int64 [n, 5]."""
+        epochs, cuttings, places = self._places(numbers)
+        pairs = np.empty((len(numbers), len(PAIR_ARRAYS)), dtype=np.int64)
+        for epoch in np.unique(epochs).tolist():
+            rows = np.flatnonzero(epochs == epoch)
+            arrays = self._cutting(int(cuttings[rows[0]]))
+            order = Permutation(len(arrays["label"]), "pairs", *self._key, epoch)(places[rows])
+            for column, name in enumerate(PAIR_ARRAYS):
+                pairs[rows, column] = arrays[name][order]
+        return pairs
+
+    def _places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Epoch, cutting, and number within the epoch of each sample, int64 [n] each."""
+        if not self.endless:
+            return np.zeros_like(numbers), np.zeros_like(numbers), numbers % self.num_samples_per_epoch
+        with self._lock:
+            while len(self._firsts) <= CUTTINGS and self._firsts[-1] <= int(numbers.max()):
+                self._firsts.append(self._firsts[-1] + self.counts(len(self._firsts) - 1).samples)
+            firsts = np.array(self._firsts)
+        # With fewer than all cuttings, no number lies beyond them.
+        rounds, within = np.divmod(numbers, firsts[-1])
+        cuttings = firsts.searchsorted(within, side="right") - 1
+        return rounds * CUTTINGS + cuttings, cuttings, within - firsts[cuttings]
+
+    def _cutting(self, number: int) -> Arrays:
+        with self._lock:
+            if number not in self._cuttings:
+                sampling = self._sampling
+                what = (
+                    f"{sampling.pairs} pairs of {sampling.stride_tokens} tokens, {sampling.short_rate} short,"
+                    f" cutting {number} of {' '.join(map(str, self._key))}"
+                )
+                self._cuttings[number] = self.documents.built(
+                    "pairs", what, lambda allocate: self._fill(number, allocate)
+                )
+                if len(self._cuttings) > _CUTTINGS_KEPT:
+                    self._cuttings.popitem(last=False)
+            self._cuttings.move_to_end(number)
+            return self._cuttings[number]
+
+    def _fill(self, cutting: int, allocate: Allocate) -> None:
+        sampling = self._sampling
+        random = CounterRandom("pairs", *self._key, cutting)
+        cutter = PairCutter(self._table, sampling.pairs, sampling.stride_tokens, sampling.short_rate, random)
+        blocks = list(cutter.blocks())
+        counts = sum((count for _, count in blocks), PairCounts())
+        arrays = allocate(dict.fromkeys(PAIR_ARRAYS, counts.samples) | {"counts": len(counts.as_array())})
+        arrays["counts"][:] = counts.as_array()
+        bounds = np.cumsum([0, *(count.samples for _, count in blocks)]).tolist()
+        for (columns, _), (begin, end) in zip(blocks, pairwise(bounds)):
+            for name, column in zip(PAIR_ARRAYS, columns):
+                arrays[name][begin:end] = column

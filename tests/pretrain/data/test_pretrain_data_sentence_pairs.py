@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from configs.errors import DataError
+from pretrain.data.documents import Documents
+from pretrain.data.pair_cutting import PairCounts
+from pretrain.data.samples import Samples
+from pretrain.data.sentence_pairs import CUTTINGS, SENTENCE_PAIRS, PairSampling, SentencePairs
+from tests.pretrain.data.sentence_shards import END, SentenceCorpus, Sizes, random_sizes, write_sentences
+
+KINDS = ("next_sentence", "sentence_order")
+ROOM = 40
+
+
+def pairs_of(
+    source: SentenceCorpus, kind: str, *, room: int = ROOM, seed: int = 1, endless: bool = True, in_memory: int = 1000
+) -> SentencePairs:
+    cache = source.corpus.path / "index"
+    documents = Documents(source.corpus, "all", (1.0, 0.0, 0.0), cache, in_memory_documents=in_memory)
+    sampling = PairSampling(SENTENCE_PAIRS, room, needs_sentences=True, pairs=kind)  # type: ignore[arg-type]
+    return SentencePairs(source.corpus, documents, sampling, seed, endless=endless)
+
+
+def read(index: SentencePairs, begin: int, end: int) -> Samples:
+    numbers = np.arange(begin, end)
+    samples = Samples.empty(numbers, index._sampling, index.extras)
+    index.read_into(numbers, samples, numbers - begin)
+    return samples
+
+
+def parts(samples: Samples) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """First part, second part, label of each sample."""
+    found = []
+    for row, label in enumerate(samples.extras["pair_label"].tolist()):
+        first, second = (int(samples.extras[name][row]) for name in ("first_tokens", "second_tokens"))
+        assert samples.num_tokens[row] == first + second <= ROOM and first > 0
+        tokens = samples.tokens[row]
+        assert not tokens[first + second :].any()
+        found.append((tokens[:first], tokens[first : first + second], label))
+    return found
+
+
+def check_epoch(source: SentenceCorpus, index: SentencePairs, samples: Samples, counts: PairCounts, kind: str) -> None:
+    """Every sentence once in a first part or a true second part; the counts are what is found."""
+    seen = np.zeros(len(source.sizes), dtype=np.int64)
+    kept = np.zeros_like(seen)
+    found = dict.fromkeys(vars(counts), 0) | {"samples": len(samples.tokens)}
+    for first, second, label in parts(samples):
+        assert END not in first and END not in second
+        for part in (first, second):
+            assert (np.diff(part) == 1).all()  # one stretch of one document
+            assert len(set(source.document[source.sentences(part)].tolist())) <= 1
+        of_first, of_second = source.sentences(first), source.sentences(second)
+        is_random = kind == "next_sentence" and label == 1
+        if is_random:
+            assert source.document[of_first[0]] != source.document[of_second[0]]
+            found["random_seconds"] += 1
+            found["random_tokens"] += len(second)
+        elif not len(second):
+            assert kind == "sentence_order" and label == -1 and len(of_first) == 1
+            found["alone"] += 1
+        else:
+            before, after = (of_second, of_first) if label == 1 else (of_first, of_second)
+            between = source.sizes[before[-1] + 1 : after[0]]
+            assert after[0] > before[-1] and not between.any()  # sentences without tokens are nowhere
+            assert source.document[before[0]] == source.document[after[0]]
+        for sentences, part in ((of_first, first), ([] if is_random else of_second, second)):
+            seen[sentences] += 1
+            if len(sentences):
+                tokens = source.sentence[part - 10]
+                kept += np.bincount(tokens, minlength=len(kept))
+        whole = source.sizes[of_first].sum() + source.sizes[of_second].sum()
+        if whole > len(first) + len(second):
+            assert len(of_first) == 1 and len(of_second) <= 1 and whole > ROOM
+    assert np.array_equal(seen, source.sizes > 0)
+    found["cut_tokens"] = int(source.sizes.sum() - kept.sum())
+    assert (kept > 0).sum() == (source.sizes > 0).sum()
+    assert found | {"forced_seconds": counts.forced_seconds} == vars(counts)
+
+
+sentence_sizes = st.one_of(st.integers(0, 15), st.sampled_from([1, 39, 40, 41, 300]))
+awkward = st.lists(st.lists(sentence_sizes, min_size=0, max_size=25), min_size=3, max_size=12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15)
+@given(sizes=awkward, shards=st.integers(1, 3), seed=st.integers(0, 100))
+@example(sizes=[[5]] * 6 + [[3, 4]], shards=2, seed=0)
+@example(sizes=[[500, 500, 500], [], [0, 0], [1], [41, 1]], shards=1, seed=0)
+@example(sizes=[[3] * 2500, [2]], shards=1, seed=0)
+def test_every_sentence_is_in_a_first_or_true_second_part_once_per_epoch(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, sizes: Sizes, shards: int, seed: int
+) -> None:
+    with_text = [sum(size > 0 for size in document) for document in sizes]
+    if sum(n > 0 for n in with_text) < 2 or max(with_text) < 2:
+        return
+    source = write_sentences(tmp_path_factory.mktemp("corpus") / "c", sizes, shards=shards)
+    index = pairs_of(source, kind, seed=seed)
+    begin = 0
+    for epoch in range(3):
+        counts = index.counts(epoch)
+        check_epoch(source, index, read(index, begin, begin + counts.samples), counts, kind)
+        begin += counts.samples
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> SentenceCorpus:
+    return write_sentences(tmp_path_factory.mktemp("corpus") / "c", random_sizes(150), shards=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_epochs_are_cut_anew_and_go_on_after_the_tenth(source: SentenceCorpus, kind: str) -> None:
+    index = pairs_of(source, kind)
+    firsts = np.cumsum([0, *(index.counts(epoch).samples for epoch in range(2 * CUTTINGS))]).tolist()
+    pairs = {
+        epoch: [(a.tolist(), b.tolist(), label) for a, b, label in parts(read(index, *list(pairwise(firsts))[epoch]))]
+        for epoch in (0, 1, CUTTINGS)
+    }
+    assert len({str(pair) for pair in pairs[0]} & {str(pair) for pair in pairs[1]}) < 0.3 * len(pairs[0])
+    # The tenth epoch after has the same pairs in another order.
+    assert sorted(pairs[0]) == sorted(pairs[CUTTINGS]) and pairs[0] != pairs[CUTTINGS]
+    # A fresh reader that begins anywhere reads the same, over borders of epochs and of the ten.
+    for begin in (firsts[1] - 3, firsts[CUTTINGS] - 3, firsts[-1] - 3):
+        mine, fresh = read(index, begin, begin + 6), read(pairs_of(source, kind), begin, begin + 6)
+        assert np.array_equal(mine.tokens, fresh.tokens)
+        assert all(np.array_equal(mine.extras[name], fresh.extras[name]) for name in index.extras)
+    other = read(pairs_of(source, kind, seed=2), 0, 50)
+    assert not np.array_equal(other.tokens, read(index, 0, 50).tokens)
+
+
+def test_an_evaluation_reads_its_one_epoch_again_and_again(source: SentenceCorpus) -> None:
+    index = pairs_of(source, "sentence_order", seed=0, endless=False)
+    count = index.num_samples_per_epoch
+    samples = read(index, 0, 2 * count)
+    assert np.array_equal(samples.tokens[:count], samples.tokens[count:])
+    whole = read(index, 0, count)
+    check_epoch(source, index, whole, index.counts(0), "sentence_order")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_corpora_keep_their_pairs_on_disk(source: SentenceCorpus, kind: str) -> None:
+    held, mapped = pairs_of(source, kind), pairs_of(source, kind, in_memory=0)
+    end = held.num_samples_per_epoch + 10
+    assert np.array_equal(read(held, 0, end).tokens, read(mapped, 0, end).tokens)
+    files = sorted((source.corpus.path / "index").glob("pairs-*.index"))
+    before = [file.stat().st_mtime_ns for file in files]
+    again = pairs_of(source, kind, in_memory=0)
+    again.prepare(end - 1)
+    assert np.array_equal(read(again, end - 10, end).tokens, read(held, end - 10, end).tokens)
+    assert len(files) >= 2 and [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_provenance_names_both_parts(source: SentenceCorpus) -> None:
+    index = pairs_of(source, "next_sentence")
+    samples = read(index, 0, 30)
+    shards = {shard.prefix: shard for shard in source.corpus.shards}
+    for number in range(30):
+        texts = [shards[o.shard].document(o.document, o.offset_tokens, o.num_tokens) for o in index.origins(number)]
+        assert [len(text) for text in texts] == [samples.extras[f"{n}_tokens"][number] for n in ("first", "second")]
+        assert np.array_equal(np.concatenate(texts), samples.tokens[number, : samples.num_tokens[number]])
+
+
+def test_a_part_of_a_corpus_has_its_own_sentences_only(source: SentenceCorpus) -> None:
+    ids = {}
+    for part in ("train", "validation"):
+        documents = Documents(source.corpus, part, (0.7, 0.3, 0.0), source.corpus.path / "index")  # type: ignore[arg-type]
+        sampling = PairSampling(SENTENCE_PAIRS, ROOM, pairs="next_sentence")
+        index = SentencePairs(source.corpus, documents, sampling, 1, endless=True)
+        samples = read(index, 0, index.num_samples_per_epoch)
+        ids[part] = set(source.sentences(samples.tokens[samples.tokens > 0]).tolist())
+    assert not ids["train"] & ids["validation"]
+    assert len(ids["train"] | ids["validation"]) == len(source.sizes)
+
+
+def test_what_gives_no_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no sentence boundaries"):
+        pairs_of(write_sentences(tmp_path / "a", [[5, 5], [5]], sentences=False), "next_sentence")
+    with pytest.raises(ValueError, match="two documents"):
+        pairs_of(write_sentences(tmp_path / "b", [[5, 5], [], [0]]), "next_sentence")
+    alone = write_sentences(tmp_path / "c", [[5], [6, 0]])
+    with pytest.raises(ValueError, match="document of two sentences"):
+        pairs_of(alone, "sentence_order")
+    assert pairs_of(alone, "next_sentence").counts(0).forced_seconds == 2
+
+
+def test_the_order_within_an_epoch_is_shuffled(source: SentenceCorpus) -> None:
+    index = pairs_of(source, "sentence_order")
+    firsts = read(index, 0, 200).tokens[:, 0]
+    rising = (np.diff(firsts) > 0).mean()
+    assert 0.35 < rising < 0.65

@@ -1,0 +1,79 @@
+"""Somebody else's kinds train, save and resume: from one module in a temporary folder, with no file edited."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.load import load_config
+from pretrain.config import RunConfig
+from tests.distributed import run_ranks
+from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.tiny_run import make_corpus, train_records
+from tests.pretrain.toy_kinds import TOY_KINDS
+
+
+def run_toys(folder: str, settings: list[str]) -> int:
+    """On each rank: a run whose kinds stand in `folder`."""
+    sys.path.insert(0, folder)
+    from pretrain.main import run
+
+    return int(run(load_config(RunConfig, None, settings)))
+
+
+def toy_settings(output: Path, corpus: Path, **changes: Any) -> list[str]:
+    settings: dict[str, Any] = {
+        "output_dir": output,
+        "model.name": "toy_kinds:ToyModelConfig",
+        "model.num_layers": 1,
+        "model.hidden_size": 16,
+        "model.seq_length": 16,
+        "objective.name": "toy_kinds:ToyObjectiveConfig",
+        "optimizer.name": "toy_kinds:ToyOptimizerConfig",
+        "optimizer.lr": 0.01,
+        "optimizer.decay_of_average": 0.8,
+        "data.train": corpus,
+        "data.split": "[0.9,0.05,0.05]",
+        "parallel.zero_stage": 3,
+        "parallel.zero3_persistent_elements": 0,
+        "training.duration": "4 steps",
+        "training.micro_batch_size": 2,
+        "training.global_batch_size": 8,
+        "training.precision": "fp32",
+        "evaluation.batches": 2,
+        "monitor.log_interval": 1,
+        "monitor.tensorboard": "false",
+        "monitor.peak_tflops": 1.0,
+    }
+    return [f"{key}={value}" for key, value in (settings | changes).items()]
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toys")
+    (folder / "toy_kinds.py").write_text(TOY_KINDS)
+    return folder
+
+
+def test_toy_kinds_train_with_zero_3_and_resume_in_another_layout(toys: Path, tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "corpus", documents=120)
+    straight, parted = (toy_settings(tmp_path / name, corpus) for name in ("straight", "parted"))
+    assert run_ranks(run_toys, 1, str(toys), straight, process_group=False, preload=PRELOAD) == [0]
+    two_steps = [*parted, "training.session_limit=2 steps"]
+    assert run_ranks(run_toys, 2, str(toys), two_steps, process_group=False, preload=PRELOAD) == [75, 75]
+    from pretrain.checkpoint.reader import CheckpointReader
+
+    reader = CheckpointReader(tmp_path / "parted")
+    assert reader.states("embedding.weight") == ("master", "average")
+    assert reader.metadata["config"]["model"]["name"] == "toy_kinds:ToyModelConfig"
+    resumed = [*parted, "parallel.zero_stage=1"]
+    assert run_ranks(run_toys, 1, str(toys), resumed, process_group=False, preload=PRELOAD) == [0]
+    found, expected = train_records(tmp_path / "parted"), train_records(tmp_path / "straight")
+    assert [r["step"] for r in found] == [1, 2, 3, 4]
+    for one, other in zip(found, expected, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    assert found[-1]["loss"] < found[0]["loss"]
