@@ -184,7 +184,7 @@ class ClassifyTask(FinetuneTask):
         """See the base class."""
         if not (folder / "tokenizer_config.json").is_file():
             return None
-        call = f"pipeline('text-classification', {str(folder)!r}, truncation=True)"
+        call = f'pipeline("text-classification", {json.dumps(str(folder))}, truncation=True)'
         return f"python -c {shlex.quote(f'from transformers import pipeline; print({call}(input()))')}"
 
     def _template(self, pretrained: PretrainedModel) -> TextTemplate:
