@@ -6,10 +6,11 @@ Imports neither torch's distributed parts nor DeepSpeed, so a wrong config is to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
-from pretrain.config import ModelConfig, RunConfig
+from pretrain.config import ModelConfig, MonitorConfig, OptimizerConfig, RunConfig, TrainingConfig
 from pretrain.parallel.launch import Launch, discover
 from pretrain.parallel.layout import Layout, resolve_layout
 from pretrain.schedule.progress import Progress
@@ -45,17 +46,19 @@ def check(config: RunConfig) -> Plan:
     launch = discover()
     layout = resolve_layout(config, launch.world_size)
     _check_durations(config)
-    RunSchedule(config, Progress())
-    _check_device(config)
+    RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
+    _check_device(config.training)
 
     from pretrain.data.run_data import RunData
 
     data = RunData.open(config)
-    config = config.model_copy(update={"model": _with_vocabulary(config, data)})
+    for role in config.objective.roles():
+        data.tokens.role(role)
+    config = config.model_copy(update={"model": _with_vocabulary(config.model, data)})
     # Last, since it makes the directory.
-    _check_output(config, launch)
     if launch.rank == 0:
-        _check_space(config)
+        _check_output(config.output_dir, config.monitor)
+        _check_space(config.output_dir / "checkpoints", config.model, config.optimizer)
     return Plan(config=config, launch=launch, layout=layout, data=data)
 
 
@@ -80,8 +83,8 @@ def _check_durations(config: RunConfig) -> None:
             raise ConfigError(f"'{duration}' is not a length of time", where=key, expected="more than 0")
 
 
-def _check_device(config: RunConfig) -> None:
-    if config.training.precision != "fp16":
+def _check_device(training: TrainingConfig) -> None:
+    if training.precision != "fp16":
         return
     import torch
 
@@ -94,32 +97,29 @@ def _check_device(config: RunConfig) -> None:
         )
 
 
-def _check_output(config: RunConfig, launch: Launch) -> None:
+def _check_output(output_dir: Path, monitor: MonitorConfig) -> None:
     from pretrain.checkpoint.directory import check_writable
     from pretrain.monitor.tensorboard_server import check_port_free
 
-    if launch.rank != 0:
-        return
-    check_writable(config.output_dir / "checkpoints")
-    if config.monitor.serve_tensorboard:
-        check_port_free(config.monitor.serve_tensorboard)
+    check_writable(output_dir / "checkpoints")
+    if monitor.serve_tensorboard:
+        check_port_free(monitor.serve_tensorboard)
 
 
-def _check_space(config: RunConfig) -> None:
+def _check_space(root: Path, model: ModelConfig, optimizer: OptimizerConfig) -> None:
     from pretrain.checkpoint.directory import check_free_space, estimated_bytes, left_over_bytes
 
-    root = config.output_dir / "checkpoints"
     # What a dead attempt left is removed before the first save.
-    needed = estimated_bytes(config.model.num_parameters(), len(config.optimizer.states))
+    needed = estimated_bytes(model.num_parameters(), len(optimizer.states))
     check_free_space(root, needed, soon_free_bytes=left_over_bytes(root))
 
 
-def _with_vocabulary(config: RunConfig, data: RunData) -> ModelConfig:
-    wanted = config.model.vocab_size
+def _with_vocabulary(model: ModelConfig, data: RunData) -> ModelConfig:
+    wanted = model.vocab_size
     if wanted is not None and wanted < data.vocab_size:
         raise ConfigError(
             f"the corpus has {data.vocab_size} token ids, more than the model's {wanted}",
             where=f"model.vocab_size = {wanted}",
             expected=f"at least {data.vocab_size}, or null to take it from the corpus",
         )
-    return config.model.model_copy(update={"vocab_size": wanted or data.vocab_size})
+    return model.model_copy(update={"vocab_size": wanted or data.vocab_size})

@@ -65,7 +65,9 @@ class Trainer:
         self.engine.before_update = self._end_copy
         resumed = resume(plan.config, self._data, self.engine)
         self.progress, self._accepted_changes = resumed.progress, resumed.accepted_changes
-        self.schedule = RunSchedule(plan.config, self.progress)
+        self.schedule = RunSchedule(
+            plan.config.training, plan.config.optimizer, plan.config.model.seq_length, self.progress
+        )
         self._checkpoints.prepare(self.engine.shards())
         self.monitor = Monitor(
             plan.config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from configs.kinds import Named
 from pretrain.config.model import ModelConfig
@@ -29,6 +30,9 @@ class Sampling:
 
 class ObjectiveConfig(Named):
     """What the model is asked. A subclass declares one kind, with the keys that only it has."""
+
+    labels_are_tokens: ClassVar[bool] = False
+    """Whether every token of a text is a label, each once: then losses compare with those of n-gram models."""
 
     def sampling(self, model: ModelConfig, *, documents_apart: bool) -> Sampling:
         """How the corpora are cut for a model.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError, DataError
-from pretrain.config import DataConfig, RunConfig, WeightedCorpus
+from pretrain.config import DataConfig, WeightedCorpus
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
@@ -67,12 +67,15 @@ def named_mixtures(config: DataConfig) -> Iterator[tuple[str, list[WeightedCorpu
         yield f"data.test.{name}", mixture
 
 
-def resolve_vocabulary(config: RunConfig, corpora: dict[Path, Corpus], *, tokenizer_required: bool) -> Vocabulary:
+def resolve_vocabulary(
+    config: DataConfig, corpora: dict[Path, Corpus], of_model: int | None, *, tokenizer_required: bool
+) -> Vocabulary:
     """The one vocabulary of all corpora, the tokenizer and the model.
 
     Args:
-        config: names the tokenizer and the model's vocabulary, if it does.
+        config: names the tokenizer, if it does.
         corpora: see `open_corpora`.
+        of_model: ids that the model is to know; None: those of the corpora.
         tokenizer_required: refuse corpora without a tokenizer.
 
     Raises:
@@ -80,9 +83,9 @@ def resolve_vocabulary(config: RunConfig, corpora: dict[Path, Corpus], *, tokeni
         ConfigError: if no size is known, or the model's is too small.
     """
     _check_fingerprints(corpora)
-    tokenizer = _named_tokenizer(config.data, corpora)
+    tokenizer = _named_tokenizer(config, corpora)
     with_one = [corpus for corpus in corpora.values() if corpus.tokenizer_fingerprint is not None]
-    path = config.data.tokenizer or (with_one[0].tokenizer_path if with_one else None)
+    path = config.tokenizer or (with_one[0].tokenizer_path if with_one else None)
     if path is None and tokenizer_required:
         raise ConfigError(
             f"no corpus has a tokenizer with it: {', '.join(map(str, corpora))}",
@@ -95,7 +98,7 @@ def resolve_vocabulary(config: RunConfig, corpora: dict[Path, Corpus], *, tokeni
     elif with_one:
         manifest = with_one[0].manifest
         fingerprint, end = with_one[0].tokenizer_fingerprint, manifest.end_of_document if manifest else None
-    return Vocabulary(_size(config, corpora, tokenizer), path, fingerprint, end)
+    return Vocabulary(_size(config, corpora, of_model, tokenizer), path, fingerprint, end)
 
 
 def _check_fingerprints(corpora: dict[Path, Corpus]) -> None:
@@ -131,11 +134,10 @@ def _named_tokenizer(config: DataConfig, corpora: dict[Path, Corpus]) -> Tokeniz
     return tokenizer
 
 
-def _size(config: RunConfig, corpora: dict[Path, Corpus], tokenizer: Tokenizer | None) -> int:
-    of_model = config.model.vocab_size
+def _size(config: DataConfig, corpora: dict[Path, Corpus], of_model: int | None, tokenizer: Tokenizer | None) -> int:
     sizes = {str(path): corpus.vocab_size for path, corpus in corpora.items() if corpus.vocab_size is not None}
     if tokenizer is not None:
-        sizes[f"the tokenizer {config.data.tokenizer}"] = tokenizer.vocab_size
+        sizes[f"the tokenizer {config.tokenizer}"] = tokenizer.vocab_size
     if not sizes and of_model is None:
         raise ConfigError(
             "is null, and no corpus says how many ids its tokenizer has",

@@ -64,7 +64,9 @@ class RunData:
             ConfigError: if the vocabulary size is not known or too small, or a mixture is not one.
         """
         corpora = open_corpora(config.data)
-        vocabulary = resolve_vocabulary(config, corpora, tokenizer_required=tokenizer_required)
+        vocabulary = resolve_vocabulary(
+            config.data, corpora, config.model.vocab_size, tokenizer_required=tokenizer_required
+        )
         builder = _StreamBuilder(config, corpora, vocabulary.size)
         train = builder.train()
         validation, test = builder.evaluation("validation"), builder.evaluation("test")
@@ -203,7 +205,10 @@ class _StreamBuilder:
             raise empty[0]
         self.notes += [f"the {part} set {name!r} goes without {error.where}: {error.problem}" for error in empty]
         stream = self._stream(name, parts, weights)
-        self.evaluation_sets[name] = describe_set(self._config, stream, held_out)
+        samples = self._config.evaluation.batches * self._config.training.global_batch_size
+        self.evaluation_sets[name] = describe_set(
+            self._data, self._config.objective, stream, held_out, self._config.model.seq_length, samples
+        )
         return stream
 
     def _with_parts(self, mixture: list[WeightedCorpus], part: PartName) -> Iterator[tuple[WeightedCorpus, PartName]]:

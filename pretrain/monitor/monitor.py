@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Protocol
 
 from configs.errors import MachineError, UserError
@@ -153,6 +154,7 @@ class Monitor:
         resumed_step: int | None,
     ) -> None:
         config, directory = self._config, self._config.output_dir
+        plain = config.model_dump(mode="json")
         directory.mkdir(parents=True, exist_ok=True)
         peak = device_peak(device_name, config.training.precision, config.monitor.peak_tflops)
         self._meter = SpeedMeter(
@@ -169,11 +171,11 @@ class Monitor:
         if config.monitor.tensorboard:
             self._sinks.append(TensorBoardLog(directory / TENSORBOARD_DIR, resumed_step, to_yaml(config)))
         if config.monitor.wandb_project is not None:
-            self._sinks.append(_wandb_log(config, config.monitor.wandb_project, resumed_step))
+            self._sinks.append(_wandb_log(directory, config.monitor.wandb_project, plain, resumed_step))
         self._console = ConsoleLog(total_steps)
         self._sinks.append(self._console)
         described = {SETS: self._sets}
-        self._write("run", self._last_step, _run_values(config, layout, device_name, peak) | described)
+        self._write("run", self._last_step, _run_values(plain, layout, device_name, peak) | described)
         for line in changed_sets(earlier, self._sets):
             self.log_event(line)
         if peak.flops_per_s is None:
@@ -220,17 +222,15 @@ def _complain(sink: Sink, error: OSError) -> None:
     print(f"monitor: {type(sink).__name__} stopped ({error}); the run goes on", file=sys.stderr, flush=True)
 
 
-def _wandb_log(config: RunConfig, project: str, resumed_step: int | None) -> Sink:
+def _wandb_log(directory: Path, project: str, config: dict[str, Any], resumed_step: int | None) -> Sink:
     from pretrain.monitor.wandb_log import WandbLog
 
-    directory = config.output_dir
-    plain = config.model_dump(mode="json")
-    return WandbLog(project, directory=directory, name=directory.name, resumed_step=resumed_step, config=plain)
+    return WandbLog(project, directory=directory, name=directory.name, resumed_step=resumed_step, config=config)
 
 
-def _run_values(config: RunConfig, layout: Layout, device_name: str, peak: DevicePeak) -> dict[str, Any]:
+def _run_values(config: dict[str, Any], layout: Layout, device_name: str, peak: DevicePeak) -> dict[str, Any]:
     return {
-        "config": config.model_dump(mode="json"),
+        "config": config,
         "layout": str(layout),
         "world_size": layout.world_size,
         "device_name": device_name,

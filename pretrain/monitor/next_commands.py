@@ -7,33 +7,39 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from pretrain.config import RunConfig
+from pretrain.config import ModelConfig, OptimizerConfig
 from pretrain.models.huggingface.family import obstacle_to_export
 from pretrain.monitor.records import RunOutcome
 
 
-def next_commands(config: RunConfig, outcome: RunOutcome) -> list[str]:
-    """What one would type next; nothing that would be refused, such as an export where there is no checkpoint."""
-    directory = config.output_dir
+def next_commands(directory: Path, model: ModelConfig, outcome: RunOutcome, *, has_tensorboard: bool) -> list[str]:
+    """What one would type next; nothing that would be refused, such as an export where there is no checkpoint.
+
+    Args:
+        directory: the run's.
+        model: the network, which transformers may not know.
+        outcome: how the run ended.
+        has_tensorboard: whether it wrote event files.
+    """
     commands = []
-    if outcome.checkpoint is not None and obstacle_to_export(config.model) is None:
+    if outcome.checkpoint is not None and obstacle_to_export(model) is None:
         target = _word(_new_path(directory / "export"))
         commands.append(f"python -m finetune export --checkpoint {_word(directory)} --output {target}")
-    if config.monitor.tensorboard:
+    if has_tensorboard:
         commands.append(f"tensorboard --logdir {_word(directory / 'tensorboard')} --host 127.0.0.1")
     commands.append(f"python -m pretrain.monitor plot {_word(directory)}")
     return commands
 
 
-def why_no_export(config: RunConfig, outcome: RunOutcome) -> str | None:
+def why_no_export(model: ModelConfig, outcome: RunOutcome) -> str | None:
     """Why a checkpoint that is there has no export among the next commands; None if it has one."""
-    obstacle = obstacle_to_export(config.model)
+    obstacle = obstacle_to_export(model)
     if outcome.checkpoint is None or obstacle is None:
         return None
     return f"none: Hugging Face's transformers know no model that has {obstacle}"
 
 
-def how_to_continue(config: RunConfig, outcome: RunOutcome) -> Iterator[str]:
+def how_to_continue(optimizer: OptimizerConfig, precision: str, outcome: RunOutcome) -> Iterator[str]:
     """What the same command would do after a run that did not finish, or what to change before; nothing if it did."""
     if outcome.ended_by == "finished":
         return
@@ -43,14 +49,13 @@ def how_to_continue(config: RunConfig, outcome: RunOutcome) -> Iterator[str]:
         return
     # Learning rate, samples and dropout follow from seed and step: what diverged does so again.
     yield "the same command diverges again; change what led there:"
-    optimizer = config.optimizer
     yield f"a lower optimizer.lr (now {optimizer.lr:g}), a longer optimizer.warmup (now {optimizer.warmup})"
-    if config.training.precision == "fp16":
+    if precision == "fp16":
         yield "or training.precision=bf16"
     if outcome.checkpoint is None:
         yield "no checkpoint was saved: it starts from the beginning"
     else:
-        keys = "optimizer,training.precision" if config.training.precision == "fp16" else "optimizer"
+        keys = "optimizer,training.precision" if precision == "fp16" else "optimizer"
         yield f"and checkpoint.allow_changes=[{keys}] to go on from the newest checkpoint with it"
 
 

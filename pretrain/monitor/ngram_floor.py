@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import UserError
-from pretrain.config import RunConfig
+from pretrain.config import DataConfig
 
 if TYPE_CHECKING:
     from data_prep.ngram.ngram import NgramFloor
 
 
-def ngram_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
+def ngram_rows(config: DataConfig) -> Iterator[tuple[str, str]]:
     """Rows for the summary: a figure that can be held against the validation loss of this run, or nothing.
 
     It can where the run trains on one corpus, and the figure is of that corpus as it is now and of the same held-out
@@ -23,10 +23,10 @@ def ngram_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
     from data_prep.corpus import Corpus
     from data_prep.ngram.ngram import METHOD, read_floor
 
-    if len(config.data.train) != 1:
+    if len(config.train) != 1:
         return
     try:
-        corpus = Corpus.open(config.data.train[0].corpus)
+        corpus = Corpus.open(config.train[0].corpus)
     except UserError:
         return  # the run is over, and its summary needs no corpus
     try:
@@ -46,14 +46,14 @@ def ngram_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
     yield f"{floor.order}-gram", f"loss {floor.loss_nats:.4f} ({about})"
 
 
-def _held_out_set(config: RunConfig, floor: NgramFloor, training_fingerprint: str) -> str | None:
+def _held_out_set(config: DataConfig, floor: NgramFloor, training_fingerprint: str) -> str | None:
     """The validation set whose documents the figure is of; None: there is none."""
-    if floor.split != config.data.split or floor.training_fingerprint != training_fingerprint:
+    if floor.split != config.split or floor.training_fingerprint != training_fingerprint:
         return None
-    if not config.data.validation:
+    if not config.validation:
         own = floor.held_out_fingerprint == training_fingerprint and floor.part == "validation"
         return "validation" if own else None
-    for name, mixture in config.data.validation.items():
+    for name, mixture in config.validation.items():
         if len(mixture) == 1 and floor.held_out_fingerprint == _fingerprint(mixture[0].corpus):
             return name
     return None
@@ -65,11 +65,11 @@ def _fingerprint(path: Path) -> str:
     return Corpus.open(path).fingerprint
 
 
-def _command(config: RunConfig) -> str:
+def _command(config: DataConfig) -> str:
     """What counts n-grams of this run's documents."""
-    words = ["python -m data_prep ngram", shlex.quote(str(config.data.train[0].corpus))]
-    words += ["--split", *(f"{share:g}" for share in config.data.split)]
-    single = [mixture[0].corpus for mixture in config.data.validation.values() if len(mixture) == 1]
+    words = ["python -m data_prep ngram", shlex.quote(str(config.train[0].corpus))]
+    words += ["--split", *(f"{share:g}" for share in config.split)]
+    single = [mixture[0].corpus for mixture in config.validation.values() if len(mixture) == 1]
     if single:
         words += ["--validation", shlex.quote(str(single[0]))]
     return " ".join(words)

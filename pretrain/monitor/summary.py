@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
+from configs.durations import Duration
 from data_prep.atomic import staged_file
-from pretrain.config import RunConfig
+from pretrain.config import DataConfig, RunConfig
 from pretrain.monitor import wording
 from pretrain.monitor.evaluated import is_of_present_set, sets_of_last_session
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
@@ -91,12 +92,12 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
         MachineError: if the directory cannot be written.
     """
     directory = config.output_dir
-    figures = figures_of(list(read_metrics(directory / FILE_NAME)), _test_names(config))
+    figures = figures_of(list(read_metrics(directory / FILE_NAME)), _test_names(config.data))
     summary = {
         **asdict(outcome),
         **asdict(figures),
         "output_dir": directory,
-        "next_commands": next_commands(config, outcome),
+        "next_commands": _next_commands(config, outcome),
     }
     summary = json.loads(json.dumps(summary, default=str))
     rows = list(_rows(config, outcome, figures))
@@ -112,7 +113,7 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
 
 def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterable[tuple[str, str]]:
     model = config.model
-    yield "ended", _how_it_ended(config, outcome)
+    yield "ended", _how_it_ended(config.training.duration, outcome)
     yield (
         "model",
         f"{wording.count(outcome.num_parameters)} parameters ({model.num_layers} layers, hidden {model.hidden_size})",
@@ -123,34 +124,37 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
     yield "time", wording.seconds(figures.time_s)
     speed = "unknown" if figures.tokens_per_s is None else f"{wording.count(figures.tokens_per_s)} tokens/s"
     yield "speed", f"{speed}, MFU {wording.share(figures.mfu)}"
-    yield from _evaluation_rows(config, outcome, figures)
+    yield from _evaluation_rows(_test_names(config.data), outcome, figures)
     if outcome.unigram_loss is not None:
         yield "unigram", f"loss {outcome.unigram_loss:.4f} (knows token frequencies only)"
-    yield from ngram_rows(config)
+    if config.objective.labels_are_tokens:
+        yield from ngram_rows(config.data)
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
     yield "checkpoint", str(outcome.checkpoint or "none")
     yield "logs", f"{config.output_dir}/{FILE_NAME}"
-    for number, line in enumerate(how_to_continue(config, outcome)):
+    for number, line in enumerate(how_to_continue(config.optimizer, config.training.precision, outcome)):
         yield ("continue" if number == 0 else ""), line
-    no_export = why_no_export(config, outcome)
+    no_export = why_no_export(config.model, outcome)
     if no_export is not None:
         yield "export", no_export
-    for number, command in enumerate(next_commands(config, outcome)):
+    for number, command in enumerate(_next_commands(config, outcome)):
         yield ("next" if number == 0 else ""), command
 
 
-def _how_it_ended(config: RunConfig, outcome: RunOutcome) -> str:
+def _next_commands(config: RunConfig, outcome: RunOutcome) -> list[str]:
+    return next_commands(config.output_dir, config.model, outcome, has_tensorboard=config.monitor.tensorboard)
+
+
+def _how_it_ended(duration: Duration, outcome: RunOutcome) -> str:
     if outcome.total_steps is None:
         return f"{outcome.ended_by} at step {outcome.step}"
     if outcome.ended_by == "finished" and outcome.step > outcome.total_steps:
-        duration = config.training.duration
         return f"nothing to train: the run stands at step {outcome.step}, beyond training.duration ({duration})"
     return f"{outcome.ended_by} at step {outcome.step} of {outcome.total_steps}"
 
 
-def _evaluation_rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterable[tuple[str, str]]:
+def _evaluation_rows(tests: set[str], outcome: RunOutcome, figures: RunFigures) -> Iterable[tuple[str, str]]:
     """Of each set what the final model reaches, which is the one that comes next; of a validation set the best, too."""
-    tests = _test_names(config)
     for name, last in figures.last.items():
         is_final = last["step"] == outcome.step
         if name in tests:
@@ -179,8 +183,8 @@ def _loss_in_words(figures: Mapping[str, Any]) -> str:
     return ", ".join([f"loss {figures['loss']:.4f}", *filter(None, told), f"at step {figures['step']}"])
 
 
-def _test_names(config: RunConfig) -> set[str]:
-    return set(config.data.test) or {"test"}
+def _test_names(config: DataConfig) -> set[str]:
+    return set(config.test) or {"test"}
 
 
 def _print(rows: list[tuple[str, str]], text: str, output: TextIO) -> None:

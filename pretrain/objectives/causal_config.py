@@ -13,6 +13,7 @@ class CausalConfig(ObjectiveConfig):
     """At each position, say the next token."""
 
     implementation: ClassVar[str] = "pretrain.objectives.causal:CausalObjective"
+    labels_are_tokens: ClassVar[bool] = True
 
     name: str = "causal"
     """`causal`."""

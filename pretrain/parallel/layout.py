@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from configs.errors import ConfigError
-from pretrain.config import RunConfig
+from pretrain.config import ParallelConfig, RunConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def resolve_layout(config: RunConfig, world_size: int) -> Layout:
         ConfigError: if the layout does not fit the ranks, the model or the batch: every reason at once, and the
             nearest layouts that do fit.
     """
-    wanted = _wanted_sizes(config)
-    settings, sizes = _setting_problems(config), []
+    wanted = _wanted_sizes(config.parallel)
+    settings, sizes = _setting_problems(config.parallel) + config.objective.problems(config.model), []
     plane = math.prod(wanted.values())
     if world_size % plane:
         product = " x ".join(f"parallel.{axis.key} {wanted[axis.name]}" for axis in AXES if axis.key)
@@ -103,9 +103,9 @@ def resolve_layout(config: RunConfig, world_size: int) -> Layout:
     )
 
 
-def _wanted_sizes(config: RunConfig) -> dict[str, int]:
+def _wanted_sizes(parallel: ParallelConfig) -> dict[str, int]:
     """The sizes that the config says, by axis."""
-    return {axis.name: getattr(config.parallel, axis.key) for axis in AXES if axis.key is not None}
+    return {axis.name: getattr(parallel, axis.key) for axis in AXES if axis.key is not None}
 
 
 def _proposal(config: RunConfig, wanted: Layout, world_size: int) -> str:
@@ -119,7 +119,7 @@ def _proposal(config: RunConfig, wanted: Layout, world_size: int) -> str:
 
 def nearest_layouts(config: RunConfig, world_size: int, count: int = 3) -> list[Layout]:
     """The legal layouts on `world_size` ranks, those most like the configured one first."""
-    wanted = _wanted_sizes(config)
+    wanted = _wanted_sizes(config.parallel)
 
     def distance(layout: Layout) -> tuple[float, ...]:
         apart = [abs(math.log2(layout[axis] / size)) for axis, size in wanted.items()]
@@ -144,13 +144,13 @@ def _factors(number: int, count: int) -> Iterator[tuple[int, ...]]:
         yield from ((factor, *rest) for rest in _factors(number // factor, count - 1))
 
 
-def _setting_problems(config: RunConfig) -> list[str]:
-    parallel, problems = config.parallel, []
+def _setting_problems(parallel: ParallelConfig) -> list[str]:
+    problems = []
     if parallel.sequence_parallel and parallel.tensor_size == 1:
         problems.append("parallel.sequence_parallel needs parallel.tensor_size above 1 (found 1)")
     if parallel.offload_optimizer and parallel.zero_stage == 0:
         problems.append("parallel.offload_optimizer needs parallel.zero_stage 1, 2 or 3 (found 0)")
-    return problems + config.objective.problems(config.model)
+    return problems
 
 
 def _layout_problems(config: RunConfig, layout: Layout) -> list[str]:
@@ -162,13 +162,13 @@ def _layout_problems(config: RunConfig, layout: Layout) -> list[str]:
     per_forward = config.training.micro_batch_size * layout.data
     return problems + [
         f"{name} {samples} is not a multiple of the micro_batch_size x data size {per_forward}"
-        for name, samples in _batch_sizes(config)
+        for name, samples in _batch_sizes(config.training)
         if samples % per_forward
     ]
 
 
-def _batch_sizes(config: RunConfig) -> Iterator[tuple[str, int]]:
-    yield "training.global_batch_size", config.training.global_batch_size
-    if ramp := config.training.batch_ramp:
+def _batch_sizes(training: TrainingConfig) -> Iterator[tuple[str, int]]:
+    yield "training.global_batch_size", training.global_batch_size
+    if ramp := training.batch_ramp:
         yield "training.batch_ramp.start", ramp.start
         yield "training.batch_ramp.increment", ramp.increment

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from pretrain.config import RunConfig
+from pretrain.config import OptimizerConfig, TrainingConfig
 from pretrain.schedule.batch_size import consumed_after, global_batch_size_at, step_of, steps_and_samples, steps_until
 from pretrain.schedule.learning_rate import Schedule
 from pretrain.schedule.progress import Progress
 
 
 class RunSchedule:
-    """What `config` plans for each step, from where the run stands.
+    """What is planned for each step, from where the run stands.
 
     Attributes:
         total_steps: steps of the whole run, from its very beginning.
 
     Args:
-        config: the run.
-        progress: where it stands. A run whose batch size was changed on the way still ends at its tokens, samples or
-            steps, and its learning rate is at its end there.
+        training: length and batch sizes.
+        optimizer: the learning rates.
+        seq_length: tokens in a sample.
+        progress: where the run stands. A run whose batch size was changed on the way still ends at its tokens,
+            samples or steps, and its learning rate is at its end there.
 
     Raises:
         ConfigError: for durations that do not fit each other.
     """
 
-    def __init__(self, config: RunConfig, progress: Progress) -> None:
-        self._config = config
-        training = config.training
-        length = steps_and_samples(training.duration, training, config.model.seq_length)
+    def __init__(
+        self, training: TrainingConfig, optimizer: OptimizerConfig, seq_length: int, progress: Progress
+    ) -> None:
+        self._training = training
+        length = steps_and_samples(training.duration, training, seq_length)
         self._ends_by_steps = training.duration.unit == "steps"
         self._total_samples = length.samples
         self.total_steps = length.steps
@@ -40,10 +43,10 @@ class RunSchedule:
         else:
             self.total_steps += progress.step - step_of(consumed, training)
         self._rates = Schedule.resolve(
-            config.optimizer,
+            optimizer,
             total_steps=self.total_steps,
             total_samples=self._total_samples,
-            seq_length=config.model.seq_length,
+            seq_length=seq_length,
         )
 
     def is_done(self, progress: Progress) -> bool:
@@ -54,7 +57,7 @@ class RunSchedule:
 
     def global_batch_size(self, progress: Progress) -> int:
         """Samples of the next step."""
-        return global_batch_size_at(progress.consumed_samples, self._config.training)
+        return global_batch_size_at(progress.consumed_samples, self._training)
 
     def learning_rate(self, progress: Progress) -> float:
         """Learning rate of the next step."""

@@ -25,6 +25,12 @@ LAYOUTS = {
     "llama-70b-8gpu": {8: Layout(data=8)},
     "llama-70b-64gpu": {64: Layout(tensor=8, pipeline=4, data=2)},
     "llama-70b-512gpu": {512: Layout(tensor=8, pipeline=4, data=16)},
+    "bert-tiny": {1: Layout(), 2: Layout(data=2)},
+    "bert-base": {1: Layout(), 8: Layout(data=8), 32: Layout(data=32)},
+    "bert-large": {1: Layout(), 8: Layout(data=8), 32: Layout(data=32)},
+    "roberta-base": {1: Layout(), 8: Layout(data=8), 1024: Layout(data=1024)},
+    "modern-encoder-tiny": {1: Layout(), 2: Layout(data=2)},
+    "modern-encoder-base": {1: Layout(), 8: Layout(data=8), 64: Layout(data=64)},
 }
 # Recipe -> the vocabulary it was published with, and the size that is published.
 PUBLISHED = {
@@ -34,6 +40,10 @@ PUBLISHED = {
     "llama-70b-8gpu": (32000, 69e9),
     "llama-70b-64gpu": (32000, 69e9),
     "llama-70b-512gpu": (32000, 69e9),
+    "bert-base": (30522, 110e6),
+    "bert-large": (30522, 336e6),
+    "roberta-base": (50265, 125e6),
+    "modern-encoder-base": (50368, 149e6),
 }
 
 

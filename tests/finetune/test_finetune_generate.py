@@ -199,7 +199,7 @@ def test_a_model_with_a_dummy_prefix(tmp_path: Path) -> None:
     model = llama(tokenizer, tie_embeddings=False)
     tensors = random_tensors(model)
     begins_word = [number for number in range(tokenizer.vocab_size) if tokenizer.piece(number).startswith(" t")]
-    tensors["output_layer.weight"][begins_word] *= 10
+    tensors["output_layer.weight"][begins_word] *= 30
     write_run(tmp_path / "run", model, tokenizer, tensors)
     export(ExportConfig(checkpoint=tmp_path / "run", output=tmp_path / "out", sequences=1), reference=oracle_outputs)
     sampling = Sampling(max_new_tokens=1, greedy=True)

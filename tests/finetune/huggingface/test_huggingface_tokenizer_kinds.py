@@ -77,7 +77,7 @@ def test_a_run_finds_its_copy_and_export_refuses_what_does_not_fit(tmp_path: Pat
     tokenizer = made("tiktoken", tmp_path)
     tokenizer.copy_to(tmp_path / "run" / "tokenizer")
     metadata = {"tokenizer_fingerprint": tokenizer.fingerprint}
-    model = type("Model", (), {"vocab_size": tokenizer.vocab_size, "seq_length": 64})()
+    model = type("Model", (), {"vocab_size": tokenizer.vocab_size, "seq_length": 64, "is_causal": True})()
     source = ModelCheckpoint(tmp_path / "run" / "checkpoints" / "step_1", model, {}, metadata)  # type: ignore[arg-type]
     found = find_tokenizer(source)
     assert found.fingerprint == tokenizer.fingerprint and (tmp_path / "run" / "tokenizer" / ROLES_FILE).is_file()

@@ -20,11 +20,17 @@ ROOM = 40
 
 
 def pairs_of(
-    source: SentenceCorpus, kind: str, *, room: int = ROOM, seed: int = 1, endless: bool = True, in_memory: int = 1000
+    source: SentenceCorpus,
+    kind: str,
+    *,
+    seed: int = 1,
+    endless: bool = True,
+    in_memory: int = 1000,
+    short_rate: float = 0.1,
 ) -> SentencePairs:
     cache = source.corpus.path / "index"
     documents = Documents(source.corpus, "all", (1.0, 0.0, 0.0), cache, in_memory_documents=in_memory)
-    sampling = PairSampling(SENTENCE_PAIRS, room, needs_sentences=True, pairs=kind)  # type: ignore[arg-type]
+    sampling = PairSampling(SENTENCE_PAIRS, ROOM, pairs=kind, short_rate=short_rate)  # type: ignore[arg-type]
     return SentencePairs(source.corpus, documents, sampling, seed, endless=endless)
 
 
@@ -195,3 +201,10 @@ def test_the_order_within_an_epoch_is_shuffled(source: SentenceCorpus) -> None:
     firsts = read(index, 0, 200).tokens[:, 0]
     rising = (np.diff(firsts) > 0).mean()
     assert 0.35 < rising < 0.65
+
+
+@pytest.mark.parametrize(("document", "short_rate"), [([5, 5, 5], 1.0), ([13] * 4, 0.0), ([5] * 9, 0.5)])
+def test_sentence_order_leaves_no_single_sentence_over(tmp_path: Path, document: list[int], short_rate: float) -> None:
+    index = pairs_of(write_sentences(tmp_path / "c", [document] * 50), "sentence_order", short_rate=short_rate)
+    counts = index.counts(0)
+    assert counts.alone == 0 == counts.cut_tokens and counts.samples >= 50

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.distributed import run_ranks
-from tests.pretrain.engine.layout_cases import Case, largest_differences, train
+from tests.pretrain.engine.layout_cases import Case, Trajectory, largest_differences, train
 from tests.pretrain.engine.test_engine_steps import build
 
 pytestmark = [
@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 
-def trajectory(case: Case) -> list[tuple[float, float]]:
+def trajectory(case: Case) -> Trajectory:
     # Nothing is imported before the ranks are forked: a forked process cannot use a CUDA that its parent opened.
     return run_ranks(train, 1, case, process_group=False)[0]
 

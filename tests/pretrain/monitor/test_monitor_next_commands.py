@@ -12,6 +12,7 @@ from monitor_runs import run_config
 from test_monitor_summary import outcome
 
 from configs.errors import ConfigError
+from pretrain.config import RunConfig
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.family import counterpart_of, obstacle_to_export
 from pretrain.monitor.next_commands import next_commands
@@ -20,10 +21,14 @@ from pretrain.monitor.summary import write_summary
 NO_COUNTERPART = ("model.position_embedding=learned", "model.normalization=RMSNorm")
 
 
+def commands(config: RunConfig) -> list[str]:
+    return next_commands(config.output_dir, config.model, outcome(), has_tensorboard=config.monitor.tensorboard)
+
+
 @pytest.mark.parametrize("name", ["run", "my run's $HOME", "-run"])
 def test_paths_are_words_of_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
-    export, tensorboard, plot = map(shlex.split, next_commands(run_config(Path(name)), outcome()))
+    export, tensorboard, plot = map(shlex.split, commands(run_config(Path(name))))
     run = f"./{name}" if name.startswith("-") else name
     assert export == ["python", "-m", "finetune", "export", "--checkpoint", run, "--output", f"{run}/export"]
     assert tensorboard == ["tensorboard", "--logdir", f"{run}/tensorboard", "--host", "127.0.0.1"]
@@ -32,7 +37,7 @@ def test_paths_are_words_of_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_an_export_goes_where_nothing_is_yet(tmp_path: Path) -> None:
     def target() -> str:
-        return shlex.split(next_commands(run_config(tmp_path), outcome())[0])[-1]
+        return shlex.split(commands(run_config(tmp_path))[0])[-1]
 
     assert target() == f"{tmp_path}/export"
     (tmp_path / "export").mkdir()

@@ -44,7 +44,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def rows(tmp_path: Path, corpus: Path, *overrides: str) -> list[tuple[str, str]]:
     settings = (f"data.train={corpus}", f"data.split={list(SPLIT)}", *overrides)
-    return list(ngram_rows(run_config(tmp_path / "run", *settings)))
+    return list(ngram_rows(run_config(tmp_path / "run", *settings).data))
 
 
 def test_the_figure_stands_beside_the_unigram_loss(tmp_path: Path, corpus: Path) -> None:

@@ -182,9 +182,9 @@ def test_the_end_of_an_evaluation_set_is_padded(path: Path) -> None:
 def test_documents_apart_have_segments_and_positions_of_their_own(path: Path, specials: bool) -> None:
     config = MaskedConfig(add_special_tokens=specials)
     stream = stream_of(path, config, apart=True)
-    (made,) = batches(stream, objective_of(config, documents_apart=True), 0, 50)
+    (made,) = batches(stream, objective_of(config, documents_apart=True), 0, 500, 500)
     assert made.segment_ids_BS is not None
-    for number in range(50):
+    for number in range(500):
         lengths = [origin.num_tokens for origin in stream.provenance(number)]
         if specials:
             lengths[0] += 1

@@ -53,7 +53,8 @@ def test_contradictions_are_told(environment: dict[str, str], says: str) -> None
 
 
 def schedule(progress: Progress | None = None, **changes: Any) -> RunSchedule:
-    return RunSchedule(tiny_config(Path("x"), Path("y"), **changes), progress or Progress())
+    config = tiny_config(Path("x"), Path("y"), **changes)
+    return RunSchedule(config.training, config.optimizer, config.model.seq_length, progress or Progress())
 
 
 def test_a_run_in_steps_ends_after_its_steps() -> None:

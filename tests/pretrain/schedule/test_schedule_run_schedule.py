@@ -21,6 +21,10 @@ def config(**changes: Any) -> RunConfig:
     return tiny_config(Path("x"), Path("y"), **SHAPE, **changes)
 
 
+def schedule_of(config: RunConfig, progress: Progress) -> RunSchedule:
+    return RunSchedule(config.training, config.optimizer, config.model.seq_length, progress)
+
+
 def with_batches(duration: str, full: int, ramp: tuple[int, int, int] | None, warmup: str) -> RunConfig:
     """Like `config`, without the parsing that makes thousands of examples slow."""
     batch_ramp = None if ramp is None else BatchRamp(start=min(ramp[0], full), increment=ramp[1], samples=ramp[2])
@@ -35,7 +39,7 @@ def with_batches(duration: str, full: int, ramp: tuple[int, int, int] | None, wa
 
 def walk(settings: RunConfig, progress: Progress, at_most: int = 10**6) -> tuple[Progress, list[float]]:
     """Where a session that starts at `progress` ends, and the rates of its steps."""
-    plan, rates = RunSchedule(settings, progress), []
+    plan, rates = schedule_of(settings, progress), []
     while not plan.is_done(progress) and len(rates) < at_most:
         rates.append(plan.learning_rate(progress))
         progress = progress.after(plan.global_batch_size(progress), applied=True)
@@ -52,7 +56,7 @@ def test_a_run_in_steps_whose_rate_counts_samples_ends_at_the_minimum_though_the
     # Linear from the warm-up's end at 4 samples to the minimum at 48, at each step's beginning.
     expected = [0.01 - (0.01 - 1e-5) * (begin - 4) / 44 for begin in (16, 24, 32, 40)]
     assert rates == pytest.approx(expected)
-    assert RunSchedule(doubled, half_way).learning_rate(end) == pytest.approx(1e-5)
+    assert schedule_of(doubled, half_way).learning_rate(end) == pytest.approx(1e-5)
     # A session in between sees the same rates.
     later, first = walk(doubled, half_way, at_most=2)
     assert first + walk(doubled, later)[1] == rates
@@ -76,10 +80,10 @@ def test_wherever_the_batch_was_changed_the_plan_says_where_the_run_ends(
     before, after = (with_batches(duration, *batches, warmup) for batches in (old, new))
     middle, first = walk(before, Progress(), at_most=stop)
     end, rest = walk(after, middle)
-    plan = RunSchedule(after, middle)
+    plan = schedule_of(after, middle)
     if rest:
         assert plan.total_steps == end.step
         assert plan.learning_rate(end) == pytest.approx(1e-5)
     # Unchanged, a resumed plan is the plan: to the last bit.
     assert first + walk(before, middle)[1] == walk(before, Progress())[1]
-    assert RunSchedule(before, middle).total_steps == RunSchedule(before, Progress()).total_steps
+    assert schedule_of(before, middle).total_steps == schedule_of(before, Progress()).total_steps

@@ -1,0 +1,66 @@
+"""Encoders train in every layout as in a single process: each named loss, gradient norms, parameter norm."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.pretrain.engine.encoder_cases import ENCODER_CASES
+from tests.pretrain.engine.equivalence_table import References, differences, limits
+from tests.pretrain.engine.layout_cases import Case
+
+# The rest of the table: `python -m tests.pretrain.engine.equivalence_table bert roberta modern`.
+FAST = ("bert, zero 1, tensor 2, sequence", "bert_pre, zero 2, pipeline 2", "modern, zero 3, tensor 2, sequence")
+SLOW = (
+    "bert, zero 0, tensor 2",
+    "bert, zero 3, data 2",
+    "bert, zero 3, pipeline 4",
+    "bert, zero 2, tensor 2, pipeline 2, hidden dropout",
+    "bert, zero 1, data 2, dropout, recompute full",
+    "bert, zero 2, data 2, bf16",
+    "bert, no pair, zero 3, tensor 2, sequence, pipeline 2",
+    "bert_pre, zero 3, tensor 2, sequence",
+    "roberta, zero 2, tensor 2, sequence",
+    "modern, zero 2, pipeline 2",
+    "modern, zero 3, data 2, recompute full",
+    "modern, zero 3, tensor 2, sequence, pipeline 2, bf16",
+)
+_BY_NAME = {case.name: case for case in ENCODER_CASES}
+
+
+@pytest.fixture(scope="module")
+def references() -> References:
+    return References()
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_layout_equals_single_process(name: str, references: References) -> None:
+    check(_BY_NAME[name], references)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_more_layouts_equal_single_process(name: str, references: References) -> None:
+    check(_BY_NAME[name], references)
+
+
+def check(case: Case, references: References) -> None:
+    loss, norm = differences(case, references)
+    loss_limit, norm_limit = limits(case)
+    assert loss < loss_limit
+    assert norm < norm_limit
+
+
+@pytest.mark.parametrize("family", ["bert", "bert_pre", "modern"])
+def test_every_mechanism_is_in_the_table(family: str) -> None:
+    cases = [case for case in ENCODER_CASES if case.family == family]
+    assert len({case.name for case in cases}) == len(cases)
+    for key, values in {
+        "zero_stage": {0, 1, 2, 3},
+        "tensor_size": {1, 2},
+        "pipeline_size": {1, 2, 4},
+        "recompute": {None, "full", "selective"},
+        "sequence_parallel": {None, True},
+    }.items():
+        assert {case.parallel.get(key) for case in cases} == values
+    assert {case.precision for case in cases} == {"fp32", "bf16"}
+    assert any(case.model.get("hidden_dropout") for case in cases)
