@@ -1,19 +1,23 @@
-"""Somebody else's kinds train, save and resume: from one module in a temporary folder, with no file edited."""
+"""Somebody else's kinds, all five from one module in a temporary folder, with no file edited.
+
+They train with ZeRO-3 on two ranks, save, resume in another layout, are exported and fine-tuned.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_module import TOY_KINDS
 
 from configs.load import load_config
 from pretrain.config import RunConfig
 from tests.distributed import run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD
 from tests.pretrain.tiny_run import make_corpus, train_records
-from tests.pretrain.toy_kinds import TOY_KINDS
 
 
 def run_toys(folder: str, settings: list[str]) -> int:
@@ -58,7 +62,9 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_toy_kinds_train_with_zero_3_and_resume_in_another_layout(toys: Path, tmp_path: Path) -> None:
+def test_toy_kinds_train_resume_export_and_are_fine_tuned(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = make_corpus(tmp_path / "corpus", documents=120)
     straight, parted = (toy_settings(tmp_path / name, corpus) for name in ("straight", "parted"))
     assert run_ranks(run_toys, 1, str(toys), straight, process_group=False, preload=PRELOAD) == [0]
@@ -77,3 +83,15 @@ def test_toy_kinds_train_with_zero_3_and_resume_in_another_layout(toys: Path, tm
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
     assert found[-1]["loss"] < found[0]["loss"]
+
+    monkeypatch.syspath_prepend(toys)
+    from finetune.cli import run_command
+    from finetune.config import ExportConfig
+    from finetune.huggingface.export import export
+
+    config = load_config(ExportConfig, None, [f"checkpoint={tmp_path / 'parted'}", f"output={tmp_path / 'export'}"])
+    record = export(config)
+    assert record["architecture"] == "LlamaForCausalLM" and record["logits"]["largest_difference"] < 1e-5
+    task = ["task=toy_kinds:ToyTaskConfig", f"model={tmp_path / 'parted'}", f"output_dir={tmp_path / 'task'}"]
+    run_command([*task, f"texts={tmp_path / 'corpus' / 'text.jsonl'}", "training.duration=3 steps"])
+    assert 0 < json.loads((tmp_path / "task" / "task.json").read_text())["test"]["fine-tuned"]["loss"] < 10

@@ -7,16 +7,24 @@ TOY_KINDS = '''
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
+from safetensors.torch import load_file, save_file
+
+from finetune.tasks.base import FinetuneTask
+from finetune.tasks.base_config import TaskConfig
 
 from pretrain.config import ModelConfig, ObjectiveConfig, OptimizerConfig, Sampling
 from pretrain.config.optimizer import StateSpec
 from pretrain.data.batch import MicroBatch
 from pretrain.data.token_stream import TOKEN_STREAM
 from pretrain.models.family import Output
+from pretrain.models.huggingface.rules import same, vocabulary
 from pretrain.models.megatron_config import schedule_config
 from pretrain.models.parameter_table import Constant, Normal, ParameterSpec, Use
 
@@ -25,6 +33,7 @@ class ToyModelConfig(ModelConfig):
     """Embedding, norm, output."""
 
     implementation: ClassVar[str] = "toy_kinds:ToyFamily"
+    huggingface: ClassVar[tuple[str, ...]] = ("toy_kinds:ToyHuggingFace",)
 
     def parameters(self) -> Iterator[ParameterSpec]:
         table, init = (self.padded_vocab_size, self.hidden_size), Normal(self.init_std)
@@ -130,4 +139,109 @@ class ToyOptimizer:
 
     def initial_state(self, flat):
         return {"average": torch.zeros_like(flat)}
+
+
+class ToyHuggingFace:
+    """A Llama without layers computes the same."""
+
+    model_type = "llama"
+    classes = {"causal": "LlamaForCausalLM"}
+
+    def head(self, model):
+        return "causal"
+
+    def obstacle(self, model):
+        return None
+
+    def to_config(self, model, ids):
+        return {
+            "hidden_size": model.hidden_size,
+            "num_hidden_layers": 0,
+            "num_attention_heads": 1,
+            "intermediate_size": 1,
+            "max_position_embeddings": model.seq_length,
+            "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": False,
+        }
+
+    def rules(self, model, ids):
+        return [
+            vocabulary("embedding.weight", "model.embed_tokens.weight", model),
+            same("norm.weight", "model.norm.weight"),
+            vocabulary("output.weight", "lm_head.weight", model),
+        ]
+
+
+class ToyTaskConfig(TaskConfig):
+    """Is a text long?"""
+
+    implementation: ClassVar[str] = "toy_kinds:ToyTask"
+    files: ClassVar[tuple[str, ...]] = ("toy.safetensors",)
+
+    texts: Path
+    """Lines of JSON with a text."""
+
+
+@dataclass(frozen=True)
+class ToyTexts:
+    rows: list[list[int]]
+
+    @property
+    def lengths(self):
+        return [len(row) for row in self.rows]
+
+    @property
+    def weights(self):
+        return [1.0] * len(self.rows)
+
+
+class ToyTask(FinetuneTask):
+    def __init__(self, config):
+        self.config = config
+
+    def read(self):
+        texts = [json.loads(line)["text"] for line in self.config.texts.open()]
+        return {"train": texts[20:], "validation": texts[:10], "test": texts[10:20]}
+
+    def encode(self, pretrained, examples):
+        return ToyTexts(pretrained.codec.encode_batch(list(examples)))
+
+    def network(self, pretrained, *, from_scratch=False):
+        table = pretrained.tensors["model.embed_tokens.weight"]
+        network = toy_network(*table.shape)
+        network[0].weight.data.copy_(table)
+        return network
+
+    def losses(self, model, part, numbers, device):
+        rows = [part.rows[number] for number in numbers]
+        width = max(map(len, rows))
+        tokens_BS = torch.tensor([(row * width)[:width] for row in rows], device=device)
+        long_B = torch.tensor([float(len(row) > 20) for row in rows], device=device)
+        said_B = model(tokens_BS)[:, 0].float()
+        return torch.nn.functional.binary_cross_entropy_with_logits(said_B, long_B, reduction="none")
+
+    def predict(self, model, part, numbers, device):
+        return self.losses(model, part, numbers, device).tolist()
+
+    def validation_figures(self, part, predicted):
+        return {"loss": sum(predicted) / len(predicted)}
+
+    def figures(self, part, predicted):
+        return dict(self.validation_figures(part, predicted))
+
+    def prediction(self, example, predicted):
+        return {"loss": predicted}
+
+    def save(self, folder, network, weights, pretrained):
+        save_file(weights, folder / "toy.safetensors")
+
+    def load(self, folder):
+        weights = load_file(folder / "toy.safetensors")
+        network = toy_network(*weights["0.weight"].shape)
+        network.load_state_dict(weights)
+        return network
+
+
+def toy_network(vocabulary, width):
+    return torch.nn.Sequential(torch.nn.EmbeddingBag(vocabulary, width, mode="mean"), torch.nn.Linear(width, 1))
 '''
