@@ -22,6 +22,7 @@ from pretrain.evaluation import Evaluator
 from pretrain.monitor.monitor import Monitor
 from pretrain.monitor.records import RunOutcome
 from pretrain.monitor.summary import write_summary
+from pretrain.models.huggingface.family import obstacle_to_export
 from pretrain.objectives.objective import Objective, ObjectiveContext
 from pretrain.preflight import Plan
 from pretrain.resume import resume
@@ -227,7 +228,9 @@ class Trainer:
         )
         accepted = (f"accepted change: {line}" for line in self._accepted_changes)
         counted = self._data.first_epoch_notes() if self.is_main else []
-        for note in (*self.config.checkpoint.notes(), *self._data.notes, *counted, *accepted):
+        obstacle = obstacle_to_export(self.config.model)
+        exports = [] if obstacle is None else [f"this model will have no Hugging Face export: none has {obstacle}"]
+        for note in (*self.config.checkpoint.notes(), *self._data.notes, *counted, *exports, *accepted):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:

@@ -23,7 +23,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pretrain.config import RunConfig
-from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, train_records
+from tests.pretrain.tiny_run import BERT, make_corpus, states_differ, tiny_config, train_records
 
 RANKS = 2
 
@@ -36,6 +36,7 @@ def preload() -> None:
     from pretrain.engine import upstream
 
     upstream.import_deepspeed()
+    import pretrain.models.encoder.network
     import pretrain.models.gpt.network
     import pretrain.trainer  # noqa: F401
 
@@ -117,12 +118,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bert", action="store_true", help="a small BERT with sentence pairs instead of a GPT")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
-    corpus = make_corpus(root / "data")
+    corpus = make_corpus(root / "data", sentences=options.bert)
     preload()
     chance = random.Random(options.seed)
     shape = {"training__duration": f"{options.steps} steps", "parallel__zero_stage": 3, "checkpoint__keep_last": 3}
+    shape |= BERT if options.bert else {}
     straight = tiny_config(root / "straight", corpus, **shape)
     started_s = time.monotonic()
     leader = start(straight, root / "straight.log")

@@ -14,7 +14,7 @@ import pytest
 from configs.errors import CheckpointError, ExitStatus, UserError
 from tests.distributed import RankFailure, run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD
-from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, train_records
+from tests.pretrain.tiny_run import BERT, make_corpus, states_differ, tiny_config, train_records
 
 SESSION = (*PRELOAD, "pretrain.trainer")
 
@@ -132,10 +132,10 @@ def resave(source: Path, target: Path, corpus: Path, changes: dict[str, Any]) ->
     """On each rank: load a checkpoint and save what was loaded, without a step between."""
     from pretrain import preflight
     from pretrain.stopping import StopRequest
-    from pretrain.trainer import Session
+    from pretrain.trainer import Trainer
 
     config = tiny_config(source, corpus, checkpoint__resume="required", **changes)
-    run = Session(preflight.check(config), StopRequest())
+    run = Trainer(preflight.check(config), StopRequest())
     from pretrain.checkpoint.writer import CheckpointWriter
 
     writer = CheckpointWriter(target, asynchronous=False)
@@ -144,18 +144,35 @@ def resave(source: Path, target: Path, corpus: Path, changes: dict[str, Any]) ->
     run.close()
 
 
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("sentences"), sentences=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [{}, {"model__tie_embeddings": "false"}], ids=["tied", "untied"])
 def test_state_is_bitwise_equal_at_each_hand_over_between_layouts(
     tmp_path: Path, corpus: Path, model: dict[str, Any]
 ) -> None:
+    check_hand_overs(tmp_path, corpus, model)
+
+
+@pytest.mark.slow
+def test_a_bert_on_eight_ranks_goes_on_with_two_and_back(tmp_path: Path, sentences: Path) -> None:
+    check_hand_overs(tmp_path, sentences, BERT, large_ranks=8)
+
+
+def check_hand_overs(tmp_path: Path, corpus: Path, model: dict[str, Any], large_ranks: int = 4) -> None:
+    """From ZeRO-3 with tensor and pipeline 2 to ZeRO-1 on two ranks, and back, twice."""
     plain = model | {"model__hidden_dropout": 0, "model__attention_dropout": 0, "checkpoint__keep_last": 9}
     large = plain | {"parallel__zero_stage": 3, "parallel__tensor_size": 2, "parallel__pipeline_size": 2}
     large |= {"parallel__zero3_persistent_elements": 500}
     small = plain | {"parallel__zero_stage": 1}
     run, straight = tmp_path / "moved", tmp_path / "straight"
-    session(straight, corpus, 4, **large)
-    for number, (ranks, layout, steps) in enumerate([(4, large, 3), (2, small, 6), (4, large, 9), (2, small, 12)]):
+    session(straight, corpus, large_ranks, **large)
+    for number, (ranks, layout, steps) in enumerate(
+        [(large_ranks, large, 3), (2, small, 6), (large_ranks, large, 9), (2, small, 12)]
+    ):
         if number:
             copy = tmp_path / f"copy{number}"
             arguments = (run, copy, corpus, layout)
@@ -178,8 +195,9 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, corpus: Path) 
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_nothing() -> None:
-    command = [sys.executable, "-m", "tests.pretrain.kill_and_resume", "--kills", "20"]
+@pytest.mark.parametrize("options", [["--kills", "20"], ["--kills", "6", "--bert"]], ids=["gpt", "bert"])
+def test_kills_change_nothing(options: list[str]) -> None:
+    command = [sys.executable, "-m", "tests.pretrain.kill_and_resume", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
 

@@ -14,8 +14,29 @@ from tests.pretrain.checkpoint.adamw_states import STATES
 SENTENCE = "the old ship sails over a grey cold sea while no one on deck sees its light go out again"
 
 
-def make_corpus(directory: Path, documents: int = 400) -> Path:
-    """A tokenized corpus of made-up sentences; returns its directory."""
+ENCODER_TOKENS = (
+    "special_tokens.end_of_document=[SEP]",
+    "special_tokens.mask=[MASK]",
+    "special_tokens.classification=[CLS]",
+    "special_tokens.separator=[SEP]",
+)
+BERT: dict[str, Any] = {
+    "model__name": "bert",
+    "model__num_layers": 2,
+    "objective__name": "masked_pairs",
+    "model__seq_length": 32,
+}
+"""Changes of `tiny_config` that make it a BERT on a corpus with sentences."""
+
+
+def make_corpus(directory: Path, documents: int = 400, *, sentences: bool = False) -> Path:
+    """A tokenized corpus of made-up sentences; returns its directory.
+
+    Args:
+        directory: where to.
+        documents: how many.
+        sentences: whether it keeps sentence boundaries, and its vocabulary has an encoder's special tokens.
+    """
     from data_prep.config import TokenizeConfig, TokenizerConfig
     from data_prep.sharding.tokenization import tokenize
     from data_prep.tokenizer.training import train_tokenizer
@@ -26,11 +47,16 @@ def make_corpus(directory: Path, documents: int = 400) -> Path:
     with text.open("w", encoding="utf-8") as lines:
         for _ in range(documents):
             sentence = " ".join(chance.choices(words, k=chance.randint(5, 60)))
+            if sentences:
+                sentence = ". ".join(" ".join(chance.choices(words, k=chance.randint(3, 12))) for _ in range(6)) + "."
             lines.write(json.dumps({"text": sentence}) + "\n")
-    train_tokenizer(load_config(TokenizerConfig, None, [f"input={text}", f"output={directory}/tok", "vocab_size=300"]))
-    tokenize(
-        load_config(TokenizeConfig, None, [f"input={text}", f"tokenizer={directory}/tok", f"output={directory}/corpus"])
-    )
+    special = ENCODER_TOKENS if sentences else ()
+    vocabulary = [f"input={text}", f"output={directory}/tok", "vocab_size=300", *special]
+    train_tokenizer(load_config(TokenizerConfig, None, vocabulary))
+    given = [f"input={text}", f"tokenizer={directory}/tok", f"output={directory}/corpus"]
+    if sentences:
+        given += ["sentences=true", "append_end_of_document=false"]
+    tokenize(load_config(TokenizeConfig, None, given))
     return directory / "corpus"
 
 
