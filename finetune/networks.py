@@ -117,12 +117,20 @@ def save_tokenizer(folder: Path, pretrained: PretrainedModel, template: TextTemp
             pad=template.pad,
             prepend=template.before,
             append=template.after,
+            model_inputs=_model_inputs(pretrained),
         )
         hf_tokenizer.check_same_ids(codec.tokenizer, folder)
     except DataError:
         # Our own tokenizer is there in any case; transformers' must not be there if it reads other ids.
         for name in ("tokenizer.json", "tokenizer_config.json"):
             (folder / name).unlink(missing_ok=True)
+
+
+def _model_inputs(pretrained: PretrainedModel) -> list[str] | None:
+    """What a tokenizer's call should return; None: as transformers says (which for decoders is right)."""
+    if not pretrained.is_encoder:
+        return None
+    return ["input_ids", *(["token_type_ids"] if pretrained.has_token_types else []), "attention_mask"]
 
 
 def _save_theirs(folder: Path, tokenizer: Any, template: TextTemplate) -> None:

@@ -46,6 +46,11 @@ class PretrainedModel:
         names = self.hf_config.get("architectures") or [""]
         return str(names[0]).endswith(_ENCODER_CLASSES)
 
+    @property
+    def has_token_types(self) -> bool:
+        """Whether the second text of a pair has token types of its own."""
+        return self.is_encoder and int(self.hf_config.get("type_vocab_size") or 1) > 1
+
 
 def read_pretrained(model: Path, tokenizer_dir: Path | None = None) -> PretrainedModel:
     """Read a checkpoint of ours (any layout) or a Hugging Face directory.
@@ -63,7 +68,7 @@ def read_pretrained(model: Path, tokenizer_dir: Path | None = None) -> Pretraine
 
 
 def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
-    from finetune.sources import find_tokenizer, open_checkpoint
+    from finetune.model_checkpoint import find_tokenizer, open_checkpoint
 
     source = open_checkpoint(model)
     tokenizer = find_tokenizer(source, tokenizer_dir)

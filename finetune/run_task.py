@@ -5,26 +5,15 @@ Read, encode, fit, save, read back, measure. What is a task's own is in `finetun
 
 from __future__ import annotations
 
-import json
-import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import ConfigError, DataError, ExitStatus, UserError
-from configs.load import to_yaml
-from data_prep.atomic import (
-    TRANSFORMERS_FILES,
-    DirectoryKind,
-    check_replaceable,
-    foreign_entry,
-    staged_directory,
-    writing,
-)
+from configs.errors import ConfigError, DataError
+from data_prep.atomic import staged_directory
 from finetune.batches import by_length
 from finetune.stopping import tidy_when_stopped
+from finetune.task_output import check_output, directory_kind, draw_plots, refuse_not_finite, write_lines, write_record
 from finetune.tasks.base import FINE_TUNED, EncodedPart, FinetuneTask
 from finetune.tasks.base_config import TaskConfig
 
@@ -32,7 +21,6 @@ if TYPE_CHECKING:
     from finetune.loop import Fit
     from finetune.pretrained import PretrainedModel
 
-RECIPE = "recipe.yaml"
 _MEASURED_AT_ONCE = 32
 """Examples of a batch while the saved model is measured."""
 
@@ -86,7 +74,7 @@ def run_task(config: TaskConfig, log: Callable[[str], None] = print) -> TaskResu
     Raises:
         UserError: anything that stands in the way, before training where it can be known.
     """
-    _check_output(config)
+    check_output(config)
     task: FinetuneTask = config.implement()(config)
     examples = task.read()
     for part in ("train", "validation"):
@@ -171,7 +159,7 @@ def _finish(
 ) -> TaskResult:
     """Save, read back what was saved, and measure that."""
     config, task, encoded = prepared.config, prepared.task, prepared.encoded
-    with staged_directory(config.output_dir, config.marker, config.overwrite, kind=_directory_kind(config)) as folder:
+    with staged_directory(config.output_dir, config.marker, config.overwrite, kind=directory_kind(config)) as folder:
         network = task.network(prepared.pretrained, from_scratch=True)
         task.save(folder, network, fitted.weights, prepared.pretrained)
         saved = task.load(folder)
@@ -186,7 +174,7 @@ def _finish(
                 again = _predict_all(task, network, encoded[part])
                 systems[part]["from scratch"] = task.figures(encoded[part], again)
             lines = map(task.prediction, prepared.examples[part], predicted)
-            _write_lines(folder / f"predictions-{part}.jsonl", lines)
+            write_lines(folder / f"predictions-{part}.jsonl", lines)
         record = {
             "task": config.name,
             "source": prepared.pretrained.provenance,
@@ -198,16 +186,10 @@ def _finish(
             "history": fitted.history,
             **systems,
         }
-        _refuse_not_finite(systems, config)
+        refuse_not_finite(systems, config)
         result = TaskResult(task, record, systems)
-        _plot(result, folder, log)
-        (folder / config.marker).write_text(
-            json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
-        )
-        (folder / RECIPE).write_text(to_yaml(config), "utf-8")
-        undeclared = foreign_entry(folder, (config.marker, *_directory_kind(config).entries))
-        if undeclared is not None:
-            log(f"warning: {type(config).__name__}.files does not name {undeclared}: this output cannot be replaced")
+        draw_plots(task.plots(), result.test[FINE_TUNED], folder, log)
+        write_record(folder, record, config, log)
     return result
 
 
@@ -220,50 +202,6 @@ def _predict_all(task: FinetuneTask, model: Any, part: EncodedPart) -> list[Any]
     groups = by_length(part.lengths, _MEASURED_AT_ONCE)
     found = predictions(task.predict, model.to(device), part, groups, device)
     return [found[number] for number in range(len(part.lengths))]
-
-
-def _write_lines(path: Path, lines: Any) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _plot(result: TaskResult, folder: Path, log: Callable[[str], None]) -> None:
-    """Draw the plots; whatever goes wrong costs the picture, not the finished training."""
-    for name, draw in result.task.plots().items():
-        path = folder / name
-        try:
-            draw(result.test[FINE_TUNED], path)
-        except Exception as error:
-            path.unlink(missing_ok=True)
-            reason = " ".join(str(error).split())[:200]
-            log(f"warning: {name} was not drawn ({type(error).__name__}: {reason})")
-
-
-def _refuse_not_finite(systems: Mapping[str, Any], config: TaskConfig) -> None:
-    """No figure that is not a number is ever written."""
-    for part, found in systems.items():
-        for key, value in found[FINE_TUNED].items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(
-                    f"the {part} {key} of the saved {config.product} is {value}",
-                    where="training",
-                    expected="finite numbers; a smaller optimizer.lr or precision=fp32 may help",
-                    status=ExitStatus.DIVERGED,
-                )
-
-
-def _directory_kind(config: TaskConfig) -> DirectoryKind:
-    own = (*config.files, "predictions-*.jsonl", RECIPE)
-    return DirectoryKind(config.marker_keys, (*own, *TRANSFORMERS_FILES))
-
-
-def _check_output(config: TaskConfig) -> None:
-    """Better now than after the training."""
-    check_replaceable(config.output_dir, config.marker, config.overwrite, kind=_directory_kind(config))
-    with writing(config.output_dir):
-        config.output_dir.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=config.output_dir.parent, prefix=".probe-").cleanup()
 
 
 def _check_batches(config: TaskConfig, world_size: int) -> None:

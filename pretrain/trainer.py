@@ -226,7 +226,8 @@ class Trainer:
             f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
         )
         accepted = (f"accepted change: {line}" for line in self._accepted_changes)
-        for note in (*self.config.checkpoint.notes(), *self._data.notes, *accepted):
+        counted = self._data.first_epoch_notes() if self.is_main else []
+        for note in (*self.config.checkpoint.notes(), *self._data.notes, *counted, *accepted):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:

@@ -20,7 +20,7 @@ from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.encoder_text import check_reads_as_trained, encoder_text
 from finetune.huggingface.model_card import model_card
 from finetune.huggingface.weight_files import check_written, remove_weights, write_weights
-from finetune.sources import Source, find_tokenizer, open_checkpoint
+from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer, open_checkpoint
 from finetune.stopping import tidy_when_stopped
 from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface import logit_check
@@ -79,7 +79,7 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
     return record
 
 
-def _write_tokenizer(config: ExportConfig, source: Source, tokenizer: Tokenizer, folder: Path) -> int:
+def _write_tokenizer(config: ExportConfig, source: ModelCheckpoint, tokenizer: Tokenizer, folder: Path) -> int:
     """Returns how many texts were compared."""
     if config.tokenizer == "sentencepiece-only" and tokenizer.kind != "sentencepiece":
         raise ConfigError(
@@ -100,7 +100,7 @@ def _write_tokenizer(config: ExportConfig, source: Source, tokenizer: Tokenizer,
 
 def _write_model(
     config: ExportConfig,
-    source: Source,
+    source: ModelCheckpoint,
     tokenizer: Tokenizer | None,
     folder: Path,
     reference: logit_check.Reference | None,
@@ -153,7 +153,7 @@ def _write_configs(fields: dict[str, Any], folder: Path, dtype: str, model: Mode
         path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | older, indent=2) + "\n", "utf-8")
 
 
-def _check_space(config: ExportConfig, source: Source) -> None:
+def _check_space(config: ExportConfig, source: ModelCheckpoint) -> None:
     needed = 4 * source.model.num_parameters() + (1 << 20)
     place = next(parent for parent in config.output.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(place).free
@@ -161,7 +161,9 @@ def _check_space(config: ExportConfig, source: Source) -> None:
         raise MachineError(f"has {free / 1e6:,.0f} MB free", where=place, expected=f"at least {needed / 1e6:,.0f} MB")
 
 
-def _provenance(config: ExportConfig, source: Source, tokenizer: Tokenizer | None, written: _Written) -> dict[str, Any]:
+def _provenance(
+    config: ExportConfig, source: ModelCheckpoint, tokenizer: Tokenizer | None, written: _Written
+) -> dict[str, Any]:
     metadata = source.metadata
     return {
         "checkpoint": str(source.path.absolute()),

@@ -74,6 +74,7 @@ def save(
     prepend: int | None = None,
     append: int | None = None,
     encoder: EncoderText | None = None,
+    model_inputs: list[str] | None = None,
 ) -> None:
     """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs.
 
@@ -84,7 +85,8 @@ def save(
         pad: id to pad with; None: that of the role.
         prepend: id that is put before each text when special tokens are asked for, as by default; None: nothing.
         append: the same after each text.
-        encoder: how an encoder reads text, which may then hold masks; None: for other models.
+        encoder: how a pretrained encoder reads text, which may then hold masks; None: for other models.
+        model_inputs: the tensors that a call returns; None: those that transformers or `encoder` says.
 
     Raises:
         DataError: as `convert`.
@@ -112,6 +114,8 @@ def save(
     }
     if encoder is not None:
         config["model_input_names"] = encoder.model_inputs
+    if model_inputs is not None:
+        config["model_input_names"] = model_inputs
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.tasks.base import FINE_TUNED
+from finetune.tasks.encoded_texts import EncodedTexts
 from finetune.tasks.labelled_texts import Splits
-
-if TYPE_CHECKING:
-    from finetune.tasks.classify import EncodedTexts
 
 
 def describe_texts(splits: Splits, encoded: Mapping[str, EncodedTexts]) -> Iterator[str]:

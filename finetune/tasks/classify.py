@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from finetune.tasks.base import FinetuneTask
 from finetune.tasks.classification_metrics import classification_figures, score
 from finetune.tasks.classification_report import describe_texts, result_tables
 from finetune.tasks.classify_config import ClassifyConfig
+from finetune.tasks.encoded_texts import EncodedTexts
 from finetune.tasks.labelled_texts import LabelledText, Splits, load_splits
 
 if TYPE_CHECKING:
@@ -32,33 +32,6 @@ if TYPE_CHECKING:
 LABELS_FILE = "labels.json"
 PLOT = "confusion-test.png"
 _AUTO_CLASS = "AutoModelForSequenceClassification"
-
-
-@dataclass(frozen=True)
-class EncodedTexts:
-    """Labelled texts as numbers.
-
-    Attributes:
-        rows: token ids of each, cut to the longest that is read.
-        gold: number of each label.
-        pad: id of the pad token.
-        cut: how many texts were longer.
-    """
-
-    rows: list[list[int]]
-    gold: list[int]
-    pad: int
-    cut: int
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each text."""
-        return [len(row) for row in self.rows]
-
-    @property
-    def weights(self) -> list[float]:
-        """Each text counts once."""
-        return [1.0] * len(self.rows)
 
 
 class ClassifyTask(FinetuneTask):
@@ -211,7 +184,7 @@ class ClassifyTask(FinetuneTask):
         """See the base class."""
         if not (folder / "tokenizer_config.json").is_file():
             return None
-        call = f"pipeline('text-classification', {str(folder)!r}, truncation=True)"
+        call = f'pipeline("text-classification", {json.dumps(str(folder))}, truncation=True)'
         return f"python -c {shlex.quote(f'from transformers import pipeline; print({call}(input()))')}"
 
     def _template(self, pretrained: PretrainedModel) -> TextTemplate:

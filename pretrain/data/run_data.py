@@ -15,7 +15,7 @@ from pretrain.data import unigram
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
 from pretrain.data.documents import Documents
 from pretrain.data.evaluation_set import describe_set
-from pretrain.data.sample_index import SampleIndex, open_index
+from pretrain.data.sample_index import SampleIndex, notes_on, open_index
 from pretrain.data.stream import SampleStream
 from pretrain.data.token_facts import TokenFacts
 
@@ -40,6 +40,7 @@ class RunData:
         fingerprint: what decides which sample is number n of the run, JSON-able; to be compared on resume.
         notes: what was done about odd data, a sentence each, to be shown once.
         corpora: the opened corpora by path.
+        labels_are_tokens: see `ObjectiveConfig`.
     """
 
     train: SampleStream
@@ -50,6 +51,7 @@ class RunData:
     fingerprint: dict[str, Any]
     notes: tuple[str, ...]
     corpora: dict[Path, Corpus]
+    labels_are_tokens: bool = True
 
     @classmethod
     def open(cls, config: RunConfig, *, tokenizer_required: bool = True) -> RunData:
@@ -82,6 +84,7 @@ class RunData:
             fingerprint=_fingerprint(config, corpora, train, vocabulary),
             notes=tuple(builder.notes),
             corpora=corpora,
+            labels_are_tokens=config.objective.labels_are_tokens,
         )
 
     def prepare(self, consumed_samples: int = 0) -> None:
@@ -92,6 +95,10 @@ class RunData:
         self.train.prepare(consumed_samples)
         for stream in (*self.validation.values(), *self.test.values()):
             stream.prepare(0)
+
+    def first_epoch_notes(self) -> list[str]:
+        """What the indexes of the training corpora had to do to the text; after `prepare`."""
+        return [note for index in self.train.parts for note in notes_on(index)]
 
     @property
     def vocab_size(self) -> int:
@@ -137,7 +144,8 @@ class RunData:
 
     def unigram_loss_nats(self, stream: SampleStream, max_samples: int) -> float:
         """What a model that knows only the training corpora's token frequencies would lose; see `unigram`."""
-        return unigram.unigram_loss_nats(self.train, stream, max_samples)
+        never_labels = None if self.labels_are_tokens else self.tokens.special_ids
+        return unigram.unigram_loss_nats(self.train, stream, max_samples, never_labels)
 
 
 class _StreamBuilder:

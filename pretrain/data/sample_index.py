@@ -6,7 +6,7 @@ equal pieces; others are made for objectives that want something else of a corpu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -48,6 +48,20 @@ class SampleIndex(Protocol):
     def prepare(self, number: int) -> None:
         """Have at hand what reading sample `number` needs; may wait for another process."""
         ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An index that counts what it had to do to the text."""
+
+    def notes(self) -> list[str]:
+        """The counts of the first epoch in words, a sentence each."""
+        ...
+
+
+def notes_on(index: SampleIndex) -> list[str]:
+    """What an index that counts what it did has to say of its first epoch, a sentence each."""
+    return list(index.notes()) if isinstance(index, Counting) else []
 
 
 def open_index(corpus: Corpus, documents: Documents, sampling: Sampling, seed: int, *, endless: bool) -> SampleIndex:

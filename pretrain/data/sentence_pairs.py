@@ -50,9 +50,10 @@ class PairSampling(Sampling):
 class SentencePairs:
     """Samples of one part of one corpus, by number: a first and a second part, one after the other.
 
-    Every sentence is in a first part or in a true second part once per epoch (of sentences that have no room, a part
-    is); random second parts come on top. `Samples.extras` has the tokens of each part, and `pair_label`: 0 where the
-    second part follows the first in the text, 1 where it is random or the two are swapped, -1 where there is none.
+    Every sentence is in a first part or in a true second part once per epoch; random second parts come on top. A
+    sentence longer than half of the room counts as several, so that two always find room. `Samples.extras` has the
+    tokens of each part, and `pair_label`: 0 where the second part follows the first in the text, 1 where it is
+    random or the two are swapped, -1 where there is none.
 
     Args:
         corpus: where the tokens are; tokenized with sentences=true.
@@ -76,7 +77,7 @@ class SentencePairs:
         self._sampling = sampling
         self._key = (seed, corpus.fingerprint)
         self._tokens = CorpusTokens(corpus)
-        self._table = SentenceTable.read(corpus, documents)
+        self._table = SentenceTable.read(corpus, documents, sampling.stride_tokens // 2)
         sizes = np.diff(self._table.bounds)
         if sampling.pairs == "next_sentence" and len(sizes) < 2:
             raise ValueError("random second parts need two documents")
@@ -94,6 +95,22 @@ class SentencePairs:
     def counts(self, epoch: int) -> PairCounts:
         """What became of the sentences in an epoch."""
         return PairCounts.from_array(self._cutting(epoch % CUTTINGS)["counts"])
+
+    def notes(self) -> list[str]:
+        """What became of the sentences of the first epoch, in words."""
+        counts = self.counts(0)
+        told = [f"{counts.samples:,} pairs in the first epoch"]
+        if counts.random_seconds:
+            told.append(
+                f"{counts.random_seconds:,} with a random second part ({counts.random_tokens:,} tokens besides)"
+            )
+        if counts.forced_seconds:
+            told.append(f"{counts.forced_seconds:,} of those because nothing followed")
+        if counts.alone:
+            told.append(f"{counts.alone:,} without a second part")
+        if counts.cut_tokens:
+            told.append(f"{counts.cut_tokens:,} tokens had no room")
+        return [f"{self.corpus.path}: {', '.join(told)}"]
 
     def prepare(self, number: int) -> None:
         """Have the pairs at hand that reading sample `number` needs."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class SentenceTable:
     """Sentences that have tokens, document after document. The end-of-document id belongs to none of them.
 
+    A sentence longer than a limit (a table, a listing, text without full stops) stands as several, of equal length.
+
     Attributes:
         source: place of each sentence's first token in the corpus, int64 [sentences].
         start: tokens of all sentences before each, int64 [sentences + 1].
@@ -31,8 +33,13 @@ class SentenceTable:
     bounds: np.ndarray
 
     @classmethod
-    def read(cls, corpus: Corpus, documents: Documents) -> SentenceTable:
+    def read(cls, corpus: Corpus, documents: Documents, longest_tokens: int) -> SentenceTable:
         """The sentences of `documents`.
+
+        Args:
+            corpus: where they are.
+            documents: which of its documents.
+            longest_tokens: longer sentences are split.
 
         Raises:
             DataError: if the corpus does not keep sentences.
@@ -41,8 +48,12 @@ class SentenceTable:
             raise DataError(
                 "has no sentence boundaries", where=corpus.path, expected="a corpus made by `tokenize sentences=true`"
             )
-        arrays = documents.built("sentences", "its sentences", lambda allocate: _fill(corpus, documents, allocate))
-        return cls(**arrays)
+        identity = f"its sentences, up to {longest_tokens} tokens"
+
+        def build(allocate: Allocate) -> None:
+            _fill(corpus, documents, longest_tokens, allocate)
+
+        return cls(**documents.built("sentences", identity, build))
 
     @property
     def num_documents(self) -> int:
@@ -50,13 +61,13 @@ class SentenceTable:
         return len(self.bounds) - 1
 
 
-def _fill(corpus: Corpus, documents: Documents, allocate: Allocate) -> None:
-    counts = [(len(source), len(per_document)) for source, _, per_document in _by_shard(corpus, documents)]
+def _fill(corpus: Corpus, documents: Documents, longest: int, allocate: Allocate) -> None:
+    counts = [(len(source), len(per_document)) for source, _, per_document in _by_shard(corpus, documents, longest)]
     num_sentences, num_documents = (sum(column) for column in zip(*counts)) if counts else (0, 0)
     arrays = allocate({"source": num_sentences, "start": num_sentences + 1, "bounds": num_documents + 1})
     arrays["start"][0] = arrays["bounds"][0] = 0
     sentence = document = 0
-    for source, lengths, per_document in _by_shard(corpus, documents):
+    for source, lengths, per_document in _by_shard(corpus, documents, longest):
         end, last = sentence + len(source), document + len(per_document)
         arrays["source"][sentence:end] = source
         arrays["start"][sentence + 1 : end + 1] = arrays["start"][sentence] + np.cumsum(lengths)
@@ -64,7 +75,9 @@ def _fill(corpus: Corpus, documents: Documents, allocate: Allocate) -> None:
         sentence, document = end, last
 
 
-def _by_shard(corpus: Corpus, documents: Documents) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _by_shard(
+    corpus: Corpus, documents: Documents, longest: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Place and tokens of each sentence, and sentences of each document that has any, a shard at a time."""
     from data_prep.corpus.shard_pieces import IndexPieces
 
@@ -86,6 +99,16 @@ def _by_shard(corpus: Corpus, documents: Documents) -> Iterator[tuple[np.ndarray
         lengths = lengths[chosen]
         lengths[lasts - 1] -= end_tokens
         keep = lengths > 0
-        per_document = np.bincount(number_of_document[keep], minlength=end - begin)
-        yield first_token + offsets[chosen][keep], lengths[keep], per_document[per_document > 0]
+        sources, lengths, parts = _split(first_token + offsets[chosen][keep], lengths[keep], longest)
+        per_document = np.bincount(number_of_document[keep], weights=parts, minlength=end - begin).astype(np.int64)
+        yield sources, lengths, per_document[per_document > 0]
         first_token += shard.num_tokens
+
+
+def _split(source: np.ndarray, lengths: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Place and tokens of sentences none of which is longer than `longest`, and how many each has become."""
+    parts = -(-lengths // longest)
+    number = np.arange(int(parts.sum())) - np.repeat(np.cumsum(parts) - parts, parts)
+    whole, count = np.repeat(lengths, parts), np.repeat(parts, parts)
+    begin, end = whole * number // count, whole * (number + 1) // count
+    return np.repeat(source, parts) + begin, end - begin, parts

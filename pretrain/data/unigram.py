@@ -9,7 +9,9 @@ from pretrain.data.stream import SampleStream
 _BATCH = 64
 
 
-def unigram_loss_nats(train: SampleStream, stream: SampleStream, max_samples: int) -> float:
+def unigram_loss_nats(
+    train: SampleStream, stream: SampleStream, max_samples: int, never_labels: np.ndarray | None = None
+) -> float:
     """Cross-entropy of a stream's labels under the token frequencies of the training mixture, nats per token.
 
     Frequencies are those of the whole training corpora, weighted as the mixture is, with half an occurrence added to
@@ -19,9 +21,14 @@ def unigram_loss_nats(train: SampleStream, stream: SampleStream, max_samples: in
         train: the training stream.
         stream: the validation stream whose labels are predicted.
         max_samples: how many of its samples, from its beginning, are looked at.
+        never_labels: ids that are never asked for, such as the special ones of a masked objective.
     """
     shares = _training_shares(train)
     counts = label_counts(stream, max_samples)
+    if never_labels is not None:
+        counts[never_labels] = 0
+        shares[never_labels] = 0.0
+        shares = np.where(shares > 0, shares, 1.0) / shares.sum()
     return float(-(counts * np.log(shares)).sum() / counts.sum())
 
 

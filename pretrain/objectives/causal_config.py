@@ -16,7 +16,7 @@ class CausalConfig(ObjectiveConfig):
     labels_are_tokens: ClassVar[bool] = True
 
     name: str = "causal"
-    """`causal`."""
+    """Which objective it is."""
 
     def sampling(self, model: ModelConfig, *, documents_apart: bool) -> Sampling:
         """Every token is a label once: samples share one token with the next."""

@@ -42,7 +42,7 @@ class MaskedConfig(ObjectiveConfig):
     implementation: ClassVar[str] = "pretrain.objectives.masked:MaskedObjective"
 
     name: str = "masked"
-    """`masked`."""
+    """Which objective it is."""
     mask_rate: float = Field(default=0.15, gt=0, le=1)
     """Share of a row's tokens that is chosen, special tokens aside: round(rate x tokens), at least one."""
     mask_rate_schedule: list[MaskRateStage] | None = None

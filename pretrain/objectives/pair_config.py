@@ -23,7 +23,7 @@ class MaskedPairsConfig(MaskedConfig):
     implementation: ClassVar[str] = "pretrain.objectives.pair:MaskedPairsObjective"
 
     name: str = "masked_pairs"
-    """`masked_pairs`."""
+    """Which objective it is."""
     pairs: PairKind = "next_sentence"
     """What is asked of a pair: whether the second part follows in the text or is random (BERT), or whether the two
     parts are in their order or swapped (ALBERT)."""

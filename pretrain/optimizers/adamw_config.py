@@ -16,7 +16,7 @@ class AdamWConfig(OptimizerConfig):
     states: ClassVar[tuple[StateSpec, ...]] = (StateSpec("exp_avg"), StateSpec("exp_avg_sq"))
 
     name: str = "adamw"
-    """`adamw`."""
+    """Which optimizer it is."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the first moment."""
     beta2: float = Field(default=0.95, ge=0, lt=1)

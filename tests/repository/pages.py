@@ -7,6 +7,7 @@ What a fence is called says what a test does with it:
   `<!-- after: make quickstart -->`. `make quickstart` runs once for all pages, and `make test` is only looked up.
 - ```` ```sh ```` a command for a cluster or a GPU: it is not run, but its recipe, its `key=value` settings, its
   options and its files have to exist.
+- ```` ```python file=extensions/my_kind.py ```` a file that the commands below it need: it is written first.
 - anything else (`console`, `text`, `yaml`, `python`, ...) is only shown. A fence without a name is an error.
 """
 
@@ -18,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 AFTER_QUICKSTART = "<!-- after: make quickstart -->"
-FENCE = re.compile(r"^( *)(```+|~~~+) *(\S*)[^\n]*\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)(```+|~~~+) *(\S*)([^\n]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"\bfile=(\S+)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ASSIGNMENT = re.compile(r"^[A-Za-z_][\w.]*=")
 
@@ -31,11 +33,13 @@ class Block:
         language: what the fence is called, empty when it has no name.
         text: its lines, without the indentation of the fence.
         line: number of its first line in the page, from 1.
+        file: the file that it is; empty if it is none.
     """
 
     language: str
     text: str
     line: int
+    file: str = ""
 
     def commands(self) -> Iterator[list[str]]:
         """The words of each command; continued lines joined, comments and redirections dropped."""
@@ -50,9 +54,10 @@ def blocks(text: str) -> list[Block]:
     """All fenced blocks of a page, in their order."""
     found = []
     for match in FENCE.finditer(text):
-        indent, _, language, body = match.groups()
+        indent, _, language, options, body = match.groups()
         body = re.sub(rf"^{indent}", "", body, flags=re.MULTILINE)
-        found.append(Block(language, body, text.count("\n", 0, match.start(4)) + 1))
+        file = FILE.search(options)
+        found.append(Block(language, body, text.count("\n", 0, match.start(5)) + 1, file[1] if file else ""))
     return found
 
 

@@ -197,6 +197,10 @@ def test_commands_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest
     to_run = run_blocks(page)
     if AFTER_QUICKSTART in page.read_text() or any("make quickstart" in block.text for block in to_run):
         shutil.copytree(request.getfixturevalue("quickstart_runs"), tmp_path / "runs")
+    for block in blocks(page.read_text()):
+        if block.file:
+            (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / block.file).write_text(block.text)
     for block in to_run:
         status, output = workspace.run(as_run(block.text))
         assert status == 0, f"{page_id(page)} line {block.line}, status {status}:\n{block.text}\n{output[-4000:]}"

@@ -63,12 +63,14 @@ HELP = [
     ("finetune", "classify", "--help"),
     ("finetune", "export", "--help"),
     ("finetune", "generate", "--help"),
+    ("finetune", "run", "--help"),
 ]
 MISTAKES = [
     ("pretrain/main.py", "--config", "gpt-tniy"),
     ("pretrain/main.py", "--config", "gpt-tiny", "model.hiden_size=64"),
     ("pretrain/main.py", "--config", "gpt-tiny", "model.hidden_size=large"),
     ("data_prep", "tokenize", "--config", "tokenise-sample"),
+    ("finetune", "run", "task=clasify"),
 ]
 
 

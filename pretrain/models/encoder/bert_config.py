@@ -18,7 +18,7 @@ class BertConfig(EncoderConfig):
     huggingface: ClassVar[tuple[str, ...]] = ("bert", "megatron-bert")
 
     name: str = "bert"
-    """`bert`."""
+    """Which model family it is."""
     norm_placement: Literal["post", "pre"] = "post"
     """Norms after the residual sums (as published), or before the blocks (as Megatron's, without embedding norm)."""
     token_types: int = Field(default=2, gt=0)
@@ -72,7 +72,7 @@ class RobertaConfig(EncoderConfig):
     huggingface: ClassVar[tuple[str, ...]] = ("roberta",)
 
     name: str = "roberta"
-    """`roberta`."""
+    """Which model family it is."""
     activation: Literal["gelu", "gelu_tanh"] = "gelu"
     """Activation of the MLP; gelu_tanh is an approximation. The head has gelu."""
 

@@ -15,7 +15,7 @@ class ModernEncoderConfig(EncoderConfig):
     huggingface: ClassVar[tuple[str, ...]] = ("modernbert",)
 
     name: str = "modern-encoder"
-    """`modern-encoder`."""
+    """Which model family it is."""
     activation: Literal["geglu"] = "geglu"
     """Activation of the MLP: gated by gelu."""
     bias: bool = False

@@ -21,7 +21,7 @@ class GPTConfig(TransformerModelConfig):
     huggingface: ClassVar[tuple[str, ...]] = ("llama", "gpt2", "starcoder2")
 
     name: str = "gpt"
-    """`gpt`."""
+    """Which model family it is."""
     num_query_groups: int | None = Field(default=None, gt=0)
     """Key/value heads of each attention (grouped-query attention); null: as many as query heads."""
     position_embedding: Literal["learned", "rope"] = "rope"

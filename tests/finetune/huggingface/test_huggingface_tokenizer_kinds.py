@@ -11,7 +11,7 @@ from data_prep.tokenizer import ROLES_FILE, Tokenizer, load_tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.export import _write_tokenizer
-from finetune.sources import Source, find_tokenizer
+from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer
 from tests.finetune.finetune_tokenizers import LINES, train_tokenizer
 from tests.finetune.huggingface.test_huggingface_tokenizer import TOPICS, random_texts
 from tests.tokenizer_kinds import huggingface_bpe, huggingface_unigram, tiktoken_ranks, with_scheme
@@ -78,7 +78,7 @@ def test_a_run_finds_its_copy_and_export_refuses_what_does_not_fit(tmp_path: Pat
     tokenizer.copy_to(tmp_path / "run" / "tokenizer")
     metadata = {"tokenizer_fingerprint": tokenizer.fingerprint}
     model = type("Model", (), {"vocab_size": tokenizer.vocab_size, "seq_length": 64, "is_causal": True})()
-    source = Source(tmp_path / "run" / "checkpoints" / "step_1", model, {}, metadata)  # type: ignore[arg-type]
+    source = ModelCheckpoint(tmp_path / "run" / "checkpoints" / "step_1", model, {}, metadata)  # type: ignore[arg-type]
     found = find_tokenizer(source)
     assert found.fingerprint == tokenizer.fingerprint and (tmp_path / "run" / "tokenizer" / ROLES_FILE).is_file()
     config = ExportConfig(checkpoint=tmp_path, output=tmp_path / "out", tokenizer="sentencepiece-only")

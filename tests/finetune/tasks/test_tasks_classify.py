@@ -94,7 +94,7 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: TaskResult) -
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
-    from finetune.sources import open_checkpoint
+    from finetune.model_checkpoint import open_checkpoint
     from pretrain.models.huggingface.weights import to_hf
 
     changes = {"optimizer__lr": 1e-12, "training__duration": "1 steps", "baselines": []}
@@ -127,7 +127,7 @@ def test_options_change_what_they_say(root: Path) -> None:
         "training__micro_batch_size": 4,
         "training__batch_size": 32,
         "class_weights": "balanced",
-        "optimizer__lr": 2e-2,
+        "optimizer__lr": 5e-2,
         "baselines": ["scratch"],
     }
     found = run_task(classify_config(root, "options", **changes), lambda line: None)
@@ -159,7 +159,7 @@ LAST_STEP = {"optimizer__lr": 1e30, "optimizer__warmup": "0 steps", "optimizer__
         ({"training__precision": "bf16"}, "training.zero_stage: is 0 together with precision=bf16"),
         ({"optimizer__lr": 1e30, "optimizer__clip_grad_norm": 0, "optimizer__warmup": "0 steps"}, "the loss is nan"),
         (LAST_STEP | {"training__duration": "2 steps"}, "the validation loss is nan at step 2"),
-        (LAST_STEP | {"optimizer__lr": 3e38}, "optimizer: the update of step 1 has a factor beyond float32"),
+        (LAST_STEP | {"optimizer__lr": 3e38}, "training: the loss is nan at step 2"),
         ({"model": "/nowhere"}, "does not exist"),
     ],
 )

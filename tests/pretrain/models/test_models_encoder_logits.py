@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -89,7 +89,7 @@ def pretraining_head(theirs: Tensors) -> Tensors:
     return ours
 
 
-def bert(activation: str = "gelu") -> tuple[EncoderConfig, Any, Tensors]:
+def bert(activation: Literal["gelu", "gelu_tanh"] = "gelu") -> tuple[EncoderConfig, Any, Tensors]:
     act = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[activation]
     config = transformers.BertConfig(**COUNTERPART, max_position_embeddings=24, hidden_act=act)
     model = randomized(transformers.BertForPreTraining(config))

@@ -42,7 +42,7 @@ class CheckpointTensors(Mapping[str, "torch.Tensor"]):
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelCheckpoint:
     """A checkpoint that can be read.
 
     Attributes:
@@ -58,7 +58,7 @@ class Source:
     metadata: Mapping[str, Any]
 
 
-def open_checkpoint(path: Path) -> Source:
+def open_checkpoint(path: Path) -> ModelCheckpoint:
     """The checkpoint that `path` (a run, or one of its steps) means.
 
     Raises:
@@ -79,7 +79,7 @@ def open_checkpoint(path: Path) -> Source:
         raise CheckpointError(f"model.name in its metadata: {error}", where=reader.path) from None
     if model.vocab_size is None:
         raise CheckpointError("does not say how many token ids its model knows", where=reader.path)
-    return Source(reader.path, model, CheckpointTensors(reader), metadata)
+    return ModelCheckpoint(reader.path, model, CheckpointTensors(reader), metadata)
 
 
 def _declared(saved: Mapping[str, Any]) -> ModelConfig:
@@ -96,7 +96,7 @@ def _declared(saved: Mapping[str, Any]) -> ModelConfig:
     return declaration.model_validate(known | {"name": name})
 
 
-def find_tokenizer(source: Source, override: Path | None = None) -> Tokenizer:
+def find_tokenizer(source: ModelCheckpoint, override: Path | None = None) -> Tokenizer:
     """The tokenizer that a run used: `override`, the run's copy, or the one in its configured places.
 
     Raises:
@@ -116,7 +116,7 @@ def find_tokenizer(source: Source, override: Path | None = None) -> Tokenizer:
     return tokenizer
 
 
-def check_fits(tokenizer: Tokenizer, place: Path, source: Source) -> None:
+def check_fits(tokenizer: Tokenizer, place: Path, source: ModelCheckpoint) -> None:
     """Refuse a tokenizer that is not the one of the checkpoint.
 
     Raises:
@@ -136,7 +136,7 @@ def check_fits(tokenizer: Tokenizer, place: Path, source: Source) -> None:
         )
 
 
-def _tokenizer_places(source: Source) -> list[Path]:
+def _tokenizer_places(source: ModelCheckpoint) -> list[Path]:
     places = [source.path.parent.parent / "tokenizer"]
     data = (source.metadata.get("config") or {}).get("data") or {}
     if data.get("tokenizer"):

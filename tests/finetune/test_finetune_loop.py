@@ -1,0 +1,35 @@
+"""The training loop's own checks; what it does as a whole is shown by the tests of the tasks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from configs.durations import Duration
+from configs.errors import ConfigError
+from finetune.loop import TaskSchedule, _float32_range, _is_better
+from finetune.tasks.base_config import TaskTraining
+from pretrain.optimizers.adamw_config import AdamWConfig
+
+
+def test_step_sizes_beyond_float32() -> None:
+    """What torch says of them where its optimizer is not fused, in the user's words."""
+    with pytest.raises(ConfigError, match="optimizer: the update of step 3 has a factor beyond float32"):
+        with _float32_range(3, 3e38):
+            torch.zeros(1).add_(torch.ones(1), alpha=1e300)
+
+
+def test_the_best_value_may_be_the_lowest() -> None:
+    for best_is, better in (("highest", 0.6), ("lowest", 0.4)):
+        assert _is_better({"x": better}, {"x": 0.5}, "x", best_is)  # type: ignore[arg-type]
+        assert not _is_better({"x": 1.0 - better}, {"x": 0.5}, "x", best_is)  # type: ignore[arg-type]
+        assert not _is_better({"x": 0.5}, {"x": 0.5}, "x", best_is)  # type: ignore[arg-type]
+        assert _is_better({"x": 0.5}, {}, "x", best_is)  # type: ignore[arg-type]
+
+
+def test_durations_become_steps() -> None:
+    training = TaskTraining(duration=Duration(2, "epochs"), evaluate_every=Duration(48, "samples"), batch_size=16)
+    schedule = TaskSchedule.resolve(training, AdamWConfig(lr=1.0, schedule="linear", min_lr=0.0), 7)
+    assert (schedule.total_steps, schedule.evaluate_every) == (14, 3)
+    rates = [schedule.learning_rates.learning_rate(step, step * 16, 16) for step in range(14)]
+    assert rates == sorted(rates, reverse=True) and rates[0] <= 1.0 and rates[-1] > 0
