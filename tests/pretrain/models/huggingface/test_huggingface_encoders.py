@@ -94,7 +94,7 @@ def test_a_model_of_transformers_is_computed_by_ours(name: str) -> None:
     tensors = dict(from_hf(theirs.state_dict(), model, ids))
     assert set(tensors) == {spec.name for spec in model.parameters()}
     agreement = compare(model, tensors, theirs, check_rows(model, [], 2, 1, ids))
-    assert agreement.largest_logit > 1 and agreement.largest_difference < 1e-5
+    assert agreement.largest_logit > 1 and agreement.largest_difference < 2e-5
 
 
 @pytest.mark.parametrize("name", MODELS)
