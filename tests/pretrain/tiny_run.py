@@ -15,10 +15,10 @@ SENTENCE = "the old ship sails over a grey cold sea while no one on deck sees it
 
 
 ENCODER_TOKENS = (
-    "special_tokens.end_of_document=[SEP]",
-    "special_tokens.mask=[MASK]",
-    "special_tokens.classification=[CLS]",
-    "special_tokens.separator=[SEP]",
+    "special_tokens.end_of_document='[SEP]'",
+    "special_tokens.mask='[MASK]'",
+    "special_tokens.classification='[CLS]'",
+    "special_tokens.separator='[SEP]'",
 )
 BERT: dict[str, Any] = {
     "model__name": "bert",
