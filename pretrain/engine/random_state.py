@@ -40,7 +40,7 @@ def install() -> None:
     megatron_random._CUDA_RNG_STATE_TRACKER = StatelessTracker()
     megatron_random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
     if not torch.cuda.is_available():
-        # megatron/core/tensor_parallel/random.py:446 (_get_all_rng_states)
+        # megatron/core/tensor_parallel/random.py:447 (_get_all_rng_states)
         # megatron/core/tensor_parallel/random.py:457 (_set_all_rng_states)
         # keep CUDA's generator beside the CPU's; without a GPU the CPU's is all there is.
         megatron_random._get_cuda_rng_state = lambda *args, **kwargs: None
