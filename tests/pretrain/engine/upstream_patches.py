@@ -161,6 +161,6 @@ def _scopes(tree: ast.Module, line: int) -> tuple[str, ...]:
 
 
 def _plain(name: str) -> str:
-    """A name as part of a test's name: `Tensor._set_CUDA` -> `tensor_set_cuda`."""
+    """A name as part of a test's name: in small letters, with one underscore between words."""
     parts = re.split(r"[._]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name))
     return "_".join(part.lower() for part in parts if part)
