@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from written_names import (
 ELSEWHERE = {
     "preprocess_data.py": "a tool of Megatron-LM's repository, which the package megatron-core leaves out",
     "create_pretraining_data.py": "makes the samples in the repository of the BERT paper, which is no package",
+    "extensions/my_kind.py": "what a reader of docs/extending.md makes",
     "dupe_factor": "an option of create_pretraining_data.py",
 }
 
@@ -45,7 +47,7 @@ def missing_files(text: Written, known: Known) -> set[str]:
     def is_there(path: str) -> bool:
         if path in ELSEWHERE or path in known.files or path in library_files():
             return True
-        if (folder / path).as_posix() in known.files:
+        if os.path.normpath(folder / path) in known.files:
             return True
         return path in tails if "/" not in path else any(name.endswith(f"/{path}") for name in known.files)
 
@@ -129,6 +131,7 @@ def test_what_the_texts_name_is_there() -> None:
         ("tests/pretrain/test_absent.py fails", "tests/pretrain/test_absent.py"),
         ("as session.py says", "session.py"),
         ("as stage3.py, deepspeed/runtime/engine.py:12 and engine.py say", ""),
+        ("see [it](../pretrain/engine.py), not [this](../pretrain/absent.py)", "../pretrain/absent.py"),
         ("`pretrain/absent/` and `pretrain/engine`", "pretrain/absent/"),
         ("test_that_is_not_written fails", "test_that_is_not_written"),
     ],
