@@ -1,1 +1,1 @@
-"""Batch jobs on Slurm: starting them, watching them, passing their verdict on."""
+"""Batch jobs on Slurm: starting the ranks, watching them, passing their exit status on."""

@@ -11,7 +11,7 @@ from configs.strict_numbers import refuse_bools
 
 
 class Section(BaseModel):
-    """Frozen, unknown keys and true for a number refused, docstrings are descriptions."""
+    """A frozen section: unknown keys, and booleans for numbers, are refused; attribute docstrings describe the keys."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()

@@ -23,7 +23,7 @@ class Evaluator:
         evaluation: how many global batches of a set are read.
         training: the size of a global batch, and of a micro-batch.
         objective: made for evaluations.
-        engine: computes.
+        engine: runs the model.
         topology: where this rank stands.
     """
 

@@ -75,7 +75,7 @@ def step_record(
     started_s: float,
     data_time_s: float,
 ) -> StepRecord:
-    """What the monitor is told of the step that led to `progress`."""
+    """The log record of the step that led to `progress`."""
     is_logged = progress.step % run.config.monitor.log_interval == 0
     return StepRecord(
         step=progress.step,

@@ -69,7 +69,7 @@ def run(config: RunConfig) -> ExitStatus:
 
 
 def entry() -> None:
-    """Run `main`; a user's mistake is told once, by the main process."""
+    """Run `main`; a `UserError` is printed once, by the main process."""
     from pretrain.parallel.launch import told_once
 
     with told_once():

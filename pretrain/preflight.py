@@ -1,6 +1,6 @@
 """Everything about a run that can be checked before a process group or a GPU is touched.
 
-Imports neither torch's distributed parts nor DeepSpeed, so a wrong config is told within a second or two.
+Imports neither torch's distributed parts nor DeepSpeed, so a wrong config is refused within a second or two.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _SAME_KEYSTROKE_S = 1.0
 
 
 class StopRequest:
-    """Turns SIGTERM, SIGINT and SIGUSR2 into a wish that the loop reads between two steps.
+    """A stop flag that SIGTERM, SIGINT and SIGUSR2 set, for the loop to read between two steps.
 
     The first signal asks for: finish the step, save, exit with `ExitStatus.INTERRUPTED`. A SIGINT more than a second
     after an earlier one ends the process at once, without saving. Use as a context manager, in the main thread; the
@@ -42,11 +42,11 @@ class StopRequest:
         return self._requested
 
     def begin(self) -> None:
-        """From now on a signal is a wish."""
+        """From now on a first signal sets the flag instead of ending the process."""
         self._has_begun = True
 
     def install(self) -> StopRequest:
-        """Take the signals over.
+        """Install the signal handlers.
 
         Raises:
             RuntimeError: outside the main thread, where Python allows no handlers.
@@ -58,7 +58,7 @@ class StopRequest:
         return self
 
     def uninstall(self) -> None:
-        """Give the signals back; safe to call twice."""
+        """Put the earlier handlers back; safe to call twice."""
         for number, handler in self._previous.items():
             # None: a handler that was not installed from Python, which it cannot give back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -37,11 +37,11 @@ class Trainer:
     Attributes:
         config: the run.
         topology: where this rank stands.
-        engine: trains.
-        schedule: plans.
-        train_loader: gives the batches.
-        monitor: takes the records.
-        guard: ends a run that diverged.
+        engine: runs and updates the model.
+        schedule: batch size and learning rate of each step.
+        train_loader: gives the global batches.
+        monitor: logs the records.
+        guard: raises when the run has diverged.
         stop: whether a signal asked for a stop.
         reason_to_stop: why, as far as this rank knew when it was asked last, the run stops after that step; or None.
         progress: where the run stood when this process began.
@@ -104,11 +104,11 @@ class Trainer:
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank is the one that speaks and writes."""
+        """Whether this is rank 0, which prints and writes files."""
         return self.topology.rank == 0
 
     def flags(self, progress: Progress) -> tuple[float, float]:
-        """What this rank asks for at the end of the step that began at `progress`: to stop; to save, by the clock."""
+        """The stop flag and the save flag (1.0: set) of this rank at the end of the step that began at `progress`."""
         self.reason_to_stop = self._find_reason(progress)
         return float(self.reason_to_stop is not None), float(self._save_is_due_by_time())
 
@@ -182,7 +182,7 @@ class Trainer:
             write_summary(self.config, self._outcome(progress, reason))
 
     def close(self) -> None:
-        """Let go of everything, whatever happened; does not wait for other ranks."""
+        """Close files, locks and threads, whatever happened; does not wait for other ranks."""
         for part in ("train_loader", "monitor", "_checkpoints"):
             if hasattr(self, part):
                 getattr(self, part).close()

@@ -19,7 +19,8 @@ class LinguaFilter(BaseFilter):
 
     Args:
         settings: languages and thresholds.
-        exclusion_writer: learns the reasons: `language_XX`, or `language_uncertain` below the confidence.
+        exclusion_writer: gets each dropped document with its reason: `language_` and the code of another language, or
+            `language_uncertain` below the confidence.
     """
 
     name = "lingua"

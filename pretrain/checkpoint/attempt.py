@@ -63,7 +63,7 @@ class SaveAttempt:
         metadata: goes into the manifest.
         plan: this rank's part.
         buffer: where the copy of this rank's data goes.
-        copy: makes it.
+        copy: copies the data into `buffer`.
         rank: this rank.
         size: how many ranks write.
         retention: applied by rank 0 after the commit.

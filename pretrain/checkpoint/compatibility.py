@@ -1,4 +1,4 @@
-"""Is this still the same run? Compares what a checkpoint remembers with what is asked for now.
+"""Compares the run that saved a checkpoint with the run that is to continue from it.
 
 What decides the course of the run (model, data, tokenizer, seed, batch size, precision, optimizer) must be the same or
 be accepted by name. What does not (layout, micro-batch size, paths, intervals, monitoring, the run's length) is free.

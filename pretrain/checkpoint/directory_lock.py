@@ -49,7 +49,7 @@ class DirectoryLock:
             time.sleep(0.2)
 
     def release(self) -> None:
-        """Let another run have the directory."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -35,7 +35,7 @@ class Source:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """What is stored of it, the same in all shards."""
+        """Names of the stored tensors, the same in all shards: the fp32 weight and the optimizer states."""
         return self.shards[0][1].states
 
 

@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """What is stored of it."""
+        """Names of the stored tensors: the fp32 weight and the optimizer states."""
         return tuple(self.offsets)
 
 
@@ -139,7 +139,7 @@ class Manifest:
         step: steps that were trained before it.
         parts: hash of each part manifest, by its file name.
         total_bytes: bytes of all part files.
-        metadata: what the run wanted to remember.
+        metadata: of the run: config, progress, fingerprints.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""What the checkpoint needs of torch.distributed: who am I, and how do we agree on what went wrong.
+"""What the checkpoint needs of torch.distributed: this rank's number, exchanges, and agreement on errors.
 
 Everything here runs in the main thread. Without an initialised process group there is one rank.
 """
@@ -23,7 +23,7 @@ class Problem:
     Attributes:
         text: for people; of a bug, with its traceback.
         is_bug: not something that a user can mend.
-        is_consequence: another rank's problem caused it; told only when there is no other.
+        is_consequence: another rank's problem caused it; reported only when there is no other.
         expected: what would have been right, where that is known.
     """
 
@@ -34,7 +34,7 @@ class Problem:
 
     @classmethod
     def of(cls, error: CheckpointError, where: object) -> Problem:
-        """What `error` says, without the place if that is `where`, which is told anyway."""
+        """What `error` says, without the place if that is `where`, which is printed anyway."""
         text = error.problem if error.where in (None, where) else f"{error.where}: {error.problem}"
         return cls(text, expected=error.expected)
 

@@ -35,7 +35,7 @@ def find_checkpoints(path: Path) -> list[Path]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What the run remembered in a checkpoint (the newest one of a directory), without reading tensors.
+    """The metadata of a checkpoint (of a directory: the newest one), without reading tensors.
 
     Raises:
         CheckpointError: there is no checkpoint, or its manifest is damaged.
@@ -68,7 +68,7 @@ class CheckpointReader:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the run remembered: step, consumed samples, config, model, fingerprints, source layout."""
+        """Of the run, at the time of the save: step, consumed samples, config, fingerprints, layout."""
         return self._index.manifest.metadata
 
     @property
@@ -86,7 +86,7 @@ class CheckpointReader:
         return list(self._index.sources)
 
     def states(self, name: str) -> tuple[str, ...]:
-        """What is stored of a tensor: its fp32 weight and the states of the optimizer."""
+        """Names of what is stored of a tensor: `master` (the fp32 weight) and the optimizer states."""
         self.shape(name)
         return self._index.sources[name].states
 

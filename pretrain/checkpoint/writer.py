@@ -182,7 +182,7 @@ class CheckpointWriter:
         raise_together(self._ranks.broadcast(self._settle(self._ranks.gather(problem))), self.root)
 
     def close(self) -> None:
-        """Let another run have the directory. Not collective; a save under way gets a while to end.
+        """Release the directory's lock. Not collective; a save under way gets a while to end.
 
         After `wait_all_ranks` there is none. Otherwise something went wrong, and other ranks may be gone for good.
         """

@@ -1,4 +1,4 @@
-"""What a pretraining run can be told: one frozen value, a section for each part."""
+"""The config of a pretraining run: one frozen value, a section for each part."""
 
 from pretrain.config.data import DataConfig, WeightedCorpus
 from pretrain.config.model import ModelConfig

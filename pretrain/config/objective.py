@@ -1,4 +1,4 @@
-"""What every objective declares: how samples are cut, which models it fits, whether documents are apart."""
+"""What every objective declares: how samples are cut, which models it fits, whether documents are kept apart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sampling:
 
 
 class ObjectiveConfig(Named):
-    """What the model is asked. A subclass declares one kind, with the keys that only it has."""
+    """A training objective. A subclass declares one kind, with the keys that only it has."""
 
     labels_are_tokens: ClassVar[bool] = False
     """Whether every token of a text is a label, each once: then losses compare with those of n-gram models."""

@@ -1,4 +1,4 @@
-"""What every optimizer is told: the learning rate and its schedule, weight decay, clipping."""
+"""The config that all optimizers share: the learning rate and its schedule, weight decay, clipping."""
 
 from __future__ import annotations
 

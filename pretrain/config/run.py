@@ -1,4 +1,4 @@
-"""Everything that a pretraining run can be told, in one frozen value."""
+"""The whole config of a pretraining run, in one frozen value."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class RunConfig(Section):
     model: Annotated[ModelConfig, ChosenBy(FAMILIES)]
     """The network; `name` chooses its family."""
     objective: Annotated[ObjectiveConfig, ChosenBy(OBJECTIVES)] = Field(default_factory=OBJECTIVES.default_section)
-    """What the model is asked; `name` chooses the objective."""
+    """The training objective; `name` chooses it."""
     data: DataConfig
     """What is read."""
     parallel: ParallelConfig = ParallelConfig()

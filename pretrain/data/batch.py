@@ -20,7 +20,7 @@ class MicroBatch:
 
     Attributes:
         tokens_BS: int64, what the model reads.
-        labels_BS: int64, what it should say at each position.
+        labels_BS: int64, what it should predict at each position.
         loss_mask_BS: float32, how much the loss of each position counts: for next-token labels 1 everywhere but in a
             padded sample, for masked ones 1 at the chosen positions.
         position_ids_BS: int64, position of each token within its sample (or its document, see `segment_ids_BS`).

@@ -1,7 +1,7 @@
 """One builder per machine, the others wait: a lock file, looked at again and again. No collective takes part.
 
-The lock saves work, it does not guard it: what is built appears by a rename and is the same whoever builds it, so two
-builders at once would do no harm. That is why a lock whose holder is gone may simply be taken over.
+The lock only saves work: what is built appears by a rename and is the same whoever builds it, so two builders at once
+would do no harm. That is why a lock whose holder is gone may simply be taken over.
 """
 
 from __future__ import annotations

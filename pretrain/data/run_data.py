@@ -1,4 +1,4 @@
-"""All data of a run behind one name: its streams, its vocabulary, its fingerprint."""
+"""The data of a run: its sample streams, its vocabulary, its fingerprint."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class RunData:
         return TokenFacts(self.vocab_size, roles, tokenizer)
 
     def unigram_loss_nats(self, stream: SampleStream, max_samples: int) -> float:
-        """What a model that knows only the training corpora's token frequencies would lose; see `unigram`."""
+        """Loss of a model that knows only the training corpora's token frequencies, nats per token; see `unigram`."""
         never_labels = None if self.labels_are_tokens else self.tokens.special_ids
         return unigram.unigram_loss_nats(self.train, stream, max_samples, never_labels)
 

@@ -1,7 +1,7 @@
 """What finds sample number n in one corpus, and how it is named.
 
 An objective's `Sampling.index` names one as `module:Class`: `TOKEN_STREAM` cuts the documents, laid end to end, into
-equal pieces; others are made for objectives that want something else of a corpus.
+windows of equal length; others are made for objectives that want something else of a corpus.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The samples that one corpus gives as a stream: its documents end to end, cut into equal pieces, shuffled.
+"""The samples that one corpus gives as a stream: its documents end to end, cut into equal windows, shuffled.
 
 The documents of epoch 0, shuffled, then those of epoch 1, shuffled anew, and so on, are one endless row of tokens.
-With a stride of S and an overlap of V tokens, piece k is its tokens [k S, k S + S + V). For next-token labels V is 1:
-the last token is only a label, and every token of the row but the very first is a label exactly once. Piece k belongs
-to the epoch in which it begins; the pieces of an epoch are read in a shuffled order. Hence the sample of any number is
+With a stride of S and an overlap of V tokens, window k is its tokens [k S, k S + S + V). For next-token labels V is 1:
+the last token is only a label, and every token of the row but the very first is a label exactly once. Window k belongs
+to the epoch in which it begins; the windows of an epoch are read in a shuffled order. Hence the sample of any number is
 found by arithmetic, a binary search, and a read.
 """
 
@@ -97,12 +97,12 @@ class TokenStream:
             count = self.num_samples_per_epoch
             return np.zeros_like(numbers), Permutation(count, "samples", *self._key)(numbers % count) * length
         epochs = numbers * length // num_tokens
-        pieces = np.empty_like(epochs)
+        windows = np.empty_like(epochs)
         for epoch in np.unique(epochs).tolist():
             first, end = -(-epoch * num_tokens // length), -(-(epoch + 1) * num_tokens // length)
             here = epochs == epoch
-            pieces[here] = first + Permutation(end - first, "samples", *self._key, epoch)(numbers[here] - first)
-        return epochs, pieces * length - epochs * num_tokens
+            windows[here] = first + Permutation(end - first, "samples", *self._key, epoch)(numbers[here] - first)
+        return epochs, windows * length - epochs * num_tokens
 
     def _stretches(self, numbers: np.ndarray) -> list[list[_Stretch]]:
         """The stretches of documents that make up each sample."""

@@ -1,4 +1,4 @@
-"""What a model that knows only how often each token occurs would lose: the floor to hold a validation loss against."""
+"""Loss of a unigram model, which knows only how often each token occurs: the baseline of a validation loss."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Lets megatron-core run where no GPU is: what it says of `cuda` is answered for the CPU.
+"""Lets megatron-core run on machines without a GPU: its literal uses of `cuda` are replaced by the CPU.
 
-Active only where no GPU is; everything that it changes is listed in `install`.
+Changes nothing where there is a GPU; everything that it replaces is listed in `install`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,19 @@ def install() -> None:
         return
     from megatron.core.pipeline_parallel import schedules
 
-    # megatron/core/tensor_parallel/mappings.py:91, layers.py:552, pipeline_parallel/p2p_communication.py:313,
-    # models/common/embeddings/rotary_pos_embedding.py:162 and others: device=torch.cuda.current_device()
+    # Everywhere, as device=torch.cuda.current_device():
+    # megatron/core/tensor_parallel/mappings.py:91 (_gather_along_last_dim)
+    # megatron/core/tensor_parallel/layers.py:552 (backward)
+    # megatron/core/pipeline_parallel/p2p_communication.py:313 (create_tensor_recv_prev)
+    # megatron/core/models/common/embeddings/rotary_pos_embedding.py:162 (get_emb)
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment,return-value]
-    # megatron/core/pipeline_parallel/p2p_communication.py:398: torch.cuda.synchronize() after batched sends
+    # megatron/core/pipeline_parallel/p2p_communication.py:398 (_communicate): after batched sends and receives
     torch.cuda.synchronize = lambda device=None: None  # type: ignore[assignment]
-    # megatron/core/models/common/language_module/language_module.py:244: weight.data.cuda()
+    # megatron/core/models/common/language_module/language_module.py:244 (setup_embeddings_and_output_layer)
     torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign,assignment]
-    # megatron/core/pipeline_parallel/schedules.py:596, 983, 2138: torch.zeros([], device="cuda")
+    # torch.zeros([], device="cuda") for the count of tokens:
+    # megatron/core/pipeline_parallel/schedules.py:596 (forward_backward_no_pipelining)
+    # megatron/core/pipeline_parallel/schedules.py:983 (forward_backward_pipelining_with_interleaving)
+    # megatron/core/pipeline_parallel/schedules.py:2138 (forward_backward_pipelining_without_interleaving)
     schedules.torch = _CpuTorch("torch")
     _installed = True

@@ -1,4 +1,4 @@
-"""Our settings in DeepSpeed's words: pure functions, so that users never write DeepSpeed JSON."""
+"""Our config sections -> DeepSpeed's config: pure functions, so that users never write DeepSpeed JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def deepspeed_settings(
     clip_grad_norm: float,
     accumulation_steps: int = 1,
 ) -> dict[str, Any]:
-    """What `deepspeed.initialize` gets from every engine of ours.
+    """The DeepSpeed config that every engine of ours has in common.
 
     Args:
         zero: the section `zero_optimization`, `stage` among its keys.
@@ -43,7 +43,7 @@ def deepspeed_settings(
 
 
 def deepspeed_config(training: TrainingConfig, parallel: ParallelConfig, clip_grad_norm: float) -> dict[str, Any]:
-    """What the pretraining engine's `deepspeed.initialize` gets.
+    """The DeepSpeed config of the pretraining engine.
 
     Accumulation is ours: DeepSpeed sees every micro-batch as a step of its own that `managed_gradient_accumulation`
     false leaves open, and ZeRO-2/3 still reduce each of them, so no full gradient is kept.

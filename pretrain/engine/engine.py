@@ -1,4 +1,4 @@
-"""One rank's engine: train on a global batch, evaluate, give and take state. The loop knows no more than this."""
+"""One rank's training engine: train on a global batch, evaluate, expose the state to checkpoints."""
 
 from __future__ import annotations
 
@@ -82,10 +82,11 @@ class TrainEngine:
             mpu=GroupAdapter(partitions=config.parallel.zero_stage > 0),
             dist_init_required=False,
         )
-        face = ParameterPartitions if config.parallel.zero_stage == 3 else FlatPartitions
-        self.zero: ZeroOptimizer = face(self._deepspeed.optimizer, parameters, config.optimizer)
+        zero_class = ParameterPartitions if config.parallel.zero_stage == 3 else FlatPartitions
+        self.zero: ZeroOptimizer = zero_class(self._deepspeed.optimizer, parameters, config.optimizer)
         if config.training.precision == "fp16":
-            # deepspeed/runtime/fp16/loss_scaler.py: raises at the lowest scale; our guard counts skipped steps.
+            # deepspeed/runtime/fp16/loss_scaler.py:257 (update_scale): raises at the lowest scale; our guard counts
+            # skipped steps instead.
             self.zero.inner.loss_scaler.raise_error_at_min_scale = False
         self._gradients = GradientFinisher(
             self.zero, topology, zero_stage=config.parallel.zero_stage, sequence_parallel=sequence_parallel
@@ -166,7 +167,7 @@ class TrainEngine:
         return dict(zip(objective.evaluation_names, total.tolist()))
 
     def parameter_norm(self) -> float:
-        """Norm of the master weights of the whole model."""
+        """Norm of the fp32 master parameters of the whole model."""
         owned = [o for o in self.zero.owned_ranges() if self._gradients.is_counted(o.parameter)]
         views = [o.flat.data[o.offset : o.offset + o.stop - o.start] for o in owned]
         total = torch.zeros((), device=self.topology.device)
@@ -176,7 +177,7 @@ class TrainEngine:
         return float(total.sqrt())
 
     def shards(self) -> list[StateShard]:
-        """Views of the master weights and moments that this rank holds; filling them and `restore` loads a state."""
+        """Views of this rank's fp32 master parameters and optimizer states; to load, fill them and call `restore`."""
         return self.zero.shards(self._gradients.is_counted)
 
     def optimizer_step(self) -> int:
@@ -201,7 +202,7 @@ class TrainEngine:
         return torch.stack([found[name].float() for name in self.objective.coefficients])
 
     def _once(self, found: list[torch.Tensor], count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """The sum of `found` on the one rank of each tensor x pipeline plane that speaks for its data rank, else 0."""
+        """The sum of `found` on the last stage's tensor rank 0, which alone counts for its data rank; elsewhere 0."""
         if found and self.topology.is_last_stage and self.topology.tensor_rank == 0:
             return torch.stack(found).sum(0)
         return torch.zeros(count, device=self.topology.device, dtype=dtype)

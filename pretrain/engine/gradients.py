@@ -1,4 +1,4 @@
-"""What is done to the gradients between the last micro-batch and the optimizer: sums that no one else does, the norm.
+"""The gradients between the last micro-batch and the optimizer: the all-reduces that DeepSpeed leaves out, the norm.
 
 DeepSpeed reduces over the data group only, and takes its norm once per parameter group, so that stages with other
 groups hang and tied weights count twice. Here each kind of sum is one all-reduce, and the norm is one for the world.
@@ -19,7 +19,7 @@ from pretrain.engine.zero_optimizer import ZeroOptimizer
 
 @dataclass
 class StepNumbers:
-    """What a step was, over all ranks.
+    """Losses, gradient norm and flags of a step, over all ranks.
 
     Attributes:
         losses: mean of each loss over the global batch.
@@ -33,7 +33,7 @@ class StepNumbers:
 
 
 class GradientFinisher:
-    """Finishes the gradients of one step."""
+    """Completes the gradients of a step: the all-reduces that are still missing, the norm, the check for finiteness."""
 
     def __init__(self, zero: ZeroOptimizer, topology: Topology, *, zero_stage: int, sequence_parallel: bool) -> None:
         self.zero = zero
@@ -103,7 +103,7 @@ class GradientFinisher:
         return torch.stack(norms).square().sum().to(self.topology.device)
 
     def is_counted(self, parameter: torch.nn.Parameter) -> bool:
-        """Whether this rank speaks for its shard of `parameter`, which other ranks may hold too."""
+        """Whether this rank's shard of `parameter` counts in norms and is saved: of replicas, exactly one does."""
         if not self.counts_own_data:
             return False
         if not parameter.tensor_model_parallel and self.topology.tensor_rank != 0:  # type: ignore[attr-defined]

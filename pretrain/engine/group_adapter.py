@@ -1,4 +1,4 @@
-"""megatron-core's process groups in the words that DeepSpeed asks in (its `mpu`)."""
+"""megatron-core's process groups under the method names that DeepSpeed calls on its `mpu`."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class GroupAdapter:
         return self._alone or parallel_state.get_data_parallel_group(with_context_parallel=True)
 
     def get_data_parallel_rank(self) -> int:
-        """Where this rank stands among them."""
+        """The number of this rank within `get_data_parallel_group`."""
         return dist.get_rank(self.get_data_parallel_group())
 
     def get_data_parallel_world_size(self) -> int:
-        """How many they are."""
+        """Ranks in `get_data_parallel_group`."""
         return dist.get_world_size(self.get_data_parallel_group())

@@ -100,7 +100,7 @@ class Pipeline:
 class backward_through:
     """While in force, megatron's backward passes are backward passes of the DeepSpeed engine.
 
-    megatron/core/pipeline_parallel/schedules.py (backward_step) calls autograd itself, and the engine would take it
+    megatron/core/pipeline_parallel/schedules.py:489 (backward_step) calls autograd itself, and the engine would take it
     for a backward pass of someone else's: it must be told when one begins, when it ended (to reduce and partition),
     and that its bookkeeping of the micro-batch is over. Without the last, ZeRO-3 overwrites where it should add.
     """

@@ -70,7 +70,7 @@ def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLEC
 
 
 def leave_ranks() -> None:
-    """Take torch.distributed down, with what DeepSpeed remembers of it."""
+    """Destroy the process groups of torch.distributed, and DeepSpeed's own record of them."""
     if not dist.is_initialized():
         return
     communication = sys.modules.get("deepspeed.comm")
@@ -81,7 +81,7 @@ def leave_ranks() -> None:
 
 
 def launcher_variables(launch: Launch) -> dict[str, str]:
-    """What another launcher said in its own words, in torchrun's, which libraries read."""
+    """The launch as torchrun's environment variables, which DeepSpeed and other libraries read."""
     words = {
         "RANK": str(launch.rank),
         "WORLD_SIZE": str(launch.world_size),

@@ -35,11 +35,13 @@ class StatelessTracker:
 
 def install() -> None:
     """Replace megatron-core's generator tracker; on a machine without a GPU also its access to CUDA's generator."""
-    # megatron/core/tensor_parallel/random.py:160 (CudaRNGStatesTracker): states that differ per layout and that a
+    # megatron/core/tensor_parallel/random.py:161 (CudaRNGStatesTracker): states that differ per layout and that a
     # checkpoint would have to carry.
     megatron_random._CUDA_RNG_STATE_TRACKER = StatelessTracker()
     megatron_random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
     if not torch.cuda.is_available():
-        # megatron/core/tensor_parallel/random.py:40, 75: torch.cuda.random; the CPU's generator is kept beside it.
+        # megatron/core/tensor_parallel/random.py:447 (_get_all_rng_states)
+        # megatron/core/tensor_parallel/random.py:457 (_set_all_rng_states)
+        # keep CUDA's generator beside the CPU's; without a GPU the CPU's is all there is.
         megatron_random._get_cuda_rng_state = lambda *args, **kwargs: None
         megatron_random._set_cuda_rng_state = lambda *args, **kwargs: None

@@ -1,4 +1,4 @@
-"""Starts the process groups, and says where this rank stands in them."""
+"""Starts the process groups; this rank's place in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pretrain.parallel.layout import Layout
 
 @dataclass(frozen=True)
 class Topology:
-    """Where this rank stands.
+    """The place of this rank on every parallel axis, and its process groups.
 
     Attributes:
         layout: sizes of the axes.
@@ -95,6 +95,6 @@ def start(launch: Launch, layout: Layout) -> Topology:
 
 
 def stop() -> None:
-    """Take the process groups down."""
+    """Destroy the process groups."""
     parallel_state.destroy_model_parallel()
     leave_ranks()

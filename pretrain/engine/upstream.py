@@ -1,6 +1,7 @@
 """Patches of DeepSpeed, each with the upstream line that it works around.
 
-tests/pretrain/engine/test_engine_upstream.py fails when one is no longer needed, or no longer fits.
+`tests/pretrain/engine/test_engine_upstream.py` has a test for each, named after it, that fails when the patch is no
+longer needed or no longer fits.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ _stage_group: dist.ProcessGroup | None = None
 
 
 def import_deepspeed() -> Any:
-    """DeepSpeed, patched and quiet.
+    """The module `deepspeed`, with all patches of this file applied and its log level at ERROR.
 
     Importing it chooses the accelerator; on a machine without a GPU that is the CPU.
     """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     warnings.filterwarnings("ignore", module="deepspeed|megatron")
-    # deepspeed/comm/torch.py calls collectives by names that newer torch releases deprecate, at every call.
+    # deepspeed/comm/torch.py:246 (get_all_gather_function)
+    # deepspeed/comm/torch.py:255 (get_reduce_scatter_function)
+    # give collectives by names that newer torch releases deprecate, with a warning at every call.
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\..*` is deprecated", category=FutureWarning)
     import deepspeed
     from deepspeed.utils import logger
@@ -38,20 +41,20 @@ def import_deepspeed() -> Any:
 
 
 def scope_trace_check_to(group: dist.ProcessGroup) -> None:
-    """Say which ranks hold the same stage, and so must agree on ZeRO-3's trace."""
+    """Set the ranks that hold the same pipeline stage, and so must agree on ZeRO-3's trace of modules."""
     global _stage_group
     _stage_group = group
 
 
 def _skip_shared_memory_build(deepspeed: Any) -> None:
-    # deepspeed/comm/torch.py (TorchBackend.__init__ builds ShareMemCommBuilder): needs a C++ compiler at first use
+    # deepspeed/comm/torch.py:49 (build_shm_op): compiles ShareMemCommBuilder at first use, which needs a C++ compiler
     # and waits for ever on the lock of a rank that was killed while it built. gloo gives the same results.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _scope_trace_check() -> None:
-    # deepspeed/runtime/zero/partitioned_param_coordinator.py:260 (assert_ints_same_as_other_ranks): compares with
-    # rank 0 of the world, but another pipeline stage has other modules.
+    # deepspeed/runtime/zero/partitioned_param_coordinator.py:260 (reset_step): assert_ints_same_as_other_ranks
+    # compares with rank 0 of the world, but another pipeline stage has other modules.
     from deepspeed.runtime.zero import partitioned_param_coordinator
 
     partitioned_param_coordinator.assert_ints_same_as_other_ranks = assert_same_within_stage

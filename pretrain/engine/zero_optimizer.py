@@ -1,7 +1,7 @@
-"""Reads and writes what DeepSpeed's ZeRO optimizers hold on this rank: gradients, master weights, moments.
+"""Access to what DeepSpeed's ZeRO optimizers hold on this rank: gradients, fp32 master parameters, optimizer states.
 
-The two classes give stages 1-2 (state partitioned as one flat range per group) and stage 3 (each parameter
-partitioned by itself) one face.
+Two classes with one interface: stages 1-2 partition the state as one flat range per parameter group, stage 3
+partitions each parameter by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OwnedRange:
         parameter: the module's parameter.
         start: first element of the parameter's local (tensor-parallel) shard.
         stop: one past the last.
-        flat: the fp32 master tensor that holds it.
+        flat: the flat fp32 tensor of master parameters that holds it.
         offset: where it begins there.
     """
 
@@ -39,7 +39,7 @@ class OwnedRange:
 
 
 class ZeroOptimizer(ABC):
-    """A DeepSpeed ZeRO optimizer, seen from the outside."""
+    """What the engine and the checkpoint read and set of a DeepSpeed ZeRO optimizer."""
 
     def __init__(self, optimizer: Any, parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> None:
         self.inner = optimizer
@@ -58,7 +58,7 @@ class ZeroOptimizer(ABC):
 
     @abstractmethod
     def begin_step(self) -> None:
-        """Make ready for the first micro-batch of a step."""
+        """Prepare the gradient buffers for the first micro-batch of a step."""
 
     @abstractmethod
     def gradient_shards(self) -> Iterator[tuple[torch.nn.Parameter, torch.Tensor]]:
@@ -79,18 +79,18 @@ class ZeroOptimizer(ABC):
 
     @abstractmethod
     def owned_ranges(self) -> Iterator[OwnedRange]:
-        """What this rank keeps master weights and moments of."""
+        """The ranges whose fp32 master parameters and optimizer states this rank keeps."""
 
     @abstractmethod
     def flats(self) -> list[torch.Tensor]:
-        """The fp32 master tensors."""
+        """The flat fp32 tensors of master parameters, one per group or sub-group."""
 
     @abstractmethod
-    def weights_from_masters(self) -> None:
-        """Make the module's weights what the master weights say (after a load)."""
+    def copy_master_to_model(self) -> None:
+        """Copy the fp32 master parameters into the module's parameters (after a load)."""
 
     def shards(self, is_owner: Callable[[torch.nn.Parameter], bool]) -> list[StateShard]:
-        """Views of this rank's master weights and optimizer states, for the checkpoint."""
+        """Views of this rank's fp32 master parameters and optimizer states, for the checkpoint."""
         self._ensure_states()
         shards = []
         for owned in self.owned_ranges():
@@ -114,7 +114,7 @@ class ZeroOptimizer(ABC):
             state = self.inner.optimizer.state[flat]
             if "step" in state:
                 state["step"].fill_(float(optimizer_step))
-        self.weights_from_masters()
+        self.copy_master_to_model()
 
     def _ensure_states(self) -> None:
         # An optimizer makes its states at its first step; a load or an early save needs them before.
@@ -125,7 +125,10 @@ class ZeroOptimizer(ABC):
 
 
 class FlatPartitions(ZeroOptimizer):
-    """Stages 1 and 2 (and 0, whose partition group is one rank): deepspeed/runtime/zero/stage_1_and_2.py."""
+    """Stages 1 and 2, and 0, whose partition group is one rank.
+
+    deepspeed/runtime/zero/stage_1_and_2.py:158 (DeepSpeedZeroOptimizer)
+    """
 
     def begin_step(self) -> None:
         """Nothing: gradients are released by the step before."""
@@ -153,7 +156,8 @@ class FlatPartitions(ZeroOptimizer):
             norm, may_apply = self._measured(measure)
             zero.overflow = not may_apply
 
-        # stage_1_and_2.py:3029 calls this first of all, and asks for the norm at :3038.
+        # deepspeed/runtime/zero/stage_1_and_2.py:3030 (step) checks for overflow before all else, and
+        # deepspeed/runtime/zero/stage_1_and_2.py:3039 (step) takes the norm after that.
         zero.check_grad_overflow = True
         zero.check_overflow = check_overflow
         zero.scaled_global_norm = lambda norm_type=2: norm
@@ -172,7 +176,7 @@ class FlatPartitions(ZeroOptimizer):
         """See the base class."""
         return list(self.inner.single_partition_of_fp32_groups)
 
-    def weights_from_masters(self) -> None:
+    def copy_master_to_model(self) -> None:
         """See the base class."""
         self.inner.update_lp_params()
         for group in range(len(self.inner.bit16_groups)):
@@ -180,13 +184,13 @@ class FlatPartitions(ZeroOptimizer):
 
 
 class ParameterPartitions(ZeroOptimizer):
-    """Stage 3: deepspeed/runtime/zero/stage3.py."""
+    """Stage 3: deepspeed/runtime/zero/stage3.py:152 (DeepSpeedZeroOptimizer_Stage3)."""
 
     def begin_step(self) -> None:
         """Zero the gradient buffer and have every micro-batch added to it.
 
         Upstream's "the first micro-batch copies, the others add" is decided for the whole engine by micro_step_id
-        (stage3.py:2024), not for each parameter.
+        at deepspeed/runtime/zero/stage3.py:2024 (partition_grads), not for each parameter.
         """
         self.inner.grad_partitions_flat_buffer.zero_()
         self.inner.micro_step_id = 1
@@ -213,7 +217,8 @@ class ParameterPartitions(ZeroOptimizer):
             zero.overflow = not may_apply
             return zero._loss_scale_update_and_overflow_cleanup() if update_scale else zero.overflow
 
-        # stage3.py:2882 calls this first of all, and asks for the norms at :2886.
+        # deepspeed/runtime/zero/stage3.py:2882 (step) checks for overflow before all else, and
+        # deepspeed/runtime/zero/stage3.py:2886 (step) takes the norms after that.
         zero._overflow_check_and_loss_scale_update = check
         zero._get_norm_groups = lambda: [norm]
 
@@ -232,7 +237,7 @@ class ParameterPartitions(ZeroOptimizer):
         """See the base class."""
         return list(self.inner.fp32_partitioned_groups_flat)
 
-    def weights_from_masters(self) -> None:
+    def copy_master_to_model(self) -> None:
         """See the base class."""
         zero = self.inner
         zero.checkpoint_event_prologue()

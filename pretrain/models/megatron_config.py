@@ -1,4 +1,4 @@
-"""Our configs in megatron-core's words."""
+"""Our config sections -> megatron-core's `TransformerConfig`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Constant:
 
 
 class Use(Enum):
-    """How often a parameter computes, for the count of floating-point operations."""
+    """How often a parameter takes part in the forward pass, for the count of floating-point operations."""
 
     EACH_TOKEN = "each token"
     LOOKED_UP = "looked up"
@@ -51,7 +51,7 @@ class ParameterSpec:
         blocks: equal parts along axis 0 that are each cut over the tensor ranks: 2 for a gated fc1 `[gate; up]`.
         decays: whether weight decay applies.
         sequence_partial: whether, under sequence parallelism, each tensor rank has only a part of its gradient.
-        use: how often it computes.
+        use: how often it takes part in the forward pass.
         local_names: names that a stage's module may have for it beside the global one (a tied output layer's).
     """
 

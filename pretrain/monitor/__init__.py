@@ -1,4 +1,4 @@
-"""What can be watched of a run: metrics files, TensorBoard, the console, the watchdog, the summary."""
+"""Logging: metrics files, TensorBoard, the console, the stall watchdog, the summary."""
 
 from pretrain.monitor.monitor import Monitor
 from pretrain.monitor.records import EvalRecord, StepRecord

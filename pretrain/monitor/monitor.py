@@ -132,7 +132,7 @@ class Monitor:
         self._write("event", self._last_step, {"text": text, "session_s": self._session_s()})
 
     def close(self) -> None:
-        """Write the last step if its turn had not come, finish all files, end all helpers; safe to call twice."""
+        """Log the last step if that is still to be done, close all files, stop all helpers; safe to call twice."""
         if self._pending is not None:
             self._write_step(self._pending)
         for sink in self._sinks:

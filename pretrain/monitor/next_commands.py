@@ -1,4 +1,4 @@
-"""What one would type after a run, and why not."""
+"""The commands that may follow a run, and why others do not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pretrain.monitor.records import RunOutcome
 
 
 def next_commands(directory: Path, model: ModelConfig, outcome: RunOutcome, *, has_tensorboard: bool) -> list[str]:
-    """What one would type next; nothing that would be refused, such as an export where there is no checkpoint.
+    """Commands that may follow; none that would be refused, such as an export where there is no checkpoint.
 
     Args:
         directory: the run's.

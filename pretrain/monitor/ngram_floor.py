@@ -1,4 +1,4 @@
-"""What n-gram models lose on a run's validation sets, where `python -m data_prep ngram` has found it out."""
+"""Losses of n-gram models on a run's validation sets, where `python -m data_prep ngram` has measured them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training loop tells the monitor: one value per step, one per validation set, one at the end."""
+"""The log records of the training loop: one per step, one per validation set, one at the end."""
 
 from __future__ import annotations
 

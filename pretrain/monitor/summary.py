@@ -1,4 +1,4 @@
-"""What is left to say at the end of a run: what was trained, how well, how fast, where it is, what comes next."""
+"""The summary at the end of a run: what was trained, how well, how fast, where it is, what comes next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thread that speaks up when no step finishes: it prints where every thread of this rank is, and lets it go on."""
+"""A thread that prints the stack of every thread of this rank when no step finishes; the run goes on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Watchdog:
         self._thread.start()
 
     def alive(self, step: int | None = None) -> None:
-        """Something finished: a step if `step` is given, else a validation or a save."""
+        """Restart the timeout: a step finished if `step` is given, else a validation or a save."""
         self._alive_at = time.monotonic()
         if step is not None:
             self._last_step = step

@@ -1,4 +1,4 @@
-"""The causal objective: at each position, say the next token.
+"""The causal objective: predict the next token at each position.
 
 Shape letters: B samples in the micro-batch, S tokens that the model reads in each.
 """

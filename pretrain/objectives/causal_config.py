@@ -10,7 +10,7 @@ from pretrain.data.token_stream import TOKEN_STREAM
 
 
 class CausalConfig(ObjectiveConfig):
-    """At each position, say the next token."""
+    """Predict the next token at each position."""
 
     implementation: ClassVar[str] = "pretrain.objectives.causal:CausalObjective"
     labels_are_tokens: ClassVar[bool] = True

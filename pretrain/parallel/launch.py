@@ -1,6 +1,6 @@
-"""Who am I among how many: read from whatever started this process.
+"""Rank of this process, number of processes and where they meet, read from whatever launched it.
 
-`torchrun`, the `deepspeed` launcher and `cluster/job.sh` set RANK and its kin; `srun` and `mpirun` have words of
+`torchrun`, the `deepspeed` launcher and `cluster/job.sh` set RANK and its kin; `srun` and `mpirun` have variables of
 their own; a plain `python` is one process. Nothing here imports torch.
 """
 
@@ -169,19 +169,19 @@ def end_process(status: int) -> NoReturn:
 
 
 def process_rank() -> str:
-    """Rank of this process, as far as the environment tells before anything started."""
+    """Rank of this process by its environment variables, before torch.distributed has started."""
     keys = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
     return next((os.environ[key] for key in keys if key in os.environ), "0")
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that speaks."""
+    """Whether this process is rank 0, which prints."""
     return process_rank() == "0"
 
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Around an entry point: a user's mistake ends the process with its status, told once, by the main process."""
+    """Context of an entry point: a `UserError` ends the process with its status, printed once, by the main process."""
     try:
         yield
     except UserError as error:

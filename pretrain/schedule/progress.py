@@ -1,4 +1,4 @@
-"""Where a run is: the few numbers from which everything else about its future follows."""
+"""How far a run has come: the few numbers that decide its next sample, learning rate and batch size."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ HEAVY = (
     "deepspeed",
     "megatron",
     "transformers",
-    "peft",
     "datasets",
     "sklearn",
     "pyarrow",
