@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from pretrain.data.corpus_samples import CorpusSamples
 
 from data_prep.corpus import Corpus
 from data_prep.corpus.shard_writer import ShardWriter
@@ -31,7 +30,12 @@ from pretrain.data.documents import Documents
 from pretrain.data.loader import BatchLoader
 from pretrain.data.permutation import Permutation
 from pretrain.data.stream import SampleStream
+from pretrain.data.token_facts import TokenFacts
+from pretrain.data.token_stream import TokenStream
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.objectives.causal import CausalObjective
+from pretrain.objectives.causal_config import CausalConfig
+from pretrain.objectives.objective import ObjectiveContext
 
 SEQ_LENGTH = 2048
 MICRO_BATCH_SIZE = 4
@@ -70,10 +74,15 @@ def samples_per_second(task: Callable[[int], None], batches: int) -> float:
 
 def measure(corpus: Corpus, index_cache: Path, batches: int, rounds: int = 7) -> dict[str, float]:
     documents = Documents(corpus, "all", (1.0, 0.0, 0.0), index_cache)
-    samples = CorpusSamples(corpus, documents, SEQ_LENGTH, 1, endless=True)
-    stream = SampleStream("train", [samples], [1.0], SEQ_LENGTH, VOCAB_SIZE)
-    plain = BatchLoader(stream, CausalObjective(), MICRO_BATCH_SIZE)
-    reset = BatchLoader(stream, CausalObjective(reset_at_documents=True), MICRO_BATCH_SIZE)
+    model = GPTConfig(num_layers=1, hidden_size=8, num_attention_heads=1, seq_length=SEQ_LENGTH)
+    loaders = []
+    for apart in (False, True):
+        sampling = CausalConfig().sampling(model, documents_apart=apart)
+        samples = TokenStream(corpus, documents, sampling, 1, endless=True)
+        context = ObjectiveContext(model, TokenFacts(VOCAB_SIZE), seed=1, documents_apart=apart)
+        stream = SampleStream("train", [samples], [1.0], sampling, VOCAB_SIZE)
+        loaders.append(BatchLoader(stream, CausalObjective(CausalConfig(), context), MICRO_BATCH_SIZE))
+    plain, reset = loaders
     tasks: dict[str, Callable[[int], None]] = {
         "bare_memmap": lambda n: bare_loop(corpus.shards[0].tokens, n),
         "batch_loader": lambda n: read_all(plain, n),

@@ -53,19 +53,22 @@ def micro_batches(config: RunConfig, device: torch.device) -> list[MicroBatch]:
 
 def bare_step(config: RunConfig, device: torch.device, batches: list[MicroBatch]) -> Callable[[], float]:
     """A step as one would write it by hand, over the same megatron-core module."""
-    from pretrain.models.gpt.network import build_gpt, transformer_config
+    from pretrain.models.family import StagePlace, family_of
+    from pretrain.models.initialization import initialize
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.training.precision]
-    megatron = transformer_config(config.model, config.parallel, dtype)
-    model = build_gpt(config.model, megatron, first_stage=True, last_stage=True, seed=config.seed).to(device)
+    family = family_of(config.model)
+    model, _ = family.build(config.model, config.parallel, dtype, StagePlace())
+    initialize(model, config.model, StagePlace(), seed=config.seed)
+    model = model.to(device)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
 
     def step() -> float:
         total = torch.zeros((), device=device)
         for batch in batches:
-            losses_BS = model(batch.tokens_BS, batch.position_ids_BS, None, labels=batch.labels_BS)
-            loss = losses_BS.float().mean() / len(batches)
+            output = family.forward(model, model, batch)
+            loss = (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum() / batch.loss_mask_BS.sum() / len(batches)
             loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -78,9 +81,13 @@ def bare_step(config: RunConfig, device: torch.device, batches: list[MicroBatch]
 
 def engine_step(config: RunConfig, topology: object, batches: list[MicroBatch]) -> Callable[[], float]:
     """A step of the engine."""
+    from pretrain.data.token_facts import TokenFacts
     from pretrain.engine.engine import TrainEngine
+    from pretrain.objectives.objective import ObjectiveContext
 
-    engine = TrainEngine(config, topology)  # type: ignore[arg-type]
+    context = ObjectiveContext(config.model, TokenFacts(4096), config.seed)
+    objective = config.objective.implement()(config.objective, context)
+    engine = TrainEngine(config, topology, objective)  # type: ignore[arg-type]
     return lambda: engine.train_batch(batches, step=0, learning_rate=1e-4).loss
 
 
@@ -112,7 +119,7 @@ def main() -> None:
     from pretrain.parallel.layout import Layout
 
     upstream.import_deepspeed()
-    place = topology.start(Launch(0, 1, 0, 1, None, None, "benchmark"), Layout(1, 1, 1))
+    place = topology.start(Launch(0, 1, 0, 1, None, None, "benchmark"), Layout())
     rows = []
     for stage in options.zero_stage or [0, 1, 2, 3]:
         config = load_config(

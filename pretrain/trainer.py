@@ -19,10 +19,10 @@ from pretrain.divergence import NonFiniteGuard
 from pretrain.engine import cpu_bridge, topology
 from pretrain.engine.engine import TrainEngine
 from pretrain.evaluation import Evaluator
+from pretrain.models.huggingface.family import obstacle_to_export
 from pretrain.monitor.monitor import Monitor
 from pretrain.monitor.records import RunOutcome
 from pretrain.monitor.summary import write_summary
-from pretrain.models.huggingface.family import obstacle_to_export
 from pretrain.objectives.objective import Objective, ObjectiveContext
 from pretrain.preflight import Plan
 from pretrain.resume import resume
