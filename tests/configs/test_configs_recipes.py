@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -47,6 +48,9 @@ PUBLISHED = {
 }
 
 
+schemas_once = cache(schema_texts)
+
+
 def recipe(name: str, *overrides: str) -> RunConfig:
     return load_config(RunConfig, find_recipe(name, "pretrain"), overrides)
 
@@ -82,7 +86,7 @@ def test_every_recipe_is_valid_and_its_editor_schema_agrees(path: Path) -> None:
     room, problems = path.parts[0], []
     entries = [entry for entry in ENTRIES if entry.room == room]
     assert entries, f"no config class is registered for configs/{room}"
-    schemas = schema_texts()
+    schemas = schemas_once()
     for entry in entries:
         try:
             load_config(entry.config_class(), RECIPES / path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def distributions(requirements: list[str]) -> set[str]:
     return {plain(match[0]) for match in found if match} - {plain(PROJECT["name"])}
 
 
+@cache
 def imported_by_rooms() -> set[str]:
     """Distributions whose modules the rooms import, by whatever form; needs them to be installed."""
     modules: set[str] = set()

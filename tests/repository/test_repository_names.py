@@ -112,6 +112,7 @@ def problems(found: list[Written], known: Known) -> list[str]:
     return lines + [line for part in sorted(doubtful) if part not in known_elsewhere for line in doubtful[part]]
 
 
+@pytest.mark.slow
 def test_what_the_texts_name_is_there() -> None:
     assert problems(texts(), known_names()) == []
 

@@ -94,11 +94,13 @@ def test_from_an_encoder_to_a_directory_that_transformers_loads(root: Path, toke
         assert list(row["probabilities"].values()) == pytest.approx(found, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_an_encoder_learns(root: Path) -> None:
     result = train(root, "modern", "learned", training__zero_stage=2, baselines=["majority"])
     assert result.test["fine-tuned"]["accuracy"] > 0.9 > result.test["most frequent label"]["accuracy"] + 0.3
 
 
+@pytest.mark.slow
 def test_from_an_exported_encoder_as_from_the_run(root: Path, tokenizer: Tokenizer) -> None:
     from finetune.huggingface.tokenizer import role_ids
     from finetune.networks import save_network

@@ -9,7 +9,7 @@ from tests.pretrain.engine.equivalence_table import References, differences, lim
 from tests.pretrain.engine.layout_cases import Case
 
 # The rest of the table: `python -m tests.pretrain.engine.equivalence_table bert roberta modern`.
-FAST = ("bert, zero 1, tensor 2, sequence", "bert_pre, zero 2, pipeline 2", "modern, zero 3, tensor 2, sequence")
+FAST = ("bert, zero 1, tensor 2, sequence", "modern, zero 3, tensor 2, sequence")
 SLOW = (
     "bert, zero 0, tensor 2",
     "bert, zero 3, data 2",
@@ -18,6 +18,7 @@ SLOW = (
     "bert, zero 1, data 2, dropout, recompute full",
     "bert, zero 2, data 2, bf16",
     "bert, no pair, zero 3, tensor 2, sequence, pipeline 2",
+    "bert_pre, zero 2, pipeline 2",
     "bert_pre, zero 3, tensor 2, sequence",
     "roberta, zero 2, tensor 2, sequence",
     "modern, zero 2, pipeline 2",

@@ -11,7 +11,6 @@ FAST = {
     "zero 3, data 2",
     "zero 1, tensor 2, sequence",
     "zero 2, pipeline 2, untied",
-    "zero 1, data 2, dropout, recompute full",
 }
 
 

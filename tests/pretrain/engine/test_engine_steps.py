@@ -43,7 +43,7 @@ def poison_one_step(case: Case, poisoned_step: int) -> tuple[list[tuple[float, f
     return seen, untouched
 
 
-@pytest.mark.parametrize("zero_stage", [1, 3])
+@pytest.mark.parametrize("zero_stage", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_step_that_is_not_finite_on_one_rank_is_skipped_on_all(zero_stage: int) -> None:
     check_skipping(Case("poisoned", 2, {"zero_stage": zero_stage}))
 

@@ -43,6 +43,7 @@ def names_in(code: CodeType) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
+@pytest.mark.slow
 def test_upstream_import_deepspeed() -> None:
     unpatched(canaries.collectives_warn)
 
