@@ -9,6 +9,7 @@ somebody else's kind as `module:Class`.
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -67,8 +68,8 @@ class Kinds:
             raise ValueError(f"there is no {self.what} {name!r}; expected one of {known}, or module:Class{hint}")
         try:
             found = resolve(target)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"the {self.what} {name!r} cannot be imported ({error})") from None
+        except Exception as error:  # whatever somebody else's module does while it is imported
+            raise ValueError(f"the {self.what} {name!r} cannot be imported ({_told(error)})") from error
         if not (isinstance(found, type) and issubclass(found, Named)):
             raise ValueError(f"{name!r} is not the config class of a {self.what}")
         return found
@@ -125,12 +126,22 @@ class ChosenBy:
             required = [key for key in option.get("required", []) if key != "name"]
             option["required"] = required if name == self.kinds.default else ["name", *required]
             options.append(option)
+        foreign = {"type": "string", "pattern": "^[\\w.]+:\\w+$", "description": "module:Class of somebody else's kind"}
+        options.append({"type": "object", "properties": {"name": foreign}, "required": ["name"]})
         return {"anyOf": options}
 
 
 def kinds_of(field: FieldInfo) -> Kinds | None:
     """The kinds that the section in `field` may be of; None where its class is fixed."""
     return next((item.kinds for item in field.metadata if isinstance(item, ChosenBy)), None)
+
+
+def _told(error: Exception) -> str:
+    """An error of a module that was being imported, and the last line of a file that led to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [frame for frame in frames if not frame.filename.startswith("<") and "importlib" not in frame.filename]
+    where = f", {files[-1].filename} line {files[-1].lineno}" if len(files) > 1 else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def resolve(target: str) -> Any:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
+from finetune.huggingface.encoder_text import puts_special_tokens
 from finetune.huggingface.tokenizer import role_ids
-from finetune.text_codec import OwnCodec, TextCodec, load_codec
-from pretrain.models.huggingface.family import to_config
+from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
+from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES, counterpart_of, load_family, to_config
 from pretrain.models.huggingface.weights import to_hf
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class PretrainedModel:
         codec: its tokenizer.
         context: tokens that it can read at once.
         provenance: where it comes from, for the record.
+        poolings: see `HuggingFaceFamily`; empty for an architecture that is none of ours.
+        puts_special_tokens: whether an encoder was trained with the classification token before each text and the
+            separator after it.
     """
 
     path: Path
@@ -39,6 +43,8 @@ class PretrainedModel:
     codec: TextCodec
     context: int
     provenance: dict[str, Any]
+    poolings: Mapping[str, Mapping[str, Any]]
+    puts_special_tokens: bool = True
 
     @property
     def is_encoder(self) -> bool:
@@ -80,6 +86,8 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel
         OwnCodec(tokenizer),
         source.model.seq_length,
         {"model": str(source.path.absolute()), "step": source.metadata.get("step")},
+        counterpart_of(source.model).poolings,
+        puts_special_tokens(source.metadata),
     )
 
 
@@ -97,11 +105,25 @@ def _read_export(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
         )
     config["architectures"] = [type(network).__name__]
     provenance = {"model": str(model.absolute())}
-    return PretrainedModel(model, config, network.state_dict(), codec, _context(config, network), provenance)
+    known = config["model_type"] in HUGGING_FACE_FAMILIES
+    poolings = load_family(config["model_type"]).poolings if known else {}
+    return PretrainedModel(
+        model, config, network.state_dict(), codec, _context(network), provenance, poolings, _adds_tokens(codec)
+    )
 
 
-def _context(config: Mapping[str, Any], network: Any) -> int:
+def _adds_tokens(codec: TextCodec) -> bool:
+    """Whether a plain call of a directory's tokenizer puts special tokens around a text; True where it has none."""
+    if not isinstance(codec, TransformersCodec):
+        return True
+    plain = codec.tokenizer("a", add_special_tokens=False)["input_ids"]
+    return bool(codec.tokenizer("a")["input_ids"] != plain)
+
+
+def _context(network: Any) -> int:
     """Tokens that a transformers model can read at once."""
     positions = int(network.config.max_position_embeddings)
-    # RoBERTa numbers positions from the one after its pad token's id.
-    return positions - config["pad_token_id"] - 1 if config["model_type"] == "roberta" else positions
+    # RoBERTa and its kin number positions from the one after their pad token's id, which their table says.
+    tables = [module for name, module in network.named_modules() if name.endswith("position_embeddings")]
+    padding = next((table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), None)
+    return positions if padding is None else positions - padding - 1

@@ -45,7 +45,7 @@ def text_template(
     """The form of single texts that a model is used to.
 
     A decoder reads a text and, if wanted, the end-of-document token. An encoder reads the classification token, the
-    text, the separator token (`[CLS] text [SEP]`).
+    text, the separator token (`[CLS] text [SEP]`), unless it was pretrained without them.
 
     Args:
         pretrained: the model and its tokenizer.
@@ -85,7 +85,8 @@ def _decoder_template(pretrained: PretrainedModel, context: int, append_end_of_d
 
 def _encoder_template(pretrained: PretrainedModel, context: int, append_end_of_document: bool) -> TextTemplate:
     codec, where = pretrained.codec, f"the tokenizer of {pretrained.path}"
-    if codec.classification is None or codec.separator is None:
+    around = pretrained.puts_special_tokens
+    if around and (codec.classification is None or codec.separator is None):
         missing = "classification" if codec.classification is None else "separator"
         raise DataError(f"has no {missing} token", where=where, expected="an encoder's, such as [CLS] and [SEP]")
     # RoBERTa counts positions by the tokens that are not its pad token, so the model's own comes first.
@@ -93,4 +94,5 @@ def _encoder_template(pretrained: PretrainedModel, context: int, append_end_of_d
     pad = next((number for number in spare if number is not None), None)
     if pad is None:
         raise DataError("has no token to pad with", where=where, expected="a pad or unknown token")
-    return TextTemplate(context, int(pad), codec.classification, codec.separator)
+    before, after = (codec.classification, codec.separator) if around else (None, None)
+    return TextTemplate(context, int(pad), before, after)

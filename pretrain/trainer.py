@@ -204,7 +204,6 @@ class Trainer:
                 "zero_stage": self.config.parallel.zero_stage,
                 **layout,
             },
-            "optimizer_states": [state.name for state in self.config.optimizer.states],
             "bessemer_version": version("bessemer"),
             "torch_version": torch.__version__,
         }

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
-from pretrain.config.model import ModelConfig
+from pretrain.config import ModelConfig, ObjectiveConfig
+from pretrain.config.kinds import OBJECTIVES
 from pretrain.models.huggingface.config_fields import RoleIds
+from pretrain.models.huggingface.family import sees_both_sides
 from pretrain.models.huggingface.logit_check import num_token_types
 
 if TYPE_CHECKING:
@@ -47,13 +49,26 @@ def encoder_text(model: ModelConfig, ids: RoleIds, metadata: Mapping[str, Any]) 
         ids: of its tokenizer.
         metadata: what the run remembered; its objective says whether rows had special tokens.
     """
-    if model.is_causal:
+    if not sees_both_sides(model):
         return None
-    objective = (metadata.get("config") or {}).get("objective") or {}
     around = None
-    if objective.get("add_special_tokens", True) and ids.classification is not None and ids.separator is not None:
+    if puts_special_tokens(metadata) and ids.classification is not None and ids.separator is not None:
         around = ids.classification, ids.separator
     return EncoderText(around, num_token_types(model) > 1)
+
+
+def puts_special_tokens(metadata: Mapping[str, Any]) -> bool:
+    """Whether the rows of a run began and ended with special tokens, by its objective; True where that is not known.
+
+    Args:
+        metadata: what the run remembered.
+    """
+    objective = (metadata.get("config") or {}).get("objective")
+    if objective is None:
+        return True
+    declaration = OBJECTIVES.declaration(objective.get("name", OBJECTIVES.default))
+    section = declaration.model_validate(dict(objective))
+    return isinstance(section, ObjectiveConfig) and section.puts_special_tokens
 
 
 def put_around(pipeline: tokenizers.Tokenizer, before: tuple[int, str] | None, after: tuple[int, str] | None) -> None:

@@ -25,7 +25,7 @@ from finetune.stopping import tidy_when_stopped
 from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface import logit_check
 from pretrain.models.huggingface.config_fields import NO_IDS, older_spellings
-from pretrain.models.huggingface.family import class_name, counterpart_of, to_config
+from pretrain.models.huggingface.family import class_name, counterpart_of, sees_both_sides, to_config
 from pretrain.models.huggingface.transformers_model import load_pretrained, quiet_transformers
 from pretrain.models.huggingface.weights import to_hf
 
@@ -143,7 +143,7 @@ def _write_configs(fields: dict[str, Any], folder: Path, dtype: str, model: Mode
 
     with quiet_transformers():
         AutoConfig.for_model(**fields, dtype=dtype).save_pretrained(folder)
-        if model.is_causal:
+        if not sees_both_sides(model):
             special = {key: fields[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
             GenerationConfig(do_sample=True, **special).save_pretrained(folder)
     older = older_spellings(fields)
@@ -170,7 +170,7 @@ def _provenance(
         "step": metadata.get("step"),
         "consumed_samples": metadata.get("consumed_samples"),
         "architecture": class_name(source.model),
-        "pipeline": "text-generation" if source.model.is_causal else "fill-mask",
+        "pipeline": "fill-mask" if sees_both_sides(source.model) else "text-generation",
         "model": source.model.model_dump(mode="json"),
         "parameters": written.parameters,
         "dtype": config.dtype,

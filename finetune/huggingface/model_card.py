@@ -8,6 +8,7 @@ from typing import Any
 from finetune.config import ExportConfig
 from finetune.huggingface.tokenizer import OWN_FOLDER
 from pretrain.config.model import ModelConfig
+from pretrain.models.huggingface.family import sees_both_sides
 from pretrain.models.transformer_config import TransformerModelConfig
 
 _CAUSAL_WITH_TOKENIZER = """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -77,9 +78,10 @@ def model_card(config: ExportConfig, model: ModelConfig, record: dict[str, Any])
         model: its architecture.
         record: what `export.json` says.
     """
-    how = (_CAUSAL if model.is_causal else _MASKED)[config.tokenizer]
+    fills_masks = sees_both_sides(model)
+    how = (_MASKED if fills_masks else _CAUSAL)[config.tokenizer]
     how = how.format(path=f"./{Path(config.output).name}", own=OWN_FOLDER)
-    what = _WHAT_CAUSAL if model.is_causal else _WHAT_MASKED
+    what = _WHAT_MASKED if fills_masks else _WHAT_CAUSAL
     logits = record["logits"]
     heads = {}
     if isinstance(model, TransformerModelConfig):

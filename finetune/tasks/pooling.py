@@ -1,4 +1,4 @@
-"""Where a classifier reads a text: the poolings that transformers' classes have, by architecture."""
+"""Where a classifier reads a text: the poolings that transformers' class of an architecture has."""
 
 from __future__ import annotations
 
@@ -7,37 +7,29 @@ from typing import Any
 from configs.errors import ConfigError
 from finetune.pretrained import PretrainedModel
 
-_FIRST = ("bert", "megatron-bert", "roberta", "modernbert")
-_MEAN = ("modernbert",)
-
-
-def poolings_of(pretrained: PretrainedModel) -> tuple[str, ...]:
-    """The poolings of the architecture's `...ForSequenceClassification`, its usual one first."""
-    kind = pretrained.hf_config["model_type"]
-    if kind in _FIRST:
-        return ("first", "mean") if kind in _MEAN else ("first",)
-    return ("last",)
-
 
 def pooling_fields(pretrained: PretrainedModel, pooling: str) -> dict[str, Any]:
     """The fields of transformers' config that ask for a pooling.
 
     Args:
         pretrained: the model.
-        pooling: `last`, `first`, `mean`, or `auto` for the usual one.
+        pooling: `last`, `first`, `mean`, or `auto` for the usual one of the class.
 
     Raises:
         ConfigError: transformers has no class of this architecture that pools so; names those that it has.
     """
-    known = poolings_of(pretrained)
-    chosen = known[0] if pooling == "auto" else pooling
+    known = pretrained.poolings
+    if pooling == "auto":
+        # Without special tokens in training, the first token of a text is a word like any other.
+        if pretrained.is_encoder and not pretrained.puts_special_tokens and "mean" in known:
+            return dict(known["mean"])
+        return dict(next(iter(known.values()), {}))
     kind = pretrained.hf_config["model_type"]
-    if chosen not in known:
+    if pooling not in known:
+        what = "cannot do" if known else "is not known to do (it is none of ours)"
         raise ConfigError(
-            f"is {pooling}, which transformers' classifier for {kind} cannot do",
+            f"is {pooling}, which transformers' classifier for {kind} {what}",
             where="pooling",
-            expected=f"auto or {' or '.join(known)}",
+            expected=" or ".join(["auto", *known]),
         )
-    if kind in _MEAN:
-        return {"classifier_pooling": {"first": "cls", "mean": "mean"}[chosen]}
-    return {}
+    return dict(known[pooling])

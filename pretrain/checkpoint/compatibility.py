@@ -102,10 +102,18 @@ def _pairs(kinds: Kinds, before: Mapping[str, Any], now: Named) -> dict[str, tup
     has the default that it behaved by then.
     """
     saved_name = before.get("name", kinds.default)
-    if saved_name != now.name:
+    if saved_name != now.name and not _is_same_kind(kinds, saved_name, now):
         return {"name": (saved_name, now.name)}
     old, new = _resolved(type(now), before), _resolved(type(now), now.model_dump(mode="json"))
     return {key: (_saved(old, key, type(now)), new[key]) for key in type(now).model_fields if key != "name"}
+
+
+def _is_same_kind(kinds: Kinds, saved_name: str, now: Named) -> bool:
+    """Whether another spelling, such as `module:Class` for a name, means the same declaration."""
+    try:
+        return kinds.declaration(saved_name) is type(now)
+    except ValueError:
+        return False  # a module that is not there any more
 
 
 def _resolved(cls: type[Named], raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from configs.kinds import Named
 from pretrain.config.model import ModelConfig
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How an objective wants the corpora cut into samples.
-
-    Attributes:
-        index: what finds sample number n, as `module:Class`; see `pretrain/data/sample_index.py`.
-        stride_tokens: tokens by which one sample begins after the other; each is a label once per epoch.
-        overlap_tokens: tokens beyond those that a sample has in common with the next one (1 for next-token labels).
-        marks_documents: whether samples come with `document_starts`.
-        needs_sentences: whether shards must keep sentence boundaries (`tokenize sentences=true`).
-    """
-
-    index: str
-    stride_tokens: int
-    overlap_tokens: int = 0
-    marks_documents: bool = False
-    needs_sentences: bool = False
+from pretrain.config.sampling import Sampling
 
 
 class ObjectiveConfig(Named):
@@ -33,6 +14,11 @@ class ObjectiveConfig(Named):
 
     labels_are_tokens: ClassVar[bool] = False
     """Whether every token of a text is a label, each once: then losses compare with those of n-gram models."""
+
+    @property
+    def puts_special_tokens(self) -> bool:
+        """Whether the rows that the model reads begin and end with special tokens that are not in the corpus."""
+        return False
 
     def sampling(self, model: ModelConfig, *, documents_apart: bool) -> Sampling:
         """How the corpora are cut for a model.

@@ -13,15 +13,13 @@ from configs.kinds import Named
 
 @dataclass(frozen=True)
 class StateSpec:
-    """One state that an optimizer keeps of every parameter, and a checkpoint with it.
+    """One state that an optimizer keeps of every element of a parameter, and a checkpoint with it.
 
     Attributes:
         name: in `optimizer.state` and in the checkpoint, such as `exp_avg`.
-        extent: what there is one number for; `element`: it has the parameter's shape.
     """
 
     name: str
-    extent: Literal["element"] = "element"
 
 
 class OptimizerConfig(Named):

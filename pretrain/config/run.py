@@ -123,3 +123,10 @@ class RunConfig(Section):
     """Saving and resuming."""
     monitor: MonitorConfig = MonitorConfig()
     """Logging."""
+
+    @model_validator(mode="after")
+    def _objective_fits_model(self) -> RunConfig:
+        problems = self.objective.problems(self.model)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

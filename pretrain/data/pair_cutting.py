@@ -24,14 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
 
 import numpy as np
 
+from pretrain.config.sampling import PairKind
 from pretrain.data.counter_random import CounterRandom
 from pretrain.data.sentences import SentenceTable
 
-PairKind = Literal["next_sentence", "sentence_order"]
 NO_LABEL = -1
 PAIR_ARRAYS = ("first_source", "first_tokens", "second_source", "second_tokens", "label")
 _BLOCK_DOCUMENTS = 1 << 14

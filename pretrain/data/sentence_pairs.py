@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pretrain.config.objective import Sampling
+from pretrain.config.sampling import PairSampling, Sampling
 from pretrain.data.corpus_tokens import CorpusTokens
 from pretrain.data.counter_random import CounterRandom
 from pretrain.data.documents import Documents
 from pretrain.data.index_file import Allocate, Arrays
-from pretrain.data.pair_cutting import PAIR_ARRAYS, PairCounts, PairCutter, PairKind
+from pretrain.data.pair_cutting import PAIR_ARRAYS, PairCounts, PairCutter
 from pretrain.data.permutation import Permutation
 from pretrain.data.samples import Origin, Samples
 from pretrain.data.sentences import SentenceTable
@@ -28,23 +27,8 @@ from pretrain.data.sentences import SentenceTable
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
 
-SENTENCE_PAIRS = "pretrain.data.sentence_pairs:SentencePairs"
-"""How an objective's `Sampling` names this index."""
 CUTTINGS = 10
 _CUTTINGS_KEPT = 2
-
-
-@dataclass(frozen=True)
-class PairSampling(Sampling):
-    """Sampling of pairs; `stride_tokens` is the most that both parts have together.
-
-    Attributes:
-        pairs: what second parts are.
-        short_rate: share of the samples whose target length is drawn between 2 and the most.
-    """
-
-    pairs: PairKind = "next_sentence"
-    short_rate: float = 0.1
 
 
 class SentencePairs:

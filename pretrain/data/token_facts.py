@@ -58,6 +58,18 @@ class TokenFacts:
         return np.pad(sizes, (0, self.vocab_size - len(sizes)))
 
     @cached_property
+    def blanks(self) -> np.ndarray:
+        """Which ids write nothing but white space, bool [vocab_size]; none without a tokenizer."""
+        blank = np.zeros(self.vocab_size, dtype=np.bool_)
+        if self.tokenizer is None:
+            return blank
+        is_byte = self.tokenizer.byte_tokens()
+        for token in range(self.tokenizer.vocab_size):
+            text = self.tokenizer.decode([token]) if is_byte[token] else self.tokenizer.piece(token)
+            blank[token] = text.isspace() or (bool(text) and not text.strip(" \u2581"))
+        return blank
+
+    @cached_property
     def word_starts(self) -> np.ndarray | None:
         """Which ids begin a word, bool [vocab_size]; None without a tokenizer.
 

@@ -28,10 +28,6 @@ _Stretch = tuple[int, int, bool]
 """Place of its first token in the corpus, length, and whether it begins its document."""
 
 
-TOKEN_STREAM = "pretrain.data.token_stream:TokenStream"
-"""How an objective's `Sampling` names this index."""
-
-
 class TokenStream:
     """Samples of one part of one corpus, by number.
 

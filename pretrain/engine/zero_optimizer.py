@@ -96,11 +96,23 @@ class ZeroOptimizer(ABC):
         for owned in self.owned_ranges():
             end = owned.offset + owned.stop - owned.start
             state = self.inner.optimizer.state[owned.flat]
+            self._refuse_undeclared(state)
             tensors = {MASTER: owned.flat.data[owned.offset : end]}
             tensors.update({spec.name: state[spec.name][owned.offset : end] for spec in self.config.states})
             shape = owned.parameter.sharded_shape  # type: ignore[attr-defined]
             shards.append(StateShard(shape, owned.start, owned.stop, tensors, is_owner(owned.parameter)))
         return shards
+
+    def _refuse_undeclared(self, state: dict[str, Any]) -> None:
+        """A state that the declaration does not name would be lost in every checkpoint."""
+        declared = {"step", *(spec.name for spec in self.config.states)}
+        for name, value in state.items():
+            if value is not None and name not in declared:
+                kind = type(self.config).__name__
+                raise TypeError(
+                    f"the optimizer {self.config.name} keeps the state {name!r}, which {kind}.states does not name"
+                    f" (it names {', '.join(sorted(declared))}): no checkpoint would hold it"
+                )
 
     def optimizer_step(self) -> int:
         """Steps that the optimizer has counted, such as for a bias correction; 0 if it counts none."""

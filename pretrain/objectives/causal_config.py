@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig, Sampling
-from pretrain.data.token_stream import TOKEN_STREAM
+from pretrain.config.sampling import TOKEN_STREAM
 
 
 class CausalConfig(ObjectiveConfig):

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from configs.section import Section
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig, Sampling
-from pretrain.data.token_stream import TOKEN_STREAM
+from pretrain.config.sampling import TOKEN_STREAM
 
 SPECIALS_PER_ROW = 2
 """The classification token and the separator."""
@@ -40,6 +40,9 @@ class MaskedConfig(ObjectiveConfig):
     """At each chosen position, say the token that was there (Devlin et al. 2019, section 3.1)."""
 
     implementation: ClassVar[str] = "pretrain.objectives.masked:MaskedObjective"
+
+    trains_pair_head: ClassVar[bool] = False
+    """Whether pairs of texts have labels."""
 
     name: str = "masked"
     """Which objective it is."""
@@ -81,6 +84,11 @@ class MaskedConfig(ObjectiveConfig):
         return self
 
     @property
+    def puts_special_tokens(self) -> bool:
+        """See the base class."""
+        return self.add_special_tokens
+
+    @property
     def specials_per_row(self) -> int:
         """Positions of a row that special tokens take."""
         return SPECIALS_PER_ROW if self.add_special_tokens else 0
@@ -112,6 +120,8 @@ class MaskedConfig(ObjectiveConfig):
             found.append(
                 f"objective.name={self.name} asks for tokens from both sides, and model.name={model.name} is causal"
             )
+        if model.has_pair_head and not self.trains_pair_head:
+            found.append(f"objective.name={self.name} leaves the pair head untrained; expected model.pooler=false")
         for length in self.lengths(model):
             if model.seq_length % length:
                 found.append(

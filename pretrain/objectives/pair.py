@@ -18,7 +18,7 @@ from pretrain.data.samples import Samples
 from pretrain.objectives.masked import MaskedObjective
 from pretrain.objectives.objective import ObjectiveContext
 from pretrain.objectives.pair_config import MaskedPairsConfig
-from pretrain.objectives.rows import pair_rows
+from pretrain.objectives.rows import pair_rows, trimmed_parts
 
 if TYPE_CHECKING:
     from pretrain.models.family import Output
@@ -37,19 +37,18 @@ class MaskedPairsObjective(MaskedObjective):
     random (swapped); -1 asks nothing (padding, and text without a second part).
     """
 
-    evaluation_names = (*MaskedObjective.evaluation_names, "pair_nats", "pairs", "pair_correct")
+    evaluation_names = (*MaskedObjective.evaluation_names, "pair_nats", "pairs", "pair_correct", "pairs_of_1")
 
     def __init__(self, config: MaskedPairsConfig, context: ObjectiveContext) -> None:
         super().__init__(config, context)
+        self._is_blank = context.tokens.blanks
         self.coefficients: Mapping[str, float] = {"mlm": 1.0, "pair": config.pair_coefficient}
 
     def batch(self, samples: Samples, number: int) -> MicroBatch:
         """See `Objective`."""
-        extras = samples.extras
-        rows, types = pair_rows(
-            samples, extras["first_tokens"], extras["second_tokens"], self._model.seq_length, self._special
-        )
-        labels = np.where(samples.num_tokens > 0, extras["pair_label"], NO_LABEL)
+        parts = trimmed_parts(samples, self._is_blank)
+        rows, types = pair_rows(samples, parts, self._model.seq_length, self._special)
+        labels = np.where(samples.num_tokens > 0, samples.extras["pair_label"], NO_LABEL)
         tensors = {TOKEN_TYPES: torch.from_numpy(types), PAIR_LABELS: torch.from_numpy(labels)}
         return self._masked(rows, samples.numbers, number, tensors)
 
@@ -68,14 +67,19 @@ class MaskedPairsObjective(MaskedObjective):
             "pair_nats": _pair_nats(output, batch),
             "pairs": (labels_B != NO_LABEL).sum(),
             "pair_correct": (output.heads[PAIR_HEAD].argmax(-1) == labels_B).sum(),
+            "pairs_of_1": (labels_B == 1).sum(),
         }
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """Those of `MaskedObjective` (`loss` is that of the masked tokens), loss and accuracy of the pairs."""
+        """Those of `MaskedObjective` (`loss` is that of the masked tokens), loss and accuracy of the pairs.
+
+        `pair_majority` is what the more frequent label alone would reach.
+        """
         pairs = sums["pairs"]
         return super().figures(sums) | {
             "pair_loss": sums["pair_nats"] / pairs if pairs else None,
             "pair_accuracy": sums["pair_correct"] / pairs if pairs else None,
+            "pair_majority": max(sums["pairs_of_1"], pairs - sums["pairs_of_1"]) / pairs if pairs else None,
         }
 
 

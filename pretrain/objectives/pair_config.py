@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 
 from configs.errors import ConfigError
 from pretrain.config.model import ModelConfig
-from pretrain.data.pair_cutting import PairKind
-from pretrain.data.sentence_pairs import SENTENCE_PAIRS, PairSampling
+from pretrain.config.sampling import SENTENCE_PAIRS, PairKind, PairSampling
 from pretrain.objectives.masked_config import MaskedConfig
 
 SPECIALS_PER_PAIR = 3
@@ -21,6 +20,7 @@ class MaskedPairsConfig(MaskedConfig):
     """Masked tokens, and whether two parts of text belong together (Devlin et al. 2019, section 3.1)."""
 
     implementation: ClassVar[str] = "pretrain.objectives.pair:MaskedPairsObjective"
+    trains_pair_head: ClassVar[bool] = True
 
     name: str = "masked_pairs"
     """Which objective it is."""
@@ -65,6 +65,8 @@ class MaskedPairsConfig(MaskedConfig):
         found = super().problems(model)
         if not getattr(model, "has_pair_head", False):
             found.append(f"objective.name={self.name} needs a pair head, which model.name={model.name} does not have")
+        if getattr(model, "num_token_types", 2) < 2:
+            found.append(f"objective.name={self.name} tells two parts by two token types; the model has one")
         if model.seq_length < _SHORTEST:
             found.append(f"model.seq_length {model.seq_length} has no room for a pair; at least {_SHORTEST} are needed")
         return found

@@ -98,15 +98,48 @@ def _cut(values: np.ndarray, rows_per_sample: int, width: int) -> np.ndarray:
     return values.reshape(-1, width)
 
 
-def pair_rows(
-    samples: Samples, first_tokens: np.ndarray, second_tokens: np.ndarray, length: int, special: SpecialIds
-) -> tuple[Rows, np.ndarray]:
-    """Rows of two parts: [CLS] A [SEP] B [SEP]; without a second part [CLS] A [SEP].
+@dataclass(frozen=True)
+class PairParts:
+    """Where the two parts of each sample lie among its tokens, int64 [R] each.
+
+    Attributes:
+        first_begin, first_tokens: place and length of A.
+        second_begin, second_tokens: place and length of B; a length of 0: there is none.
+    """
+
+    first_begin: np.ndarray
+    first_tokens: np.ndarray
+    second_begin: np.ndarray
+    second_tokens: np.ndarray
+
+
+def trimmed_parts(samples: Samples, is_blank: np.ndarray) -> PairParts:
+    """The parts of samples with `first_tokens` and `second_tokens`, without white space at their ends.
+
+    Of a document's sentences all but the last are followed by white space: left in, it would tell the parts' order.
 
     Args:
         samples: the tokens of A, then those of B.
-        first_tokens: tokens of A, int64 [R].
-        second_tokens: tokens of B, int64 [R].
+        is_blank: ids that write nothing but white space, bool [vocabulary].
+    """
+    firsts, seconds = samples.extras["first_tokens"], samples.extras["second_tokens"]
+    columns, blank = np.arange(samples.tokens.shape[1]), is_blank[samples.tokens]
+    found = []
+    for begin, length in ((np.zeros_like(firsts), firsts), (firsts, seconds)):
+        inside = (columns >= begin[:, None]) & (columns < (begin + length)[:, None]) & ~blank
+        has_text = inside.any(axis=1)
+        first = np.where(has_text, inside.argmax(axis=1), begin)
+        last = np.where(has_text, inside.shape[1] - inside[:, ::-1].argmax(axis=1), begin + length)
+        found += [first, last - first]
+    return PairParts(*found)
+
+
+def pair_rows(samples: Samples, parts: PairParts, length: int, special: SpecialIds) -> tuple[Rows, np.ndarray]:
+    """Rows of two parts: [CLS] A [SEP] B [SEP]; without a second part [CLS] A [SEP].
+
+    Args:
+        samples: the tokens.
+        parts: where A and B lie in them.
         length: positions in a row.
         special: the special tokens; all three.
 
@@ -115,14 +148,16 @@ def pair_rows(
     """
     assert special.classification is not None and special.separator is not None
     columns = np.arange(length)
-    firsts, seconds = first_tokens[:, None], second_tokens[:, None]
+    firsts, seconds = parts.first_tokens[:, None], parts.second_tokens[:, None]
     filled = firsts > 0
     border = firsts + 1
     ends = np.where(seconds > 0, firsts + seconds + 3, np.where(filled, firsts + 2, 0))
     is_read = columns < ends
     is_separator = ((columns == border) | (columns == ends - 1)) & is_read
     is_text = is_read & ~is_separator & (columns > 0)
-    source = np.clip(columns - 1 - (columns > border), 0, samples.tokens.shape[1] - 1)
+    of_first = parts.first_begin[:, None] + columns - 1
+    of_second = parts.second_begin[:, None] + columns - border - 1
+    source = np.clip(np.where(columns > border, of_second, of_first), 0, samples.tokens.shape[1] - 1)
     tokens = np.take_along_axis(samples.tokens, source, axis=1)
     tokens[~is_read] = special.pad
     tokens[is_separator] = special.separator

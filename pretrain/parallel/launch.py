@@ -156,12 +156,13 @@ def free_port() -> int:
 
 
 def end_process(status: int) -> NoReturn:
-    """End the process with `status`: at once where it is connected to others.
+    """End the process with `status`: at once where it is, or was, connected to others.
 
     gloo's threads can abort an interpreter that shuts down while a peer is gone, and the status would be lost.
     """
     distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+    is_one_of_many = os.environ.get("WORLD_SIZE", "1") != "1"
+    if distributed is not None and distributed.is_available() and (is_one_of_many or distributed.is_initialized()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -181,9 +182,16 @@ def is_main_process() -> bool:
 
 @contextmanager
 def told_once() -> Iterator[None]:
-    """Context of an entry point: a `UserError` ends the process with its status, printed once, by the main process."""
+    """Context of an entry point: a `UserError` ends the process with its status, printed once, by the main process.
+
+    A process that ends by itself keeps its status, too.
+    """
     try:
         yield
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            raise
+        end_process(int(ended.code or 0))
     except UserError as error:
         if not is_main_process():
             # The main process most often has the same to say; this one speaks only if that stays silent.

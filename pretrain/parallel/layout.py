@@ -86,7 +86,7 @@ def resolve_layout(config: RunConfig, world_size: int) -> Layout:
             nearest layouts that do fit.
     """
     wanted = _wanted_sizes(config.parallel)
-    settings, sizes = _setting_problems(config.parallel) + config.objective.problems(config.model), []
+    settings, sizes = _setting_problems(config.parallel), []
     plane = math.prod(wanted.values())
     if world_size % plane:
         product = " x ".join(f"parallel.{axis.key} {wanted[axis.name]}" for axis in AXES if axis.key)

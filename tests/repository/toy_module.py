@@ -22,7 +22,7 @@ from finetune.tasks.base_config import TaskConfig
 from pretrain.config import ModelConfig, ObjectiveConfig, OptimizerConfig, Sampling
 from pretrain.config.optimizer import StateSpec
 from pretrain.data.batch import MicroBatch
-from pretrain.data.token_stream import TOKEN_STREAM
+from pretrain.config.sampling import TOKEN_STREAM
 from pretrain.models.family import Output
 from pretrain.models.huggingface.rules import same, vocabulary
 from pretrain.models.megatron_config import schedule_config
@@ -146,6 +146,7 @@ class ToyHuggingFace:
 
     model_type = "llama"
     classes = {"causal": "LlamaForCausalLM"}
+    poolings = {}
 
     def head(self, model):
         return "causal"

@@ -38,6 +38,9 @@ class HuggingFaceFamily(Protocol):
     """As `config.json` says it."""
     classes: Mapping[str, str]
     """Name of the transformers class by head: `causal`, `masked`, `pretraining` (masked and pair), `classification`."""
+    poolings: Mapping[str, Mapping[str, Any]]
+    """Where the classification class can read a text (`last`, `first`, `mean`), its usual place first, each with the
+    config fields that ask for it."""
 
     def head(self, model: Any) -> str:
         """Which of `classes` holds everything that the model was pretrained with."""
@@ -71,6 +74,9 @@ class HuggingFaceFamily(Protocol):
     def rules(self, model: Any, ids: RoleIds) -> list[Rule]:
         """How each tensor of the model maps to one of the class with the model's head, in the order of the network."""
         ...
+
+
+_SEES_BOTH_SIDES = {"causal": False, "masked": True, "pretraining": True}
 
 
 def load_family(name: str) -> HuggingFaceFamily:
@@ -137,6 +143,22 @@ def from_config(fields: Mapping[str, Any], where: Path | str = "config.json") ->
         known = ", ".join(HUGGING_FACE_FAMILIES)
         raise DataError(f"model_type is {name!r}", where=where, expected=f"one of {known}")
     return load_family(name).from_config(fields, where)
+
+
+def sees_both_sides(model: ModelConfig) -> bool:
+    """Whether the class of a model fills masks (heads `masked`, `pretraining`) rather than continues text (`causal`).
+
+    Raises:
+        ConfigError: no class fits, or it has a head of another kind, which nothing here can check and describe.
+    """
+    head = counterpart_of(model).head(model)
+    if head not in _SEES_BOTH_SIDES:
+        raise ConfigError(
+            f"has the head {head!r}, which cannot be exported",
+            where=f"model.name = {model.name}",
+            expected=f"one of {', '.join(_SEES_BOTH_SIDES)}",
+        )
+    return _SEES_BOTH_SIDES[head]
 
 
 def class_name(model: ModelConfig, head: str | None = None) -> str:

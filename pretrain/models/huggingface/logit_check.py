@@ -17,6 +17,7 @@ from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
 from pretrain.data.batch import MicroBatch
 from pretrain.models.huggingface.config_fields import NO_IDS, RoleIds
+from pretrain.models.huggingface.family import sees_both_sides
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ def check_rows(model: ModelConfig, text_ids: Sequence[int], count: int, seed: in
     import torch
 
     assert model.vocab_size is not None
-    length, num_rows = model.seq_length, count if model.is_causal else count + 2
+    length, num_rows = model.seq_length, count + 2 if sees_both_sides(model) else count
     generator = torch.Generator().manual_seed(seed)
     tokens_NS = torch.randint(model.vocab_size, (num_rows, length), generator=generator)
     if len(text_ids):
@@ -78,7 +79,7 @@ def check_rows(model: ModelConfig, text_ids: Sequence[int], count: int, seed: in
         tokens_NS = torch.cat([tokens_NS, text.repeat(-(-length // len(text)))[None, :length]])
     positions_NS = torch.arange(length).repeat(len(tokens_NS), 1)
     ones_NS, segments_NS, extras = torch.ones(tokens_NS.shape), None, {}
-    if not model.is_causal:
+    if sees_both_sides(model):
         segments_NS = torch.zeros_like(tokens_NS)
         if ids.pad is not None:  # within text there is none
             tokens_NS[tokens_NS == ids.pad] = (ids.pad + 1) % model.vocab_size

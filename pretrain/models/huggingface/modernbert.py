@@ -24,6 +24,10 @@ class ModernBert:
         "masked": "ModernBertForMaskedLM",
         "classification": "ModernBertForSequenceClassification",
     }
+    poolings: Mapping[str, Mapping[str, Any]] = {
+        "first": {"classifier_pooling": "cls"},
+        "mean": {"classifier_pooling": "mean"},
+    }
 
     def head(self, model: ModernEncoderConfig) -> str:
         """See `HuggingFaceFamily.head`."""

@@ -30,6 +30,7 @@ class Roberta:
 
     model_type = "roberta"
     classes: Mapping[str, str] = {"masked": "RobertaForMaskedLM", "classification": "RobertaForSequenceClassification"}
+    poolings: Mapping[str, Mapping[str, Any]] = {"first": {}}
 
     def head(self, model: RobertaConfig) -> str:
         """See `HuggingFaceFamily.head`."""

@@ -14,13 +14,14 @@ from pretrain_data_corpora import VOCAB_SIZE, random_lengths, write_corpus
 from configs.errors import DataError
 from data_prep.corpus import Corpus
 from pretrain.config import Sampling
+from pretrain.config.sampling import TOKEN_STREAM
 from pretrain.data.batch import MicroBatch
 from pretrain.data.documents import Documents
 from pretrain.data.loader import BatchLoader
 from pretrain.data.samples import Samples
 from pretrain.data.stream import SampleStream
 from pretrain.data.token_facts import TokenFacts
-from pretrain.data.token_stream import TOKEN_STREAM, TokenStream
+from pretrain.data.token_stream import TokenStream
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.objectives.causal import CausalObjective
 from pretrain.objectives.causal_config import CausalConfig

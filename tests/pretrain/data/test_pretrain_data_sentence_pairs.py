@@ -9,10 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
+from pretrain.config.sampling import SENTENCE_PAIRS, PairSampling
 from pretrain.data.documents import Documents
 from pretrain.data.pair_cutting import PairCounts
 from pretrain.data.samples import Samples
-from pretrain.data.sentence_pairs import CUTTINGS, SENTENCE_PAIRS, PairSampling, SentencePairs
+from pretrain.data.sentence_pairs import CUTTINGS, SentencePairs
 from tests.pretrain.data.sentence_shards import END, SentenceCorpus, Sizes, random_sizes, write_sentences
 
 KINDS = ("next_sentence", "sentence_order")

@@ -13,9 +13,10 @@ from configs.errors import DataError
 from data_prep.corpus import Corpus
 from data_prep.corpus.split import part_of_documents
 from pretrain.config import Sampling
+from pretrain.config.sampling import TOKEN_STREAM
 from pretrain.data.documents import Documents
 from pretrain.data.stream import SampleStream
-from pretrain.data.token_stream import TOKEN_STREAM, TokenStream
+from pretrain.data.token_stream import TokenStream
 
 SPLIT = (0.8, 0.1, 0.1)
 

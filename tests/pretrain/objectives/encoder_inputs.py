@@ -30,6 +30,11 @@ class Encoder(ModelConfig):
     """Sizes of a model that sees both sides."""
 
     is_causal: ClassVar[bool] = False
+
+
+class PairEncoder(Encoder):
+    """One with a head for pairs."""
+
     has_pair_head: ClassVar[bool] = True
 
 
@@ -38,7 +43,12 @@ class Decoder(ModelConfig):
 
 
 class WordTokenizer:
-    """A tokenizer of which only one thing is asked: ids that are 0 modulo 3 begin words, with one in ten besides."""
+    """What is asked of a tokenizer: ids that are 0 modulo 3 begin words, with one in ten besides; none is blank."""
+
+    vocab_size = 0
+
+    def byte_tokens(self) -> np.ndarray:
+        return np.zeros(0, dtype=np.bool_)
 
     def word_starts(self) -> np.ndarray:
         ids = np.arange(VOCAB_SIZE)

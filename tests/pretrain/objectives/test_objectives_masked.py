@@ -18,6 +18,7 @@ from encoder_inputs import (
     SEP,
     VOCAB_SIZE,
     Decoder,
+    PairEncoder,
     assert_equal,
     assert_share,
     batches,
@@ -233,6 +234,8 @@ def test_losses_and_figures_count_the_chosen_positions(path: Path) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     assert MaskedConfig().problems(encoder()) == []
+    (untrained,) = MaskedConfig().problems(PairEncoder(name="encoder", num_layers=1, hidden_size=8, seq_length=64))
+    assert "expected model.pooler=false" in untrained
     (problem,) = MaskedConfig().problems(Decoder(name="gpt", num_layers=1, hidden_size=8, seq_length=64))
     assert "model.name=gpt is causal" in problem
     with pytest.raises(ValidationError, match="sum to more than 1"):

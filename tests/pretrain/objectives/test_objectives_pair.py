@@ -14,6 +14,7 @@ from encoder_inputs import (
     SEP,
     Decoder,
     Encoder,
+    PairEncoder,
     assert_share,
     batches,
     encoder,
@@ -27,13 +28,20 @@ from configs.errors import ConfigError
 from pretrain.config.kinds import OBJECTIVES
 from pretrain.data.batch import MicroBatch
 from pretrain.data.loader import BatchLoader
+from pretrain.data.run_data import RunData
 from pretrain.data.stream import SampleStream
+from pretrain.objectives.objective import ObjectiveContext
 from pretrain.objectives.pair import MaskedPairsObjective
 from pretrain.objectives.pair_config import MaskedPairsConfig
 from tests.pretrain.data.sentence_shards import SentenceCorpus, random_sizes, write_sentences
+from tests.pretrain.tiny_run import BERT, make_corpus, tiny_config
 
 KINDS = ("next_sentence", "sentence_order")
 NAMES = ("tokens_BS", "labels_BS", "loss_mask_BS", "segment_ids_BS", "token_types_BS", "pair_labels_B")
+
+
+def pair_encoder(seq_length: int = 64) -> PairEncoder:
+    return PairEncoder(name="encoder", num_layers=1, hidden_size=8, seq_length=seq_length)
 
 
 def config_of(kind: str, **keys: object) -> MaskedPairsConfig:
@@ -198,16 +206,13 @@ def test_a_batch_without_labels_has_a_loss_of_zero_and_finite_gradients(tmp_path
 
 def test_what_does_not_fit_is_refused() -> None:
     config = MaskedPairsConfig()
-    assert config.problems(encoder()) == []
+    assert config.problems(pair_encoder()) == []
     assert config.sampling(encoder(), documents_apart=False).needs_sentences
 
-    class WithoutHead(Encoder):
-        has_pair_head = False
-
     sizes = {"num_layers": 1, "hidden_size": 8, "seq_length": 64}
-    assert "needs a pair head" in config.problems(WithoutHead(name="bert", **sizes))[0]  # type: ignore[arg-type]
+    assert "needs a pair head" in config.problems(Encoder(name="bert", **sizes))[0]  # type: ignore[arg-type]
     assert len(config.problems(Decoder(name="gpt", **sizes))) == 2  # type: ignore[arg-type]
-    assert "no room for a pair" in config.problems(encoder(4))[0]
+    assert "no room for a pair" in config.problems(pair_encoder(4))[0]
     with pytest.raises(ConfigError, match="reset_attention_at_documents"):
         config.sampling(encoder(), documents_apart=True)
     with pytest.raises(ValidationError, match="length_schedule cuts samples into rows"):
@@ -216,3 +221,28 @@ def test_what_does_not_fit_is_refused() -> None:
         config_of("next_sentence", add_special_tokens=False)
     with pytest.raises(ValidationError):
         config_of("previous_sentence")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_part_begins_or_ends_with_white_space(tmp_path: Path, kind: str) -> None:
+    """All sentences of a document but the last are followed by a space: it would tell which part is the later one."""
+    corpus = make_corpus(tmp_path, documents=60, sentences=True)
+    changes = BERT | {"objective__pairs": kind}
+    data = RunData.open(tiny_config(tmp_path / "run", corpus, **changes))
+    blank = data.tokens.blanks
+    assert blank.any()
+    model = tiny_config(tmp_path / "run", corpus, **changes).model
+    config = config_of(kind)
+    objective = MaskedPairsObjective(config, ObjectiveContext(model, data.tokens, seed=1))
+    raw = data.train.read(np.arange(300))
+    ends = raw.tokens[np.arange(300), np.maximum(raw.extras["first_tokens"] - 1, 0)]
+    assert blank[ends].mean() > 0.05  # the corpus has what must not be seen
+    batch = objective.batch(raw.rows(0, 300), 0)
+    is_special = np.isin(batch.labels_BS.numpy(), [data.tokens.role(r) for r in ("classification", "separator")])
+    labels, read = batch.labels_BS.numpy(), batch.segment_ids_BS
+    assert read is not None
+    beside = np.zeros_like(is_special)
+    beside[:, 1:] |= is_special[:, :-1]
+    beside[:, :-1] |= is_special[:, 1:]
+    inside = (read.numpy() >= 0) & ~is_special
+    assert inside.any() and not blank[labels[beside & inside]].any()

@@ -1,0 +1,46 @@
+"""How an objective says which samples it wants; no numpy, so that a config can say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+TOKEN_STREAM = "pretrain.data.token_stream:TokenStream"
+"""The index that cuts the documents of a corpus, laid end to end, into equal samples."""
+SENTENCE_PAIRS = "pretrain.data.sentence_pairs:SentencePairs"
+"""The index of samples of two parts of text."""
+
+PairKind = Literal["next_sentence", "sentence_order"]
+"""What a second part is: it follows in the text or is random; or the two parts are in their order or swapped."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an objective wants the corpora cut into samples.
+
+    Attributes:
+        index: what finds sample number n, as `module:Class`; see `pretrain/data/sample_index.py`.
+        stride_tokens: tokens by which one sample begins after the other; each is a label once per epoch.
+        overlap_tokens: tokens beyond those that a sample has in common with the next one (1 for next-token labels).
+        marks_documents: whether samples come with `document_starts`.
+        needs_sentences: whether shards must keep sentence boundaries (`tokenize sentences=true`).
+    """
+
+    index: str
+    stride_tokens: int
+    overlap_tokens: int = 0
+    marks_documents: bool = False
+    needs_sentences: bool = False
+
+
+@dataclass(frozen=True)
+class PairSampling(Sampling):
+    """Sampling of pairs; `stride_tokens` is the most that both parts have together.
+
+    Attributes:
+        pairs: what second parts are.
+        short_rate: share of the samples whose target length is drawn between 2 and the most.
+    """
+
+    pairs: PairKind = "next_sentence"
+    short_rate: float = 0.1
