@@ -137,7 +137,12 @@ def test_what_was_trained_without_special_tokens_reads_without(tokenizer: Tokeni
     from transformers import AutoTokenizer
 
     places = {"data": {"train": []}}
-    write(tmp_path / "run", "roberta", tokenizer, config=places | {"objective": {"add_special_tokens": False}})
+    write(
+        tmp_path / "run",
+        "roberta",
+        tokenizer,
+        config=places | {"objective": {"name": "masked", "add_special_tokens": False}},
+    )
     export(config(tmp_path / "run", tmp_path / "out"))
     theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert theirs("The try")["input_ids"] == tokenizer.encode("The try")

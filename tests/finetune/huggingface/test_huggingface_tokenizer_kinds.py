@@ -12,6 +12,7 @@ from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.export import _write_tokenizer
 from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer
+from pretrain.models.gpt.config import GPTConfig
 from tests.finetune.finetune_tokenizers import LINES, train_tokenizer
 from tests.finetune.huggingface.test_huggingface_tokenizer import TOPICS, random_texts
 from tests.tokenizer_kinds import huggingface_bpe, huggingface_unigram, tiktoken_ranks, with_scheme
@@ -77,8 +78,10 @@ def test_a_run_finds_its_copy_and_export_refuses_what_does_not_fit(tmp_path: Pat
     tokenizer = made("tiktoken", tmp_path)
     tokenizer.copy_to(tmp_path / "run" / "tokenizer")
     metadata = {"tokenizer_fingerprint": tokenizer.fingerprint}
-    model = type("Model", (), {"vocab_size": tokenizer.vocab_size, "seq_length": 64, "is_causal": True})()
-    source = ModelCheckpoint(tmp_path / "run" / "checkpoints" / "step_1", model, {}, metadata)  # type: ignore[arg-type]
+    model = GPTConfig(
+        num_layers=1, hidden_size=8, num_attention_heads=1, seq_length=64, vocab_size=tokenizer.vocab_size
+    )
+    source = ModelCheckpoint(tmp_path / "run" / "checkpoints" / "step_1", model, {}, metadata)
     found = find_tokenizer(source)
     assert found.fingerprint == tokenizer.fingerprint and (tmp_path / "run" / "tokenizer" / ROLES_FILE).is_file()
     config = ExportConfig(checkpoint=tmp_path, output=tmp_path / "out", tokenizer="sentencepiece-only")
