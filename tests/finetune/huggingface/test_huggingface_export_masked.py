@@ -136,12 +136,12 @@ def test_the_readers_code_of_the_model_card_runs(
 def test_what_was_trained_without_special_tokens_reads_without(tokenizer: Tokenizer, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    places = {"data": {"train": []}}
+    places, objective = {"data": {"train": []}}, {"name": "masked", "add_special_tokens": False}
     write(
         tmp_path / "run",
         "roberta",
         tokenizer,
-        config=places | {"objective": {"name": "masked", "add_special_tokens": False}},
+        config=places | {"objective": objective},
     )
     export(config(tmp_path / "run", tmp_path / "out"))
     theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
