@@ -10,7 +10,7 @@ import typer
 from configs.errors import ConfigError, guarded
 from configs.kinds import resolve
 from configs.load import RECIPES, find_recipe, load_config
-from configs.registry import ENTRIES, LAYOUT_CHECK, Entry, entry_named
+from configs.registry import ENTRIES, LAYOUT_CHECK, CommandEntry, entry_named
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -57,7 +57,7 @@ def check(
         typer.echo(f"layout on {ranks} ranks: {resolve(LAYOUT_CHECK)(config, ranks)}")
 
 
-def _entry_of(file: str) -> Entry:
+def _entry_of(file: str) -> CommandEntry:
     if Path(file).is_file():
         rooms = {Path(file).resolve().parent.name}
     else:

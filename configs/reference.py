@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined, core_schema
 from configs.durations import Duration
 from configs.explain import sections_of
 from configs.kinds import kinds_of
-from configs.registry import ENTRIES, Entry
+from configs.registry import ENTRIES, CommandEntry
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "configuration.md"
 SCHEMAS = Path(__file__).parent / "schema"
@@ -59,7 +59,7 @@ def schema_texts() -> dict[str, str]:
     return {f"{entry.name}.json": _schema_text(entry) for entry in ENTRIES}
 
 
-def _schema_text(entry: Entry) -> str:
+def _schema_text(entry: CommandEntry) -> str:
     schema = entry.config_class().model_json_schema(schema_generator=_EditorSchema)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": f"Config of {entry.command}"}
     return json.dumps({**schema, **head}, indent=2, ensure_ascii=False) + "\n"
@@ -80,7 +80,7 @@ class _EditorSchema(GenerateJsonSchema):
         return {"anyOf": [*item["anyOf"], {**inner, "items": item}] if "items" in inner else item["anyOf"]}
 
 
-def _entry_lines(entry: Entry) -> Iterator[str]:
+def _entry_lines(entry: CommandEntry) -> Iterator[str]:
     cls = entry.config_class()
     yield f"## {entry.name}\n"
     what = _first_line(cls).removeprefix(f"`{entry.name}`: ")

@@ -10,7 +10,7 @@ from configs.section import Section
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """One command and the class of its config.
 
     Attributes:
@@ -33,27 +33,33 @@ class Entry:
         return cls
 
 
-ENTRIES: tuple[Entry, ...] = (
-    Entry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config.run:RunConfig"),
-    Entry("sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"),
-    Entry("clean", "data_prep", "python -m data_prep clean", "data_prep.cleaning.config:CleanConfig"),
-    Entry("train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"),
-    Entry(
+ENTRIES: tuple[CommandEntry, ...] = (
+    CommandEntry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config.run:RunConfig"),
+    CommandEntry(
+        "sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"
+    ),
+    CommandEntry("clean", "data_prep", "python -m data_prep clean", "data_prep.cleaning.config:CleanConfig"),
+    CommandEntry(
+        "train-tokenizer", "data_prep", "python -m data_prep train-tokenizer", "data_prep.config:TokenizerConfig"
+    ),
+    CommandEntry(
         "tokenizer-report",
         "data_prep",
         "python -m data_prep tokenizer-report",
         "data_prep.tokenizer.report_config:TokenizerReportConfig",
     ),
-    Entry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
-    Entry("build", "data_prep", "python -m data_prep build", "data_prep.build_config:BuildConfig"),
-    Entry("mix", "data_prep", "python -m data_prep mix", "data_prep.corpus_tools.mixing:MixConfig"),
-    Entry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
-    Entry("classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"),
+    CommandEntry("tokenize", "data_prep", "python -m data_prep tokenize", "data_prep.config:TokenizeConfig"),
+    CommandEntry("build", "data_prep", "python -m data_prep build", "data_prep.build_config:BuildConfig"),
+    CommandEntry("mix", "data_prep", "python -m data_prep mix", "data_prep.corpus_tools.mixing:MixConfig"),
+    CommandEntry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
+    CommandEntry(
+        "classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"
+    ),
 )
 LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"
 
 
-def entry_named(name: str) -> Entry:
+def entry_named(name: str) -> CommandEntry:
     """The entry with this name.
 
     Raises:

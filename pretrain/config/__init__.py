@@ -2,7 +2,7 @@
 
 from pretrain.config.data import DataConfig, WeightedCorpus
 from pretrain.config.model import ModelConfig
-from pretrain.config.objective import ObjectiveConfig, Sampling
+from pretrain.config.objective import ObjectiveConfig, SampleCutting
 from pretrain.config.optimizer import OptimizerConfig
 from pretrain.config.parallel import ParallelConfig
 from pretrain.config.run import CheckpointConfig, EvaluationConfig, MonitorConfig, RunConfig
@@ -19,7 +19,7 @@ __all__ = [
     "OptimizerConfig",
     "ParallelConfig",
     "RunConfig",
-    "Sampling",
+    "SampleCutting",
     "TrainingConfig",
     "WeightedCorpus",
 ]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from configs.kinds import Named
 from pretrain.config.model import ModelConfig
-from pretrain.config.sampling import Sampling
+from pretrain.config.sampling import SampleCutting
 
 
 class ObjectiveConfig(Named):
@@ -20,7 +20,7 @@ class ObjectiveConfig(Named):
         """Whether the rows that the model reads begin and end with special tokens that are not in the corpus."""
         return False
 
-    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> Sampling:
+    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
         """How the corpora are cut for a model.
 
         Args:

@@ -15,7 +15,7 @@ PairKind = Literal["next_sentence", "sentence_order"]
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SampleCutting:
     """How an objective wants the corpora cut into samples.
 
     Attributes:
@@ -34,8 +34,8 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class PairSampling(Sampling):
-    """Sampling of pairs; `stride_tokens` is the most that both parts have together.
+class PairSampleCutting(SampleCutting):
+    """Cutting of pairs; `stride_tokens` is the most that both parts have together.
 
     Attributes:
         pairs: what second parts are.

@@ -1,7 +1,7 @@
 """What finds sample number n in one corpus, and how it is named.
 
-An objective's `Sampling.index` names one as `module:Class`: `TOKEN_STREAM` cuts the documents, laid end to end, into
-windows of equal length; others are made for objectives that want something else of a corpus.
+An objective's `SampleCutting.index` names one as `module:Class`: `TOKEN_STREAM` cuts the documents, laid end to end,
+into windows of equal length; others are made for objectives that want something else of a corpus.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from configs.kinds import resolve
-from pretrain.config.objective import Sampling
+from pretrain.config.objective import SampleCutting
 from pretrain.data.samples import Origin, Samples
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def notes_on(index: SampleIndex) -> list[str]:
     return list(index.notes()) if isinstance(index, Counting) else []
 
 
-def open_index(corpus: Corpus, documents: Documents, sampling: Sampling, seed: int, *, endless: bool) -> SampleIndex:
+def open_index(
+    corpus: Corpus, documents: Documents, sampling: SampleCutting, seed: int, *, endless: bool
+) -> SampleIndex:
     """The index that `sampling` names.
 
     Raises:

@@ -1,6 +1,6 @@
 """Samples as they are read: tokens, how many there are, where documents begin, which number each has in the run.
 
-Shape letters: B samples, W tokens in each (the stride and the overlap of the objective's `Sampling`).
+Shape letters: B samples, W tokens in each (the stride and the overlap of the objective's `SampleCutting`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pretrain.config.objective import Sampling
+from pretrain.config.objective import SampleCutting
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Samples:
     batch_start: int = 0
 
     @classmethod
-    def empty(cls, numbers: np.ndarray, sampling: Sampling, extras: Iterable[str] = ()) -> Samples:
+    def empty(cls, numbers: np.ndarray, sampling: SampleCutting, extras: Iterable[str] = ()) -> Samples:
         """Room for the samples `numbers`: token 0 everywhere, no tokens counted."""
         shape = (len(numbers), sampling.stride_tokens + sampling.overlap_tokens)
         return cls(

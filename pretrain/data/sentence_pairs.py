@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pretrain.config.sampling import PairSampling, Sampling
+from pretrain.config.sampling import PairSampleCutting, SampleCutting
 from pretrain.data.corpus_tokens import CorpusTokens
 from pretrain.data.counter_random import CounterRandom
 from pretrain.data.documents import Documents
@@ -53,8 +53,10 @@ class SentencePairs:
 
     extras: tuple[str, ...] = ("first_tokens", "second_tokens", "pair_label")
 
-    def __init__(self, corpus: Corpus, documents: Documents, sampling: Sampling, seed: int, *, endless: bool) -> None:
-        assert isinstance(sampling, PairSampling)
+    def __init__(
+        self, corpus: Corpus, documents: Documents, sampling: SampleCutting, seed: int, *, endless: bool
+    ) -> None:
+        assert isinstance(sampling, PairSampleCutting)
         self.corpus = corpus
         self.documents = documents
         self.endless = endless

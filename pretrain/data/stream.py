@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from configs.errors import DataError
-from pretrain.config.objective import Sampling
+from pretrain.config.objective import SampleCutting
 from pretrain.data.blend import Blend
 from pretrain.data.sample_index import SampleIndex
 from pretrain.data.samples import Origin, Samples
@@ -29,7 +29,12 @@ class SampleStream:
     """
 
     def __init__(
-        self, name: str, parts: Sequence[SampleIndex], weights: Sequence[float], sampling: Sampling, vocab_size: int
+        self,
+        name: str,
+        parts: Sequence[SampleIndex],
+        weights: Sequence[float],
+        sampling: SampleCutting,
+        vocab_size: int,
     ) -> None:
         self.name = name
         self.parts = list(parts)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pretrain.config.objective import Sampling
+from pretrain.config.objective import SampleCutting
 from pretrain.data.corpus_tokens import CorpusTokens
 from pretrain.data.documents import Documents, EpochOrders
 from pretrain.data.index_file import Arrays
@@ -45,7 +45,9 @@ class TokenStream:
 
     extras: tuple[str, ...] = ()
 
-    def __init__(self, corpus: Corpus, documents: Documents, sampling: Sampling, seed: int, *, endless: bool) -> None:
+    def __init__(
+        self, corpus: Corpus, documents: Documents, sampling: SampleCutting, seed: int, *, endless: bool
+    ) -> None:
         needed = sampling.overlap_tokens + (sampling.stride_tokens if endless else 1)
         if documents.num_tokens < needed:
             raise ValueError(f"a sample needs {needed:,}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pretrain.config.model import ModelConfig
-from pretrain.config.objective import ObjectiveConfig, Sampling
+from pretrain.config.objective import ObjectiveConfig, SampleCutting
 from pretrain.config.sampling import TOKEN_STREAM
 
 
@@ -18,9 +18,9 @@ class CausalConfig(ObjectiveConfig):
     name: str = "causal"
     """Which objective it is."""
 
-    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> Sampling:
+    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
         """Every token is a label once: samples share one token with the next."""
-        return Sampling(TOKEN_STREAM, model.seq_length, overlap_tokens=1, marks_documents=documents_apart)
+        return SampleCutting(TOKEN_STREAM, model.seq_length, overlap_tokens=1, marks_documents=documents_apart)
 
     def problems(self, model: ModelConfig) -> list[str]:
         """See the base class."""

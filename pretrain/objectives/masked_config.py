@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from configs.section import Section
 from pretrain.config.model import ModelConfig
-from pretrain.config.objective import ObjectiveConfig, Sampling
+from pretrain.config.objective import ObjectiveConfig, SampleCutting
 from pretrain.config.sampling import TOKEN_STREAM
 
 SPECIALS_PER_ROW = 2
@@ -103,7 +103,7 @@ class MaskedConfig(ObjectiveConfig):
         number = bisect_right(stages, consumed_samples, key=lambda stage: stage.from_sample)
         return stages[number - 1].length if number else model.seq_length
 
-    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> Sampling:
+    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
         """Every token stands in one sample: there is no overlap.
 
         A sample leaves room for the special tokens of as many rows as it is ever cut into, so that each token is read
@@ -111,7 +111,7 @@ class MaskedConfig(ObjectiveConfig):
         """
         most_rows = model.seq_length // min(self.lengths(model))
         text_tokens = model.seq_length - self.specials_per_row * most_rows
-        return Sampling(TOKEN_STREAM, max(1, text_tokens), marks_documents=documents_apart)
+        return SampleCutting(TOKEN_STREAM, max(1, text_tokens), marks_documents=documents_apart)
 
     def problems(self, model: ModelConfig) -> list[str]:
         """See the base class."""

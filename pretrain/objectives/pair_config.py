@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from configs.errors import ConfigError
 from pretrain.config.model import ModelConfig
-from pretrain.config.sampling import SENTENCE_PAIRS, PairKind, PairSampling
+from pretrain.config.sampling import SENTENCE_PAIRS, PairKind, PairSampleCutting
 from pretrain.objectives.masked_config import MaskedConfig
 
 SPECIALS_PER_PAIR = 3
@@ -40,7 +40,7 @@ class MaskedPairsConfig(MaskedConfig):
             raise ValueError("add_special_tokens is false, and a pair is [CLS] first [SEP] second [SEP]; expected true")
         return self
 
-    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> PairSampling:
+    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> PairSampleCutting:
         """Two runs of sentences; they see each other, wherever they come from.
 
         Raises:
@@ -52,7 +52,7 @@ class MaskedPairsConfig(MaskedConfig):
                 where="data.reset_attention_at_documents",
                 expected="false",
             )
-        return PairSampling(
+        return PairSampleCutting(
             SENTENCE_PAIRS,
             max(2, model.seq_length - SPECIALS_PER_PAIR),
             needs_sentences=True,

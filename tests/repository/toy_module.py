@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from finetune.tasks.base import FinetuneTask
 from finetune.tasks.base_config import TaskConfig
 
-from pretrain.config import ModelConfig, ObjectiveConfig, OptimizerConfig, Sampling
+from pretrain.config import ModelConfig, ObjectiveConfig, OptimizerConfig, SampleCutting
 from pretrain.config.optimizer import StateSpec
 from pretrain.data.batch import MicroBatch
 from pretrain.config.sampling import TOKEN_STREAM
@@ -73,7 +73,7 @@ class ToyObjectiveConfig(ObjectiveConfig):
     implementation: ClassVar[str] = "toy_kinds:ToyObjective"
 
     def sampling(self, model, *, documents_apart):
-        return Sampling(TOKEN_STREAM, model.seq_length)
+        return SampleCutting(TOKEN_STREAM, model.seq_length)
 
 
 class ToyObjective:

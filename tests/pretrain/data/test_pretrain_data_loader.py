@@ -13,7 +13,7 @@ from pretrain_data_corpora import VOCAB_SIZE, random_lengths, write_corpus
 
 from configs.errors import DataError
 from data_prep.corpus import Corpus
-from pretrain.config import Sampling
+from pretrain.config import SampleCutting
 from pretrain.config.sampling import TOKEN_STREAM
 from pretrain.data.batch import MicroBatch
 from pretrain.data.documents import Documents
@@ -37,7 +37,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def stream_of(corpus: Corpus, *, endless: bool = True, vocab_size: int = VOCAB_SIZE) -> SampleStream:
     documents = Documents(corpus, "all", (1.0, 0.0, 0.0), Path("unused"))
-    sampling = Sampling(TOKEN_STREAM, SEQ_LENGTH, overlap_tokens=1, marks_documents=True)
+    sampling = SampleCutting(TOKEN_STREAM, SEQ_LENGTH, overlap_tokens=1, marks_documents=True)
     part = TokenStream(corpus, documents, sampling, 1, endless=endless)
     return SampleStream("train", [part], [1.0], sampling, vocab_size)
 

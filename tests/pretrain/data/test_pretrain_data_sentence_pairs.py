@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from pretrain.config.sampling import SENTENCE_PAIRS, PairSampling
+from pretrain.config.sampling import SENTENCE_PAIRS, PairSampleCutting
 from pretrain.data.documents import Documents
 from pretrain.data.pair_cutting import PairCounts
 from pretrain.data.samples import Samples
@@ -31,7 +31,7 @@ def pairs_of(
 ) -> SentencePairs:
     cache = source.corpus.path / "index"
     documents = Documents(source.corpus, "all", (1.0, 0.0, 0.0), cache, in_memory_documents=in_memory)
-    sampling = PairSampling(SENTENCE_PAIRS, ROOM, pairs=kind, short_rate=short_rate)  # type: ignore[arg-type]
+    sampling = PairSampleCutting(SENTENCE_PAIRS, ROOM, pairs=kind, short_rate=short_rate)  # type: ignore[arg-type]
     return SentencePairs(source.corpus, documents, sampling, seed, endless=endless)
 
 
@@ -169,7 +169,7 @@ def test_a_part_of_a_corpus_has_its_own_sentences_only(source: SentenceCorpus) -
     ids = {}
     for part in ("train", "validation"):
         documents = Documents(source.corpus, part, (0.7, 0.3, 0.0), source.corpus.path / "index")  # type: ignore[arg-type]
-        sampling = PairSampling(SENTENCE_PAIRS, ROOM, pairs="next_sentence")
+        sampling = PairSampleCutting(SENTENCE_PAIRS, ROOM, pairs="next_sentence")
         index = SentencePairs(source.corpus, documents, sampling, 1, endless=True)
         samples = read(index, 0, index.num_samples_per_epoch)
         ids[part] = set(source.sentences(samples.tokens[samples.tokens > 0]).tolist())

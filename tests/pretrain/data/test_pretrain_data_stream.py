@@ -12,7 +12,7 @@ from pretrain_data_corpora import VOCAB_SIZE, random_lengths, write_corpus
 from configs.errors import DataError
 from data_prep.corpus import Corpus
 from data_prep.corpus.split import part_of_documents
-from pretrain.config import Sampling
+from pretrain.config import SampleCutting
 from pretrain.config.sampling import TOKEN_STREAM
 from pretrain.data.documents import Documents
 from pretrain.data.stream import SampleStream
@@ -32,7 +32,7 @@ def stream_of(
     vocab_size: int = VOCAB_SIZE,
 ) -> SampleStream:
     parts = []
-    sampling = Sampling(TOKEN_STREAM, seq_length, overlap_tokens=1)
+    sampling = SampleCutting(TOKEN_STREAM, seq_length, overlap_tokens=1)
     for path in paths:
         corpus = Corpus.open(path)
         documents = Documents(corpus, part, SPLIT, path / "index")
