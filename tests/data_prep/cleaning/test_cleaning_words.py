@@ -52,7 +52,7 @@ def test_text_that_is_no_text_takes_no_hours() -> None:
         assert "".join(splitter.word_tokenize(text)) == text
         assert len(splitter.span_tokenize(text)) == 1
         assert masking.format(text) == text
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 100  # hours without the guards, two seconds with them
 
 
 def test_addresses_are_masked_as_datatrove_masks_them() -> None:

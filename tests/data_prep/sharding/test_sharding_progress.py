@@ -54,9 +54,11 @@ def test_a_log_gets_a_line_for_all_and_one_for_each_worker(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.05)
     monkeypatch.setattr(progress, "LOOK_INTERVAL_S", 0.05)
     workers = (AtWork("a:1", "one", 3e6, 0), AtWork("a:2", "two", 2e6, 5))
+    printed = ""
     with Progress("tokenize", 10_000_000, lambda: Done(5_000_000, 1_250_000, 5, workers)):
-        time.sleep(0.3)
-    printed = capsys.readouterr().err
+        while "a:1: one, 3.0 MB/s\n" not in printed:
+            time.sleep(0.05)
+            printed += capsys.readouterr().err
     assert re.search(r"^tokenize: 50% of 10\.0 MB, 1\.2M tokens, .* MB/s, 5 left out", printed, re.MULTILINE)
     assert "\n  a:2: two, 2.0 MB/s, 5 left out\n  a:1: one, 3.0 MB/s\n" in printed
 

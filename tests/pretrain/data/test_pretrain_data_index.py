@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -151,9 +152,7 @@ def test_the_lock_of_a_killed_builder_is_taken_over_at_once(tmp_path: Path) -> N
     builder.kill()
     builder.communicate()
     assert (tmp_path / "x.lock").exists()
-    began = time.monotonic()
-    assert built_on_disk(tmp_path / "x.index", "identity", fill)["a"].tolist() == list(range(1000))
-    assert time.monotonic() - began < 5
+    assert built_on_disk(tmp_path / "x.index", "identity", fill, stale_s=math.inf)["a"].tolist() == list(range(1000))
     assert not (tmp_path / "x.lock").exists()
 
 

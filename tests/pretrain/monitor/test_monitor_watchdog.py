@@ -28,16 +28,17 @@ def test_a_stall_that_lasts_is_told_again(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as output:
         began_s = time.monotonic()
         watchdog = Watchdog(0.1, rank=0, last_step=0, output=output)
-        time.sleep(0.9)
+        while (tmp_path / "out").read_text().count("has not finished a step") < 3:
+            time.sleep(0.05)
         watchdog.stop()
         most = (time.monotonic() - began_s) / 0.1
-    assert 3 <= (tmp_path / "out").read_text().count("has not finished a step") <= most
+    assert (tmp_path / "out").read_text().count("has not finished a step") <= most
 
 
 def test_signs_of_life_keep_it_quiet(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as output:
-        watchdog = Watchdog(1.0, rank=0, last_step=0, output=output)
-        for step in range(24):
+        watchdog = Watchdog(2.0, rank=0, last_step=0, output=output)
+        for step in range(26):
             time.sleep(0.1)
             watchdog.alive(step if step % 2 else None)
         watchdog.stop()
