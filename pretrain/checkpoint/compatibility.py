@@ -18,10 +18,12 @@ from pretrain.config import RunConfig
 from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
 
 TRAINING_KEYS = ("global_batch_size", "batch_ramp", "precision")
-FREE_MODEL_KEYS = ("init_std", "padded_vocab_size")
+FREE_MODEL_KEYS = ("init_std", "init_cutoff", "padded_vocab_size")
 """Without effect once the weights exist, or following from others."""
 TOLD_ELSEWHERE = ("seed", "seq_length", "tokenizer")
 """Keys of the data's fingerprint that the config and the tokenizer's fingerprint tell already."""
+NEVER_ACCEPTED = ("optimizer.name",)
+"""Changes that no checkpoint can serve: another optimizer would read the states of this one as its own."""
 SHOWN_CHARACTERS = 60
 
 
@@ -50,6 +52,15 @@ def check_compatible(
         CheckpointError: there are changes that are not accepted: lists key, saved value, value now, and how to accept.
     """
     changes = find_changes(saved, config, data_fingerprint, tokenizer_fingerprint)
+    impossible = sorted(changes.keys() & set(NEVER_ACCEPTED))
+    if impossible:
+        raise CheckpointError(
+            f"was saved by another run at step {saved.get('step')}; this change no run can go on with\n"
+            f"{_table({key: changes[key] for key in impossible})}",
+            where=where or "checkpoint",
+            expected=f"{impossible[0]}={changes[impossible[0]][0]}, whose states the checkpoint holds; or another"
+            " output_dir",
+        )
     accepted = {key for key in changes if any(key == name or key.startswith(f"{name}.") for name in allow_changes)}
     refused = {key: values for key, values in changes.items() if key not in accepted}
     if refused:

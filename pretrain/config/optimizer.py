@@ -38,6 +38,8 @@ class OptimizerConfig(Named):
     """Linear warm-up from 0, in steps, samples or tokens."""
     decay: Duration | None = None
     """Length of the decay: null means up to the end of the run (wsd: its last tenth)."""
+    wsd_decay: Literal["linear", "sqrt"] = "linear"
+    """Shape of wsd's decay: `sqrt` falls with the square root of the time (1-sqrt; Haegele et al. 2024, section 3)."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled weight decay of matrices and embeddings; norms and biases get none."""
     clip_grad_norm: float = Field(default=1.0, ge=0)

@@ -9,6 +9,8 @@ TOKEN_STREAM = "pretrain.data.token_stream:TokenStream"
 """The index that cuts the documents of a corpus, laid end to end, into equal samples."""
 SENTENCE_PAIRS = "pretrain.data.sentence_pairs:SentencePairs"
 """The index of samples of two parts of text."""
+FULL_SENTENCES = "pretrain.data.full_sentences:FullSentences"
+"""The index of samples of whole sentences, up to a length."""
 
 PairKind = Literal["next_sentence", "sentence_order"]
 """What a second part is: it follows in the text or is random; or the two parts are in their order or swapped."""
@@ -23,14 +25,12 @@ class SampleCutting:
         stride_tokens: tokens by which one sample begins after the other; each is a label once per epoch.
         overlap_tokens: tokens beyond those that a sample has in common with the next one (1 for next-token labels).
         marks_documents: whether samples come with `document_starts`.
-        needs_sentences: whether shards must keep sentence boundaries (`tokenize sentences=true`).
     """
 
     index: str
     stride_tokens: int
     overlap_tokens: int = 0
     marks_documents: bool = False
-    needs_sentences: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,26 @@
-"""Samples of two parts of text: what `SentencePairs` finds sample number n with.
-
-The pairs of an epoch are cut anew in ten ways, as often as BERT's own program cut its corpus (`dupe_factor`); epoch
-e reads cutting e modulo 10 in an order of its own. Where an epoch begins follows from the sizes of the cuttings before
-it, so that a resume makes, or finds in the index cache, ten of them at most.
-"""
+"""Samples of two parts of text: what `SentencePairs` finds sample number n with."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pretrain.config.sampling import PairSampleCutting, SampleCutting
-from pretrain.data.corpus_tokens import CorpusTokens
 from pretrain.data.counter_random import CounterRandom
 from pretrain.data.documents import Documents
+from pretrain.data.epoch_cuttings import CUTTINGS, EpochCuttings
 from pretrain.data.index_file import Allocate, Arrays
 from pretrain.data.pair_cutting import PAIR_ARRAYS, PairCounts, PairCutter
-from pretrain.data.permutation import Permutation
 from pretrain.data.samples import Origin, Samples
 from pretrain.data.sentences import SentenceTable
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
 
-CUTTINGS = 10
-_CUTTINGS_KEPT = 2
 
-
-class SentencePairs:
+class SentencePairs(EpochCuttings):
     """Samples of one part of one corpus, by number: a first and a second part, one after the other.
 
     Every sentence is in a first part or in a true second part once per epoch; random second parts come on top. A
@@ -57,30 +46,22 @@ class SentencePairs:
         self, corpus: Corpus, documents: Documents, sampling: SampleCutting, seed: int, *, endless: bool
     ) -> None:
         assert isinstance(sampling, PairSampleCutting)
-        self.corpus = corpus
-        self.documents = documents
-        self.endless = endless
+        super().__init__(corpus, documents, "pairs", seed, endless=endless)
         self._sampling = sampling
-        self._key = (seed, corpus.fingerprint)
-        self._tokens = CorpusTokens(corpus)
         self._table = SentenceTable.read(corpus, documents, sampling.stride_tokens // 2)
         sizes = np.diff(self._table.bounds)
         if sampling.pairs == "next_sentence" and len(sizes) < 2:
             raise ValueError("random second parts need two documents")
         if sampling.pairs == "sentence_order" and not bool((sizes >= 2).any()):
             raise ValueError("sentence order needs a document of two sentences")
-        self._cuttings: OrderedDict[int, Arrays] = OrderedDict()
-        self._firsts = [0]
-        self._lock = threading.RLock()
 
-    @property
-    def num_samples_per_epoch(self) -> int:
-        """Samples of the first epoch; later ones have a few more or fewer."""
-        return self.counts(0).samples
+    def num_samples(self, cutting: Arrays) -> int:
+        """See the base class."""
+        return len(cutting["label"])
 
     def counts(self, epoch: int) -> PairCounts:
         """What became of the sentences in an epoch."""
-        return PairCounts.from_array(self._cutting(epoch % CUTTINGS)["counts"])
+        return PairCounts.from_array(self.cutting(epoch % CUTTINGS)["counts"])
 
     def notes(self) -> list[str]:
         """What became of the sentences of the first epoch, in words."""
@@ -98,19 +79,14 @@ class SentencePairs:
             told.append(f"{counts.cut_tokens:,} tokens had no room")
         return [f"{self.corpus.path}: {', '.join(told)}"]
 
-    def prepare(self, number: int) -> None:
-        """Have the pairs at hand that reading sample `number` needs."""
-        _, cuttings, _ = self._places(np.array([number]))
-        self._cutting(int(cuttings[0]))
-
     def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
         """Read samples `numbers`, int64 [n], into `rows`, int64 [n], of `samples`."""
         pairs = self._pairs(numbers)
         for row, (first, first_tokens, second, second_tokens, _) in zip(rows.tolist(), pairs.tolist()):
             out, both = samples.tokens[row], first_tokens + second_tokens
-            out[:first_tokens] = self._tokens.at(first, first_tokens)
+            out[:first_tokens] = self.tokens.at(first, first_tokens)
             if second_tokens:
-                out[first_tokens:both] = self._tokens.at(second, second_tokens)
+                out[first_tokens:both] = self.tokens.at(second, second_tokens)
         _, samples.extras["first_tokens"][rows], _, samples.extras["second_tokens"][rows], label = pairs.T
         samples.extras["pair_label"][rows] = label
         samples.num_tokens[rows] = pairs[:, 1] + pairs[:, 3]
@@ -119,52 +95,28 @@ class SentencePairs:
         """Where the two parts of sample `number` come from."""
         first, first_tokens, second, second_tokens, _ = self._pairs(np.array([number]))[0].tolist()
         parts = [(first, first_tokens), (second, second_tokens)]
-        return [self._tokens.origin(source, length) for source, length in parts if length]
+        return [self.tokens.origin(source, length) for source, length in parts if length]
 
     def _pairs(self, numbers: np.ndarray) -> np.ndarray:
         """The five numbers of each sample's pair, in the order of `PAIR_ARRAYS`, int64 [n, 5]."""
-        epochs, cuttings, places = self._places(numbers)
         pairs = np.empty((len(numbers), len(PAIR_ARRAYS)), dtype=np.int64)
-        for epoch in np.unique(epochs).tolist():
-            rows = np.flatnonzero(epochs == epoch)
-            arrays = self._cutting(int(cuttings[rows[0]]))
-            order = Permutation(len(arrays["label"]), "pairs", *self._key, epoch)(places[rows])
+        for rows, arrays, places in self.located(numbers):
             for column, name in enumerate(PAIR_ARRAYS):
-                pairs[rows, column] = arrays[name][order]
+                pairs[rows, column] = arrays[name][places]
         return pairs
 
-    def _places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Epoch, cutting, and number within the epoch of each sample, int64 [n] each."""
-        if not self.endless:
-            return np.zeros_like(numbers), np.zeros_like(numbers), numbers % self.num_samples_per_epoch
-        with self._lock:
-            while len(self._firsts) <= CUTTINGS and self._firsts[-1] <= int(numbers.max()):
-                self._firsts.append(self._firsts[-1] + self.counts(len(self._firsts) - 1).samples)
-            firsts = np.array(self._firsts)
-        # With fewer than all cuttings, no number lies beyond them.
-        rounds, within = np.divmod(numbers, firsts[-1])
-        cuttings = firsts.searchsorted(within, side="right") - 1
-        return rounds * CUTTINGS + cuttings, cuttings, within - firsts[cuttings]
-
-    def _cutting(self, number: int) -> Arrays:
-        with self._lock:
-            if number not in self._cuttings:
-                sampling = self._sampling
-                what = (
-                    f"{sampling.pairs} pairs of {sampling.stride_tokens} tokens, {sampling.short_rate} short,"
-                    f" cutting {number} of {' '.join(map(str, self._key))}"
-                )
-                self._cuttings[number] = self.documents.built(
-                    "pairs", what, lambda allocate: self._fill(number, allocate)
-                )
-                if len(self._cuttings) > _CUTTINGS_KEPT:
-                    self._cuttings.popitem(last=False)
-            self._cuttings.move_to_end(number)
-            return self._cuttings[number]
+    def make_cutting(self, number: int) -> Arrays:
+        """See the base class."""
+        sampling = self._sampling
+        what = (
+            f"{sampling.pairs} pairs of {sampling.stride_tokens} tokens, {sampling.short_rate} short,"
+            f" cutting {number} of {' '.join(map(str, self.key))}"
+        )
+        return self.documents.built("pairs", what, lambda allocate: self._fill(number, allocate))
 
     def _fill(self, cutting: int, allocate: Allocate) -> None:
         sampling = self._sampling
-        random = CounterRandom("pairs", *self._key, cutting)
+        random = CounterRandom("pairs", *self.key, cutting)
         cutter = PairCutter(self._table, sampling.pairs, sampling.stride_tokens, sampling.short_rate, random)
         blocks = list(cutter.blocks())
         counts = sum((count for _, count in blocks), PairCounts())

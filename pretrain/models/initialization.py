@@ -6,8 +6,8 @@ rank holds) and megatron-core's `tensor_model_parallel`.
 
 from __future__ import annotations
 
+import hashlib
 import re
-import zlib
 
 import torch
 
@@ -90,8 +90,15 @@ def initial_shard(spec: ParameterSpec, shape: ShardedShape, seed: int) -> torch.
     """Initial fp32 values of a shard."""
     if isinstance(spec.init, Constant):
         return torch.full(shape.local_shape, spec.init.value)
-    generator = torch.Generator().manual_seed((seed << 32) | zlib.crc32(spec.name.encode()))
-    return shard_of(torch.randn(spec.shape, generator=generator) * spec.init.std, shape)
+    # torch's generator on the CPU looks at the low 32 bits of a seed only: both go into them.
+    digest = hashlib.blake2b(f"{seed} {spec.name}".encode(), digest_size=4).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    std, cutoff = spec.init.std, spec.init.cutoff
+    if cutoff is None:
+        return shard_of(torch.randn(spec.shape, generator=generator) * std, shape)
+    whole = torch.empty(spec.shape)
+    torch.nn.init.trunc_normal_(whole, std=std, a=-cutoff * std, b=cutoff * std, generator=generator)
+    return shard_of(whole, shape)
 
 
 def _check_against(

@@ -18,6 +18,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 
 from pretrain.models import dropout_seeds
 from pretrain.models.attention_mask import visible
+from pretrain.models.document_attention import attend_within_documents, takes_document_lengths
 
 
 class CoreAttention(MegatronModule):
@@ -69,8 +70,12 @@ class CoreAttention(MegatronModule):
         Returns:
             The attended values, [S, B, N * D].
         """
-        q_BNSD, k_BGSD, v_BGSD = (t.permute(1, 2, 0, 3) for t in (q_SBND, k_SBGD, v_SBGD))
         dropout = self.dropout if self.training else 0.0
+        if segment_ids_BS is not None and takes_document_lengths(q_SBND, segment_ids_BS, dropout):
+            inputs = (q_SBND, k_SBGD, v_SBGD, segment_ids_BS)
+            how: dict[str, Any] = {"is_causal": self.is_causal, "window": self.window, "scale": self.softmax_scale}
+            return attend_within_documents(*inputs, **how).flatten(2)
+        q_BNSD, k_BGSD, v_BGSD = (t.permute(1, 2, 0, 3) for t in (q_SBND, k_SBGD, v_SBGD))
         mask_B1SS = visible(segment_ids_BS, q_BNSD, is_causal=self.is_causal, window=self.window)
         with self._dropout_scope(dropout):
             out_BNSD = torch.nn.functional.scaled_dot_product_attention(

@@ -14,9 +14,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Normal:
-    """Initial values are drawn from a normal distribution around 0."""
+    """Initial values are drawn from a normal distribution around 0.
+
+    Attributes:
+        std: of the distribution.
+        cutoff: values beyond so many `std` are drawn again; None: none are.
+    """
 
     std: float
+    cutoff: float | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class TransformerModelConfig(ModelConfig):
     """Activation of the MLP; gelu_tanh is GPT-2's approximation, swiglu and geglu are gated by silu and gelu."""
     bias: bool = True
     """Whether the linear layers have biases."""
+    init_cutoff: float | None = Field(default=None, gt=0)
+    """Initial weights beyond so many standard deviations are drawn again; null: none are."""
     hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of dropping an element of each residual branch and of the embedding."""
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -67,6 +69,10 @@ class TransformerModelConfig(ModelConfig):
         """Standard deviation of the initial weights of the matrices that write into the residual stream."""
         return self.init_std / math.sqrt(2 * self.num_layers)
 
+    def normal(self, std: float) -> Normal:
+        """Initial values of a matrix with this standard deviation, cut off at `init_cutoff`."""
+        return Normal(std, self.init_cutoff)
+
     def layout_problems(self, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
         """See the base class."""
         divisible = [
@@ -98,7 +104,7 @@ class TransformerModelConfig(ModelConfig):
         layer, hidden, ffn = f"{block}.layers.{number}.", self.hidden_size, self.ffn_size
         qkv = (self.num_attention_heads + 2 * self.query_groups) * self.head_size
         fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
-        inner, outer = Normal(self.init_std), Normal(self.residual_std)
+        inner, outer = self.normal(self.init_std), self.normal(self.residual_std)
         if attention_norm:
             yield from self.norm_parameters(f"{layer}input_layernorm", number, bias=norm_bias)
         yield from self._linear(f"{layer}self_attention.linear_qkv", (qkv, hidden), number, inner, axis=0)

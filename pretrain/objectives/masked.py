@@ -135,10 +135,7 @@ class MaskedObjective:
         keys = self._selection.bits(numbers[:, None], counters).reshape(shape)
         if self._word_starts is None:
             return masking.choose_tokens(keys, maskable, budgets), None
-        begins = self._word_starts[text]
-        if rows.segment_ids_RS is not None:  # a document begins a word, however its first token is written
-            begins[:, 1:] |= rows.segment_ids_RS[:, 1:] != rows.segment_ids_RS[:, :-1]
-        words = masking.Words.find(maskable, begins)
+        words = masking.Words.find(maskable, self._word_starts[text], rows.segment_ids_RS)
         if self._config.selection == "whole_word":
             return masking.choose_words(keys, words, budgets), None
         at = words.rows % rows_per_sample * shape[1] + words.firsts

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from configs.section import Section
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig, SampleCutting
-from pretrain.config.sampling import TOKEN_STREAM
+from pretrain.config.sampling import FULL_SENTENCES, TOKEN_STREAM
 
 SPECIALS_PER_ROW = 2
 """The classification token and the separator."""
@@ -60,6 +60,9 @@ class MaskedConfig(ObjectiveConfig):
     """The rate in evaluations, whatever the training's; their masks are the same for every seed."""
     length_schedule: list[LengthStage] | None = None
     """Shorter rows from given samples on (a sample becomes several rows); null: model.seq_length all along."""
+    cutting: Literal["stream", "full_sentences"] = "stream"
+    """What a row holds: `stream`, the next tokens of the corpus, wherever they begin; `full_sentences`, as many whole
+    sentences as have room (RoBERTa), from a corpus made with sentences=true."""
     add_special_tokens: bool = True
     """Whether a row begins with the classification token and ends with the separator. They belong to the row's first
     and last document where documents are apart."""
@@ -75,11 +78,16 @@ class MaskedConfig(ObjectiveConfig):
         return stages
 
     @model_validator(mode="after")
-    def _shares_sum(self) -> MaskedConfig:
+    def _fits_together(self) -> MaskedConfig:
         if self.replaced_by_mask + self.replaced_by_random > 1 + 1e-9:
             raise ValueError(
                 f"replaced_by_mask {self.replaced_by_mask} and replaced_by_random {self.replaced_by_random}"
                 " sum to more than 1"
+            )
+        if self.cutting == "full_sentences" and self.length_schedule is not None:
+            raise ValueError(
+                "length_schedule cuts samples into rows, and cutting=full_sentences keeps sentences whole; expected one"
+                " of the two"
             )
         return self
 
@@ -106,9 +114,14 @@ class MaskedConfig(ObjectiveConfig):
     def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
         """Every token stands in one sample: there is no overlap.
 
+        Whole sentences are cut at their ends; a sample of the stream is full.
+
         A sample leaves room for the special tokens of as many rows as it is ever cut into, so that each token is read
         at every length; with special tokens and a length schedule, longer rows therefore end with a little padding.
         """
+        if self.cutting == "full_sentences":
+            room = max(1, model.seq_length - self.specials_per_row)
+            return SampleCutting(FULL_SENTENCES, room, marks_documents=documents_apart)
         most_rows = model.seq_length // min(self.lengths(model))
         text_tokens = model.seq_length - self.specials_per_row * most_rows
         return SampleCutting(TOKEN_STREAM, max(1, text_tokens), marks_documents=documents_apart)

@@ -43,28 +43,35 @@ class Words:
         firsts: column of its first token, int64 [words].
         lengths: its tokens, int64 [words].
         bounds: first word of each row, int64 [R + 1].
+        begins_text: whether a document begins with each word, bool [words]; no span runs into it.
     """
 
     rows: np.ndarray
     firsts: np.ndarray
     lengths: np.ndarray
     bounds: np.ndarray
+    begins_text: np.ndarray
 
     @classmethod
-    def find(cls, maskable_RS: np.ndarray, begins_RS: np.ndarray) -> Words:
+    def find(cls, maskable_RS: np.ndarray, begins_RS: np.ndarray, documents_RS: np.ndarray | None = None) -> Words:
         """Words are runs of positions that may be chosen, cut where a token begins a word, and at the row's ends.
 
         Args:
             maskable_RS: which positions may be chosen, bool.
-            begins_RS: whose token begins a word, bool.
+            begins_RS: whose token begins a word, however it is written, bool.
+            documents_RS: number of each position's document; each begins a word. None: they are not apart.
         """
-        begins_RS = begins_RS & maskable_RS
+        begins_text_RS = np.zeros_like(maskable_RS)
+        if documents_RS is not None:
+            begins_text_RS[:, 1:] = documents_RS[:, 1:] != documents_RS[:, :-1]
+        begins_RS = (begins_RS | begins_text_RS) & maskable_RS
         begins_RS[:, 0] = maskable_RS[:, 0]
         begins_RS[:, 1:] |= maskable_RS[:, 1:] & ~maskable_RS[:, :-1]
         rows, firsts = np.nonzero(begins_RS)
         number_of_word = np.cumsum(begins_RS.ravel())[maskable_RS.ravel()] - 1
         lengths = np.bincount(number_of_word, minlength=len(rows))
-        return cls(rows, firsts, lengths, np.searchsorted(rows, np.arange(len(maskable_RS) + 1)))
+        bounds = np.searchsorted(rows, np.arange(len(maskable_RS) + 1))
+        return cls(rows, firsts, lengths, bounds, begins_text_RS[rows, firsts])
 
     def shuffled(self, keys_RS: np.ndarray) -> np.ndarray:
         """The numbers of all words, row by row, in a random order within each row, int64 [words]."""
@@ -116,7 +123,8 @@ def choose_spans(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Spans of whole words until each row's budget is spent; the last span of a row may end within a word.
 
-    Spans begin at words that are equally likely among those not yet chosen, and end before a special token.
+    Spans begin at words that are equally likely among those not yet chosen, and end before a special token and, where
+    documents are apart, with their document.
 
     Args:
         keys_RS: random keys.
@@ -129,6 +137,7 @@ def choose_spans(
     """
     order, bounds = words.shuffled(keys_RS).tolist(), words.bounds.tolist()
     firsts, sizes, spans = words.firsts.tolist(), words.lengths.tolist(), lengths.tolist()
+    begins_text = words.begins_text.tolist()
     is_taken = bytearray(len(order))
     taken: list[int] = []
     starts: list[int] = []
@@ -141,7 +150,7 @@ def choose_spans(
                 continue
             start = column = firsts[word]
             for at in range(word, min(word + spans[word], end)):
-                if left <= 0 or firsts[at] != column:
+                if left <= 0 or firsts[at] != column or (begins_text[at] and at > word):
                     break
                 if not is_taken[at]:
                     is_taken[at] = 1

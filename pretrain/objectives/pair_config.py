@@ -36,6 +36,8 @@ class MaskedPairsConfig(MaskedConfig):
     def _whole_pairs(self) -> MaskedPairsConfig:
         if self.length_schedule is not None:
             raise ValueError("length_schedule cuts samples into rows, and a pair is one row; expected null")
+        if self.cutting != "stream":
+            raise ValueError(f"cutting is {self.cutting}, and pairs are cut in a way of their own; expected stream")
         if not self.add_special_tokens:
             raise ValueError("add_special_tokens is false, and a pair is [CLS] first [SEP] second [SEP]; expected true")
         return self
@@ -55,7 +57,6 @@ class MaskedPairsConfig(MaskedConfig):
         return PairSampleCutting(
             SENTENCE_PAIRS,
             max(2, model.seq_length - SPECIALS_PER_PAIR),
-            needs_sentences=True,
             pairs=self.pairs,
             short_rate=self.short_rate,
         )

@@ -101,6 +101,8 @@ class Schedule:
         done = min(1.0, (begin - self.decay_start) / self.decay_length) if self.decay_length else 1.0
         if self.config.schedule == "cosine":
             return high - (high - low) * 0.5 * (1 - math.cos(math.pi * done))
+        if self.config.schedule == "wsd" and self.config.wsd_decay == "sqrt":
+            return high - (high - low) * math.sqrt(done)
         return high - (high - low) * done
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from pretrain.models.parameter_table import Constant, Holder, Normal, ParameterSpec, Use
+from pretrain.models.parameter_table import Constant, Holder, ParameterSpec, Use
 from pretrain.models.transformer_config import TransformerModelConfig
 
 EMBEDDING = "embedding.word_embeddings.weight"
@@ -90,7 +90,7 @@ class EncoderConfig(TransformerModelConfig):
         yield from self._head_parameters()
 
     def _embedding_parameters(self) -> Iterator[ParameterSpec]:
-        table, init = (self.padded_vocab_size, self.hidden_size), Normal(self.init_std)
+        table, init = (self.padded_vocab_size, self.hidden_size), self.normal(self.init_std)
         yield ParameterSpec(EMBEDDING, table, "ends", init, tensor_axis=0, local_names=(OUTPUT,))
         for kind, rows in (("position", self.num_positions), ("tokentype", self.num_token_types)):
             if rows:
@@ -103,7 +103,7 @@ class EncoderConfig(TransformerModelConfig):
         hidden, zeros = self.hidden_size, Constant(0.0)
         square = (hidden, hidden)
         # Under sequence parallelism each tensor rank runs the whole dense layer on its part of the sequence.
-        yield ParameterSpec("lm_head.dense.weight", square, "last", Normal(self.head_std), sequence_partial=True)
+        yield ParameterSpec("lm_head.dense.weight", square, "last", self.normal(self.head_std), sequence_partial=True)
         if self.bias:
             yield ParameterSpec("lm_head.dense.bias", (hidden,), "last", zeros, decays=False, sequence_partial=True)
         yield from self.norm_parameters("lm_head.layer_norm", "last", bias=self.has_norm_bias)
@@ -115,5 +115,5 @@ class EncoderConfig(TransformerModelConfig):
 
     def _once_per_sample(self, name: str, shape: tuple[int, int], holder: Holder) -> Iterator[ParameterSpec]:
         use = Use.EACH_SAMPLE
-        yield ParameterSpec(f"{name}.weight", shape, holder, Normal(self.init_std), use=use)
+        yield ParameterSpec(f"{name}.weight", shape, holder, self.normal(self.init_std), use=use)
         yield ParameterSpec(f"{name}.bias", shape[:1], holder, Constant(0.0), decays=False, use=use)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pretrain.models.parameter_table import Normal, ParameterSpec, Use
+from pretrain.models.parameter_table import ParameterSpec, Use
 from pretrain.models.transformer_config import TransformerModelConfig
 
 EMBEDDING = "embedding.word_embeddings.weight"
@@ -59,7 +59,7 @@ class GPTConfig(TransformerModelConfig):
 
     def parameters(self) -> Iterator[ParameterSpec]:
         """See the base class; in the order of the network."""
-        table, init = (self.padded_vocab_size, self.hidden_size), Normal(self.init_std)
+        table, init = (self.padded_vocab_size, self.hidden_size), self.normal(self.init_std)
         if self.tie_embeddings:
             yield ParameterSpec(EMBEDDING, table, "ends", init, tensor_axis=0, local_names=(OUTPUT,))
         else:

@@ -109,6 +109,15 @@ def test_a_section_accepts_its_keys_and_no_others():
     assert len(check_compatible(saved(), changed, DATA, "t1", ["optimizer", "seed"])) == 3
 
 
+def test_states_of_another_optimizer_are_never_accepted():
+    old = saved()
+    old["config"]["optimizer"]["name"] = "lamb"
+    for allowed in ([], ["optimizer"], ["optimizer.name"]):
+        with pytest.raises(CheckpointError, match=r"(?s)optimizer\.name +lamb +adamw.*optimizer\.name=lamb") as error:
+            check_compatible(old, config(), DATA, "t1", allowed)
+        assert "allow_changes" not in str(error.value)
+
+
 def test_a_misspelt_permission_is_pointed_out():
     with pytest.raises(CheckpointError, match=r"did you mean: optimizer\.lrr -> optimizer\.lr"):
         check_compatible(saved(), config("optimizer.lr=2.0e-3"), DATA, "t1", ["optimizer.lrr"])

@@ -130,6 +130,24 @@ def test_spans_are_whole_words_and_spend_the_budget() -> None:
     assert 2.2 < np.mean(seen) < 3.8
 
 
+def test_no_span_runs_into_the_next_document() -> None:
+    maskable, begins = random_text(1000)
+    documents = np.cumsum(np.random.default_rng(3).random(maskable.shape) < 0.1, axis=1)
+    words = Words.find(maskable, begins, documents)
+    budgets = masking.budgets(maskable, np.full(1000, 0.3))
+    lengths = masking.span_lengths(CounterRandom("spans").uniform(words.rows, words.firsts))
+    chosen, starts = masking.choose_spans(keys(1000), words, lengths, budgets)
+    assert np.array_equal(chosen.sum(axis=1), budgets)
+    rows, columns = np.nonzero(chosen)
+    assert np.array_equal(documents[rows, columns], documents[rows, starts[rows, columns]])
+    whole = Words.find(maskable, begins)
+    chosen, starts = masking.choose_spans(
+        keys(1000), whole, masking.span_lengths(CounterRandom("spans").uniform(whole.rows, whole.firsts)), budgets
+    )
+    rows, columns = np.nonzero(chosen)
+    assert not np.array_equal(documents[rows, columns], documents[rows, starts[rows, columns]])  # it would show
+
+
 def test_replacements_have_their_shares() -> None:
     original = np.arange(100_000) + 1000
     draws = (

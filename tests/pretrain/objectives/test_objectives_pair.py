@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from configs.errors import ConfigError
 from pretrain.config.kinds import OBJECTIVES
+from pretrain.config.sampling import SENTENCE_PAIRS
 from pretrain.data.batch import MicroBatch
 from pretrain.data.loader import BatchLoader
 from pretrain.data.run_data import RunData
@@ -207,7 +208,7 @@ def test_a_batch_without_labels_has_a_loss_of_zero_and_finite_gradients(tmp_path
 def test_what_does_not_fit_is_refused() -> None:
     config = MaskedPairsConfig()
     assert config.problems(pair_encoder()) == []
-    assert config.sampling(encoder(), documents_apart=False).needs_sentences
+    assert config.sampling(encoder(), documents_apart=False).index == SENTENCE_PAIRS
 
     sizes = {"num_layers": 1, "hidden_size": 8, "seq_length": 64}
     assert "needs a pair head" in config.problems(Encoder(name="bert", **sizes))[0]  # type: ignore[arg-type]

@@ -93,6 +93,8 @@ def test_known_values() -> None:
 def test_a_decay_of_its_own_length_ends_before_the_run() -> None:
     found = rates(100, schedule="cosine", warmup="10 steps", decay="40 steps")
     assert found[49] > 1e-3 and found[50:] == pytest.approx([1e-3] * 51)
+    falling = rates(100, schedule="wsd", min_lr=0, wsd_decay="sqrt")
+    assert falling[90] == pytest.approx(1e-2) and falling[95] == pytest.approx(1e-2 * (1 - 0.5**0.5))
     wsd = rates(100, schedule="wsd", decay="20 steps")
     assert wsd[80] == pytest.approx(1e-2) and wsd[81] < 1e-2
 

@@ -1,0 +1,104 @@
+"""What the indexes have in common that cut a corpus anew for each epoch, into a number of samples that differs.
+
+There are ten cuttings, as many as BERT's own program made of its corpus (`dupe_factor`); epoch e reads cutting e modulo
+10 in an order of its own. Where an epoch begins follows from the sizes of the cuttings before it, so that a resume
+makes, or finds in the index cache, ten of them at most.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pretrain.data.corpus_tokens import CorpusTokens
+from pretrain.data.documents import Documents
+from pretrain.data.index_file import Arrays
+from pretrain.data.permutation import Permutation
+
+if TYPE_CHECKING:
+    from data_prep.corpus import Corpus
+
+CUTTINGS = 10
+_CUTTINGS_KEPT = 2
+
+
+class EpochCuttings(ABC):
+    """Samples of one part of one corpus, by number, from cuttings that a subclass makes.
+
+    Args:
+        corpus: where the tokens are; tokenized with sentences=true.
+        documents: the part.
+        purpose: of the cuttings; gives their orders.
+        seed: decides cuttings and orders.
+        endless: whether epoch follows epoch; if not, the same one epoch comes again and again.
+    """
+
+    extras: tuple[str, ...] = ()
+
+    def __init__(self, corpus: Corpus, documents: Documents, purpose: str, seed: int, *, endless: bool) -> None:
+        self.corpus = corpus
+        self.documents = documents
+        self.endless = endless
+        self.key = (seed, corpus.fingerprint)
+        self.tokens = CorpusTokens(corpus)
+        self._purpose = purpose
+        self._cuttings: OrderedDict[int, Arrays] = OrderedDict()
+        self._first_samples = [0]
+        self._lock = threading.RLock()
+
+    @abstractmethod
+    def make_cutting(self, number: int) -> Arrays:
+        """Make, or find in the index cache, cutting `number`."""
+
+    @abstractmethod
+    def num_samples(self, cutting: Arrays) -> int:
+        """Samples of a cutting."""
+
+    @property
+    def num_samples_per_epoch(self) -> int:
+        """Samples of the first epoch; later ones have a few more or fewer."""
+        return self.num_samples(self.cutting(0))
+
+    def prepare(self, number: int) -> None:
+        """Have the cutting at hand that reading sample `number` needs."""
+        _, cuttings, _ = self._places(np.array([number]))
+        self.cutting(int(cuttings[0]))
+
+    def cutting(self, number: int) -> Arrays:
+        """Cutting `number`, from 0 to 9."""
+        with self._lock:
+            if number not in self._cuttings:
+                self._cuttings[number] = self.make_cutting(number)
+                if len(self._cuttings) > _CUTTINGS_KEPT:
+                    self._cuttings.popitem(last=False)
+            self._cuttings.move_to_end(number)
+            return self._cuttings[number]
+
+    def located(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Arrays, np.ndarray]]:
+        """For each epoch among samples `numbers`, int64 [n]: which rows are of it, its cutting, their places in it."""
+        epochs, cuttings, places = self._places(numbers)
+        for epoch in np.unique(epochs).tolist():
+            rows = np.flatnonzero(epochs == epoch)
+            arrays = self.cutting(int(cuttings[rows[0]]))
+            order = Permutation(self.num_samples(arrays), self._purpose, *self.key, epoch)
+            yield rows, arrays, order(places[rows])
+
+    def _places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Epoch, cutting, and number within the epoch of each sample, int64 [n] each."""
+        if not self.endless:
+            return np.zeros_like(numbers), np.zeros_like(numbers), numbers % self.num_samples_per_epoch
+        with self._lock:
+            while len(self._first_samples) <= CUTTINGS and self._first_samples[-1] <= int(numbers.max()):
+                self._first_samples.append(
+                    self._first_samples[-1] + self.num_samples(self.cutting(len(self._first_samples) - 1))
+                )
+            firsts = np.array(self._first_samples)
+        # With fewer than all cuttings, no number lies beyond them.
+        rounds, within = np.divmod(numbers, firsts[-1])
+        cuttings = firsts.searchsorted(within, side="right") - 1
+        return rounds * CUTTINGS + cuttings, cuttings, within - firsts[cuttings]

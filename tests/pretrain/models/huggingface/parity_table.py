@@ -1,0 +1,147 @@
+"""Largest logit differences between a checkpoint trained with tensor 2 and pipeline 2 and transformers, both ways.
+
+    python -m tests.pretrain.models.huggingface.parity_table [NAME ...]
+
+Each model trains a few steps on four ranks with ZeRO-1, so that its weights come together from four stages' parts.
+There: its weights in the transformers class. Back: the state that transformers then holds, mapped to our names, which
+has to equal the checkpoint bit by bit and is computed by megatron-core once more.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetune.model_checkpoint import open_checkpoint
+from pretrain.models.huggingface.config_fields import RoleIds
+from pretrain.models.huggingface.family import class_name, from_config, to_config
+from pretrain.models.huggingface.logit_check import check_rows, compare
+from pretrain.models.huggingface.transformers_model import model_from_tensors
+from pretrain.models.huggingface.weights import from_hf, to_hf
+from tests.distributed import run_ranks
+from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.tiny_run import make_corpus, tiny_config
+
+LIMIT = 1e-4
+IDS = RoleIds(end_of_document=1, pad=2, mask=3, classification=4, separator=5)
+_ENCODER: dict[str, Any] = {"model__num_attention_heads": 4, "model__seq_length": 32, "model__init_std": 0.2}
+_PAIRS = {"objective__name": "masked_pairs"}
+_MASKED = {"objective__name": "masked"}
+_GPT: dict[str, Any] = {"model__num_attention_heads": 4, "model__init_std": 0.2}
+MODELS: dict[str, dict[str, Any]] = {
+    "bert": _ENCODER | _PAIRS | {"model__name": "bert"},
+    "megatron-bert": _ENCODER | _PAIRS | {"model__name": "bert", "model__norm_placement": "pre"},
+    "roberta": _ENCODER | _MASKED | {"model__name": "roberta"},
+    "modernbert": _ENCODER | _MASKED | {"model__name": "modern-encoder", "model__local_window": 6},
+    "llama": _GPT | {"model__num_query_groups": 2},
+    "gpt2": _GPT
+    | {
+        "model__position_embedding": "learned",
+        "model__normalization": "LayerNorm",
+        "model__activation": "gelu_tanh",
+        "model__bias": "true",
+    },
+}
+LAYOUT = {
+    "model__num_layers": 4,
+    "parallel__zero_stage": 1,
+    "parallel__tensor_size": 2,
+    "parallel__pipeline_size": 2,
+    "training__duration": "4 steps",
+    "optimizer__lr": 0.05,
+    "optimizer__warmup": "1 steps",
+    "evaluation__interval": "null",
+}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was compared.
+
+    Attributes:
+        hf_class: the transformers class.
+        largest_logit: of ours.
+        there: largest difference of transformers' logits from ours.
+        back: largest difference after our weights came back from transformers' state.
+        outputs: that were compared: logits, pair.
+    """
+
+    hf_class: str
+    largest_logit: float
+    there: float
+    back: float
+    outputs: tuple[str, ...]
+
+
+def train(output_dir: Path, corpus: Path, changes: dict[str, Any]) -> int:
+    """On each rank: the run."""
+    from pretrain import main
+
+    torch.set_num_threads(1)
+    return int(main.run(tiny_config(output_dir, corpus, **changes)))
+
+
+def parity(name: str, folder: Path, corpus: Path) -> Parity:
+    """Train the model of this name in `folder` and compare.
+
+    Raises:
+        AssertionError: a tensor that came back is not the checkpoint's.
+    """
+    changes = LAYOUT | MODELS[name]
+    statuses = run_ranks(
+        train, 4, folder, corpus, changes, process_group=False, preload=(*PRELOAD, "pretrain.trainer"), timeout_s=300
+    )
+    assert statuses == [0] * 4
+    source = open_checkpoint(folder)
+    model = source.model
+    fields = to_config(model, IDS)
+    theirs = model_from_tensors(fields, dict(to_hf(source.tensors, model, IDS)))
+    rows = check_rows(model, list(range(6, 16)), 2, 0, IDS)
+    there = compare(model, source.tensors, theirs, rows)
+    again = from_config(theirs.config.to_dict())
+    back = dict(from_hf(theirs.state_dict(), again, IDS))
+    assert set(back) == set(source.tensors)
+    for key, tensor in back.items():
+        own = source.tensors[key]
+        by_token = "word_embeddings" in key or key.startswith("output_layer")
+        kept = slice(
+            model.first_position if "position_embeddings" in key else 0, model.vocab_size if by_token else None
+        )
+        assert torch.equal(tensor[kept], own[kept]), key
+    returned = compare(again, back, theirs, rows)
+    return Parity(
+        class_name(model),
+        there.largest_logit,
+        there.largest_difference,
+        returned.largest_difference,
+        tuple(sorted(there.outputs)),
+    )
+
+
+def main(names: list[str]) -> int:
+    """Print the table; the status says whether each difference is below the limit."""
+    wrong = 0
+    with tempfile.TemporaryDirectory(prefix="parity-") as directory:
+        corpora = {
+            kind: make_corpus(Path(directory, kind), sentences=kind == "sentences") for kind in ("text", "sentences")
+        }
+        print("model          transformers                 largest logit    there     back  outputs")
+        for name in names or list(MODELS):
+            kind = "text" if MODELS[name].get("objective__name") is None else "sentences"
+            found = parity(name, Path(directory, "run", name), corpora[kind])
+            wrong += max(found.there, found.back) > LIMIT
+            print(
+                f"{name:14} {found.hf_class:28} {found.largest_logit:13.2f} {found.there:8.1e} {found.back:8.1e}  "
+                f"{', '.join(found.outputs)}",
+                flush=True,
+            )
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
