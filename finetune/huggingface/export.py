@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from configs.errors import CheckpointError, ConfigError, MachineError
 from data_prep.atomic import check_replaceable, staged_directory
@@ -23,6 +23,7 @@ from finetune.huggingface.weight_files import check_written, remove_weights, wri
 from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer, open_checkpoint
 from finetune.stopping import tidy_when_stopped
 from pretrain.config.model import ModelConfig
+from pretrain.config.sampling import PairKind
 from pretrain.models.huggingface import logit_check
 from pretrain.models.huggingface.config_fields import NO_IDS, older_spellings
 from pretrain.models.huggingface.family import class_name, counterpart_of, sees_both_sides, to_config
@@ -75,8 +76,15 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
         if written.rounding is not None:
             record["bfloat16_largest_logit_difference"] = written.rounding
         (folder / MARKER).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
-        (folder / "README.md").write_text(model_card(config, source.model, record), "utf-8")
+        (folder / "README.md").write_text(model_card(config, source.model, record, _pairs(source)), "utf-8")
     return record
+
+
+def _pairs(source: ModelCheckpoint) -> str | None:
+    """What the run asked of pairs of text; None: it did not, or does not say."""
+    objective = (source.metadata.get("config") or {}).get("objective") or {}
+    pairs = objective.get("pairs")
+    return pairs if getattr(source.model, "has_pair_head", False) and pairs in get_args(PairKind) else None
 
 
 def _write_tokenizer(config: ExportConfig, source: ModelCheckpoint, tokenizer: Tokenizer, folder: Path) -> int:

@@ -64,24 +64,33 @@ _WHAT_CAUSAL = (
     "A causal language model pretrained with Bessemer. It is a base model: it continues text and follows no"
     " instructions."
 )
+_PAIRS = {
+    "next_sentence": " Its `seq_relationship` head says whether the second of two parts follows the first (0) or is"
+    " random (1).",
+    "sentence_order": " Its `seq_relationship` head says whether two parts are in their order (0) or swapped (1), as"
+    " ALBERT's does, not whether the second follows the first, as the head of this name does in BERT.",
+}
 _WHAT_MASKED = (
     "An encoder pretrained with Bessemer as a masked language model: it says which token a mask stands for, and its"
     " hidden states are a start for fine-tuning."
 )
 
 
-def model_card(config: ExportConfig, model: ModelConfig, record: dict[str, Any]) -> str:
+def model_card(config: ExportConfig, model: ModelConfig, record: dict[str, Any], pairs: str | None = None) -> str:
     """Markdown with the front matter that model hubs read.
 
     Args:
         config: what was exported.
         model: its architecture.
         record: what `export.json` says.
+        pairs: what the pretraining asked of pairs of text (`objective.pairs`); None: nothing.
     """
     fills_masks = sees_both_sides(model)
     how = (_MASKED if fills_masks else _CAUSAL)[config.tokenizer]
     how = how.format(path=f"./{Path(config.output).name}", own=OWN_FOLDER)
     what = _WHAT_MASKED if fills_masks else _WHAT_CAUSAL
+    if pairs is not None:
+        what += _PAIRS[pairs]
     logits = record["logits"]
     heads = {}
     if isinstance(model, TransformerModelConfig):

@@ -116,6 +116,19 @@ def test_masks_are_filled_in_a_fresh_process(name: str, tokenizer: Tokenizer, tm
         load_causal(tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("pairs", "said"), [("next_sentence", "follows the first (0)"), ("sentence_order", "swapped (1)"), (None, None)]
+)
+def test_the_card_says_what_the_pair_head_was_asked(
+    pairs: str | None, said: str | None, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    objective = {"name": "masked"} if pairs is None else {"name": "masked_pairs", "pairs": pairs}
+    write(tmp_path / "run", "bert", tokenizer, config={"objective": objective})
+    export(config(tmp_path / "run", tmp_path / "out"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert said in card if said else "seq_relationship" not in card
+
+
 @pytest.fixture(scope="module")
 def bert_run(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
     run = tmp_path_factory.mktemp("runs") / "bert"
