@@ -234,7 +234,7 @@ configs = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(configs)
 def test_what_is_printed_loads_to_an_equal_config(config: Config) -> None:
     printed = yaml.safe_load(to_yaml(config))

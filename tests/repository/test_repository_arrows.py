@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 80
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The tree of a module, read once for all tests."""
+    return ast.parse(path.read_text())
+
+
 def modules(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
@@ -27,7 +34,7 @@ def modules(*folders: str) -> list[Path]:
 def imports(path: Path, tree: ast.AST | None = None) -> Iterator[str]:
     """Dotted names that `path` imports anywhere, also inside functions; relative ones made absolute."""
     package = path.relative_to(ROOT).parts[:-1]
-    for node in ast.walk(tree or ast.parse(path.read_text())):
+    for node in ast.walk(tree or parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -38,7 +45,7 @@ def imports(path: Path, tree: ast.AST | None = None) -> Iterator[str]:
 def needs(path: Path, names: set[str]) -> set[str]:
     """The modules among `names` that `path` imports, by whatever form; a package stands for its `__init__`."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names} & names
         elif isinstance(node, ast.ImportFrom):
@@ -145,7 +152,7 @@ def test_modules_and_functions_fit_the_screen() -> None:
         source, name = path.read_text(), path.relative_to(ROOT)
         if (lines := source.count("\n")) > MAX_MODULE_LINES:
             long.append(f"{name}: {lines} lines")
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > MAX_FUNCTION_LINES:

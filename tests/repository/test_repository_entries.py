@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,47 +24,48 @@ HEAVY = (
     "pandas",
 )
 
-# Runs an entry as Python itself would, then tells on standard error's last line what it loaded.
+# Runs an entry as Python itself would, once for each list of arguments, then tells on standard error's last line how
+# each ended and what it loaded.
 PROBE = """
 import json, runpy, sys
-heavy, entry, sys.argv[1:] = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3:]
-status = 0
-try:
-    if entry.endswith(".py"):
-        sys.argv[0] = entry
-        sys.path[0] = entry.rpartition("/")[0]
-        runpy.run_path(entry, run_name="__main__")
-    else:
-        runpy.run_module(entry, run_name="__main__", alter_sys=True)
-except SystemExit as end:
-    status = end.code or 0
-print(json.dumps({"status": status, "loaded": [name for name in heavy if name in sys.modules]}), file=sys.stderr)
+heavy, entry, runs = json.loads(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+ended = []
+for arguments in runs:
+    status = 0
+    sys.argv[1:] = arguments
+    try:
+        if entry.endswith(".py"):
+            sys.argv[0] = entry
+            sys.path[0] = entry.rpartition("/")[0]
+            runpy.run_path(entry, run_name="__main__")
+        else:
+            runpy.run_module(entry, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code or 0
+    ended.append({"status": status, "loaded": [name for name in heavy if name in sys.modules]})
+print(json.dumps(ended), file=sys.stderr)
 """
-HELP = [
-    ("configs", "--help"),
-    ("cluster", "--help"),
-    ("cluster", "preflight", "--help"),
-    ("data_prep", "--help"),
-    ("data_prep", "sample-corpus", "--help"),
-    ("data_prep", "train-tokenizer", "--help"),
-    ("data_prep", "import-tokenizer", "--help"),
-    ("data_prep", "tokenizer-report", "--help"),
-    ("data_prep", "clean", "--help"),
-    ("data_prep", "build", "--help"),
-    ("data_prep", "tokenize", "--help"),
-    ("data_prep", "verify", "--help"),
-    ("data_prep", "merge", "--help"),
-    ("data_prep", "inspect", "--help"),
-    ("data_prep", "stats", "--help"),
-    ("data_prep", "mix", "--help"),
-    ("data_prep", "ngram", "--help"),
-    ("pretrain/main.py", "--help"),
-    ("finetune", "--help"),
-    ("finetune", "classify", "--help"),
-    ("finetune", "export", "--help"),
-    ("finetune", "generate", "--help"),
-    ("finetune", "run", "--help"),
-]
+HELP = {
+    "configs": ["check", "reference", "schema"],
+    "cluster": ["preflight"],
+    "data_prep": [
+        "sample-corpus",
+        "train-tokenizer",
+        "import-tokenizer",
+        "tokenizer-report",
+        "clean",
+        "build",
+        "tokenize",
+        "verify",
+        "merge",
+        "inspect",
+        "stats",
+        "mix",
+        "ngram",
+    ],
+    "pretrain/main.py": [],
+    "finetune": ["classify", "export", "generate", "run"],
+}
 MISTAKES = [
     ("pretrain/main.py", "--config", "gpt-tniy"),
     ("pretrain/main.py", "--config", "gpt-tiny", "model.hiden_size=64"),
@@ -73,26 +75,28 @@ MISTAKES = [
 ]
 
 
-def start(entry: str, *arguments: str) -> tuple[dict[str, object], str, str]:
+def start(entry: str, *runs: list[str]) -> tuple[list[dict[str, object]], str, str]:
     clean = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    command = [sys.executable, "-c", PROBE, json.dumps(HEAVY), entry, *arguments]
+    command = [sys.executable, "-c", PROBE, json.dumps(HEAVY), entry, json.dumps(runs)]
     done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60, check=False)
     lines = done.stderr.splitlines()
-    assert lines and lines[-1].startswith("{"), done.stderr
+    assert lines and lines[-1].startswith("[{"), done.stderr
     return json.loads(lines[-1]), done.stdout, "\n".join(lines[:-1])
 
 
-@pytest.mark.parametrize("command", HELP, ids=" ".join)
-def test_help_is_there_at_once(command: tuple[str, ...]) -> None:
-    seen, out, err = start(*command)
-    assert seen == {"status": 0, "loaded": []}, err
-    assert "usage" in out.lower()
+@pytest.mark.parametrize("entry", HELP)
+def test_help_is_there_at_once(entry: str) -> None:
+    runs = [["--help"], *([command, "--help"] for command in HELP[entry])]
+    seen, out, err = start(entry, *runs)
+    assert seen == [{"status": 0, "loaded": []}] * len(runs), err
+    assert out.lower().count("usage: ") == len(runs)
+    assert all(re.search(rf"usage: .*{command}", out, re.IGNORECASE) for command in HELP[entry])
 
 
 @pytest.mark.parametrize("command", MISTAKES, ids=" ".join)
 def test_a_config_error_comes_at_once_and_names_the_mistake(command: tuple[str, ...]) -> None:
-    seen, _, err = start(*command)
-    assert seen == {"status": 2, "loaded": []}, err
+    seen, _, err = start(command[0], list(command[1:]))
+    assert seen == [{"status": 2, "loaded": []}], err
     mistake = command[-1].partition("=")[0].rpartition(".")[2]
     assert err.startswith("error: ") and mistake in err and "Traceback" not in err
 
@@ -100,5 +104,5 @@ def test_a_config_error_comes_at_once_and_names_the_mistake(command: tuple[str, 
 def test_the_probe_sees_a_heavy_import(tmp_path: Path) -> None:
     script = tmp_path / "heavy.py"
     script.write_text("import pyarrow\nraise SystemExit(3)\n")
-    seen, _, _ = start(str(script))
-    assert seen == {"status": 3, "loaded": ["pyarrow"]}
+    seen, _, _ = start(str(script), [], [])
+    assert seen == [{"status": 3, "loaded": ["pyarrow"]}] * 2

@@ -54,7 +54,7 @@ def reference(data: bytes, units: list[WorkUnit], max_bytes: int) -> Found:
     return found
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=FILES, borders=st.sets(st.integers(1, 60), max_size=6), chunk=st.integers(1, 12), limit=st.integers(1, 12))
 @example(data=BOM + b"\nfirst", borders={3}, chunk=12, limit=12)
 @example(data=BOM + b"first\n\nnext", borders={1, 2, 3}, chunk=1, limit=12)
@@ -74,7 +74,7 @@ def test_paragraphs_do_not_depend_on_where_reading_is_cut(tmp_path_factory, data
     assert found == reference(data, units, limit)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=FILES, borders=st.sets(st.integers(1, 60), max_size=6), chunk=st.integers(1, 12), limit=st.integers(1, 12))
 def test_lines_do_not_depend_on_where_reading_is_cut(tmp_path_factory, data, borders, chunk, limit):
     path = tmp_path_factory.mktemp("cut") / "t.txt"

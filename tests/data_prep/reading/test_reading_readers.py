@@ -51,7 +51,7 @@ def test_text_files_as_one_document_lines_and_paragraphs(tmp_path, suffix):
     assert read(path, text_documents="paragraph") == ["a b\n c", "d\r\ne", "f"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     lines=st.lists(st.text(alphabet="ab \u00fc", max_size=6), min_size=1, max_size=12),
     ending=st.sampled_from(["", "\n", "\r\n", "\n\n"]),
@@ -70,7 +70,7 @@ def test_cutting_a_file_into_units_changes_nothing(tmp_path_factory, lines, endi
     assert read(path, text_documents="line") == [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(texts=st.lists(st.text(max_size=8), min_size=1, max_size=8), unit_bytes=st.integers(1, 40))
 def test_json_lines_cut_anywhere(tmp_path_factory, texts, unit_bytes):
     path = write_jsonl(tmp_path_factory.mktemp("cut") / "t.jsonl", texts)

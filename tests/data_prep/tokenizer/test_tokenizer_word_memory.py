@@ -84,7 +84,7 @@ any_text = st.one_of(
 
 
 @pytest.mark.parametrize("name", ["usual", "across words", "across scripts", "spaces behind"])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     batches=st.lists(st.lists(any_text, min_size=1, max_size=4), min_size=1, max_size=4), place_bits=st.integers(1, 8)
 )

@@ -172,7 +172,7 @@ def test_deep_metadata_is_refused(copy):
 
 
 @given(data=st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_garbage_is_no_manifest(data):
     for kind in (Manifest, Part):
         with pytest.raises(ManifestProblem):
@@ -180,7 +180,7 @@ def test_garbage_is_no_manifest(data):
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_in_a_part_is_refused_or_read(sound, data):
     """Replace a random value by random JSON: whatever comes, no other exception."""
     json_values = st.recursive(

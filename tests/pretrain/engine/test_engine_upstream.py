@@ -48,6 +48,7 @@ def test_upstream_import_deepspeed() -> None:
     unpatched(canaries.collectives_warn)
 
 
+@pytest.mark.slow
 def test_upstream_skip_shared_memory_build() -> None:
     unpatched(canaries.shared_memory_is_built)
 
