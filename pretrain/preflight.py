@@ -52,7 +52,7 @@ def check(config: RunConfig) -> Plan:
     from pretrain.data.run_data import RunData
 
     data = RunData.open(config)
-    for role in config.objective.roles():
+    for role in (*config.objective.roles(), *config.model.roles):
         data.tokens.role(role)
     config = config.model_copy(update={"model": _with_vocabulary(config.model, data)})
     # Last, since it makes the directory.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +13,7 @@ from configs.load import to_yaml
 from data_prep.atomic import staged_file
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.writer import CheckpointWriter
-from pretrain.config import RunConfig
+from pretrain.config import ModelConfig, ObjectiveConfig, RunConfig
 from pretrain.data.loader import BatchLoader
 from pretrain.data.run_data import EVALUATION_SEED
 from pretrain.divergence import NonFiniteGuard
@@ -73,7 +74,7 @@ class Trainer:
         self.monitor = Monitor(
             plan.config,
             layout=plan.layout,
-            num_flops_per_token=plan.config.model.flops_per_token(),
+            flops_per_token=_flops_per_token(plan.config.model, plan.config.objective),
             device_name=self._device_name(),
             total_steps=self.schedule.total_steps,
             is_main=self.is_main,
@@ -255,3 +256,10 @@ class Trainer:
 
 def _steps(duration: Any) -> int | None:
     return int(duration.value) if duration is not None and duration.unit == "steps" else None
+
+
+def _flops_per_token(model: ModelConfig, objective: ObjectiveConfig) -> Callable[[int], float]:
+    """Floating-point operations of a trained token, by the samples consumed before its step."""
+    lengths = objective.lengths(model)
+    flops = {length: model.model_copy(update={"seq_length": length}).flops_per_token() for length in lengths}
+    return lambda consumed_samples: flops[objective.length_at(consumed_samples, model)]

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import DataError
+from pydantic import ValidationError
+
+from configs.errors import CheckpointError, DataError
 from data_prep.tokenizer import Tokenizer
 from pretrain.config import ModelConfig, ObjectiveConfig
 from pretrain.config.kinds import OBJECTIVES
@@ -62,12 +64,23 @@ def puts_special_tokens(metadata: Mapping[str, Any]) -> bool:
 
     Args:
         metadata: what the run remembered.
+
+    Raises:
+        CheckpointError: the objective is of a module that is not here, or of another version.
     """
     objective = (metadata.get("config") or {}).get("objective")
     if objective is None:
         return True
-    declaration = OBJECTIVES.declaration(objective.get("name", OBJECTIVES.default))
-    section = declaration.model_validate(dict(objective))
+    name = objective.get("name", OBJECTIVES.default)
+    try:
+        section = OBJECTIVES.declaration(name).model_validate(dict(objective))
+    except ValueError as error:  # pydantic's is one, too
+        problem = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
+        raise CheckpointError(
+            f"was trained on objective.name={name}, which cannot be read here: {problem}",
+            where="the checkpoint's metadata",
+            expected="the version and the modules that it was trained with",
+        ) from None
     return isinstance(section, ObjectiveConfig) and section.puts_special_tokens
 
 

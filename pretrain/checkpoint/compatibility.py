@@ -92,6 +92,8 @@ def find_changes(
         ("optimizer", OPTIMIZERS, old.get("optimizer") or {}, config.optimizer),
     ):
         pairs |= {f"{section}.{key}": pair for key, pair in _pairs(kinds, before, now).items()}
+    for key in config.objective.evaluation_keys:
+        pairs.pop(f"objective.{key}", None)
     for key in FREE_MODEL_KEYS:
         pairs.pop(f"model.{key}", None)
     if config.model.vocab_size is None:

@@ -20,6 +20,9 @@ class ModelConfig(Named):
     """Candidates for what computes the same in Hugging Face's transformers, the nearest first: names that
     `pretrain.models.huggingface.family` knows, or `module:Class`."""
 
+    roles: ClassVar[tuple[str, ...]] = ()
+    """Roles of special tokens that the tokenizer must have, such as `pad`."""
+
     num_layers: int = Field(gt=0)
     """Layers, over all pipeline stages."""
     hidden_size: int = Field(gt=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from configs.kinds import Named
 from pretrain.config.model import ModelConfig
@@ -14,6 +14,9 @@ class ObjectiveConfig(Named):
 
     labels_are_tokens: ClassVar[bool] = False
     """Whether every token of a text is a label, each once: then losses compare with those of n-gram models."""
+
+    evaluation_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that evaluations alone read: a run may go on with others."""
 
     @property
     def puts_special_tokens(self) -> bool:
@@ -32,6 +35,14 @@ class ObjectiveConfig(Named):
     def lengths(self, model: ModelConfig) -> tuple[int, ...]:
         """Every length of sample that a run will see; a layout must fit all of them."""
         return (model.seq_length,)
+
+    def length_at(self, consumed_samples: int, model: ModelConfig) -> int:
+        """Tokens in a row of the step that begins after `consumed_samples`: one of `lengths`."""
+        return model.seq_length
+
+    def evaluated(self) -> dict[str, Any]:
+        """The keys that decide what an evaluation asks, with their values; losses compare where they are equal."""
+        return self.resolved()
 
     def problems(self, model: ModelConfig) -> list[str]:
         """Why `model` cannot be trained on this objective, a sentence each; empty if it can."""

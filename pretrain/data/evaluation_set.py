@@ -46,7 +46,7 @@ def describe_set(
         "reset_attention_at_documents": config.reset_attention_at_documents,
     }
     if not objective.labels_are_tokens:
-        described["objective"] = objective.resolved()
+        described["objective"] = objective.evaluated()
     text = json.dumps(described, sort_keys=True)
     return described | {FINGERPRINT: xxhash.xxh3_64_hexdigest(text.encode())}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from configs.errors import DataError
+from data_prep.corpus.split import hash_numbers
 from pretrain.data.documents import Documents
 from pretrain.data.index_file import Allocate
 
@@ -48,7 +49,7 @@ class SentenceTable:
             raise DataError(
                 "has no sentence boundaries", where=corpus.path, expected="a corpus made by `tokenize sentences=true`"
             )
-        identity = f"its sentences, up to {longest_tokens} tokens"
+        identity = f"its sentences, up to {longest_tokens} tokens, the rest of a split one anywhere"
 
         def build(allocate: Allocate) -> None:
             _fill(corpus, documents, longest_tokens, allocate)
@@ -106,9 +107,16 @@ def _by_shard(
 
 
 def _split(source: np.ndarray, lengths: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place and tokens of sentences none of which is longer than `longest`, and how many each has become."""
+    """Place and tokens of sentences none of which is longer than `longest`, and how many each has become.
+
+    Which parts get the tokens that cannot be shared out evenly depends on the place, not on the order: else the
+    lengths of two parts would tell which comes first.
+    """
     parts = -(-lengths // longest)
     number = np.arange(int(parts.sum())) - np.repeat(np.cumsum(parts) - parts, parts)
-    whole, count = np.repeat(lengths, parts), np.repeat(parts, parts)
-    begin, end = whole * number // count, whole * (number + 1) // count
-    return np.repeat(source, parts) + begin, end - begin, parts
+    whole, count, place = (np.repeat(values, parts) for values in (lengths, parts, source))
+    turned = (number + (hash_numbers(place) % count.astype(np.uint64)).astype(np.int64)) % count
+    sizes = whole * (turned + 1) // count - whole * turned // count
+    begin = np.cumsum(sizes) - sizes
+    begin -= np.repeat(begin[number == 0], parts)
+    return place + begin, sizes, parts

@@ -38,7 +38,7 @@ class TokenFacts:
         if name not in self.roles:
             known = ", ".join(sorted(self.roles)) or "none"
             raise ConfigError(
-                f"the objective needs a token with the role {name!r}, and the tokenizer has none",
+                f"the model or its objective needs a token with the role {name!r}, and the tokenizer has none",
                 where="data.tokenizer",
                 expected=f"a tokenizer with that role (this one has {known})",
             )
@@ -46,8 +46,13 @@ class TokenFacts:
 
     @cached_property
     def special_ids(self) -> np.ndarray:
-        """All ids with a role, int64, sorted."""
-        return np.array(sorted(set(self.roles.values())), dtype=np.int64)
+        """All ids that write no text, int64, sorted: with a role, sentinels, other special ones, unused ones."""
+        special = set(self.roles.values())
+        if self.tokenizer is not None:
+            known = self.tokenizer.vocab_size
+            special |= {token for token in range(known) if self.tokenizer.is_special(token)}
+            special |= {*self.tokenizer.sentinels, *range(known, self.vocab_size)}
+        return np.array(sorted(special), dtype=np.int64)
 
     @cached_property
     def token_bytes(self) -> np.ndarray | None:

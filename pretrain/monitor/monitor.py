@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,7 +45,7 @@ class Monitor:
     Args:
         config: the run.
         layout: how the ranks are used.
-        num_flops_per_token: floating-point operations that one trained token needs.
+        flops_per_token: see `SpeedMeter`.
         device_name: `cpu`, or the name that the accelerator gives itself.
         total_steps: steps of the whole run; None where it ends by time.
         is_main: whether this rank writes.
@@ -63,7 +63,7 @@ class Monitor:
         config: RunConfig,
         *,
         layout: Layout,
-        num_flops_per_token: float,
+        flops_per_token: Callable[[int], float],
         device_name: str,
         total_steps: int | None,
         is_main: bool,
@@ -88,7 +88,7 @@ class Monitor:
         self._watchdog = Watchdog(config.monitor.stall_timeout.value, rank=own_rank, last_step=self._last_step)
         if is_main:
             try:
-                self._open(layout, num_flops_per_token, device_name, total_steps, resumed_step or None)
+                self._open(layout, flops_per_token, device_name, total_steps, resumed_step or None)
             except OSError as error:
                 self.close()
                 raise MachineError(f"cannot be written ({error.strerror})", where=config.output_dir) from None
@@ -148,7 +148,7 @@ class Monitor:
     def _open(
         self,
         layout: Layout,
-        num_flops_per_token: float,
+        flops_per_token: Callable[[int], float],
         device_name: str,
         total_steps: int | None,
         resumed_step: int | None,
@@ -159,7 +159,7 @@ class Monitor:
         peak = device_peak(device_name, config.training.precision, config.monitor.peak_tflops)
         self._meter = SpeedMeter(
             seq_length=config.model.seq_length,
-            num_flops_per_token=num_flops_per_token,
+            flops_per_token=flops_per_token,
             world_size=layout.world_size,
             peak=peak,
             total_steps=total_steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pretrain.monitor.flops import DevicePeak
@@ -16,7 +17,8 @@ class SpeedMeter:
 
     Args:
         seq_length: tokens in a sample.
-        num_flops_per_token: floating-point operations that one trained token needs.
+        flops_per_token: floating-point operations that one trained token needs, of a step by the samples consumed
+            before it: rows may be shorter at first.
         world_size: devices that share the work.
         peak: what a device could do.
         total_steps: steps of the whole run; None where it ends by time.
@@ -26,13 +28,13 @@ class SpeedMeter:
         self,
         *,
         seq_length: int,
-        num_flops_per_token: float,
+        flops_per_token: Callable[[int], float],
         world_size: int,
         peak: DevicePeak,
         total_steps: int | None,
     ) -> None:
         self._seq_length = seq_length
-        self._flops_per_token_and_device = num_flops_per_token / world_size
+        self._flops_per_token, self._world_size = flops_per_token, world_size
         self._peak = peak
         self._total_steps = total_steps
         self._started_s: float | None = None
@@ -45,7 +47,9 @@ class SpeedMeter:
             self._started_s, self._first_step = time.monotonic(), record.step
             return
         self._steps += 1
-        self._tokens += record.global_batch_size * self._seq_length
+        tokens = record.global_batch_size * self._seq_length
+        self._tokens += tokens
+        self._flops += tokens * self._flops_per_token(record.consumed_samples - record.global_batch_size)
         self._time_s += record.step_time_s
         self._data_time_s += record.data_time_s
 
@@ -65,7 +69,7 @@ class SpeedMeter:
             names = ("step_time_s", "data_time_s", "tokens_per_s", "tflops_per_device", "mfu", "matmul_share")
             return {**dict.fromkeys(names), "interval_tokens": 0, "interval_time_s": 0.0}
         tokens_per_s = self._tokens / self._time_s
-        flops_per_s = tokens_per_s * self._flops_per_token_and_device
+        flops_per_s = self._flops / self._world_size / self._time_s
         mfu, matmul_share = self._peak.utilization(flops_per_s)
         return {
             "step_time_s": self._time_s / self._steps,
@@ -88,5 +92,6 @@ class SpeedMeter:
     def _clear(self) -> None:
         self._steps = 0
         self._tokens = 0
+        self._flops = 0.0
         self._time_s = 0.0
         self._data_time_s = 0.0

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 EVALUATION_SEED = 0
 """Decides the masks of evaluations, in every run."""
+EVALUATION_SHARES = (0.8, 0.1)
+"""Of the chosen tokens of evaluations, the share that reads the mask token, and the share that reads a random one."""
 
 
 class MaskedObjective:
@@ -55,13 +57,14 @@ class MaskedObjective:
         self._is_special = np.zeros(facts.vocab_size, dtype=np.bool_)
         self._is_special[facts.special_ids] = True
         self._replacement = masking.Replacement(
-            by_mask=config.replaced_by_mask,
-            by_random=config.replaced_by_random,
+            by_mask=EVALUATION_SHARES[0] if context.is_evaluation else config.replaced_by_mask,
+            by_random=EVALUATION_SHARES[1] if context.is_evaluation else config.replaced_by_random,
             mask_id=facts.role("mask"),
             candidates=np.flatnonzero(~self._is_special),
         )
         self._word_starts = None
-        if config.selection != "token":
+        self._selects = "token" if context.is_evaluation else config.selection
+        if self._selects != "token":
             self._word_starts = facts.word_starts
             if self._word_starts is None:
                 raise ConfigError(
@@ -136,7 +139,7 @@ class MaskedObjective:
         if self._word_starts is None:
             return masking.choose_tokens(keys, maskable, budgets), None
         words = masking.Words.find(maskable, self._word_starts[text], rows.segment_ids_RS)
-        if self._config.selection == "whole_word":
+        if self._selects == "whole_word":
             return masking.choose_words(keys, words, budgets), None
         at = words.rows % rows_per_sample * shape[1] + words.firsts
         lengths = masking.span_lengths(self._spans.uniform(numbers[words.rows // rows_per_sample], at))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -41,6 +41,7 @@ class MaskedConfig(ObjectiveConfig):
 
     implementation: ClassVar[str] = "pretrain.objectives.masked:MaskedObjective"
 
+    evaluation_keys: ClassVar[tuple[str, ...]] = ("evaluation_mask_rate",)
     trains_pair_head: ClassVar[bool] = False
     """Whether pairs of texts have labels."""
 
@@ -57,7 +58,8 @@ class MaskedConfig(ObjectiveConfig):
     replaced_by_random: float = Field(default=0.1, ge=0, le=1)
     """Share that reads a random token, never a special one; the rest keeps its own."""
     evaluation_mask_rate: float = Field(default=0.15, gt=0, le=1)
-    """The rate in evaluations, whatever the training's; their masks are the same for every seed."""
+    """The rate in evaluations, of single tokens, 80 % of them masked and 10 % random, whatever the training's; their
+    masks are the same for every seed."""
     length_schedule: list[LengthStage] | None = None
     """Shorter rows from given samples on (a sample becomes several rows); null: model.seq_length all along."""
     cutting: Literal["stream", "full_sentences"] = "stream"
@@ -106,10 +108,14 @@ class MaskedConfig(ObjectiveConfig):
         return tuple(sorted({model.seq_length, *(stage.length for stage in self.length_schedule or ())}, reverse=True))
 
     def length_at(self, consumed_samples: int, model: ModelConfig) -> int:
-        """Tokens in a row of the step that begins after `consumed_samples`."""
+        """See the base class."""
         stages = self.length_schedule or []
         number = bisect_right(stages, consumed_samples, key=lambda stage: stage.from_sample)
         return stages[number - 1].length if number else model.seq_length
+
+    def evaluated(self) -> dict[str, Any]:
+        """See the base class."""
+        return {key: getattr(self, key) for key in ("name", "evaluation_mask_rate", "cutting", "add_special_tokens")}
 
     def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
         """Every token stands in one sample: there is no overlap.

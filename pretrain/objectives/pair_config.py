@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,10 @@ class MaskedPairsConfig(MaskedConfig):
         if not self.add_special_tokens:
             raise ValueError("add_special_tokens is false, and a pair is [CLS] first [SEP] second [SEP]; expected true")
         return self
+
+    def evaluated(self) -> dict[str, Any]:
+        """See the base class."""
+        return super().evaluated() | {"pairs": self.pairs, "short_rate": self.short_rate}
 
     def sampling(self, model: ModelConfig, *, documents_apart: bool) -> PairSampleCutting:
         """Two runs of sentences; they see each other, wherever they come from.

@@ -70,6 +70,8 @@ class RobertaConfig(EncoderConfig):
     """RoBERTa (Liu et al. 2019, arXiv:1907.11692): BERT without pairs, its positions numbered from 2."""
 
     huggingface: ClassVar[tuple[str, ...]] = ("roberta",)
+    roles: ClassVar[tuple[str, ...]] = ("pad",)
+    """Transformers' class counts positions from the padding token."""
 
     name: str = "roberta"
     """Which model family it is."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import ValidationError
+
 from configs.errors import ConfigError, DataError
 from configs.kinds import resolve
 from pretrain.config.model import ModelConfig
@@ -142,7 +144,14 @@ def from_config(fields: Mapping[str, Any], where: Path | str = "config.json") ->
     if name not in HUGGING_FACE_FAMILIES:
         known = ", ".join(HUGGING_FACE_FAMILIES)
         raise DataError(f"model_type is {name!r}", where=where, expected=f"one of {known}")
-    return load_family(name).from_config(fields, where)
+    try:
+        return load_family(name).from_config(fields, where)
+    except KeyError as error:
+        raise DataError(f"says nothing of {error}", where=where, expected=f"a complete config of {name}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "its sizes"
+        raise DataError(f"describes a model that cannot be built: {key}: {first['msg']}", where=where) from None
 
 
 def sees_both_sides(model: ModelConfig) -> bool:

@@ -58,6 +58,7 @@ class ModernBert:
             "classifier_bias": model.bias,
             "decoder_bias": True,
             "embedding_dropout": model.hidden_dropout,
+            "mlp_dropout": model.hidden_dropout,
             "attention_dropout": model.attention_dropout,
             "layer_types": [GLOBAL if model.window(layer) is None else LOCAL for layer in layers],
             "local_attention": model.local_window,
@@ -82,6 +83,7 @@ class ModernBert:
             decoder_bias=True,
             tie_word_embeddings=True,
             mlp_bias=bias,
+            mlp_dropout=fields.get("embedding_dropout", 0.0),
             classifier_bias=bias,
         )
         bases = {kind: _rotary_base(fields, kind, where) for kind in (GLOBAL, LOCAL)}

@@ -136,6 +136,16 @@ def bert_run(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> 
     return run
 
 
+@pytest.mark.parametrize("objective", [{"name": "not_here:Mine"}, {"name": "masked", "younger_key": 1}])
+def test_an_objective_that_cannot_be_read_is_told(
+    objective: dict[str, Any], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    write(tmp_path / "run", "bert", tokenizer, config={"objective": objective})
+    with pytest.raises(CheckpointError, match=rf"trained on objective.name={objective['name']}, which cannot be read"):
+        export(config(tmp_path / "run", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_readers_code_of_the_model_card_runs(
     bert_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

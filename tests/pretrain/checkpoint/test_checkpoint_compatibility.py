@@ -118,6 +118,17 @@ def test_states_of_another_optimizer_are_never_accepted():
         assert "allow_changes" not in str(error.value)
 
 
+def test_what_evaluations_alone_read_is_free():
+    masked = ["model.name=bert", "objective.name=masked_pairs"]
+    old = saved()
+    run = config(*masked)
+    old["config"] = run.model_dump(mode="json")
+    old["model"] = run.model.model_dump(mode="json")
+    assert find_changes(old, config(*masked, "objective.evaluation_mask_rate=0.3"), DATA, "t1") == {}
+    changed = find_changes(old, config(*masked, "objective.mask_rate=0.3"), DATA, "t1")
+    assert set(changed) == {"objective.mask_rate"}
+
+
 def test_a_misspelt_permission_is_pointed_out():
     with pytest.raises(CheckpointError, match=r"did you mean: optimizer\.lrr -> optimizer\.lr"):
         check_compatible(saved(), config("optimizer.lr=2.0e-3"), DATA, "t1", ["optimizer.lrr"])

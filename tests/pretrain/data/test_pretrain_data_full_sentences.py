@@ -35,16 +35,17 @@ def read(index: FullSentences, begin: int, end: int) -> Samples:
     return samples
 
 
-def pieces(source: SentenceCorpus) -> tuple[list[list[int]], list[int]]:
+def pieces(source: SentenceCorpus, index: FullSentences) -> tuple[list[list[int]], list[int]]:
     """The ids of each piece of a sentence that has room by itself, and its document."""
     ids, documents, first = [], [], 10
+    lengths = iter(np.diff(index._table.start).tolist())
     for size, document in zip(source.sizes.tolist(), source.document.tolist()):
-        parts = -(-size // ROOM)
-        for number in range(parts):
-            begin, end = size * number // parts, size * (number + 1) // parts
-            ids.append(list(range(first + begin, first + end)))
+        parts = [next(lengths) for _ in range(-(-size // ROOM))]
+        assert sum(parts) == size and max(parts) - min(parts) <= 1
+        for length in parts:
+            ids.append(list(range(first, first + length)))
             documents.append(document)
-        first += size
+            first += length
     return ids, documents
 
 
@@ -84,7 +85,7 @@ def test_samples_are_as_many_whole_sentences_as_have_room(
         patch.setattr(full_sentences, "_BLOCK_DOCUMENTS", block)
         index = rows_of(source)
         samples = read(index, 0, index.num_samples_per_epoch)
-    ids, documents = pieces(source)
+    ids, documents = pieces(source, index)
     with_text = sorted(set(documents))
     order = [with_text[number] for number in index.cutting(0)["order"].tolist()]
     expected = packed(ids, documents, order)

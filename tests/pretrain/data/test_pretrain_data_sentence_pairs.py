@@ -200,3 +200,17 @@ def test_sentence_order_leaves_no_single_sentence_over(tmp_path: Path, document:
     index = pairs_of(write_sentences(tmp_path / "c", [document] * 50), "sentence_order", short_rate=short_rate)
     counts = index.counts(0)
     assert counts.alone == 0 == counts.cut_tokens and counts.samples >= 50
+
+
+def test_the_lengths_of_a_split_sentence_do_not_tell_its_order(tmp_path: Path) -> None:
+    """61 tokens become parts of 20, 20 and 21 in any order: which part is longer says nothing of which comes first."""
+    source = write_sentences(tmp_path, [[61] for _ in range(3000)])
+    index = pairs_of(source, "sentence_order", short_rate=0.0)
+    in_order = {-1: [0, 0], 1: [0, 0]}
+    for first, second, label in parts(read(index, 0, index.num_samples_per_epoch)):
+        difference = len(second) - len(first)
+        if label >= 0 and difference in in_order:
+            in_order[difference][label] += 1
+    for counts in in_order.values():
+        total = sum(counts)
+        assert total > 500 and abs(counts[0] - total / 2) < 4 * (total / 4) ** 0.5, in_order

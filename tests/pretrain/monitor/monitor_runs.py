@@ -44,7 +44,7 @@ def record(step: int, **changes: Any) -> StepRecord:
 def monitor(config: RunConfig, **changes: Any) -> Monitor:
     values: dict[str, Any] = {
         "layout": Layout(data=2),
-        "num_flops_per_token": 1000.0,
+        "flops_per_token": lambda consumed_samples: 1000.0,
         "device_name": "cpu",
         "total_steps": 40,
         "is_main": True,

@@ -83,7 +83,11 @@ def test_mfu_by_hand() -> None:
     layout = Layout(tensor=2, data=2)
     peak = DevicePeak(flops_per_s=1e9, measured_flops_per_s=5e8, source="test")
     meter = SpeedMeter(
-        seq_length=16, num_flops_per_token=per_token, world_size=layout.world_size, peak=peak, total_steps=10
+        seq_length=16,
+        flops_per_token=lambda consumed_samples: per_token,
+        world_size=layout.world_size,
+        peak=peak,
+        total_steps=10,
     )
     meter.add(record(1, global_batch_size=8, step_time_s=9.0))
     meter.add(record(2, global_batch_size=8, step_time_s=0.25))
@@ -96,11 +100,28 @@ def test_mfu_by_hand() -> None:
     assert meter.take()["tokens_per_s"] is None  # nothing since
 
 
+def test_a_step_of_shorter_rows_counts_their_operations() -> None:
+    peak = DevicePeak(flops_per_s=1e6, measured_flops_per_s=None, source="test")
+    batch = record(1).global_batch_size
+    meter = SpeedMeter(
+        seq_length=16,
+        flops_per_token=lambda consumed_samples: 10.0 if consumed_samples < 2 * batch else 100.0,
+        world_size=1,
+        peak=peak,
+        total_steps=10,
+    )
+    for step in (1, 2, 3):
+        meter.add(record(step, step_time_s=0.5))
+    assert meter.take()["tflops_per_device"] == pytest.approx(batch * 16 * (10 + 100) / 1e12)
+
+
 def test_time_left_counts_everything_since_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     peak = DevicePeak(None, None, "test")
-    meter = SpeedMeter(seq_length=16, num_flops_per_token=1, world_size=1, peak=peak, total_steps=110)
+    meter = SpeedMeter(
+        seq_length=16, flops_per_token=lambda consumed_samples: 1.0, world_size=1, peak=peak, total_steps=110
+    )
     assert meter.time_left_s(0) is None
     meter.add(record(51))
     assert meter.time_left_s(51) is None

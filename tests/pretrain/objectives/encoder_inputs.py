@@ -43,12 +43,13 @@ class Decoder(ModelConfig):
 
 
 class WordTokenizer:
-    """What is asked of a tokenizer: ids that are 0 modulo 3 begin words, with one in ten besides; none is blank."""
+    """What is asked of a tokenizer: ids that are 0 modulo 3 begin words, with one in ten besides."""
 
-    vocab_size = 0
+    vocab_size = VOCAB_SIZE
+    sentinels: tuple[int, ...] = ()
 
-    def byte_tokens(self) -> np.ndarray:
-        return np.zeros(0, dtype=np.bool_)
+    def is_special(self, token: int) -> bool:
+        return False
 
     def word_starts(self) -> np.ndarray:
         ids = np.arange(VOCAB_SIZE)
@@ -56,6 +57,7 @@ class WordTokenizer:
 
 
 FACTS = TokenFacts(VOCAB_SIZE, ROLES, WordTokenizer())  # type: ignore[arg-type]
+vars(FACTS)["blanks"] = np.zeros(VOCAB_SIZE, dtype=np.bool_)  # none is, and a million need not be asked
 
 
 def encoder(seq_length: int = 64) -> Encoder:

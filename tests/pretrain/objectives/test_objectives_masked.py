@@ -19,6 +19,7 @@ from encoder_inputs import (
     VOCAB_SIZE,
     Decoder,
     PairEncoder,
+    WordTokenizer,
     assert_equal,
     assert_share,
     batches,
@@ -145,8 +146,12 @@ def test_an_evaluation_has_its_own_rate_and_the_same_masks_for_every_run(path: P
     schedules = {
         "length_schedule": [{"from_sample": 0, "length": 32}],
         "mask_rate_schedule": [{"from_sample": 0, "rate": 0.5}],
+        "selection": "span",
+        "replaced_by_mask": 1.0,
+        "replaced_by_random": 0.0,
     }
     configs = [MaskedConfig(add_special_tokens=False), MaskedConfig(add_special_tokens=False, **schedules)]  # type: ignore[arg-type]
+    assert configs[0].evaluated() == configs[1].evaluated()
     stream = stream_of(path, configs[0], endless=False, seed=0)
     first, second = (
         batches(stream, objective_of(config, seed=seed, is_evaluation=True), 0, 100)
@@ -246,3 +251,17 @@ def test_what_does_not_fit_is_refused() -> None:
         MaskedObjective(MaskedConfig(selection="span"), bare)
     with pytest.raises(ConfigError, match="'mask'"):
         MaskedObjective(MaskedConfig(add_special_tokens=False), ObjectiveContext(encoder(), TokenFacts(9), seed=1))
+
+
+def test_ids_that_write_no_text_are_neither_chosen_nor_drawn() -> None:
+    from pretrain.data.token_facts import TokenFacts
+
+    class WithSpecials(WordTokenizer):
+        vocab_size = 50
+        sentinels = (20, 21)
+
+        def is_special(self, token: int) -> bool:
+            return token in (30, 31)
+
+    facts = TokenFacts(64, {"mask": 5}, WithSpecials())  # type: ignore[arg-type]
+    assert facts.special_ids.tolist() == [5, 20, 21, 30, 31, *range(50, 64)]

@@ -270,12 +270,20 @@ def test_what_has_no_counterpart_is_told(model: EncoderConfig, text: str) -> Non
         ("roberta", {"pad_token_id": None}, "pad_token_id"),
         ("modernbert", {"layer_types": ["full_attention"] * 2 + ["sliding_attention"] * 2}, "layer_types"),
         ("modernbert", {"norm_bias": True}, "norm_bias"),
+        ("modernbert", {"mlp_dropout": 0.3}, "mlp_dropout"),
+        ("bert", {"num_attention_heads": 5}, "num_attention_heads 5"),
         ("modernbert", {"hidden_activation": "silu"}, "hidden_activation"),
     ],
 )
 def test_foreign_features_are_refused_on_import(name: str, change: Fields, named: str) -> None:
     with pytest.raises(DataError, match=named):
         from_config(to_config(MODELS[name], IDS) | change)
+
+
+def test_a_config_that_leaves_something_out_is_refused() -> None:
+    fields = {key: value for key, value in to_config(MODELS["bert"], IDS).items() if key != "num_hidden_layers"}
+    with pytest.raises(DataError, match="says nothing of 'num_hidden_layers'"):
+        from_config(fields)
 
 
 def test_without_segments_a_reference_fails_the_check() -> None:
