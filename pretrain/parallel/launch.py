@@ -165,8 +165,17 @@ def end_process(status: int) -> NoReturn:
     if distributed is not None and distributed.is_available() and (is_one_of_many or distributed.is_initialized()):
         sys.stdout.flush()
         sys.stderr.flush()
+        if status == 0:
+            _finalize_mpi()
         os._exit(status)
     raise SystemExit(status)
+
+
+def _finalize_mpi() -> None:
+    """Take leave of mpirun, which takes a rank that ends without for a failed one. Collective over its ranks."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()
 
 
 def process_rank() -> str:
