@@ -56,8 +56,9 @@ def _draw(title: str, steps: list[dict[str, Any]], validations: dict[str, list[d
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, (key, label, unit) in zip(figure.subplots(2, 2).flat, _PANELS):
-        known = [record for record in steps if record[key] is not None]
-        axes.plot([r["step"] for r in known], [r[key] / unit for r in known], label="training", linewidth=1.2)
+        curves = _losses(steps) if key == "loss" else {"training": _known(steps, key)}
+        for name, curve in curves.items():
+            axes.plot([step for step, _ in curve], [value / unit for _, value in curve], label=name, linewidth=1.2)
         if key == "loss":
             for name, points in validations.items():
                 seen = [p for p in points if p["loss"] is not None]
@@ -69,3 +70,16 @@ def _draw(title: str, steps: list[dict[str, Any]], validations: dict[str, list[d
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()
+
+
+def _known(steps: list[dict[str, Any]], key: str) -> list[tuple[int, float]]:
+    return [(record["step"], record[key]) for record in steps if record[key] is not None]
+
+
+def _losses(steps: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """The curves of the training losses: of several each by itself, since a validation's loss is not their sum."""
+    names = list(dict.fromkeys(name for record in steps for name in record.get("losses") or {}))
+    if len(names) < 2:
+        return {"training": _known(steps, "loss")}
+    found = {f"training, {name}": [(r["step"], r["losses"][name]) for r in steps if r.get("losses")] for name in names}
+    return {name: [(step, value) for step, value in points if value is not None] for name, points in found.items()}

@@ -15,7 +15,7 @@ from configs.errors import DataError
 from pretrain.config import RunConfig
 from pretrain.monitor import EvalRecord
 from pretrain.monitor.metrics_file import MetricsFile
-from pretrain.monitor.plots import plot_run
+from pretrain.monitor.plots import _losses, plot_run
 from pretrain.monitor.records import RunOutcome
 from pretrain.monitor.summary import figures_of, write_summary
 
@@ -219,3 +219,14 @@ def test_nothing_to_draw_is_one_error_with_a_status(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.startswith("error:") and "Traceback" not in done.stderr
+
+
+def test_several_losses_are_drawn_apart() -> None:
+    steps: list[dict[str, Any]] = [
+        {"step": 1, "loss": 9.0, "losses": {"mlm": 8.0, "pair": 1.0}},
+        {"step": 2, "loss": None, "losses": {"mlm": None, "pair": 0.5}},
+    ]
+    assert _losses(steps) == {"training, mlm": [(1, 8.0)], "training, pair": [(1, 1.0), (2, 0.5)]}
+    assert _losses([{"step": 1, "loss": 9.0}, {"step": 2, "loss": 8.0, "losses": {"lm": 8.0}}]) == {
+        "training": [(1, 9.0), (2, 8.0)]
+    }
