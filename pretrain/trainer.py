@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -260,6 +261,9 @@ def _steps(duration: Any) -> int | None:
 
 def _flops_per_token(model: ModelConfig, objective: ObjectiveConfig) -> Callable[[int], float]:
     """Floating-point operations of a trained token, by the samples consumed before its step."""
-    lengths = objective.lengths(model)
-    flops = {length: model.model_copy(update={"seq_length": length}).flops_per_token() for length in lengths}
-    return lambda consumed_samples: flops[objective.length_at(consumed_samples, model)]
+
+    @cache
+    def of_length(length: int) -> float:
+        return model.model_copy(update={"seq_length": length}).flops_per_token()
+
+    return lambda consumed_samples: of_length(objective.length_at(consumed_samples, model))

@@ -47,6 +47,7 @@ def describe_set(
     }
     if not objective.labels_are_tokens:
         described["objective"] = objective.evaluated()
+        described["text_tokens"] = stream.sampling.stride_tokens
     text = json.dumps(described, sort_keys=True)
     return described | {FINGERPRINT: xxhash.xxh3_64_hexdigest(text.encode())}
 

@@ -110,7 +110,7 @@ class SentencePairs(EpochCuttings):
         sampling = self._sampling
         what = (
             f"{sampling.pairs} pairs of {sampling.stride_tokens} tokens, {sampling.short_rate} short,"
-            f" cutting {number} of {' '.join(map(str, self.key))}"
+            f" the rest of a split sentence anywhere, cutting {number} of {' '.join(map(str, self.key))}"
         )
         return self.documents.built("pairs", what, lambda allocate: self._fill(number, allocate))
 

@@ -8,8 +8,10 @@ Shape letters: B micro-batch, S sequence, N query heads, G key/value heads, D he
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,11 +22,14 @@ _kept: tuple[weakref.ref[torch.Tensor] | None, torch.Tensor | None] = (None, Non
 """The bounds of the documents of the micro-batch that was asked for last: its layers share them."""
 
 
-def takes_document_lengths(q_SBND: torch.Tensor, segment_ids_BS: torch.Tensor | None, dropout: float) -> bool:
+def takes_document_lengths(
+    q_SBND: torch.Tensor, k_SBGD: torch.Tensor, segment_ids_BS: torch.Tensor | None, dropout: float
+) -> bool:
     """Whether `attend_within_documents` can compute this.
 
     Args:
         q_SBND: queries; their device, precision and head size decide.
+        k_SBGD: keys; torch 2.11 wants as many heads as the queries have.
         segment_ids_BS: see there; None: there are no documents to tell apart.
         dropout: of the attention.
     """
@@ -36,6 +41,7 @@ def takes_document_lengths(q_SBND: torch.Tensor, segment_ids_BS: torch.Tensor | 
         and q_SBND.shape[-1] % 8 == 0
         and q_SBND.shape[-1] <= _LARGEST_HEAD
         and torch.cuda.get_device_capability(q_SBND.device) >= _OLDEST_CAPABILITY
+        and (q_SBND.shape[2] == k_SBGD.shape[2] or _knows_groups())
     )
 
 
@@ -67,7 +73,6 @@ def attend_within_documents(
     q_TND, k_TGD, v_TGD = (t.transpose(0, 1).reshape(batch * length, *t.shape[2:]) for t in (q_SBND, k_SBGD, v_SBGD))
     bounds = document_bounds(segment_ids_BS)
     side = -1 if window is None or window >= length else window
-    # torch 2.11 knows no groups of heads, and says so where there are some.
     grouped = {"enable_gqa": True} if q_TND.shape[1] != k_TGD.shape[1] else {}
     out_TND: torch.Tensor = _kernel()(
         q_TND,
@@ -99,6 +104,11 @@ def document_bounds(segment_ids_BS: torch.Tensor) -> torch.Tensor:
         bounds = torch.nn.functional.pad(firsts, (0, 1), value=segment_ids_BS.numel()).to(torch.int32)
         _kept = (weakref.ref(segment_ids_BS), bounds)
     return bounds
+
+
+@cache
+def _knows_groups() -> bool:
+    return "enable_gqa" in inspect.signature(_kernel()).parameters
 
 
 def _kernel() -> Callable[..., Any]:

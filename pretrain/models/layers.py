@@ -71,7 +71,7 @@ class CoreAttention(MegatronModule):
             The attended values, [S, B, N * D].
         """
         dropout = self.dropout if self.training else 0.0
-        if segment_ids_BS is not None and takes_document_lengths(q_SBND, segment_ids_BS, dropout):
+        if segment_ids_BS is not None and takes_document_lengths(q_SBND, k_SBGD, segment_ids_BS, dropout):
             inputs = (q_SBND, k_SBGD, v_SBGD, segment_ids_BS)
             how: dict[str, Any] = {"is_causal": self.is_causal, "window": self.window, "scale": self.softmax_scale}
             return attend_within_documents(*inputs, **how).flatten(2)

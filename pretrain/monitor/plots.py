@@ -81,5 +81,7 @@ def _losses(steps: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     names = list(dict.fromkeys(name for record in steps for name in record.get("losses") or {}))
     if len(names) < 2:
         return {"training": _known(steps, "loss")}
-    found = {f"training, {name}": [(r["step"], r["losses"][name]) for r in steps if r.get("losses")] for name in names}
+    found = {
+        f"training, {name}": [(r["step"], r["losses"].get(name)) for r in steps if r.get("losses")] for name in names
+    }
     return {name: [(step, value) for step, value in points if value is not None] for name, points in found.items()}

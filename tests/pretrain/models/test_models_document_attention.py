@@ -86,9 +86,17 @@ class Queries(SimpleNamespace):
 
 def test_only_where_the_kernel_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    take: Any = takes_document_lengths
+
+    def take(queries: Any, segments: Any, dropout: float, keys: Any = None) -> bool:
+        return takes_document_lengths(queries, queries if keys is None else keys, segments, dropout)
+
     assert take(Queries(), SEGMENTS, 0.0)
     assert not take(Queries(), None, 0.0) and not take(Queries(), SEGMENTS, 0.1)
+    grouped = Queries(shape=(10, 2, 2, 64))
+    monkeypatch.setattr(document_attention, "_knows_groups", lambda: True)
+    assert take(Queries(), SEGMENTS, 0.0, grouped)
+    monkeypatch.setattr(document_attention, "_knows_groups", lambda: False)
+    assert not take(Queries(), SEGMENTS, 0.0, grouped)
     for changes in ({"is_cuda": False}, {"dtype": torch.float32}, {"shape": (1, 1, 1, 12)}, {"shape": (1, 1, 1, 512)}):
         assert not take(Queries(**changes), SEGMENTS, 0.0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
@@ -103,7 +111,7 @@ def test_the_kernel_takes_what_it_is_given() -> None:
 
     names = list(inspect.signature(varlen_attn).parameters)
     assert names[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
-    assert {"scale", "window_size", "enable_gqa"} <= set(names)
+    assert {"scale", "window_size"} <= set(names)
 
 
 @pytest.mark.gpu
@@ -115,7 +123,7 @@ def test_the_kernel_computes_what_the_stand_in_does(is_causal: bool, window: int
     torch.manual_seed(0)
     q, k, v = (torch.randn(10, 2, heads, 32, device="cuda", dtype=torch.bfloat16) for heads in (4, 2, 2))
     segments = SEGMENTS.cuda()
-    assert takes_document_lengths(q, segments, 0.0)
+    assert takes_document_lengths(q, k, segments, 0.0)
     found = attend_within_documents(q, k, v, segments, is_causal=is_causal, window=window, scale=None)
     q_BNSD, k_BGSD, v_BGSD = (t.float().permute(1, 2, 0, 3) for t in (q, k, v))
     mask = visible(segments, q_BNSD, is_causal=is_causal, window=window)
