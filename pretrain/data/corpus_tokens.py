@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pretrain.data.samples import Origin
+from pretrain.data.samples import Origin, Samples
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
+
+
+Stretch = tuple[int, int, bool]
+"""Of one document: place of its first token in the corpus, length, and whether it begins the document."""
 
 
 class CorpusTokens:
@@ -35,6 +40,17 @@ class CorpusTokens:
         shard = bisect_right(self._first_tokens, source) - 1
         local = source - self._first_tokens[shard]
         return self._shard_tokens[shard][local : local + num_tokens]
+
+    def fill(self, samples: Samples, row: int, stretches: Iterable[Stretch]) -> None:
+        """Make `row` of `samples` of stretches, one after the other."""
+        out, filled = samples.tokens[row], 0
+        for source, length, is_start in stretches:
+            # A stretch lies within one document, a document within one shard.
+            out[filled : filled + length] = self.at(source, length)
+            if is_start and samples.document_starts is not None:
+                samples.document_starts[row, filled] = True
+            filled += length
+        samples.num_tokens[row] = filled
 
     def origin(self, source: int, num_tokens: int) -> Origin:
         """The shard and document of a range that lies within one document."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from configs.errors import DataError
 from pretrain.config.sampling import SampleCutting
+from pretrain.data.corpus_tokens import Stretch
 from pretrain.data.documents import Documents
 from pretrain.data.epoch_cuttings import EpochCuttings
 from pretrain.data.index_file import Allocate, Arrays
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from data_prep.corpus import Corpus
 
 _BLOCK_DOCUMENTS = 1 << 16
-_Stretch = tuple[int, int, bool]
-"""Place of its first token in the corpus, length, and whether it begins its document."""
 
 
 class FullSentences(EpochCuttings):
@@ -79,13 +78,7 @@ class FullSentences(EpochCuttings):
     def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
         """Read samples `numbers`, int64 [n], into `rows`, int64 [n], of `samples`."""
         for row, stretches in zip(rows.tolist(), self._stretches(numbers)):
-            out, filled = samples.tokens[row], 0
-            for source, length, is_start in stretches:
-                out[filled : filled + length] = self.tokens.at(source, length)
-                if is_start and samples.document_starts is not None:
-                    samples.document_starts[row, filled] = True
-                filled += length
-            samples.num_tokens[row] = filled
+            self.tokens.fill(samples, row, stretches)
 
     def origins(self, number: int) -> list[Origin]:
         """Where the tokens of sample `number` come from, in order."""
@@ -96,14 +89,14 @@ class FullSentences(EpochCuttings):
         what = f"full sentences up to {self._room} tokens, cutting {number} of {' '.join(map(str, self.key))}"
         return self.documents.built("full-sentences", what, lambda allocate: self._fill(number, allocate))
 
-    def _stretches(self, numbers: np.ndarray) -> list[list[_Stretch]]:
-        found: list[list[_Stretch]] = [[]] * len(numbers)
+    def _stretches(self, numbers: np.ndarray) -> list[list[Stretch]]:
+        found: list[list[Stretch]] = [[]] * len(numbers)
         for rows, cutting, places in self.located(numbers):
             for row, place in zip(rows.tolist(), places.tolist()):
                 found[row] = list(self._of_sample(cutting, place))
         return found
 
-    def _of_sample(self, cutting: Arrays, place: int) -> Iterator[_Stretch]:
+    def _of_sample(self, cutting: Arrays, place: int) -> Iterator[Stretch]:
         """The stretches of sample `place` of a cutting."""
         table, bounds = self._table, cutting["bounds"]
         begin, end = cutting["first"][place : place + 2].tolist()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pretrain.config.objective import SampleCutting
-from pretrain.data.corpus_tokens import CorpusTokens
+from pretrain.data.corpus_tokens import CorpusTokens, Stretch
 from pretrain.data.documents import Documents, EpochOrders
 from pretrain.data.index_file import Arrays
 from pretrain.data.permutation import Permutation
@@ -22,10 +22,6 @@ from pretrain.data.samples import Origin, Samples
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
-
-
-_Stretch = tuple[int, int, bool]
-"""Place of its first token in the corpus, length, and whether it begins its document."""
 
 
 class TokenStream:
@@ -72,14 +68,7 @@ class TokenStream:
     def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
         """Read samples `numbers`, int64 [n], into `rows`, int64 [n], of `samples`."""
         for row, stretches in zip(rows.tolist(), self._stretches(numbers)):
-            out, filled = samples.tokens[row], 0
-            for source, length, is_start in stretches:
-                # A stretch lies within one document, a document within one shard.
-                out[filled : filled + length] = self._tokens.at(source, length)
-                if is_start and samples.document_starts is not None:
-                    samples.document_starts[row, filled] = True
-                filled += length
-            samples.num_tokens[row] = filled
+            self._tokens.fill(samples, row, stretches)
 
     def origins(self, number: int) -> list[Origin]:
         """Where the tokens of sample `number` come from, in order."""
@@ -102,11 +91,11 @@ class TokenStream:
             windows[here] = first + Permutation(end - first, "samples", *self._key, epoch)(numbers[here] - first)
         return epochs, windows * length - epochs * num_tokens
 
-    def _stretches(self, numbers: np.ndarray) -> list[list[_Stretch]]:
+    def _stretches(self, numbers: np.ndarray) -> list[list[Stretch]]:
         """The stretches of documents that make up each sample."""
         wanted, num_tokens = self._stride + self._overlap, self.documents.num_tokens
         epochs, places = self._places(numbers)
-        found: list[list[_Stretch]] = [[]] * len(numbers)
+        found: list[list[Stretch]] = [[]] * len(numbers)
         for epoch in np.unique(epochs).tolist():
             rows = np.flatnonzero(epochs == epoch)
             ends = np.minimum(places[rows] + wanted, num_tokens)
@@ -121,7 +110,7 @@ class TokenStream:
         return found
 
 
-def _cut(order: Arrays, places: np.ndarray, ends: np.ndarray) -> list[list[_Stretch]]:
+def _cut(order: Arrays, places: np.ndarray, ends: np.ndarray) -> list[list[Stretch]]:
     """The documents in each of the ranges [place, end) of an epoch, cut at its two ends."""
     firsts = order["start"].searchsorted(places, side="right") - 1
     lasts = order["start"].searchsorted(ends, side="left")
