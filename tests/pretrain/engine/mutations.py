@@ -171,8 +171,9 @@ MUTATIONS: dict[str, Mutation] = {
         _partition_over_the_plane,
         Dies(signal.SIGABRT, "Received data size doesn't match expected size"),
     ),
+    # GPT-2's biases and LayerNorms are summed; a model with RMSNorm weights alone shows a hundredth of it.
     "sequence-parallel sums left out": Mutation(
-        5, "zero 1, tensor 2, sequence", _sequence_sums_left_out, Differs(norm=1e-3)
+        5, "zero 3, tensor 2, sequence, gpt2 untied", _sequence_sums_left_out, Differs(norm=0.05)
     ),
     "tied sums left out": Mutation(5, "zero 2, pipeline 4", _tied_sums_left_out, Differs(norm=0.1)),
     "tied copy counted twice": Mutation(6, "zero 2, pipeline 4", _tied_copy_counted_twice, Differs(norm=0.1)),
