@@ -70,6 +70,10 @@ def test_engine_loss_scaler_raise_error_at_min_scale() -> None:
     unpatched(canaries.lowest_loss_scale_raises)
 
 
+def test_task_engine_engine_clip_fp32_gradients() -> None:
+    unpatched(canaries.clipping_without_zero)
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_zero_optimizer_flat_partitions(stage: int) -> None:
     unpatched(canaries.zero_partitions, stage)
