@@ -13,7 +13,7 @@ from pretrain.checkpoint.state_shards import StateShard
 from pretrain.config import OptimizerConfig, RunConfig
 from pretrain.data.batch import MicroBatch
 from pretrain.engine import upstream
-from pretrain.engine.deepspeed_config import deepspeed_config
+from pretrain.engine.deepspeed_config import communication_precision, deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
 from pretrain.engine.norms import square_sum
@@ -89,8 +89,13 @@ class TrainEngine:
             # deepspeed/runtime/fp16/loss_scaler.py:257 (update_scale): raises at the lowest scale; our guard counts
             # skipped steps instead.
             self.zero.inner.loss_scaler.raise_error_at_min_scale = False
+        zero_stage, configured = config.parallel.zero_stage, config.parallel.communication_precision
         self._gradients = GradientFinisher(
-            self.zero, topology, zero_stage=config.parallel.zero_stage, sequence_parallel=sequence_parallel
+            self.zero,
+            topology,
+            zero_stage=zero_stage,
+            sequence_parallel=sequence_parallel,
+            communication_dtype=_DTYPES[communication_precision(config.training.precision, zero_stage, configured)],
         )
         coefficients = list(objective.coefficients.values())
         self._coefficients = torch.tensor(coefficients, device=topology.device, dtype=torch.float64)

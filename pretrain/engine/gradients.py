@@ -36,8 +36,17 @@ class StepNumbers:
 class GradientFinisher:
     """Completes the gradients of a step: the all-reduces that are still missing, the norm, the check for finiteness."""
 
-    def __init__(self, zero: ZeroOptimizer, topology: Topology, *, zero_stage: int, sequence_parallel: bool) -> None:
+    def __init__(
+        self,
+        zero: ZeroOptimizer,
+        topology: Topology,
+        *,
+        zero_stage: int,
+        sequence_parallel: bool,
+        communication_dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.zero = zero
+        self.communication_dtype = communication_dtype
         self.topology = topology
         self.averages_over_data = zero_stage == 0 and topology.layout.data > 1
         self.counts_own_data = zero_stage > 0 or topology.data_rank == 0
@@ -84,7 +93,9 @@ class GradientFinisher:
 
     def average_over_data(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
         """ZeRO stage 0: the mean over data ranks, which higher stages take while they partition."""
-        self._all_reduce([g for _, g in shards], self.topology.data_group, divide_by=self.topology.layout.data)
+        gradients = [g for _, g in shards]
+        group, ranks = self.topology.data_group, self.topology.layout.data
+        self._all_reduce(gradients, group, divide_by=ranks, dtype=self.communication_dtype)
 
     def sum_sequence_parallel(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
         """Each tensor rank saw a part of the sequence in what the table calls `sequence_partial`, such as norms."""
@@ -109,10 +120,16 @@ class GradientFinisher:
         is_copy = self.has_copies and not self.topology.is_first_stage
         return not (is_copy and parameter.spec.is_tied)  # type: ignore[attr-defined]
 
-    def _all_reduce(self, gradients: list[torch.Tensor], group: dist.ProcessGroup | None, divide_by: int = 1) -> None:
+    def _all_reduce(
+        self,
+        gradients: list[torch.Tensor],
+        group: dist.ProcessGroup | None,
+        divide_by: int = 1,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         if not gradients:
             return
-        flat = torch.cat([g.reshape(-1) for g in gradients]).to(self.topology.device)
+        flat = torch.cat([g.reshape(-1) for g in gradients]).to(self.topology.device, dtype)
         dist.all_reduce(flat, group=group)
         if divide_by > 1:
             flat /= divide_by

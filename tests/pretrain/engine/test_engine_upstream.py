@@ -128,8 +128,11 @@ def test_cpu_bridge_cuda_current_device() -> None:
     unpatched(canaries.cuda_is_named)
 
 
-def test_cpu_bridge_cuda_synchronize() -> None:
-    assert upstream_lines("cpu_bridge_cuda_synchronize") == ["torch.cuda.synchronize()"]
+def test_pipeline_transformer_config_batch_p2p_sync() -> None:
+    from megatron.core.model_parallel_config import ModelParallelConfig
+
+    assert upstream_lines("pipeline_transformer_config_batch_p2p_sync") == ["torch.cuda.synchronize()"]
+    assert ModelParallelConfig().batch_p2p_sync is True
 
 
 def test_cpu_bridge_tensor_cuda() -> None:
