@@ -29,3 +29,6 @@ class ParallelConfig(Section):
     """Whether master weights and moments live in host memory (needs zero_stage >= 1)."""
     recompute: Literal["none", "selective", "full"] = "none"
     """What is computed again in the backward pass to save memory: nothing, the core attention, every layer."""
+    fusions: Literal["auto", "none"] = "auto"
+    """Whether bias, activation, dropout and residual sum run as kernels that torch compiles at their first use; auto:
+    where there is a GPU and a C compiler."""

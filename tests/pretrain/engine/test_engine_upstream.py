@@ -128,6 +128,18 @@ def test_cpu_bridge_cuda_current_device() -> None:
     unpatched(canaries.cuda_is_named)
 
 
+def test_fusions_fusion_settings() -> None:
+    from megatron.core.fusions.fused_bias_gelu import bias_gelu_impl
+
+    assert upstream_lines("fusions_fusion_settings") == ["if self.activation_func == F.gelu:"]
+    x, nothing = torch.linspace(-3, 3, 31), torch.zeros(31)
+    with torch.compiler.set_stance("force_eager"):
+        found = bias_gelu_impl(x, nothing)
+    torch.testing.assert_close(found, torch.nn.functional.gelu(x, approximate="tanh"), rtol=1e-5, atol=1e-6)
+    exact = torch.nn.functional.gelu(x)
+    assert (found - exact).abs().max() > 1e-4, "the fused gelu is exact now: it can be chosen for gelu, too"
+
+
 def test_pipeline_transformer_config_batch_p2p_sync() -> None:
     from megatron.core.model_parallel_config import ModelParallelConfig
 
