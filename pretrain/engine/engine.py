@@ -12,7 +12,7 @@ import torch.distributed as dist
 from pretrain.checkpoint.state_shards import StateShard
 from pretrain.config import OptimizerConfig, RunConfig
 from pretrain.data.batch import MicroBatch
-from pretrain.engine import upstream
+from pretrain.engine import determinism, upstream
 from pretrain.engine.deepspeed_config import communication_precision, deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
@@ -73,6 +73,8 @@ class TrainEngine:
         family = family_of(config.model)
         dtype = _DTYPES[config.training.precision]
         module, transformer_config = family.build(config.model, config.parallel, dtype, topology.place)
+        if config.training.deterministic:
+            determinism.look_up_by_index(module)
         sequence_parallel = config.parallel.sequence_parallel
         initialize(module, config.model, topology.place, seed=config.seed, sequence_parallel=sequence_parallel)
         parameters = list(module.parameters())

@@ -44,6 +44,8 @@ def megatron_config(
         use_cpu_initialization=True,
         perform_initialization=False,
         deallocate_pipeline_outputs=False,
+        # The embedding's backward pass is one that repeats, if that was asked for (engine/determinism.py).
+        deterministic_mode=torch.are_deterministic_algorithms_enabled(),
         **fusion_settings(model, parallel),
         **recompute,
         **more,
