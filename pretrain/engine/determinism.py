@@ -24,7 +24,6 @@ def enforce() -> None:
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and nothing here reads such memory
     # cuDNN's attention has a backward pass without a fixed order; flash attention's has one that it takes now.
     torch.backends.cuda.enable_cudnn_sdp(False)
 

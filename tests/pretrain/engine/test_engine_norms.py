@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -57,6 +58,27 @@ def test_fine_tuning_without_zero_clips_by_the_norm_of_fp64() -> None:
     torch.testing.assert_close(parameter.grad[:4], torch.full((4,), VALUE / 2), rtol=1e-5, atol=0.0)
     clip_gradients([parameter], exact)
     torch.testing.assert_close(parameter.grad[:4], torch.full((4,), VALUE / 2), rtol=1e-5, atol=0.0)
+
+
+def clipping_without_zero() -> None:
+    """Stage 0 in fp32: upstream's norm of many equal elements is wrong on the CPU, and our clipping is in its place."""
+    from pretrain.engine.task_engine import task_engine
+    from pretrain.optimizers.adamw_config import AdamWConfig
+
+    model = torch.nn.Linear(ELEMENTS, 1, bias=False)
+    optimizer = AdamWConfig(lr=1.0, clip_grad_norm=1e-3)
+    engine = task_engine(model, optimizer, zero_stage=0, precision="fp32", micro_batch_size=1)
+
+    def clipped(clip: Callable[[], None]) -> float:
+        model.weight.grad = torch.full_like(model.weight, VALUE)
+        clip()
+        return float(model.weight.grad[0, 0])
+
+    expected = 1e-3 / ELEMENTS**0.5
+    off = abs(clipped(lambda: type(engine).clip_fp32_gradients(engine)) / expected - 1)
+    assert off > 1e-3, f"upstream's clipping is only off by {off}: no need to replace it"
+    assert abs(clipped(engine.clip_fp32_gradients) / expected - 1) < 1e-4
+    assert "clip_fp32_gradients" in type(engine)._take_model_step.__code__.co_names
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import torch
 from tests.distributed import run_ranks
 from tests.pretrain.engine import upstream_canaries as canaries
 from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.engine.test_engine_norms import clipping_without_zero
 from tests.pretrain.engine.upstream_patches import (
     all_patches,
     is_pinned_version,
@@ -71,7 +72,7 @@ def test_engine_loss_scaler_raise_error_at_min_scale() -> None:
 
 
 def test_task_engine_engine_clip_fp32_gradients() -> None:
-    unpatched(canaries.clipping_without_zero)
+    unpatched(clipping_without_zero)
 
 
 @pytest.mark.parametrize("stage", [1, 2])

@@ -247,28 +247,6 @@ def lowest_loss_scale_raises() -> None:
     assert scaler.cur_scale == 1.0
 
 
-def clipping_without_zero() -> None:
-    """Stage 0 in fp32: upstream's norm of many equal elements is wrong on the CPU, and our clipping is in its place."""
-    from pretrain.engine.task_engine import task_engine
-    from pretrain.optimizers.adamw_config import AdamWConfig
-
-    elements, value = 1 << 22, 0.7134e-3
-    model = torch.nn.Linear(elements, 1, bias=False)
-    optimizer = AdamWConfig(lr=1.0, clip_grad_norm=1e-3)
-    engine = task_engine(model, optimizer, zero_stage=0, precision="fp32", micro_batch_size=1)
-
-    def clipped(clip: Callable[[], None]) -> float:
-        model.weight.grad = torch.full_like(model.weight, value)
-        clip()
-        return float(model.weight.grad[0, 0])
-
-    expected = 1e-3 / elements**0.5
-    off = abs(clipped(lambda: type(engine).clip_fp32_gradients(engine)) / expected - 1)
-    assert off > 1e-3, f"upstream's clipping is only off by {off}: no need to replace it"
-    assert abs(clipped(engine.clip_fp32_gradients) / expected - 1) < 1e-4
-    assert "clip_fp32_gradients" in type(engine)._take_model_step.__code__.co_names
-
-
 def generator_states() -> None:
     """megatron-core's tracker has states of its own and asks CUDA's generator; with ours neither is there."""
     from megatron.core.tensor_parallel import random as megatron_random
