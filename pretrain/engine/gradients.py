@@ -69,13 +69,15 @@ class GradientFinisher:
         self._expected = torch.cat([loss_shares.double(), own_flags])
 
     def finish(self) -> tuple[torch.Tensor, bool]:
-        """Finish the gradients in place; the one place of a step that waits for the device.
+        """Finish the gradients in place; the one place of a step that waits for the device, before and after the sums
+        where the gradients are in host memory.
 
         Returns:
             Their global norm, scaled by the loss scale, in host memory, so that nothing that is computed from it waits
             again; and whether the step may be applied: loss and norm are finite on every rank.
         """
         shards = list(self.zero.gradient_shards())
+        wait_for_copies_to_host([g for _, g in shards], self.topology.device)
         if self.averages_over_data:
             self.average_over_data(shards)
         if self.sequence_parallel:
@@ -135,3 +137,9 @@ class GradientFinisher:
             flat /= divide_by
         for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients])):
             gradient.copy_(total.view_as(gradient))
+
+
+def wait_for_copies_to_host(gradients: list[torch.Tensor], device: torch.device) -> None:
+    """With an offloaded optimizer: let `device` end its copies into pinned memory; DeepSpeed only starts them."""
+    if device.type == "cuda" and any(gradient.device.type == "cpu" for gradient in gradients):
+        torch.cuda.current_stream(device).synchronize()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from pretrain.engine.gradients import wait_for_copies_to_host
 from tests.distributed import run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD, Case, micro_batches, objective_of
 
@@ -125,6 +127,21 @@ def test_a_step_waits_for_the_device_once(zero_stage: int) -> None:
     # DeepSpeed asks the norm that it gets from us, which is in host memory.
     expected = (2, {"is_invalid_grad_norm"})
     assert run_ranks(waits_of_a_step, 2, case, process_group=False, preload=PRELOAD) == [expected, expected]
+
+
+def test_gradients_in_host_memory_are_read_when_the_gpu_has_copied_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Any] = []
+    stream = SimpleNamespace(synchronize=lambda: waited.append(1))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    on_gpu = torch.empty(1, device="meta")  # stands for a tensor that is not in host memory
+    for gradients, device, expected in (
+        ([on_gpu, torch.ones(1)], "cuda", 1),
+        ([on_gpu], "cuda", 0),
+        ([torch.ones(1)], "cpu", 0),
+    ):
+        waited.clear()
+        wait_for_copies_to_host(gradients, torch.device(device))
+        assert len(waited) == expected
 
 
 def decays(case: Case) -> dict[str, float]:
