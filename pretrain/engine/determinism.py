@@ -36,7 +36,7 @@ def look_up_by_index(module: torch.nn.Module) -> None:
     """
     for table in module.modules():
         if type(table) is torch.nn.Embedding:
-            table.forward = _Lookup(table)  # type: ignore[method-assign]
+            table.forward = _Lookup(table)  # type: ignore[method-assign,assignment]
 
 
 class _Lookup:
