@@ -18,7 +18,7 @@ from pretrain.config import ModelConfig, ObjectiveConfig, RunConfig
 from pretrain.data.loader import BatchLoader
 from pretrain.data.run_data import EVALUATION_SEED
 from pretrain.divergence import NonFiniteGuard
-from pretrain.engine import cpu_bridge, topology
+from pretrain.engine import cpu_bridge, determinism, topology
 from pretrain.engine.engine import TrainEngine
 from pretrain.evaluation import Evaluator
 from pretrain.models.huggingface.family import obstacle_to_export
@@ -53,6 +53,8 @@ class Trainer:
         self.config: RunConfig = plan.config
         self.stop = stop
         self.reason_to_stop: str | None = None
+        if plan.config.training.deterministic:
+            determinism.enforce()
         self.topology = topology.start(plan.launch, plan.layout)
         # From here on the ranks wait for each other: none may leave alone.
         stop.begin()

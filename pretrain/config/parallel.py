@@ -22,7 +22,13 @@ class ParallelConfig(Section):
     """What data-parallel ranks shard: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
     zero3_persistent_elements: int = Field(default=100_000, ge=0)
     """At stage 3, weights of up to so many elements (norms, biases) stay whole on each rank and are not gathered."""
+    communication_precision: Literal["fp32", "bf16", "fp16"] | None = None
+    """Number format in which gradients are summed over the data ranks: fp32, or training.precision for half the
+    traffic; null: fp32 at zero_stage 0 to 2, training.precision at 3."""
     offload_optimizer: bool = False
     """Whether master weights and moments live in host memory (needs zero_stage >= 1)."""
     recompute: Literal["none", "selective", "full"] = "none"
     """What is computed again in the backward pass to save memory: nothing, the core attention, every layer."""
+    fusions: Literal["auto", "none"] = "auto"
+    """Whether bias, activation, dropout and residual sum run as kernels that torch compiles at their first use; auto:
+    where there is a GPU and a C compiler."""

@@ -38,6 +38,9 @@ class TrainingConfig(Section):
     """Number format of weights and activations; master weights and moments are always fp32."""
     device: Literal["auto", "cpu"] = "auto"
     """Where to train: on GPUs where there are some, or on the CPU in any case."""
+    deterministic: bool = False
+    """Whether a GPU adds in a fixed order, so that a repeated or resumed run has the same bits, at some cost in speed;
+    on a CPU it has them anyway."""
     initial_loss_scale: float = Field(default=65536.0, ge=1)
     """Where fp16's dynamic loss scale starts."""
     max_skipped_steps: int = Field(default=10, ge=0)

@@ -7,16 +7,29 @@ from typing import Any, Literal
 from pretrain.config.parallel import ParallelConfig
 from pretrain.config.training import TrainingConfig
 
+Precision = Literal["fp32", "bf16", "fp16"]
 _NEVER = 10**12
+
+
+def communication_precision(precision: Precision, zero_stage: int, configured: Precision | None = None) -> Precision:
+    """Number format in which gradients are summed over data ranks.
+
+    Stages 0 and 1 have them in fp32, summed over the micro-batches, and would round that sum; stage 2 sums once per
+    micro-batch, as stage 3, which has the larger traffic beside its gathers.
+    """
+    if configured is not None:
+        return configured
+    return precision if zero_stage == 3 else "fp32"
 
 
 def deepspeed_settings(
     *,
     zero: dict[str, Any],
-    precision: Literal["fp32", "bf16", "fp16"],
+    precision: Precision,
     micro_batch_size: int,
     clip_grad_norm: float,
     accumulation_steps: int = 1,
+    communication: Precision | None = None,
 ) -> dict[str, Any]:
     """The DeepSpeed config that every engine of ours has in common.
 
@@ -26,6 +39,7 @@ def deepspeed_settings(
         micro_batch_size: samples per rank and forward pass.
         clip_grad_norm: gradients are scaled down to this global norm; 0: never.
         accumulation_steps: micro-batches per step, as far as DeepSpeed is to know.
+        communication: see `communication_precision`; None: the default of the stage.
     """
     settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch_size,
@@ -35,7 +49,10 @@ def deepspeed_settings(
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": _NEVER,
+        # It would wait for the device at every forward pass; the monitor measures speed from the one wait of a step.
+        "timers": {"throughput": {"enabled": False}},
         "bf16": {"enabled": precision == "bf16"},
+        "communication_data_type": communication_precision(precision, zero["stage"], communication),
     }
     if precision != "fp32":
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
@@ -64,6 +81,8 @@ def deepspeed_config(training: TrainingConfig, parallel: ParallelConfig, clip_gr
         precision=training.precision,
         micro_batch_size=training.micro_batch_size,
         clip_grad_norm=clip_grad_norm,
+        # At stage 0 DeepSpeed sums over the rank alone, and must not round.
+        communication=parallel.communication_precision if parallel.zero_stage else "fp32",
     )
     settings["managed_gradient_accumulation"] = False
     if training.precision == "fp16":

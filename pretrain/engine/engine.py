@@ -12,10 +12,11 @@ import torch.distributed as dist
 from pretrain.checkpoint.state_shards import StateShard
 from pretrain.config import OptimizerConfig, RunConfig
 from pretrain.data.batch import MicroBatch
-from pretrain.engine import upstream
-from pretrain.engine.deepspeed_config import deepspeed_config
+from pretrain.engine import determinism, upstream
+from pretrain.engine.deepspeed_config import communication_precision, deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
+from pretrain.engine.norms import square_sum
 from pretrain.engine.pipeline import Pipeline
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
@@ -72,6 +73,8 @@ class TrainEngine:
         family = family_of(config.model)
         dtype = _DTYPES[config.training.precision]
         module, transformer_config = family.build(config.model, config.parallel, dtype, topology.place)
+        if config.training.deterministic:
+            determinism.look_up_by_index(module)
         sequence_parallel = config.parallel.sequence_parallel
         initialize(module, config.model, topology.place, seed=config.seed, sequence_parallel=sequence_parallel)
         parameters = list(module.parameters())
@@ -88,9 +91,16 @@ class TrainEngine:
             # deepspeed/runtime/fp16/loss_scaler.py:257 (update_scale): raises at the lowest scale; our guard counts
             # skipped steps instead.
             self.zero.inner.loss_scaler.raise_error_at_min_scale = False
+        zero_stage, configured = config.parallel.zero_stage, config.parallel.communication_precision
         self._gradients = GradientFinisher(
-            self.zero, topology, zero_stage=config.parallel.zero_stage, sequence_parallel=sequence_parallel
+            self.zero,
+            topology,
+            zero_stage=zero_stage,
+            sequence_parallel=sequence_parallel,
+            communication_dtype=_DTYPES[communication_precision(config.training.precision, zero_stage, configured)],
         )
+        coefficients = list(objective.coefficients.values())
+        self._coefficients = torch.tensor(coefficients, device=topology.device, dtype=torch.float64)
         self._pipeline = Pipeline(
             self._deepspeed, family, transformer_config, lambda: self.zero.loss_scale, config.seed
         )
@@ -117,8 +127,7 @@ class TrainEngine:
         # The schedule divides by the micro-batches and the optimizer by the data ranks; each mean is over its weight.
         means = len(batches) * self.topology.layout.data
         shares = torch.where(weights > 0, 1.0 / weights, torch.zeros_like(weights))
-        coefficients = torch.tensor(list(self.objective.coefficients.values()), device=self.topology.device)
-        factors = shares * coefficients * means
+        factors = (shares * self._coefficients * means).float()
         sums: list[torch.Tensor] = []
 
         def loss(output: Output, batch: MicroBatch) -> torch.Tensor:
@@ -161,7 +170,7 @@ class TrainEngine:
         self._deepspeed.eval()
         with torch.no_grad():
             self._pipeline.run(batches, loss, step=0, forward_only=True)
-        total = self._once(sums, len(objective.evaluation_names), torch.float64)
+        total = self._once(sums, len(objective.evaluation_names))
         dist.all_reduce(total)
         self._deepspeed.train()
         return dict(zip(objective.evaluation_names, total.tolist()))
@@ -169,10 +178,8 @@ class TrainEngine:
     def parameter_norm(self) -> float:
         """Norm of the fp32 master parameters of the whole model."""
         owned = [o for o in self.zero.owned_ranges() if self._gradients.is_counted(o.parameter)]
-        views = [o.flat.data[o.offset : o.offset + o.stop - o.start] for o in owned]
-        total = torch.zeros((), device=self.topology.device)
-        if views:
-            total += torch.stack(torch._foreach_norm(views)).square().sum().to(self.topology.device)
+        views = (o.flat.data[o.offset : o.offset + o.stop - o.start] for o in owned)
+        total = square_sum(views, self.topology.device)
         dist.all_reduce(total)
         return float(total.sqrt())
 
@@ -199,13 +206,13 @@ class TrainEngine:
 
     def _weights(self, batch: MicroBatch) -> torch.Tensor:
         found = self.objective.weights(batch)
-        return torch.stack([found[name].float() for name in self.objective.coefficients])
+        return torch.stack([found[name].double() for name in self.objective.coefficients])
 
-    def _once(self, found: list[torch.Tensor], count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """The sum of `found` on the last stage's tensor rank 0, which alone counts for its data rank; elsewhere 0."""
+    def _once(self, found: list[torch.Tensor], count: int) -> torch.Tensor:
+        """The fp64 sum of `found` on the last stage's tensor rank 0, which alone counts for its data rank; else 0."""
         if found and self.topology.is_last_stage and self.topology.tensor_rank == 0:
-            return torch.stack(found).sum(0)
-        return torch.zeros(count, device=self.topology.device, dtype=dtype)
+            return torch.stack(found).sum(0, dtype=torch.float64)
+        return torch.zeros(count, device=self.topology.device, dtype=torch.float64)
 
     def _sum_over_data(self, value: torch.Tensor) -> torch.Tensor:
         dist.all_reduce(value, group=self.topology.data_group)

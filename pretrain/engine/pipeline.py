@@ -67,6 +67,9 @@ class Pipeline:
         transformer_config.grad_scale_func = lambda loss: loss * loss_scale()
         transformer_config.batch_p2p_comm = True
         transformer_config.overlap_p2p_comm = False
+        # megatron/core/pipeline_parallel/p2p_communication.py:398 (_communicate): would have the host wait for the
+        # device after every exchange, which torch needed before 2.0. Now waiting for the request orders the streams.
+        transformer_config.batch_p2p_sync = False
 
     def run(self, micro_batches: list[MicroBatch], loss: LossFunction, *, step: int, forward_only: bool) -> None:
         """Run the micro-batches through the schedule.

@@ -1,4 +1,4 @@
-"""Gives megatron-core our stateless dropout seeds in place of its CUDA generator states."""
+"""Leaves random numbers to our stateless dropout seeds, in place of megatron-core's CUDA generator states."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 from typing import Any
 
 import torch
-from megatron.core import parallel_state
 from megatron.core.tensor_parallel import random as megatron_random
-
-from pretrain.models import dropout_seeds
 
 
 class StatelessTracker:
-    """Stands in for megatron-core's `CudaRNGStatesTracker`; a fork is a scope per tensor rank and has no state."""
+    """Stands in for megatron-core's `CudaRNGStatesTracker`, without states.
+
+    What differs per tensor rank says so itself: `CoreAttention` its heads, `HiddenDropout` its part of the sequence.
+    """
 
     use_cudagraphable_rng = False
 
@@ -29,8 +29,8 @@ class StatelessTracker:
         """Nothing to restore."""
 
     def fork(self, name: str = "model-parallel-rng") -> contextlib.AbstractContextManager[None]:
-        """Draw from this tensor rank's own stream."""
-        return dropout_seeds.scope(name, parallel_state.get_tensor_model_parallel_rank())
+        """Go on drawing from the stream that all tensor ranks share."""
+        return contextlib.nullcontext()
 
 
 def install() -> None:

@@ -5,7 +5,7 @@ Pretraining has an engine of its own with every parallel axis (`engine.py`); thi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import torch.distributed as dist
 from configs.errors import ConfigError
 from pretrain.config.optimizer import OptimizerConfig
 from pretrain.engine.deepspeed_config import deepspeed_settings
+from pretrain.engine.norms import square_sum
 from pretrain.engine.processes import choose_device, join_ranks, launcher_variables, leave_ranks, variables_set
 from pretrain.engine.upstream import import_deepspeed
 from pretrain.optimizers.optimizer import optimizer_kind_of
@@ -85,7 +86,19 @@ def task_engine(
         ),
         dist_init_required=False,
     )
+    # deepspeed/runtime/engine.py:3503 (clip_fp32_gradients): at stage 0, takes each norm with torch in fp32, which on
+    # the CPU errs by percents for large matrices; the stages above take it in fp64.
+    engine.clip_fp32_gradients = lambda: clip_gradients(model.parameters(), optimizer.clip_grad_norm)
     return engine
+
+
+def clip_gradients(parameters: Iterable[torch.nn.Parameter], largest_norm: float) -> None:
+    """Scale the gradients down to a norm of `largest_norm` where it is above; they are the same on every rank."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = square_sum(gradients, gradients[0].device).sqrt() if gradients else torch.zeros(())
+    coefficient = (largest_norm / (norm + 1e-6)).clamp(max=1.0).float()
+    for gradient in gradients:
+        gradient.mul_(coefficient)
 
 
 def set_learning_rate(engine: Any, lr: float) -> None:

@@ -16,6 +16,9 @@ import torch
 import torch.distributed as dist
 
 _stage_group: dist.ProcessGroup | None = None
+_agreed: set[tuple[int, ...]] = set()
+"""What was compared already. Under a pipeline upstream compares at every micro-batch, as forward and backward passes
+alternate and its trace is never complete."""
 
 
 def import_deepspeed() -> Any:
@@ -44,6 +47,7 @@ def scope_trace_check_to(group: dist.ProcessGroup) -> None:
     """Set the ranks that hold the same pipeline stage, and so must agree on ZeRO-3's trace of modules."""
     global _stage_group
     _stage_group = group
+    _agreed.clear()
 
 
 def _skip_shared_memory_build(deepspeed: Any) -> None:
@@ -61,12 +65,12 @@ def _scope_trace_check() -> None:
 
 
 def assert_same_within_stage(ints: Sequence[int]) -> None:
-    """DeepSpeed's trace check among the ranks that hold the same stage.
+    """DeepSpeed's trace check among the ranks that hold the same stage, once for each trace.
 
     Raises:
         RuntimeError: if this rank's trace differs from theirs.
     """
-    if _stage_group is None:
+    if _stage_group is None or tuple(ints) in _agreed:
         return
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     mine = torch.tensor([len(ints), *ints], dtype=torch.int64, device=device)
@@ -77,6 +81,7 @@ def assert_same_within_stage(ints: Sequence[int]) -> None:
     dist.all_reduce(high, op=dist.ReduceOp.MAX, group=_stage_group)
     if not torch.equal(low, high):
         raise RuntimeError("ranks that hold the same pipeline stage disagree on the order of its parameters")
+    _agreed.add(tuple(ints))
 
 
 def _accumulate_bf16_in_zero_optimizer() -> None:

@@ -68,14 +68,9 @@ class ZeroOptimizer(ABC):
     def before_step(self, measure: Callable[[], tuple[torch.Tensor, bool]]) -> None:
         """Have `measure` called at each step, before anything is applied.
 
-        It finishes the gradients and returns their global norm (scaled by `loss_scale`) and whether the step may
-        be applied.
+        It finishes the gradients and returns their global norm (scaled by `loss_scale`, in host memory) and whether
+        the step may be applied.
         """
-
-    def _measured(self, measure: Callable[[], tuple[torch.Tensor, bool]]) -> tuple[torch.Tensor, bool]:
-        """The norm where the gradients are: in host memory with an offloaded optimizer."""
-        norm, may_apply = measure()
-        return norm.to(self.flats()[0].device), may_apply
 
     @abstractmethod
     def owned_ranges(self) -> Iterator[OwnedRange]:
@@ -165,7 +160,7 @@ class FlatPartitions(ZeroOptimizer):
 
         def check_overflow(partition_gradients: bool = True) -> None:
             nonlocal norm
-            norm, may_apply = self._measured(measure)
+            norm, may_apply = measure()
             zero.overflow = not may_apply
 
         # deepspeed/runtime/zero/stage_1_and_2.py:3030 (step) checks for overflow before all else, and
@@ -225,7 +220,7 @@ class ParameterPartitions(ZeroOptimizer):
 
         def check(update_scale: bool = True) -> bool:
             nonlocal norm
-            norm, may_apply = self._measured(measure)
+            norm, may_apply = measure()
             zero.overflow = not may_apply
             return zero._loss_scale_update_and_overflow_cleanup() if update_scale else zero.overflow
 

@@ -1,6 +1,6 @@
 """What a model family has to do, and what it hands to an objective.
 
-Shape letters: B samples in the micro-batch, S tokens, V vocabulary entries of this tensor rank.
+Shape letters: B samples in the micro-batch, S tokens, T = B * S, V vocabulary entries of this tensor rank.
 """
 
 from __future__ import annotations
@@ -61,8 +61,10 @@ class Output:
     def nll(self, labels_BS: torch.Tensor) -> torch.Tensor:
         """Negative log-probability of each label in nats, fp32 [B, S]. Every tensor rank must call it."""
         if self.tensor_group is None:
-            logits_BVS = self.logits_SBV.float().permute(1, 2, 0)
-            return torch.nn.functional.cross_entropy(logits_BVS, labels_BS, reduction="none")
+            # Flat: torch has no deterministic kernel on a GPU for more dimensions.
+            logits_TV = self.logits_SBV.float().transpose(0, 1).flatten(0, 1)
+            nll_T = torch.nn.functional.cross_entropy(logits_TV, labels_BS.flatten(), reduction="none")
+            return nll_T.view_as(labels_BS)
         from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
 
         labels_SB = labels_BS.transpose(0, 1).contiguous()

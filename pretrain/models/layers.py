@@ -19,6 +19,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from pretrain.models import dropout_seeds
 from pretrain.models.attention_mask import visible
 from pretrain.models.document_attention import attend_within_documents, takes_document_lengths
+from pretrain.models.hidden_dropout import bias_dropout_add_of
 
 
 class CoreAttention(MegatronModule):
@@ -92,11 +93,9 @@ class CoreAttention(MegatronModule):
         return out_SBND.reshape(*out_SBND.shape[:2], -1)
 
     def _dropout_scope(self, dropout: float) -> contextlib.AbstractContextManager[None]:
-        # Tensor ranks hold different heads and must drop differently. Under sequence parallelism megatron has
-        # already opened a scope per rank around the whole block.
-        if dropout == 0.0 or self.config.sequence_parallel or self.config.tensor_model_parallel_size == 1:
-            return contextlib.nullcontext()
-        return dropout_seeds.scope("attention", self.tensor_rank)
+        # Tensor ranks hold different heads and must drop differently. A stream of its own, even where there is one
+        # rank, leaves what is drawn for the residual stream the same at every tensor size.
+        return dropout_seeds.scope("attention", self.tensor_rank) if dropout else contextlib.nullcontext()
 
 
 class Norm:
@@ -127,6 +126,7 @@ class NormWithoutBias(Norm):
 def portable_layer_spec(config: TransformerConfig, *, is_causal: bool = True, norm: type[Norm] = Norm) -> ModuleSpec:
     """Megatron-core's local layer spec with the parts above in it."""
     spec = copy.deepcopy(get_gpt_layer_local_spec(normalization=config.normalization))
+    spec.submodules.self_attn_bda = spec.submodules.mlp_bda = bias_dropout_add_of(config)
     spec.submodules.input_layernorm = norm
     spec.submodules.pre_mlp_layernorm = norm
     attention_mask_type = AttnMaskType.causal if is_causal else AttnMaskType.padding

@@ -6,22 +6,10 @@ from typing import Any
 
 import torch
 from megatron.core.transformer import TransformerConfig
-from torch.nn import functional
 
 from pretrain.config.parallel import ParallelConfig
+from pretrain.models.fusions import fusion_settings
 from pretrain.models.transformer_config import TransformerModelConfig
-
-
-def _gelu_tanh(x: torch.Tensor) -> torch.Tensor:
-    return functional.gelu(x, approximate="tanh")
-
-
-_ACTIVATIONS = {
-    "gelu": functional.gelu,
-    "gelu_tanh": _gelu_tanh,
-    "swiglu": functional.silu,
-    "geglu": functional.gelu,
-}
 
 
 def megatron_config(
@@ -41,7 +29,6 @@ def megatron_config(
         ffn_hidden_size=model.ffn_size,
         normalization=model.normalization,
         layernorm_epsilon=model.norm_epsilon,
-        activation_func=_ACTIVATIONS[model.activation],
         gated_linear_unit=model.is_gated,
         add_bias_linear=model.bias,
         hidden_dropout=model.hidden_dropout,
@@ -56,12 +43,10 @@ def megatron_config(
         # The weights are ours (initialization.py): drawing them here would cost time and depend on the layout.
         use_cpu_initialization=True,
         perform_initialization=False,
-        # Fusions that need Apex or Transformer Engine.
-        bias_dropout_fusion=False,
-        bias_activation_fusion=False,
-        masked_softmax_fusion=False,
-        gradient_accumulation_fusion=False,
         deallocate_pipeline_outputs=False,
+        # The embedding's backward pass is one that repeats, if that was asked for (engine/determinism.py).
+        deterministic_mode=torch.are_deterministic_algorithms_enabled(),
+        **fusion_settings(model, parallel),
         **recompute,
         **more,
     )

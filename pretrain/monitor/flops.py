@@ -113,9 +113,10 @@ def measured_matmul_flops_per_s(device: Literal["cpu", "cuda"], precision: Preci
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     size = 1024 if device == "cpu" else 8192
     on_gpu = device == "cuda"
-    # A seedless fill: the global random state belongs to the run and must not be touched.
-    left = torch.full((size, size), 0.5, dtype=dtype, device=device)
-    right = torch.full((size, size), 0.25, dtype=dtype, device=device)
+    # Normally distributed, as a model's: a GPU draws less power, and so runs faster, on equal numbers (894 TFLOP/s
+    # against 788 on an H200). The global random state belongs to the run and must not be touched.
+    generator = torch.Generator(device).manual_seed(0)
+    left, right = (torch.empty((size, size), dtype=dtype, device=device).normal_(generator=generator) for _ in range(2))
     out = torch.empty((size, size), dtype=dtype, device=device)
     best_s = float("inf")
     started = time.perf_counter()

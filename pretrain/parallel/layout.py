@@ -86,7 +86,7 @@ def resolve_layout(config: RunConfig, world_size: int) -> Layout:
             nearest layouts that do fit.
     """
     wanted = _wanted_sizes(config.parallel)
-    settings, sizes = _setting_problems(config.parallel), []
+    settings, sizes = _setting_problems(config.parallel, config.training.precision), []
     plane = math.prod(wanted.values())
     if world_size % plane:
         product = " x ".join(f"parallel.{axis.key} {wanted[axis.name]}" for axis in AXES if axis.key)
@@ -144,12 +144,17 @@ def _factors(number: int, count: int) -> Iterator[tuple[int, ...]]:
         yield from ((factor, *rest) for rest in _factors(number // factor, count - 1))
 
 
-def _setting_problems(parallel: ParallelConfig) -> list[str]:
+def _setting_problems(parallel: ParallelConfig, precision: str) -> list[str]:
     problems = []
     if parallel.sequence_parallel and parallel.tensor_size == 1:
         problems.append("parallel.sequence_parallel needs parallel.tensor_size above 1 (found 1)")
     if parallel.offload_optimizer and parallel.zero_stage == 0:
         problems.append("parallel.offload_optimizer needs parallel.zero_stage 1, 2 or 3 (found 0)")
+    if parallel.communication_precision not in (None, "fp32", precision):
+        problems.append(
+            f"parallel.communication_precision {parallel.communication_precision} is neither fp32 nor"
+            f" training.precision {precision}"
+        )
     return problems
 
 

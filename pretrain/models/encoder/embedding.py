@@ -12,6 +12,7 @@ from megatron.core.transformer.module import MegatronModule
 
 from pretrain.models.encoder.config import EncoderConfig
 from pretrain.models.encoder.layer import norm_of
+from pretrain.models.hidden_dropout import HiddenDropout
 
 
 class EncoderEmbedding(MegatronModule):
@@ -39,7 +40,7 @@ class EncoderEmbedding(MegatronModule):
         self.position_embeddings = _table(model.num_positions, config)
         self.tokentype_embeddings = _table(model.num_token_types, config)
         self.norm = norm_of(model)(config, model.hidden_size, model.norm_epsilon) if model.has_embedding_norm else None
-        self.dropout = torch.nn.Dropout(config.hidden_dropout)
+        self.dropout = HiddenDropout(config)
 
     def forward(
         self, tokens_BS: torch.Tensor, position_ids_BS: torch.Tensor, token_types_BS: torch.Tensor | None
@@ -62,10 +63,7 @@ class EncoderEmbedding(MegatronModule):
             return self._finish(stream_SBH)
         part_SBH = tensor_parallel.scatter_to_sequence_parallel_region(stream_SBH, group=self.tensor_group)
         # A view would keep the whole sequence in memory.
-        part_SBH = part_SBH.clone()
-        # Each tensor rank drops out of other tokens, as megatron's embedding does.
-        with tensor_parallel.get_cuda_rng_tracker().fork():
-            return self._finish(part_SBH)
+        return self._finish(part_SBH.clone())
 
     def _finish(self, stream_SBH: torch.Tensor) -> torch.Tensor:
         if self.norm is not None:

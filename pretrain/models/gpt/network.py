@@ -14,6 +14,7 @@ from pretrain.data.batch import MicroBatch
 from pretrain.models.dropout_seeds import seed_layers
 from pretrain.models.family import Output, StagePlace
 from pretrain.models.gpt.config import GPTConfig
+from pretrain.models.hidden_dropout import HiddenDropout
 from pretrain.models.layers import Norm, portable_layer_spec
 from pretrain.models.megatron_config import megatron_config
 
@@ -46,6 +47,8 @@ class GPTFamily:
             position_embedding_type="rope" if model.position_embedding == "rope" else "learned_absolute",
             rotary_base=model.rotary_base,
         )
+        if place.is_first:
+            gpt.embedding.embedding_dropout = HiddenDropout(config)
         if model.hidden_dropout or model.attention_dropout:
             seed_layers(gpt.decoder.layers)
         return gpt, config

@@ -121,7 +121,16 @@ def _of_every_family(family: str) -> list[Case]:
         _case(family, "zero 3, tensor 2, pipeline 2", 4, 3, tensor=2, pipeline=2),
         _case(family, "zero 3, data 2, recompute full", 2, 3, recompute="full"),
         _case(family, "zero 1, pipeline 2, recompute selective", 2, 1, pipeline=2, recompute="selective"),
-        _case(family, "zero 2, tensor 2, pipeline 2, hidden dropout", 4, 2, tensor=2, pipeline=2, **_HIDDEN_DROPOUT),
+        _case(
+            family,
+            "zero 2, tensor 2, sequence, pipeline 2, hidden dropout",
+            4,
+            2,
+            tensor=2,
+            pipeline=2,
+            **_SP,
+            **_HIDDEN_DROPOUT,
+        ),
         _case(family, "zero 1, data 2, dropout, recompute full", 2, 1, recompute="full", **_DROPOUT),
         _case(family, "zero 2, data 2, bf16", 2, 2, precision="bf16"),
         _case(

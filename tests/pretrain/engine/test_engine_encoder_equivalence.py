@@ -14,7 +14,7 @@ SLOW = (
     "bert, zero 0, tensor 2",
     "bert, zero 3, data 2",
     "bert, zero 3, pipeline 4",
-    "bert, zero 2, tensor 2, pipeline 2, hidden dropout",
+    "bert, zero 2, tensor 2, sequence, pipeline 2, hidden dropout",
     "bert, zero 1, data 2, dropout, recompute full",
     "bert, zero 2, data 2, bf16",
     "bert, no pair, zero 3, tensor 2, sequence, pipeline 2",

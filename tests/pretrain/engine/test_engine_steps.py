@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from pretrain.engine.gradients import wait_for_copies_to_host
 from tests.distributed import run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD, Case, micro_batches, objective_of
 
@@ -78,6 +81,67 @@ def flag(case: Case) -> tuple[float, ...]:
 def test_one_rank_s_flag_is_known_to_all() -> None:
     ranks = run_ranks(flag, 2, Case("flags", 2, {"pipeline_size": 2}), process_group=False, preload=PRELOAD)
     assert ranks == [(1.0, 0.0), (1.0, 0.0)]
+
+
+def waits_of_a_step(case: Case) -> tuple[int, set[str]]:
+    """On each rank: lists read from tensors in a step, and the functions that read single numbers from them.
+
+    On a GPU each of them would wait for the device, unless the tensor is in host memory.
+    """
+    from deepspeed.accelerator import get_accelerator
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    engine, place = build(case)
+    batches = case.micro_batches(0, place.data_rank, place.layout.data)
+    engine.train_batch(batches, step=0, learning_rate=1e-3)
+    lists: list[int] = []
+    readers: set[str] = set()
+    to_list = torch.Tensor.tolist
+
+    def counted(tensor: torch.Tensor) -> Any:
+        lists.append(tensor.numel())
+        return to_list(tensor)
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("the device is waited for")
+
+    class Reading(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+            if function is torch.ops.aten._local_scalar_dense.default:
+                outside = [frame.name for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
+                readers.add(outside[-2])  # the last is this method
+            return function(*arguments, **(keywords or {}))
+
+    with pytest.MonkeyPatch.context() as patch, Reading():
+        patch.setattr(torch.Tensor, "tolist", counted)
+        patch.setattr(get_accelerator(), "synchronize", refuse)
+        patch.setattr(torch.cuda, "synchronize", refuse)
+        for step in (1, 2):
+            engine.train_batch(batches, step=step, learning_rate=1e-3)
+    return len(lists), readers
+
+
+@pytest.mark.parametrize("zero_stage", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_step_waits_for_the_device_once(zero_stage: int) -> None:
+    case = Case("waits", 2, {"zero_stage": zero_stage, "pipeline_size": 2}, precision="bf16")
+    # DeepSpeed asks the norm that it gets from us, which is in host memory.
+    expected = (2, {"is_invalid_grad_norm"})
+    assert run_ranks(waits_of_a_step, 2, case, process_group=False, preload=PRELOAD) == [expected, expected]
+
+
+def test_gradients_in_host_memory_are_read_when_the_gpu_has_copied_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Any] = []
+    stream = SimpleNamespace(synchronize=lambda: waited.append(1))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    on_gpu = torch.empty(1, device="meta")  # stands for a tensor that is not in host memory
+    for gradients, device, expected in (
+        ([on_gpu, torch.ones(1)], "cuda", 1),
+        ([on_gpu], "cuda", 0),
+        ([torch.ones(1)], "cpu", 0),
+    ):
+        waited.clear()
+        wait_for_copies_to_host(gradients, torch.device(device))
+        assert len(waited) == expected
 
 
 def decays(case: Case) -> dict[str, float]:

@@ -15,6 +15,7 @@ import torch
 from tests.distributed import run_ranks
 from tests.pretrain.engine import upstream_canaries as canaries
 from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.engine.test_engine_norms import clipping_without_zero
 from tests.pretrain.engine.upstream_patches import (
     all_patches,
     is_pinned_version,
@@ -68,6 +69,10 @@ def test_upstream_accumulate_bf16_in_zero_optimizer() -> None:
 
 def test_engine_loss_scaler_raise_error_at_min_scale() -> None:
     unpatched(canaries.lowest_loss_scale_raises)
+
+
+def test_task_engine_engine_clip_fp32_gradients() -> None:
+    unpatched(clipping_without_zero)
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -124,8 +129,23 @@ def test_cpu_bridge_cuda_current_device() -> None:
     unpatched(canaries.cuda_is_named)
 
 
-def test_cpu_bridge_cuda_synchronize() -> None:
-    assert upstream_lines("cpu_bridge_cuda_synchronize") == ["torch.cuda.synchronize()"]
+def test_fusions_fusion_settings() -> None:
+    from megatron.core.fusions.fused_bias_gelu import bias_gelu_impl
+
+    assert upstream_lines("fusions_fusion_settings") == ["if self.activation_func == F.gelu:"]
+    x, nothing = torch.linspace(-3, 3, 31), torch.zeros(31)
+    with torch.compiler.set_stance("force_eager"):
+        found = bias_gelu_impl(x, nothing)
+    torch.testing.assert_close(found, torch.nn.functional.gelu(x, approximate="tanh"), rtol=1e-5, atol=1e-6)
+    exact = torch.nn.functional.gelu(x)
+    assert (found - exact).abs().max() > 1e-4, "the fused gelu is exact now: it can be chosen for gelu, too"
+
+
+def test_pipeline_transformer_config_batch_p2p_sync() -> None:
+    from megatron.core.model_parallel_config import ModelParallelConfig
+
+    assert upstream_lines("pipeline_transformer_config_batch_p2p_sync") == ["torch.cuda.synchronize()"]
+    assert ModelParallelConfig().batch_p2p_sync is True
 
 
 def test_cpu_bridge_tensor_cuda() -> None:

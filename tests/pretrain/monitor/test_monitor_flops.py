@@ -69,6 +69,25 @@ def test_the_measured_product_is_plausible_short_and_leaves_the_random_state_alo
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_the_measured_product_is_of_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    product, operands = torch.mm, []
+
+    def seen(left: torch.Tensor, right: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+        operands[:] = [left, right]
+        return product(left, right, out=out)
+
+    monkeypatch.setattr(torch, "mm", seen)
+    measured_matmul_flops_per_s("cpu", "fp32", budget_s=0.0)
+    left, right = operands
+    assert not torch.equal(left, right)
+    for operand in operands:
+        assert operand.mean() == pytest.approx(0.0, abs=0.01)
+        assert operand.std() == pytest.approx(1.0, abs=0.01)
+        assert len(operand.unique()) > 100_000
+
+
 def test_mfu_by_hand() -> None:
     """A model whose count can be done on paper: N without the input table, plus 12 L d T."""
     model = GPTConfig(
