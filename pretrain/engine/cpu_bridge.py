@@ -45,8 +45,6 @@ def install() -> None:
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment,return-value]
     # megatron/core/pipeline_parallel/p2p_communication.py:398 (_communicate): after batched sends and receives
     torch.cuda.synchronize = lambda device=None: None  # type: ignore[assignment]
-    # megatron/core/models/common/language_module/language_module.py:244 (setup_embeddings_and_output_layer)
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign,assignment]
     # torch.zeros([], device="cuda") for the count of tokens:
     # megatron/core/pipeline_parallel/schedules.py:596 (forward_backward_no_pipelining)
     # megatron/core/pipeline_parallel/schedules.py:983 (forward_backward_pipelining_with_interleaving)

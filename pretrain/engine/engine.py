@@ -16,11 +16,13 @@ from pretrain.engine import upstream
 from pretrain.engine.deepspeed_config import deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
+from pretrain.engine.partitioning import materialize_partitioned
 from pretrain.engine.pipeline import Pipeline
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
 from pretrain.models.family import Output, family_of
-from pretrain.models.initialization import initialize
+from pretrain.models.initial_values import InitialValues
+from pretrain.models.initialization import build_stage, materialize
 from pretrain.objectives.objective import Objective
 from pretrain.optimizers.optimizer import optimizer_kind_of
 
@@ -71,15 +73,19 @@ class TrainEngine:
         upstream.scope_trace_check_to(topology.data_group)
         family = family_of(config.model)
         dtype = _DTYPES[config.training.precision]
-        module, transformer_config = family.build(config.model, config.parallel, dtype, topology.place)
-        sequence_parallel = config.parallel.sequence_parallel
-        initialize(module, config.model, topology.place, seed=config.seed, sequence_parallel=sequence_parallel)
+        module, transformer_config = build_stage(family, config.model, config.parallel, dtype, topology.place)
+        settings = deepspeed_config(config.training, config.parallel, config.optimizer.clip_grad_norm)
+        groups = GroupAdapter(partitions=config.parallel.zero_stage > 0)
+        if config.parallel.zero_stage == 3:
+            materialize_partitioned(module, settings, groups, InitialValues(config.seed))
+        else:
+            materialize(module, topology.device, InitialValues(config.seed))
         parameters = list(module.parameters())
         self._deepspeed, *_ = deepspeed.initialize(
             model=module,
             optimizer=_optimizer(parameters, config.optimizer),
-            config=deepspeed_config(config.training, config.parallel, config.optimizer.clip_grad_norm),
-            mpu=GroupAdapter(partitions=config.parallel.zero_stage > 0),
+            config=settings,
+            mpu=groups,
             dist_init_required=False,
         )
         zero_class = ParameterPartitions if config.parallel.zero_stage == 3 else FlatPartitions
@@ -89,7 +95,10 @@ class TrainEngine:
             # skipped steps instead.
             self.zero.inner.loss_scaler.raise_error_at_min_scale = False
         self._gradients = GradientFinisher(
-            self.zero, topology, zero_stage=config.parallel.zero_stage, sequence_parallel=sequence_parallel
+            self.zero,
+            topology,
+            zero_stage=config.parallel.zero_stage,
+            sequence_parallel=config.parallel.sequence_parallel,
         )
         self._pipeline = Pipeline(
             self._deepspeed, family, transformer_config, lambda: self.zero.loss_scale, config.seed

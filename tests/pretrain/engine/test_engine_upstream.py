@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.distributed import run_ranks
+from tests.pretrain.engine import building_canaries
 from tests.pretrain.engine import upstream_canaries as canaries
 from tests.pretrain.engine.layout_cases import PRELOAD
 from tests.pretrain.engine.upstream_patches import (
@@ -128,8 +129,15 @@ def test_cpu_bridge_cuda_synchronize() -> None:
     assert upstream_lines("cpu_bridge_cuda_synchronize") == ["torch.cuda.synchronize()"]
 
 
-def test_cpu_bridge_tensor_cuda() -> None:
-    assert upstream_lines("cpu_bridge_tensor_cuda") == ["weight.data = weight.data.cuda()"]
+def test_partitioning_partition_into() -> None:
+    assert upstream_lines("partitioning_partition_into") == ["one_dim_param = param.contiguous().view(-1)"]
+    unpatched(building_canaries.parameters_are_built_whole, ranks=2)
+
+
+def test_network_gpt_setup_embeddings_and_output_layer() -> None:
+    lines = upstream_lines("network_gpt_setup_embeddings_and_output_layer")
+    assert lines == ["weight.data = weight.data.cuda()"]
+    unpatched(building_canaries.tied_copies_are_added_up, ranks=2)
 
 
 @without_gpu

@@ -277,7 +277,6 @@ def cuda_is_named() -> None:
     asked: tuple[Callable[[], Any], ...] = (
         lambda: rotary(8),
         lambda: torch.cuda.synchronize(),
-        lambda: torch.ones(1).cuda(),
         lambda: schedules.torch.zeros([], dtype=torch.int, device="cuda"),
     )
     for ask in asked:
