@@ -48,6 +48,32 @@ def parameters_are_built_whole() -> None:
         assert torch.equal(ours, weight)
 
 
+def collectives_of_micro_batches(stage: int) -> list[tuple[str, int]]:
+    """Which collectives sum gradients at each of two micro-batches of a step, and elements of what each sums."""
+    from deepspeed.comm import comm
+
+    from tests.pretrain.engine.upstream_canaries import loss_of, small_engine
+
+    engine, _ = small_engine(stage)
+    seen: list[tuple[str, int]] = []
+
+    def noted(name: str) -> None:
+        original = getattr(comm.cdb, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            whole = arguments[0] if name == "all_reduce" else options["input_tensor"]
+            seen.append((name, whole.numel()))
+            return original(*arguments, **options)
+
+        setattr(comm.cdb, name, call)
+
+    for name in ("all_reduce", "reduce_scatter_tensor"):
+        noted(name)
+    for _ in range(2):
+        engine.backward(loss_of(engine))
+    return seen
+
+
 def tied_copies_are_added_up() -> None:
     """megatron-core moves the copies of a tied embedding while it builds them and adds them up: they need memory."""
     from megatron.core.models.common.language_module.language_module import LanguageModule

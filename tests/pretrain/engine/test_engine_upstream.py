@@ -93,6 +93,14 @@ def test_zero_optimizer_parameter_partitions_begin_step() -> None:
     unpatched(canaries.stage3_micro_step_id)
 
 
+@pytest.mark.parametrize(("stage", "collective"), [(2, "all_reduce"), (3, "reduce_scatter_tensor")])
+def test_stage_2_all_reduces_whole_buckets_at_each_micro_batch(stage: int, collective: str) -> None:
+    found = run_ranks(building_canaries.collectives_of_micro_batches, 2, stage, preload=PRELOAD)[0]
+    gradients = canaries.IN_0 * canaries.IN_1 + canaries.IN_1
+    assert {name for name, _ in found} == {collective}
+    assert sum(elements for _, elements in found) == 2 * gradients
+
+
 def test_pipeline_backward_through() -> None:
     from megatron.core.pipeline_parallel import schedules
 
