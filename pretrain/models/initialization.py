@@ -93,7 +93,8 @@ def _parameters_without_memory() -> Iterator[None]:
         vars(forgotten).update(vars(parameter))
         return forgotten
 
-    hook = register_module_parameter_registration_hook(forget)
+    # torch takes what a hook returns, though its annotation says None.
+    hook = register_module_parameter_registration_hook(forget)  # type: ignore[arg-type]
     try:
         yield
     finally:
