@@ -1,10 +1,10 @@
-"""Peak memory of each rank while it builds a model, and while it loads a checkpoint of another layout.
+"""Peak memory of each rank while it makes a model's weights, builds its engine, and loads another layout's checkpoint.
 
     python -m benchmarks.building_memory [--ranks 1 2 4] [--zero-stage 3] [--precision fp32] [--offload]
 
-Everything up to the first step: the weights, the engine with its optimizer state, and then the load of a checkpoint
-that one rank saved. What the process held before (Python, libraries, process groups) is not counted. At ZeRO-3 the sum
-over the ranks stays what it is, and each rank's part falls with their number. Prints a table and writes
+Everything up to the first step: the weights, then the engine around them with its optimizer state, then the load of a
+checkpoint that one rank saved. What the process held before (Python, libraries, process groups) is not counted. At
+ZeRO-3 the sum over the ranks stays what it is, and each rank's part falls with their number. Prints a table and writes
 benchmarks/results/building_memory.json.
 
 Needs Linux, whose kernel keeps the peak, and its C library, which is told to give back freed memory of 1 MB and more at
@@ -33,6 +33,7 @@ from pretrain.config import DataConfig, ParallelConfig, RunConfig, TrainingConfi
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.optimizers.adamw_config import AdamWConfig
 
+ACTIONS = ("weights", "engine", "load")
 RESULTS = Path(__file__).parent / "results"
 STEP = 1
 M_MMAP_THRESHOLD = -3
@@ -61,7 +62,7 @@ def run_config(*, hidden: int, layers: int, vocabulary: int, ranks: int, **optio
 
 
 def peaks(config: RunConfig, root: Path) -> dict[str, int]:
-    """On each rank: the peak in bytes of building the model and of loading from `root`; one rank alone saves there."""
+    """On each rank: the peak of each action, in bytes; the load is from `root`, where one rank alone saves."""
     from pretrain.checkpoint.loader import load_checkpoint
     from pretrain.checkpoint.writer import CheckpointWriter
     from pretrain.data.token_facts import TokenFacts
@@ -75,11 +76,17 @@ def peaks(config: RunConfig, root: Path) -> dict[str, int]:
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
     launch = discover()
     place = topology.start(launch, resolve_layout(config, launch.world_size))
-    upstream.import_deepspeed()
+    deepspeed = upstream.import_deepspeed()
+    initialize = deepspeed.initialize
     objective = config.objective.implement()(
         config.objective, ObjectiveContext(config.model, TokenFacts(0), config.seed)
     )
     engine: Any = None
+    found: dict[str, int] = {}
+
+    def weights_are_made(**arguments: Any) -> Any:
+        found["weights"] = resident_bytes("VmHWM") - before
+        return initialize(**arguments)
 
     def build() -> None:
         nonlocal engine
@@ -91,7 +98,9 @@ def peaks(config: RunConfig, root: Path) -> dict[str, int]:
         engine.restore(STEP, None)
 
     before = resident_bytes("VmRSS")
-    found = {"build": peak_bytes(build) - before}
+    deepspeed.initialize = weights_are_made
+    found["engine"] = peak_bytes(build) - before
+    deepspeed.initialize = initialize
     if launch.world_size == 1:
         writer = CheckpointWriter(root, asynchronous=False)
         writer.save(STEP, engine.shards(), {"step": STEP})
@@ -144,26 +153,25 @@ def main() -> None:
             rows.append({"ranks": ranks} | measure(config, ranks, Path(directory)))
     weights = config.model.num_parameters()
     print(f"{weights:,} weights, ZeRO {arguments.zero_stage}, {arguments.precision}; peaks in MB")
-    print(f"{'ranks':>5} {'build: a rank':>14} {'all':>7} {'load: a rank':>14} {'all':>7} {'bytes a weight, all':>20}")
+    print(" ranks" + "".join(f" {f'{action}: a rank':>16} {'all':>6}" for action in ACTIONS))
     for row in rows:
-        cells = [row[key] / 1e6 for key in ("build_rank_bytes", "build_bytes", "load_rank_bytes", "load_bytes")]
-        print("{:5} {:14.0f} {:7.0f} {:14.0f} {:7.0f}".format(row["ranks"], *cells), end="")
-        print(f" {row['build_bytes'] / weights:20.1f}")
+        cells = [row[f"{action}_{of}"] / 1e6 for action in ACTIONS for of in ("rank_bytes", "bytes")]
+        print(f"{row['ranks']:6}" + (" {:16.0f} {:6.0f}" * len(ACTIONS)).format(*cells))
     options = {key: value for key, value in vars(arguments).items() if key != "ranks"}
     report = {"weights": weights, **options, "rows": rows}
     (RESULTS / "building_memory.json").write_text(json.dumps(report, indent=2) + "\n")
 
 
 def measure(config: RunConfig, ranks: int, directory: Path) -> dict[str, int]:
-    """Largest peak of a rank and sum of all, of both actions."""
+    """Largest peak of a rank and sum of all, of each action."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     multiprocessing.spawn(_rank, (config, ranks, directory), nprocs=ranks)
     found = [json.loads((directory / f"{rank}.json").read_text()) for rank in range(ranks)]
-    largest = {f"{name}_rank_bytes": max(peak[name] for peak in found) for name in ("build", "load")}
-    return largest | {f"{name}_bytes": sum(peak[name] for peak in found) for name in ("build", "load")}
+    largest = {f"{name}_rank_bytes": max(peak[name] for peak in found) for name in ACTIONS}
+    return largest | {f"{name}_bytes": sum(peak[name] for peak in found) for name in ACTIONS}
 
 
 def _rank(rank: int, config: RunConfig, ranks: int, directory: Path) -> None:
