@@ -18,6 +18,7 @@ from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
 from pretrain.engine.partitioning import materialize_partitioned
 from pretrain.engine.pipeline import Pipeline
+from pretrain.engine.processes import cores_of_this_rank
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
 from pretrain.models.family import Output, family_of
@@ -76,10 +77,11 @@ class TrainEngine:
         module, transformer_config = build_stage(family, config.model, config.parallel, dtype, topology.place)
         settings = deepspeed_config(config.training, config.parallel, config.optimizer.clip_grad_norm)
         groups = GroupAdapter(partitions=config.parallel.zero_stage > 0)
+        initial_values = InitialValues(config.seed, cores_of_this_rank())
         if config.parallel.zero_stage == 3:
-            materialize_partitioned(module, settings, groups, InitialValues(config.seed))
+            materialize_partitioned(module, settings, groups, initial_values)
         else:
-            materialize(module, topology.device, InitialValues(config.seed))
+            materialize(module, topology.device, initial_values)
         parameters = list(module.parameters())
         self._deepspeed, *_ = deepspeed.initialize(
             model=module,

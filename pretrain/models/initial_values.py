@@ -28,10 +28,12 @@ class InitialValues:
 
     Args:
         seed: of the run.
+        threads: how many draw at once; the values are the same.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, threads: int = 1) -> None:
         self.seed = seed
+        self.threads = threads
 
     def __call__(self, spec: ParameterSpec, shape: ShardedShape, start: int, stop: int, target: torch.Tensor) -> None:
         """Write elements `start` to `stop` - 1 of a tensor rank's flattened shard into `target`.
@@ -54,7 +56,7 @@ class InitialValues:
             target[offset : offset + drawn.numel()].copy_(drawn)
 
         # numpy's generators release the interpreter's lock while they draw.
-        with torch.no_grad(), ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        with torch.no_grad(), ThreadPoolExecutor(self.threads) as threads:
             list(threads.map(draw, _bands(shape, start, stop)))
 
     def _rectangle(

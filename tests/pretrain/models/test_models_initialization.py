@@ -62,6 +62,14 @@ def test_every_range_of_a_shard_can_be_drawn_alone(axis: int | None) -> None:
         assert torch.equal(part, whole[start:stop].bfloat16())
 
 
+def test_threads_draw_the_same() -> None:
+    spec = ParameterSpec("w", (64 * TILE_ROWS, 40), 0, Normal(0.02))
+    shape, alone = sharded_shape(spec, 0, 1), shard(spec).view(-1)
+    together = torch.full_like(alone, torch.nan)
+    InitialValues(1, threads=4)(spec, shape, 0, len(together), together)
+    assert torch.equal(together, alone)
+
+
 def test_a_range_costs_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
     touched: list[tuple[int, int]] = []
     draw = InitialValues._tile
