@@ -108,12 +108,17 @@ def _check_memory(config: RunConfig, layout: Layout, launch: Launch) -> None:
     most, least = (state_memory(config, layout, weights) for weights in (max(stages), min(stages)))
     device_bytes = device_total_bytes()
     host_needed = launch.local_world_size * (least.host_bytes + (0 if device_bytes else least.device_bytes))
-    for needed, there_is, place in (
-        (most.device_bytes, device_bytes, "its GPU"),
-        (host_needed, host_total_bytes(), "host memory"),
+    ranks = launch.local_world_size
+    for needed, there_is, place, holder in (
+        (most.device_bytes, device_bytes, "its GPU", "a rank holds"),
+        (
+            host_needed,
+            host_total_bytes(),
+            "host memory",
+            f"a machine's {ranks} ranks hold" if ranks > 1 else "it holds",
+        ),
     ):
         if there_is is not None and needed > there_is:
-            holder = "a rank holds" if place == "its GPU" else f"the {launch.local_world_size} ranks of a machine hold"
             raise MachineError(
                 f"{holder} {needed / 1e9:.1f} GB of weights, gradients and optimizer state in {place}, beside"
                 f" activations; there are {there_is / 1e9:.1f} GB",

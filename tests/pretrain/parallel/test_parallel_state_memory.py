@@ -60,7 +60,7 @@ def check(monkeypatch: pytest.MonkeyPatch, config: RunConfig, host: float, devic
 def test_what_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     config = recipe("llama-70b-8gpu")
     check(monkeypatch, config, 2.3, 80)
-    with pytest.raises(MachineError, match=r"8 ranks of a machine hold 2207\.\d GB .* in host memory.*2000\.0 GB"):
+    with pytest.raises(MachineError, match=r"a machine's 8 ranks hold 2207\.\d GB .* in host memory.*2000\.0 GB"):
         check(monkeypatch, config, 2.0, 80)
     with pytest.raises(MachineError, match=r"a rank holds 17\.2 GB .* in its GPU"):
         check(monkeypatch, config, 2.3, 16)
