@@ -54,13 +54,13 @@ def micro_batches(config: RunConfig, device: torch.device) -> list[MicroBatch]:
 def bare_step(config: RunConfig, device: torch.device, batches: list[MicroBatch]) -> Callable[[], float]:
     """A step as one would write it by hand, over the same megatron-core module."""
     from pretrain.models.family import StagePlace, family_of
-    from pretrain.models.initialization import initialize
+    from pretrain.models.initial_values import InitialValues
+    from pretrain.models.initialization import build_stage, materialize
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.training.precision]
     family = family_of(config.model)
-    model, _ = family.build(config.model, config.parallel, dtype, StagePlace())
-    initialize(model, config.model, StagePlace(), seed=config.seed)
-    model = model.to(device)
+    model, _ = build_stage(family, config.model, config.parallel, dtype, StagePlace())
+    materialize(model, device, InitialValues(config.seed))
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
 

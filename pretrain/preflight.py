@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, MachineError
 from pretrain.config import ModelConfig, MonitorConfig, OptimizerConfig, RunConfig, TrainingConfig
 from pretrain.parallel.launch import Launch, discover
 from pretrain.parallel.layout import Layout, resolve_layout
+from pretrain.parallel.state_memory import state_memory, weights_of_stages
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
 
@@ -55,6 +56,7 @@ def check(config: RunConfig) -> Plan:
     for role in (*config.objective.roles(), *config.model.roles):
         data.tokens.role(role)
     config = config.model_copy(update={"model": _with_vocabulary(config.model, data)})
+    _check_memory(config, layout, launch)
     # Last, since it makes the directory.
     if launch.rank == 0:
         _check_output(config.output_dir, config.monitor)
@@ -95,6 +97,34 @@ def _check_device(training: TrainingConfig) -> None:
             expected="bf16 or fp32 on a CPU",
             nearest="training.precision=bf16",
         )
+
+
+def _check_memory(config: RunConfig, layout: Layout, launch: Launch) -> None:
+    """Refuse what cannot fit even without activations."""
+    from pretrain.monitor.memory import device_total_bytes, host_total_bytes
+
+    stages = weights_of_stages(config.model, layout)
+    # Which stages this machine has is not known yet: at least the smallest.
+    most, least = (state_memory(config, layout, weights) for weights in (max(stages), min(stages)))
+    device_bytes = device_total_bytes()
+    host_needed = launch.local_world_size * (least.host_bytes + (0 if device_bytes else least.device_bytes))
+    ranks = launch.local_world_size
+    for needed, there_is, place, holder in (
+        (most.device_bytes, device_bytes, "its GPU", "a rank holds"),
+        (
+            host_needed,
+            host_total_bytes(),
+            "host memory",
+            f"a machine's {ranks} ranks hold" if ranks > 1 else "it holds",
+        ),
+    ):
+        if there_is is not None and needed > there_is:
+            raise MachineError(
+                f"{holder} {needed / 1e9:.1f} GB of weights, gradients and optimizer state in {place}, beside"
+                f" activations; there are {there_is / 1e9:.1f} GB",
+                where=f"{config.model.num_parameters():,} weights, {layout}, ZeRO {config.parallel.zero_stage}",
+                expected="more ranks or machines, another layout (see docs/layouts.md), or a smaller model",
+            )
 
 
 def _check_output(output_dir: Path, monitor: MonitorConfig) -> None:

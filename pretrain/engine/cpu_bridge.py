@@ -43,8 +43,6 @@ def install() -> None:
     # megatron/core/pipeline_parallel/p2p_communication.py:313 (create_tensor_recv_prev)
     # megatron/core/models/common/embeddings/rotary_pos_embedding.py:162 (get_emb)
     torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment,return-value]
-    # megatron/core/models/common/language_module/language_module.py:244 (setup_embeddings_and_output_layer)
-    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign,assignment]
     # torch.zeros([], device="cuda") for the count of tokens:
     # megatron/core/pipeline_parallel/schedules.py:596 (forward_backward_no_pipelining)
     # megatron/core/pipeline_parallel/schedules.py:983 (forward_backward_pipelining_with_interleaving)

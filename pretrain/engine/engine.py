@@ -17,11 +17,14 @@ from pretrain.engine.deepspeed_config import communication_precision, deepspeed_
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
 from pretrain.engine.norms import square_sum
+from pretrain.engine.partitioning import materialize_partitioned
 from pretrain.engine.pipeline import Pipeline
+from pretrain.engine.processes import cores_of_this_rank
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
 from pretrain.models.family import Output, family_of
-from pretrain.models.initialization import initialize
+from pretrain.models.initial_values import InitialValues
+from pretrain.models.initialization import build_stage, materialize
 from pretrain.objectives.objective import Objective
 from pretrain.optimizers.optimizer import optimizer_kind_of
 
@@ -72,17 +75,23 @@ class TrainEngine:
         upstream.scope_trace_check_to(topology.data_group)
         family = family_of(config.model)
         dtype = _DTYPES[config.training.precision]
-        module, transformer_config = family.build(config.model, config.parallel, dtype, topology.place)
+        sequence_parallel = config.parallel.sequence_parallel
+        module, transformer_config = build_stage(family, config.model, config.parallel, dtype, topology.place)
         if config.training.deterministic:
             determinism.look_up_by_index(module)
-        sequence_parallel = config.parallel.sequence_parallel
-        initialize(module, config.model, topology.place, seed=config.seed, sequence_parallel=sequence_parallel)
+        settings = deepspeed_config(config.training, config.parallel, config.optimizer.clip_grad_norm)
+        groups = GroupAdapter(partitions=config.parallel.zero_stage > 0)
+        initial_values = InitialValues(config.seed, cores_of_this_rank())
+        if config.parallel.zero_stage == 3:
+            materialize_partitioned(module, settings, groups, initial_values)
+        else:
+            materialize(module, topology.device, initial_values)
         parameters = list(module.parameters())
         self._deepspeed, *_ = deepspeed.initialize(
             model=module,
             optimizer=_optimizer(parameters, config.optimizer),
-            config=deepspeed_config(config.training, config.parallel, config.optimizer.clip_grad_norm),
-            mpu=GroupAdapter(partitions=config.parallel.zero_stage > 0),
+            config=settings,
+            mpu=groups,
             dist_init_required=False,
         )
         zero_class = ParameterPartitions if config.parallel.zero_stage == 3 else FlatPartitions

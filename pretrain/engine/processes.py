@@ -69,6 +69,12 @@ def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLEC
         ) from None
 
 
+def cores_of_this_rank() -> int:
+    """Processor cores of this process, where the ranks of its machine share those that it may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def leave_ranks() -> None:
     """Destroy the process groups of torch.distributed, and DeepSpeed's own record of them."""
     if not dist.is_initialized():

@@ -38,17 +38,22 @@ def reference_outputs(
     """
     with _one_process(), torch.no_grad():
         from pretrain.models.family import Output, StagePlace, family_of
-        from pretrain.models.initialization import initialize
+        from pretrain.models.initialization import build_stage, materialize
+        from pretrain.models.parameter_table import ParameterSpec
+        from pretrain.parallel.sharded_shape import ShardedShape
+
+        def given(spec: ParameterSpec, shape: ShardedShape, start: int, stop: int, target: torch.Tensor) -> None:
+            weight = tensors[spec.name]
+            if tuple(weight.shape) != spec.shape:
+                raise ValueError(f"{spec.name} is {tuple(weight.shape)}, the model has {spec.shape}")
+            target.copy_(weight.reshape(-1)[start:stop])
 
         family = family_of(model)
-        module, _ = family.build(model, ParallelConfig(zero_stage=0, fusions="none"), torch.float32, StagePlace())
-        initialize(module, model, StagePlace(), seed=0)
+        module, _ = build_stage(
+            family, model, ParallelConfig(zero_stage=0, fusions="none"), torch.float32, StagePlace()
+        )
+        materialize(module, torch.device("cpu"), given)
         module.eval()
-        for parameter in module.parameters():
-            name = parameter.spec.name  # type: ignore[attr-defined]
-            if tuple(tensors[name].shape) != tuple(parameter.shape):
-                raise ValueError(f"{name} is {tuple(tensors[name].shape)}, the model has {tuple(parameter.shape)}")
-            parameter.copy_(tensors[name])
         output = family.forward(module, module, batch)
         assert isinstance(output, Output)
         return {"logits": output.logits_SBV.transpose(0, 1).float(), **output.heads}

@@ -92,6 +92,8 @@ class ModelFamily(Protocol):
     ) -> tuple[torch.nn.Module, Any]:
         """The part of the network that a rank has, weights not yet set.
 
+        Parameters lose their memory as soon as a module registers them, and get it, and their values, by the table.
+
         Args:
             model: the family's own config, a subclass of `ModelConfig`.
             parallel: sequence parallelism and recompute.

@@ -1,34 +1,108 @@
-"""Initial weights, and what each parameter of a built stage is: both from the family's table.
+"""The stage of a rank, built without memory, and how its parameters get theirs.
 
-Every parameter of a stage gets the attributes `spec` (its row of the table), `sharded_shape` (which part of it this
-rank holds) and megatron-core's `tensor_model_parallel`.
+Every parameter of a stage gets the attributes `spec` (its row of the family's table), `sharded_shape` (which part of
+it this rank holds) and megatron-core's `tensor_model_parallel`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pretrain.config.model import ModelConfig
-from pretrain.models.family import StagePlace
-from pretrain.models.parameter_table import Constant, ParameterSpec
+from pretrain.config.parallel import ParallelConfig
+from pretrain.models.family import ModelFamily, StagePlace
+from pretrain.models.parameter_table import ParameterSpec
 from pretrain.parallel.sharded_shape import ShardedShape
+
+Fill = Callable[[ParameterSpec, ShardedShape, int, int, torch.Tensor], None]
+"""Writes a part of a parameter: its row of the table, this rank's shard, first element of the flattened shard and one
+past the last, and the flat tensor of so many elements that takes them; `InitialValues` is one."""
 
 _LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..*)$")
 
 
-def initialize(
-    module: torch.nn.Module, model: ModelConfig, place: StagePlace, *, seed: int, sequence_parallel: bool = False
-) -> None:
-    """Give every parameter of a stage its row of the table and its initial values.
+def build_stage(
+    family: ModelFamily, model: ModelConfig, parallel: ParallelConfig, dtype: torch.dtype, place: StagePlace
+) -> tuple[torch.nn.Module, Any]:
+    """A rank's part of the network, its parameters without memory: on the device `meta`, each with its attributes.
 
-    Values are a function of (seed, name) alone, so that every layout starts from the same model.
+    Args:
+        family: builds it.
+        model: the network.
+        parallel: sequence parallelism and recompute.
+        dtype: of weights and activations.
+        place: which part.
+
+    Returns:
+        The module, and megatron-core's config of it.
 
     Raises:
-        AssertionError: if the module and the table differ in names, shapes or cuts.
+        AssertionError: if the module and the family's table differ in names, shapes or cuts.
     """
+    with _parameters_without_memory():
+        module, transformer_config = family.build(model, parallel, dtype, place)
+    _describe(module, model, place, parallel.sequence_parallel)
+    return module, transformer_config
+
+
+def materialize(module: torch.nn.Module, device: torch.device, fill: Fill) -> None:
+    """Give every parameter of a built stage its memory on `device`, and its values."""
+
+    def with_memory(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+        whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+        fill(parameter.spec, parameter.sharded_shape, 0, whole.numel(), whole.view(-1))  # type: ignore[attr-defined]
+        return torch.nn.Parameter(whole, parameter.requires_grad)
+
+    replace_parameters(module, with_memory)
+
+
+def replace_parameters(
+    module: torch.nn.Module, replacement: Callable[[torch.nn.Parameter], torch.nn.Parameter]
+) -> None:
+    """Put another parameter in the place of each of `module`'s, one after the other; attributes are kept.
+
+    torch lets no parameter change from the device `meta` to another. What several modules share stays shared.
+    """
+    replaced: dict[int, torch.nn.Parameter] = {}
+    for owner in module.modules():
+        for name, parameter in list(owner.named_parameters(recurse=False, remove_duplicate=False)):
+            if id(parameter) not in replaced:
+                new = replacement(parameter)
+                vars(new).update(vars(parameter))
+                replaced[id(parameter)] = new
+            owner.register_parameter(name, replaced[id(parameter)])
+
+
+@contextmanager
+def _parameters_without_memory() -> Iterator[None]:
+    """Parameters of the modules that are made in the block are on the device `meta`; all else is as it would be.
+
+    One by one, as soon as a module registers them: what a constructor writes into them costs nothing either.
+    """
+
+    def forget(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+        if parameter.is_meta:
+            return parameter
+        forgotten = torch.nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        vars(forgotten).update(vars(parameter))
+        return forgotten
+
+    # torch takes what a hook returns, though its annotation says None.
+    hook = register_module_parameter_registration_hook(forget)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _describe(module: torch.nn.Module, model: ModelConfig, place: StagePlace, sequence_parallel: bool) -> None:
+    """Set each parameter's attributes, after checking it against the table."""
     held = {
         name: spec
         for spec in model.parameters()
@@ -37,18 +111,16 @@ def initialize(
     }
     first_layer = place.stage * (model.num_layers // place.num_stages)
     found: set[str] = set()
-    with torch.no_grad():
-        for local_name, parameter in module.named_parameters():
-            name = global_name(local_name, first_layer)
-            assert name in held, f"{name} of the module is not in the table of {model.name}"
-            spec = held[name]
-            _check_against(spec, parameter, place, sequence_parallel)
-            found.add(spec.name)
-            shape = sharded_shape(spec, place.tensor_rank, place.tensor_size)
-            parameter.copy_(initial_shard(spec, shape, seed))
-            parameter.spec = spec  # type: ignore[attr-defined]
-            parameter.sharded_shape = shape  # type: ignore[attr-defined]
-            parameter.tensor_model_parallel = shape.tensor_axis is not None  # type: ignore[attr-defined]
+    for local_name, parameter in module.named_parameters():
+        name = global_name(local_name, first_layer)
+        assert name in held, f"{name} of the module is not in the table of {model.name}"
+        spec = held[name]
+        _check_against(spec, parameter, place, sequence_parallel)
+        found.add(spec.name)
+        shape = sharded_shape(spec, place.tensor_rank, place.tensor_size)
+        parameter.spec = spec  # type: ignore[attr-defined]
+        parameter.sharded_shape = shape  # type: ignore[attr-defined]
+        parameter.tensor_model_parallel = shape.tensor_axis is not None  # type: ignore[attr-defined]
     missing = {spec.name for spec in held.values()} - found
     assert not missing, f"the module has no {sorted(missing)}, which the table of {model.name} names"
 
@@ -75,30 +147,6 @@ def sharded_shape(spec: ParameterSpec, tensor_rank: int, tensor_size: int) -> Sh
         tensor_rank=tensor_rank,
         tensor_size=tensor_size,
     )
-
-
-def shard_of(whole: torch.Tensor, shape: ShardedShape) -> torch.Tensor:
-    """Cut one rank's shard out of a whole parameter."""
-    if shape.tensor_axis is None:
-        return whole
-    blocks = whole.chunk(shape.blocks, 0) if shape.tensor_axis == 0 else (whole,)
-    parts = [block.chunk(shape.tensor_size, shape.tensor_axis)[shape.tensor_rank] for block in blocks]
-    return torch.cat(parts, 0) if len(parts) > 1 else parts[0]
-
-
-def initial_shard(spec: ParameterSpec, shape: ShardedShape, seed: int) -> torch.Tensor:
-    """Initial fp32 values of a shard."""
-    if isinstance(spec.init, Constant):
-        return torch.full(shape.local_shape, spec.init.value)
-    # torch's generator on the CPU looks at the low 32 bits of a seed only: both go into them.
-    digest = hashlib.blake2b(f"{seed} {spec.name}".encode(), digest_size=4).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-    std, cutoff = spec.init.std, spec.init.cutoff
-    if cutoff is None:
-        return shard_of(torch.randn(spec.shape, generator=generator) * std, shape)
-    whole = torch.empty(spec.shape)
-    torch.nn.init.trunc_normal_(whole, std=std, a=-cutoff * std, b=cutoff * std, generator=generator)
-    return shard_of(whole, shape)
 
 
 def _check_against(

@@ -1,8 +1,12 @@
-"""How much memory this process holds."""
+"""How much memory this process holds, and how much there is."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from pathlib import Path
+
+_CONTROL_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def host_memory_bytes() -> int:
@@ -10,6 +14,24 @@ def host_memory_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def host_total_bytes() -> int:
+    """Host memory of this machine, or of the container where that has less."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    for limit in _CONTROL_GROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such file; "max"
+            total = min(total, int(Path(limit).read_text()))
+    return total
+
+
+def device_total_bytes() -> int | None:
+    """Memory of this process' accelerator; None without one."""
+    import torch
+
+    return int(torch.cuda.get_device_properties().total_memory) if torch.cuda.is_available() else None
 
 
 def device_memory_bytes() -> int | None:

@@ -74,6 +74,11 @@ WRONG_CONFIGS = (
     BadInput(
         "fp16 without a GPU", ("fp16 needs a GPU", "bf16"), pretrain("training.precision=fp16", "training.device=cpu")
     ),
+    BadInput(
+        "model that no memory here holds",
+        ("in host memory", "another layout", "ZeRO 1"),
+        pretrain("model.hidden_size=131072", "model.num_layers=64", "training.device=cpu"),
+    ),
     BadInput("duration without a unit", ("training.duration", "'1000 steps'"), pretrain("training.duration=100")),
     BadInput("not an override", ("'seed'", "key=value"), pretrain("seed")),
     BadInput(

@@ -26,6 +26,13 @@ class _GPT(GPTModel):
         """The logits as they are, [S, B, V]; without labels megatron would transpose and copy them."""
         return logits
 
+    def setup_embeddings_and_output_layer(self) -> None:
+        """Nothing: the copies of a tied embedding get the same initial values, by name.
+
+        megatron/core/models/common/language_module/language_module.py:244 (setup_embeddings_and_output_layer): moves
+        the copies of two stages to the GPU and adds them up; here they have no memory yet.
+        """
+
 
 class GPTFamily:
     """Builds and runs GPT; see `ModelFamily`."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.distributed import run_ranks
+from tests.pretrain.engine import building_canaries
 from tests.pretrain.engine import upstream_canaries as canaries
 from tests.pretrain.engine.layout_cases import PRELOAD
 from tests.pretrain.engine.test_engine_norms import clipping_without_zero
@@ -97,6 +98,14 @@ def test_zero_optimizer_parameter_partitions_begin_step() -> None:
     unpatched(canaries.stage3_micro_step_id)
 
 
+@pytest.mark.parametrize(("stage", "collective"), [(2, "all_reduce"), (3, "reduce_scatter_tensor")])
+def test_stage_2_all_reduces_whole_buckets_at_each_micro_batch(stage: int, collective: str) -> None:
+    found = run_ranks(building_canaries.collectives_of_micro_batches, 2, stage, preload=PRELOAD)[0]
+    gradients = canaries.IN_0 * canaries.IN_1 + canaries.IN_1
+    assert {name for name, _ in found} == {collective}
+    assert sum(elements for _, elements in found) == 2 * gradients
+
+
 def test_pipeline_backward_through() -> None:
     from megatron.core.pipeline_parallel import schedules
 
@@ -148,8 +157,15 @@ def test_pipeline_transformer_config_batch_p2p_sync() -> None:
     assert ModelParallelConfig().batch_p2p_sync is True
 
 
-def test_cpu_bridge_tensor_cuda() -> None:
-    assert upstream_lines("cpu_bridge_tensor_cuda") == ["weight.data = weight.data.cuda()"]
+def test_partitioning_partition_into() -> None:
+    assert upstream_lines("partitioning_partition_into") == ["one_dim_param = param.contiguous().view(-1)"]
+    unpatched(building_canaries.parameters_are_built_whole, ranks=2)
+
+
+def test_network_gpt_setup_embeddings_and_output_layer() -> None:
+    lines = upstream_lines("network_gpt_setup_embeddings_and_output_layer")
+    assert lines == ["weight.data = weight.data.cuda()"]
+    unpatched(building_canaries.tied_copies_are_added_up, ranks=2)
 
 
 @without_gpu

@@ -1,0 +1,60 @@
+"""How much memory each rank needs for what it holds throughout: weights, gradients, optimizer state. No torch.
+
+Activations, what is gathered for a layer, buffers of collectives and the libraries come on top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pretrain.config import ModelConfig, RunConfig
+from pretrain.parallel.layout import Layout
+
+FP32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class StateMemory:
+    """Bytes that one rank holds.
+
+    Attributes:
+        device_bytes: on the device that computes.
+        host_bytes: in host memory: what is offloaded, and the copy from which checkpoints are written.
+    """
+
+    device_bytes: int
+    host_bytes: int
+
+
+def state_memory(config: RunConfig, layout: Layout, weights: int) -> StateMemory:
+    """What a rank of this run holds whose tensor x pipeline shard has so many weights.
+
+    Gradients are fp32, whatever the precision. With an offloaded optimizer ZeRO-2 and 3 keep them twice in host
+    memory: accumulated, and as what the optimizer reads.
+    """
+    parallel = config.parallel
+    weight = FP32_BYTES if config.training.precision == "fp32" else 2
+    state = FP32_BYTES * (1 + len(config.optimizer.states))
+    part = -(-weights // layout.data)
+    states, gradients, held = (part if parallel.zero_stage >= stage else weights for stage in (1, 2, 3))
+    device, host = weight * held, state * part  # the checkpoint's copy: of replicas, one rank writes
+    if parallel.offload_optimizer:
+        host += (state + FP32_BYTES) * states
+        if parallel.zero_stage == 1:
+            device += FP32_BYTES * gradients
+        else:
+            host += FP32_BYTES * gradients
+    else:
+        device += state * states + FP32_BYTES * gradients
+    return StateMemory(device, host)
+
+
+def weights_of_stages(model: ModelConfig, layout: Layout) -> list[int]:
+    """Weights of a tensor rank's shard of each pipeline stage; `model.vocab_size` must be known."""
+    held = [0] * layout.pipeline
+    for spec in model.parameters():
+        elements = spec.elements // (layout.tensor if spec.tensor_axis is not None else 1)
+        for stage in range(layout.pipeline):
+            if spec.is_held_by(stage, layout.pipeline, model.num_layers):
+                held[stage] += elements
+    return held
