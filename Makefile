@@ -35,6 +35,8 @@ $(VENV)/.for-developers: $(BIN)/python $(INPUTS)
 
 quickstart: export OMP_NUM_THREADS = 1
 quickstart: export DS_ACCELERATOR = cpu
+# A GPU that is there stays unused: the two processes would need two.
+quickstart: export CUDA_VISIBLE_DEVICES =
 quickstart: venv  ## From raw text to a fine-tuned, exported model on two processes.
 	rm -rf $(RUN)
 	python -m data_prep sample-corpus --output $(RUN)/text.jsonl
