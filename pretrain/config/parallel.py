@@ -22,7 +22,16 @@ class ParallelConfig(Section):
     """What data-parallel ranks shard: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
     zero3_persistent_elements: int = Field(default=100_000, ge=0)
     """At stage 3, weights of up to so many elements (norms, biases) stay whole on each rank and are not gathered."""
+    zero3_prefetch_elements: int = Field(default=0, ge=0)
+    """At stage 3, how much of the next weights is gathered ahead, in elements; 0: nothing (needs pipeline_size 1)."""
+    zero_overlap: bool = False
+    """Whether ZeRO's collectives run beside the backward pass, in buffers of their own (needs zero_stage >= 2)."""
     offload_optimizer: bool = False
     """Whether master weights and moments live in host memory (needs zero_stage >= 1)."""
     recompute: Literal["none", "selective", "full"] = "none"
     """What is computed again in the backward pass to save memory: nothing, the core attention, every layer."""
+
+    @property
+    def pins_offload(self) -> bool:
+        """Whether what is offloaded lies in pinned host memory: at stage 3, DeepSpeed's copies would not be awaited."""
+        return self.offload_optimizer and self.zero_stage in (1, 2)

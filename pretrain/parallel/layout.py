@@ -150,6 +150,15 @@ def _setting_problems(parallel: ParallelConfig) -> list[str]:
         problems.append("parallel.sequence_parallel needs parallel.tensor_size above 1 (found 1)")
     if parallel.offload_optimizer and parallel.zero_stage == 0:
         problems.append("parallel.offload_optimizer needs parallel.zero_stage 1, 2 or 3 (found 0)")
+    if parallel.zero_overlap and parallel.zero_stage < 2:
+        problems.append(f"parallel.zero_overlap needs parallel.zero_stage 2 or 3 (found {parallel.zero_stage})")
+    if parallel.zero3_prefetch_elements and parallel.zero_stage != 3:
+        problems.append(f"parallel.zero3_prefetch_elements needs parallel.zero_stage 3 (found {parallel.zero_stage})")
+    if parallel.zero3_prefetch_elements and parallel.pipeline_size > 1:
+        # DeepSpeed foresees one forward and one backward pass in turn; a pipeline has several under way.
+        problems.append(
+            f"parallel.zero3_prefetch_elements needs parallel.pipeline_size 1 (found {parallel.pipeline_size})"
+        )
     return problems
 
 

@@ -1,0 +1,82 @@
+"""What the environment says before torch is imported: hidden GPUs, the order of kernels, exactly pinned memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from pretrain.config import ParallelConfig
+from pretrain.parallel.accelerator import prepare_environment
+
+
+def prepared(device: Any, parallel: ParallelConfig | None = None, **given: str) -> dict[str, str]:
+    environment = dict(given)
+    prepare_environment(device, parallel, environment)
+    return environment
+
+
+@pytest.mark.parametrize(("device", "given"), [("cpu", {}), ("auto", {"DS_ACCELERATOR": "cpu"})])
+def test_a_run_on_the_cpu_sees_no_gpu(device: str, given: dict[str, str]) -> None:
+    parallel = ParallelConfig(tensor_size=2, offload_optimizer=True)
+    expected = given | {"CUDA_VISIBLE_DEVICES": ""}
+    assert prepared(device, parallel, CUDA_VISIBLE_DEVICES="0,1", **given) == expected
+    assert prepared(device, None, **given) == expected
+
+
+def test_gpus_stay_visible() -> None:
+    assert prepared("auto", None, CUDA_VISIBLE_DEVICES="1") == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert prepared("auto", ParallelConfig(), DS_ACCELERATOR="cuda") == {"DS_ACCELERATOR": "cuda"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "ordered"),
+    [
+        ({}, False),
+        ({"tensor_size": 2}, True),
+        ({"tensor_size": 2, "sequence_parallel": True, "zero_stage": 3}, True),
+        ({"pipeline_size": 2}, False),
+        ({"zero_stage": 2, "zero_overlap": True}, False),
+        ({"tensor_size": 2, "zero_stage": 2, "zero_overlap": True}, False),
+    ],
+)
+def test_kernels_start_in_order_for_tensor_parallel_and_not_for_zero_overlap(
+    layout: dict[str, Any], ordered: bool
+) -> None:
+    assert prepared("auto", ParallelConfig(**layout)) == ({"CUDA_DEVICE_MAX_CONNECTIONS": "1"} if ordered else {})
+    # The user's own value stays.
+    parallel = ParallelConfig(**layout)
+    assert prepared("auto", parallel, CUDA_DEVICE_MAX_CONNECTIONS="8") == {"CUDA_DEVICE_MAX_CONNECTIONS": "8"}
+
+
+@pytest.mark.parametrize(
+    ("zero_stage", "given", "expected"),
+    [
+        (1, {}, "pinned_max_round_threshold_mb:1"),
+        (2, {"PYTORCH_ALLOC_CONF": "a:2"}, "a:2,pinned_max_round_threshold_mb:1"),
+        (2, {"PYTORCH_CUDA_ALLOC_CONF": "a:2"}, "a:2,pinned_max_round_threshold_mb:1"),
+        (2, {"PYTORCH_ALLOC_CONF": "pinned_max_round_threshold_mb:9"}, "pinned_max_round_threshold_mb:9"),
+        (3, {}, None),
+    ],
+)
+def test_offload_pins_what_it_needs_and_no_power_of_two(
+    zero_stage: Any, given: dict[str, str], expected: str | None
+) -> None:
+    parallel = ParallelConfig(offload_optimizer=True, zero_stage=zero_stage)
+    assert prepared("auto", parallel, **given).get("PYTORCH_ALLOC_CONF") == expected
+    assert "PYTORCH_ALLOC_CONF" not in prepared("auto", ParallelConfig(zero_stage=zero_stage))
+
+
+def test_torch_knows_the_allocator_s_setting() -> None:
+    # What it does not know it ignores, whatever the value.
+    torch._C._accelerator_setAllocatorSettings("no_such_setting:much")
+    with pytest.raises(ValueError):
+        torch._C._accelerator_setAllocatorSettings("pinned_max_round_threshold_mb:much")
+
+
+def test_nothing_here_imports_torch() -> None:
+    script = "import sys, pretrain.parallel.accelerator; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
