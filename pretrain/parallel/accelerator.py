@@ -34,8 +34,7 @@ def prepare_environment(
     elif parallel is not None:
         if one_launch_queue(parallel):
             env.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
-        if parallel.pins_offload:
-            _pin_exactly(env)
+        _pin_exactly(env)
 
 
 def one_launch_queue(parallel: ParallelConfig) -> bool:
@@ -51,6 +50,7 @@ def one_launch_queue(parallel: ParallelConfig) -> bool:
 def _pin_exactly(env: MutableMapping[str, str]) -> None:
     """Have torch pin what is asked for: it rounds up to a power of two, which is up to twice the memory.
 
+    A checkpoint's copy and what is offloaded at ZeRO stages 1 and 2 are pinned, each several bytes for every weight.
     torch/c10/core/AllocatorConfig.h: allocations above the threshold (1 MiB) are not rounded.
     """
     # The name of before torch 2.9 is still read where the new one is missing.

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from pretrain.config import ParallelConfig
+from configs.durations import Duration
+from pretrain.config import ParallelConfig, TrainingConfig
+from pretrain.engine.deepspeed_config import deepspeed_config
 from pretrain.parallel.accelerator import prepare_environment
+
+EXACT = {"PYTORCH_ALLOC_CONF": "pinned_max_round_threshold_mb:1"}
 
 
 def prepared(device: Any, parallel: ParallelConfig | None = None, **given: str) -> dict[str, str]:
@@ -29,7 +33,7 @@ def test_a_run_on_the_cpu_sees_no_gpu(device: str, given: dict[str, str]) -> Non
 
 def test_gpus_stay_visible() -> None:
     assert prepared("auto", None, CUDA_VISIBLE_DEVICES="1") == {"CUDA_VISIBLE_DEVICES": "1"}
-    assert prepared("auto", ParallelConfig(), DS_ACCELERATOR="cuda") == {"DS_ACCELERATOR": "cuda"}
+    assert prepared("auto", ParallelConfig(), DS_ACCELERATOR="cuda") == EXACT | {"DS_ACCELERATOR": "cuda"}
 
 
 @pytest.mark.parametrize(
@@ -46,28 +50,32 @@ def test_gpus_stay_visible() -> None:
 def test_kernels_start_in_order_for_tensor_parallel_and_not_for_zero_overlap(
     layout: dict[str, Any], ordered: bool
 ) -> None:
-    assert prepared("auto", ParallelConfig(**layout)) == ({"CUDA_DEVICE_MAX_CONNECTIONS": "1"} if ordered else {})
-    # The user's own value stays.
     parallel = ParallelConfig(**layout)
-    assert prepared("auto", parallel, CUDA_DEVICE_MAX_CONNECTIONS="8") == {"CUDA_DEVICE_MAX_CONNECTIONS": "8"}
+    assert prepared("auto", parallel).get("CUDA_DEVICE_MAX_CONNECTIONS") == ("1" if ordered else None)
+    # The user's own value stays.
+    told = {"CUDA_DEVICE_MAX_CONNECTIONS": "8"}
+    assert prepared("auto", parallel, **told) == EXACT | told
 
 
 @pytest.mark.parametrize(
-    ("zero_stage", "given", "expected"),
+    ("given", "expected"),
     [
-        (1, {}, "pinned_max_round_threshold_mb:1"),
-        (2, {"PYTORCH_ALLOC_CONF": "a:2"}, "a:2,pinned_max_round_threshold_mb:1"),
-        (2, {"PYTORCH_CUDA_ALLOC_CONF": "a:2"}, "a:2,pinned_max_round_threshold_mb:1"),
-        (2, {"PYTORCH_ALLOC_CONF": "pinned_max_round_threshold_mb:9"}, "pinned_max_round_threshold_mb:9"),
-        (3, {}, None),
+        ({}, "pinned_max_round_threshold_mb:1"),
+        ({"PYTORCH_ALLOC_CONF": "a:2"}, "a:2,pinned_max_round_threshold_mb:1"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "a:2"}, "a:2,pinned_max_round_threshold_mb:1"),
+        ({"PYTORCH_ALLOC_CONF": "pinned_max_round_threshold_mb:9"}, "pinned_max_round_threshold_mb:9"),
     ],
 )
-def test_offload_pins_what_it_needs_and_no_power_of_two(
-    zero_stage: Any, given: dict[str, str], expected: str | None
-) -> None:
+def test_pinned_memory_is_no_power_of_two(given: dict[str, str], expected: str) -> None:
+    assert prepared("auto", ParallelConfig(), **given)["PYTORCH_ALLOC_CONF"] == expected
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_offload_is_pinned_where_its_copies_are_awaited(zero_stage: Any) -> None:
     parallel = ParallelConfig(offload_optimizer=True, zero_stage=zero_stage)
-    assert prepared("auto", parallel, **given).get("PYTORCH_ALLOC_CONF") == expected
-    assert "PYTORCH_ALLOC_CONF" not in prepared("auto", ParallelConfig(zero_stage=zero_stage))
+    training = TrainingConfig(duration=Duration(1, "steps"), micro_batch_size=1, global_batch_size=1)
+    zero = deepspeed_config(training, parallel, 1.0)["zero_optimization"]
+    assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": zero_stage < 3}
 
 
 def test_torch_knows_the_allocator_s_setting() -> None:
