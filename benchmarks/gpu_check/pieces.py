@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_check.commands import Commands, PieceFailed
+from pretrain.config import TrainingConfig
 
 LIMIT_S = 540
 TINY = ["training.device=cpu", "training.precision=fp32", "model.vocab_size=512", "model.num_layers=2"]
@@ -69,7 +70,11 @@ def test_counts(output: str) -> dict[str, Any]:
 
 
 def bitwise(settings: Settings) -> dict[str, Any]:
-    """gpt-tiny on real text: trained twice, and once with a stop and a resume; which tensors differ."""
+    """gpt-tiny on real text: trained twice, and once with a stop and a resume; which tensors differ.
+
+    Raises:
+        PieceFailed: some do though the run was to be deterministic, as a CPU always is.
+    """
     commands, scratch = settings.commands, settings.scratch
     text, tokenizer, corpus = scratch / "text.jsonl", scratch / "tokenizer", scratch / "corpus"
     size = ["min_bytes=100000", f"max_bytes={300_000 if settings.tiny else 4_000_000}"]
@@ -78,19 +83,31 @@ def bitwise(settings: Settings) -> dict[str, Any]:
     commands.run("-m", "data_prep", "train-tokenizer", vocabulary, "--input", str(text), "--output", str(tokenizer))
     told = ["--input", str(text), "--tokenizer", str(tokenizer), "--output", str(corpus)]
     commands.run("-m", "data_prep", "tokenize", *told)
+    kinds: dict[str, list[str]] = {"as it is": []}
+    if "deterministic" in TrainingConfig.model_fields:
+        kinds["deterministic"] = ["training.deterministic=true"]
+    if settings.tiny:
+        kinds = dict(list(kinds.items())[-1:])
+    found: dict[str, Any] = {}
+    for kind, more in kinds.items():
+        found[kind] = _trained_thrice(settings, corpus, scratch / kind.replace(" ", "-"), more)
+        if any(runs["different"] for runs in found[kind].values()) and (settings.tiny or kind == "deterministic"):
+            raise PieceFailed(f"{kind}: runs of the same training differ", found)
+    return found
+
+
+def _trained_thrice(settings: Settings, corpus: Path, folder: Path, more: list[str]) -> dict[str, dict[str, Any]]:
+    """The differences of a second and of a resumed training from the first."""
     steps = 4 if settings.tiny else 100
     run = ["pretrain/main.py", "--config", "gpt-tiny", f"data.train={corpus}", f"training.duration={steps} steps"]
-    run += ["evaluation.interval=null", "monitor.tensorboard=false", "monitor.log_interval=1"]
+    run += ["evaluation.interval=null", "monitor.tensorboard=false", *more]
     run += ["training.device=cpu", "model.num_layers=2"] if settings.tiny else ["training.precision=bf16"]
     for name in ("one", "two"):
-        commands.run(*run, f"output_dir={scratch / name}")
+        settings.commands.run(*run, f"output_dir={folder / name}")
     half = f"training.session_limit={steps // 2} steps"
-    commands.run(*run, f"output_dir={scratch / 'resumed'}", half, allowed=(75,))
-    commands.run(*run, f"output_dir={scratch / 'resumed'}")
-    found = {"steps": steps}
-    for name in ("two", "resumed"):
-        found[name] = different_tensors(scratch / "one", scratch / name)
-    return found
+    settings.commands.run(*run, f"output_dir={folder / 'resumed'}", half, allowed=(75,))
+    settings.commands.run(*run, f"output_dir={folder / 'resumed'}")
+    return {name: different_tensors(folder / "one", folder / name) for name in ("two", "resumed")}
 
 
 def different_tensors(one: Path, other: Path) -> dict[str, Any]:

@@ -217,6 +217,29 @@ def test_make_runs_the_check_without_making_an_environment() -> None:
 def test_two_trainings_and_a_resumed_one_are_compared(tmp_path: Path) -> None:
     output = tmp_path / "found.json"
     assert check.main(["bitwise", "--tiny", "--output", str(output)]) == 0
-    found = json.loads(output.read_text())["bitwise"]["found"]
+    (found,) = json.loads(output.read_text())["bitwise"]["found"].values()
     assert found["two"] == found["resumed"]
     assert found["two"]["different"] == 0 < found["two"]["tensors"]
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_trainings_that_differ_fail_only_where_they_must_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: bool
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(Commands, "run", lambda self, *arguments, **options: asked.append(arguments) or "")
+    differ = {"tensors": 9, "different": 1, "largest_difference": 0.5}
+    monkeypatch.setattr(pieces, "different_tensors", lambda one, other: differ)
+    monkeypatch.setattr(pieces.TrainingConfig, "model_fields", {})
+    if tiny:
+        with pytest.raises(PieceFailed, match="as it is: runs of the same training differ") as failed:
+            PIECES["bitwise"].run(settings(tmp_path, tiny=True))
+        assert failed.value.found == {"as it is": {"two": differ, "resumed": differ}}
+    else:
+        assert PIECES["bitwise"].run(settings(tmp_path)) == {"as it is": {"two": differ, "resumed": differ}}
+    trained = [arguments for arguments in asked if arguments[0] == "pretrain/main.py"]
+    for arguments in trained:
+        given = [argument for argument in arguments[1:] if "=" in argument]
+        config = load_config(RunConfig, find_recipe("gpt-tiny", "pretrain"), given)
+        assert (config.training.device == "cpu") is tiny
+    assert [any("session_limit" in argument for argument in arguments) for arguments in trained] == [0, 0, 1, 0]
