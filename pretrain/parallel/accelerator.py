@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
+from importlib.metadata import version
 from typing import Literal
 
 from pretrain.config.parallel import ParallelConfig
 
 _PINNED_EXACTLY = "pinned_max_round_threshold_mb"
+_KNOWS_PINNED_EXACTLY = (2, 13)
 _ALLOCATOR = "PYTORCH_ALLOC_CONF"
 
 
@@ -51,8 +53,11 @@ def _pin_exactly(env: MutableMapping[str, str]) -> None:
     """Have torch pin what is asked for: it rounds up to a power of two, which is up to twice the memory.
 
     A checkpoint's copy and what is offloaded at ZeRO stages 1 and 2 are pinned, each several bytes for every weight.
-    torch/c10/core/AllocatorConfig.h: allocations above the threshold (1 MiB) are not rounded.
+    torch/c10/core/AllocatorConfig.h: allocations above the threshold (1 MiB) are not rounded. An older torch with CUDA
+    would refuse the key.
     """
+    if tuple(int(part) for part in version("torch").split(".")[:2]) < _KNOWS_PINNED_EXACTLY:
+        return
     # The name of before torch 2.9 is still read where the new one is missing.
     before = env.get(_ALLOCATOR) or env.get("PYTORCH_CUDA_ALLOC_CONF", "")
     if _PINNED_EXACTLY not in before:

@@ -12,6 +12,7 @@ import torch
 from configs.durations import Duration
 from pretrain.config import ParallelConfig, TrainingConfig
 from pretrain.engine.deepspeed_config import deepspeed_config
+from pretrain.parallel import accelerator
 from pretrain.parallel.accelerator import prepare_environment
 
 EXACT = {"PYTORCH_ALLOC_CONF": "pinned_max_round_threshold_mb:1"}
@@ -68,6 +69,11 @@ def test_kernels_start_in_order_for_tensor_parallel_and_not_for_zero_overlap(
 )
 def test_pinned_memory_is_no_power_of_two(given: dict[str, str], expected: str) -> None:
     assert prepared("auto", ParallelConfig(), **given)["PYTORCH_ALLOC_CONF"] == expected
+
+
+def test_a_torch_that_does_not_know_the_setting_is_not_given_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "version", lambda package: "2.12.1+cu128")
+    assert prepared("auto", ParallelConfig()) == {}
 
 
 @pytest.mark.parametrize("zero_stage", [1, 2, 3])
