@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_check.commands import ROOT, Commands, PieceFailed
+from benchmarks.gpu_check.commands import Commands, PieceFailed
 from benchmarks.gpu_check.pieces import LIMIT_S, PIECES, Settings
 from configs.errors import ConfigError, MachineError, UserError, nearest, report
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "gpu.json"
-PACKAGES = ("torch", "deepspeed", "megatron-core", "transformers")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,16 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
             for name in names:
                 print(f"{name:<10} {PIECES[name].what} (at most {LIMIT_S // 60} minutes)")
             return 0
-        where = machine(tiny=options.tiny)
         if options.tiny and options.output.resolve() == RESULTS:
             raise ConfigError("is the file of the GPU's figures", where="--output", expected="another, with --tiny")
         results = read_results(options.output)
+        log = options.output.with_suffix(".log")
+        where = machine(log, tiny=options.tiny)
     except UserError as error:
         report(error)
         return int(error.status)
     failed = []
     for name in names:
-        results[name] = run_piece(name, where, tiny=options.tiny, log=options.output.with_suffix(".log"))
+        results[name] = run_piece(name, where, tiny=options.tiny, log=log)
         # After each: a later one may be cut off.
         write_results(options.output, results)
         print(f"{name}: {results[name]['status']} in {results[name]['seconds']:.0f} s", flush=True)
@@ -78,49 +76,21 @@ def chosen(names: list[str], *, tiny: bool) -> list[str]:
     return names or [name for name, piece in PIECES.items() if not (tiny and piece.needs_gpu)]
 
 
-def machine(*, tiny: bool) -> dict[str, Any]:
-    """What the figures depend on: the device, the versions, the commit.
+def machine(log: Path, *, tiny: bool) -> dict[str, Any]:
+    """What the figures depend on; see `benchmarks/gpu_check/machine.py`.
 
     Raises:
-        MachineError: there is no GPU.
+        MachineError: there is no GPU, or no torch that works.
     """
-    import torch
-
-    found: dict[str, Any] = {"device": "cpu, tiny: the figures mean nothing"}
-    if not tiny:
-        if not torch.cuda.is_available():
-            raise MachineError(
-                "shows no GPU", where="this machine", expected="a GPU, or --tiny to try the pieces without"
-            )
-        properties = torch.cuda.get_device_properties(0)
-        found = {
-            "device": properties.name,
-            "devices": torch.cuda.device_count(),
-            "memory_gib": round(properties.total_memory / 2**30, 1),
-            "cuda": torch.version.cuda,
-            "nccl": ".".join(map(str, torch.cuda.nccl.version())),
-        }
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found | {"commit": _commit()}
-
-
-def _commit() -> str | None:
-    """The commit, with `+` where files differ from it; None outside a repository."""
     try:
-        told = [
-            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
-            for words in (
-                ["rev-parse", "HEAD"],
-                ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"],
-            )
-        ]
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return told[0].strip() + ("+" if told[1].strip() else "")
+        found = Commands(LIMIT_S, log).run_json("-m", "benchmarks.gpu_check.machine")
+    except PieceFailed as failure:
+        raise MachineError(f"cannot be asked\n{failure}", where="this machine", expected="a torch that works") from None
+    if tiny:
+        return found | {"device": "cpu, tiny: the figures mean nothing"}
+    if found["device"] is None:
+        raise MachineError("shows no GPU", where="this machine", expected="a GPU, or --tiny to try the pieces without")
+    return found
 
 
 def run_piece(name: str, where: dict[str, Any], *, tiny: bool, log: Path) -> dict[str, Any]:

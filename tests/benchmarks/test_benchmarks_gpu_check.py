@@ -174,9 +174,20 @@ def test_the_file_keeps_what_other_pieces_found(tmp_path: Path, monkeypatch: pyt
 
 
 @no_gpu
-def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.main([]) == 2
+def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main(["--output", str(tmp_path / "gpu.json")]) == 2
     assert "this machine: shows no GPU" in capsys.readouterr().err
+
+
+def test_a_machine_that_cannot_be_asked_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_json(self: Commands, *arguments: str) -> dict[str, Any]:
+        raise PieceFailed("no module named torch")
+
+    monkeypatch.setattr(Commands, "run_json", run_json)
+    assert check.main(["--output", str(tmp_path / "gpu.json")]) == 2
+    assert "no module named torch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
