@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,7 +51,7 @@ class Commands:
         Raises:
             PieceFailed: another status than those allowed, or the piece's time is over.
         """
-        command = " ".join(["python", *arguments])
+        command = shlex.join(["python", *arguments])
         self.ran.append(command)
         with subprocess.Popen(
             [sys.executable, *arguments],

@@ -79,7 +79,7 @@ def bitwise(settings: Settings) -> dict[str, Any]:
     text, tokenizer, corpus = scratch / "text.jsonl", scratch / "tokenizer", scratch / "corpus"
     size = ["min_bytes=100000", f"max_bytes={300_000 if settings.tiny else 4_000_000}"]
     commands.run("-m", "data_prep", "sample-corpus", "--output", str(text), *size)
-    vocabulary = f"vocab_size={300 if settings.tiny else 2048}"
+    vocabulary = f"vocab_size={512 if settings.tiny else 2048}"
     commands.run("-m", "data_prep", "train-tokenizer", vocabulary, "--input", str(text), "--output", str(tokenizer))
     told = ["--input", str(text), "--tokenizer", str(tokenizer), "--output", str(corpus)]
     commands.run("-m", "data_prep", "tokenize", *told)
