@@ -5,6 +5,7 @@ VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 RUN ?= runs/quickstart
+PIECE ?=
 
 BIN := $(VENV)/bin
 PRETRAIN = deepspeed --num_gpus 2 --log_level error pretrain/main.py --config gpt-tiny output_dir=$(RUN)/gpt \
@@ -13,7 +14,7 @@ INPUTS := pyproject.toml constraints.txt
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help venv quickstart test test-fast test-slow lint format docs clean
+.PHONY: help venv quickstart test test-fast test-slow lint format docs gpu-check clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets.
@@ -35,6 +36,8 @@ $(VENV)/.for-developers: $(BIN)/python $(INPUTS)
 
 quickstart: export OMP_NUM_THREADS = 1
 quickstart: export DS_ACCELERATOR = cpu
+# A GPU that is there stays unused: the two processes would need two.
+quickstart: export CUDA_VISIBLE_DEVICES =
 quickstart: venv  ## From raw text to a fine-tuned, exported model on two processes.
 	rm -rf $(RUN)
 	python -m data_prep sample-corpus --output $(RUN)/text.jsonl
@@ -69,6 +72,10 @@ docs: $(VENV)/.for-developers  ## Write the generated pages and schemas anew, th
 	python -m configs reference
 	python -m configs schema
 	pytest -q tests/repository/test_repository_docs.py
+
+# No environment is made: that would need a network. Whatever `python` is, or .venv's where there is one.
+gpu-check:  ## On a machine with a GPU: tests, bits, speed, memory; PIECE=NAME runs one piece, each under 9 minutes.
+	python -m benchmarks.gpu_check $(PIECE)
 
 clean:  ## Remove caches, .venv and the quickstart's runs.
 	rm -rf .venv runs/quickstart build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

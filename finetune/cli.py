@@ -186,6 +186,9 @@ def _run_task(
     loaded = _load(declared, recipe, {"name": name, **options}, settings)
     if print_config:
         return _print(to_yaml(loaded))
+    from pretrain.parallel.accelerator import prepare_environment
+
+    prepare_environment(loaded.training.device)  # before anything imports torch
     from finetune.run_task import run_task, show
 
     result = run_task(loaded, _print)

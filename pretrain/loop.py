@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pretrain.divergence import Diverged
+from pretrain.garbage import collected_together
 from pretrain.monitor.records import StepRecord
 from pretrain.schedule.progress import Progress
 
@@ -35,6 +37,11 @@ def train(run: Trainer) -> Ending:
     Raises:
         Diverged: after too many steps in a row without a finite loss and gradient.
     """
+    with collected_together(run.config.training.garbage_collection_interval) as collect:
+        return _train(run, collect)
+
+
+def _train(run: Trainer, collect: Callable[[int], None]) -> Ending:
     progress = run.progress
     while not run.schedule.is_done(progress):
         started_s = time.perf_counter()
@@ -56,6 +63,7 @@ def train(run: Trainer) -> Ending:
             run.finish(progress, "diverged")
             raise
 
+        collect(progress.step)
         is_last = run.schedule.is_done(progress)
         if run.evaluation_is_due(progress) or is_last:
             run.evaluate(progress)

@@ -7,7 +7,6 @@ srun / mpirun / plain python pretrain/main.py --config gpt-tiny
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ import typer
 from configs.errors import ExitStatus
 from configs.load import find_recipe, load_config, to_yaml
 from pretrain.config import RunConfig
+from pretrain.parallel.accelerator import prepare_environment
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -44,9 +44,7 @@ def main(
 
 def run(config: RunConfig) -> ExitStatus:
     """Check the run, train it, and say how it ended."""
-    if config.training.device == "cpu":
-        # Before anything imports torch, so that all of it finds no GPU.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    prepare_environment(config.training.device, config.parallel)  # before anything imports torch
     from pretrain.stopping import StopRequest
 
     with StopRequest(has_begun=False) as stop:

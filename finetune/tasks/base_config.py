@@ -28,6 +28,8 @@ class TaskTraining(Section):
     """Samples per rank per forward pass; null: all of the rank's share of the batch."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Number format of weights and activations."""
+    device: Literal["auto", "cpu"] = "auto"
+    """Where to train: on GPUs where there are some, or on the CPU in any case."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What the ranks shard: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
     evaluate_every: Duration = Duration(1, "epochs")

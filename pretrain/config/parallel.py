@@ -25,6 +25,10 @@ class ParallelConfig(Section):
     communication_precision: Literal["fp32", "bf16", "fp16"] | None = None
     """Number format in which gradients are summed over the data ranks: fp32, or training.precision for half the
     traffic; null: fp32 at zero_stage 0 to 2, training.precision at 3."""
+    zero3_prefetch_elements: int = Field(default=0, ge=0)
+    """At stage 3, how much of the next weights is gathered ahead, in elements; 0: nothing (needs pipeline_size 1)."""
+    zero_overlap: bool = False
+    """Whether ZeRO's collectives run beside the backward pass, in buffers of their own (needs zero_stage >= 2)."""
     offload_optimizer: bool = False
     """Whether master weights and moments live in host memory (needs zero_stage >= 1)."""
     recompute: Literal["none", "selective", "full"] = "none"
@@ -32,3 +36,8 @@ class ParallelConfig(Section):
     fusions: Literal["auto", "none"] = "auto"
     """Whether bias, activation, dropout and residual sum run as kernels that torch compiles at their first use; auto:
     where there is a GPU and a C compiler."""
+
+    @property
+    def pins_offload(self) -> bool:
+        """Whether what is offloaded lies in pinned host memory: at stage 3, DeepSpeed's copies would not be awaited."""
+        return self.offload_optimizer and self.zero_stage in (1, 2)

@@ -43,5 +43,7 @@ class TrainingConfig(Section):
     on a CPU it has them anyway."""
     initial_loss_scale: float = Field(default=65536.0, ge=1)
     """Where fp16's dynamic loss scale starts."""
+    garbage_collection_interval: int = Field(default=100, ge=0)
+    """Steps between two garbage collections of Python, at the same step on all ranks; 0: whenever Python likes."""
     max_skipped_steps: int = Field(default=10, ge=0)
     """Non-finite steps in a row after which the run stops itself."""

@@ -1,10 +1,12 @@
 """Lets megatron-core run on machines without a GPU: its literal uses of `cuda` are replaced by the CPU.
 
-Changes nothing where there is a GPU; everything that it replaces is listed in `install`.
+Where there is a GPU nothing is changed but within `on_cpu`; everything that is replaced is listed in `_replace`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -31,10 +33,36 @@ def is_active() -> bool:
 
 
 def install() -> None:
-    """Put the bridge in place if no GPU is there; otherwise change nothing."""
+    """Put the bridge in place for good if no GPU is there; otherwise change nothing."""
     global _installed
-    if _installed or torch.cuda.is_available():
+    if not _installed and not torch.cuda.is_available():
+        _replace()
+        _installed = True
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """megatron-core computes on the CPU inside, also where a GPU is visible; for a model of this process alone."""
+    install()
+    if _installed:
+        yield
         return
+    from megatron.core.pipeline_parallel import schedules
+
+    replaced: list[tuple[Any, str]] = [
+        (torch.cuda, "current_device"), (torch.cuda, "synchronize"), (torch.Tensor, "cuda"), (schedules, "torch"),
+    ]  # fmt: skip
+    originals = [(owner, name, getattr(owner, name)) for owner, name in replaced]
+    _replace()
+    try:
+        yield
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
+
+
+def _replace() -> None:
+    """Everything that the bridge replaces."""
     from megatron.core.pipeline_parallel import schedules
 
     # Everywhere, as device=torch.cuda.current_device():
@@ -48,4 +76,3 @@ def install() -> None:
     # megatron/core/pipeline_parallel/schedules.py:983 (forward_backward_pipelining_with_interleaving)
     # megatron/core/pipeline_parallel/schedules.py:2138 (forward_backward_pipelining_without_interleaving)
     schedules.torch = _CpuTorch("torch")
-    _installed = True

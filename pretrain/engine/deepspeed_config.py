@@ -72,10 +72,11 @@ def deepspeed_config(training: TrainingConfig, parallel: ParallelConfig, clip_gr
         "reduce_bucket_size": 50_000_000,
         "allgather_bucket_size": 50_000_000,
         "stage3_param_persistence_threshold": parallel.zero3_persistent_elements,
-        "stage3_prefetch_bucket_size": 0,
+        "stage3_prefetch_bucket_size": parallel.zero3_prefetch_elements,
+        "overlap_comm": parallel.zero_overlap,
     }
     if parallel.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": parallel.pins_offload}
     settings = deepspeed_settings(
         zero=zero,
         precision=training.precision,

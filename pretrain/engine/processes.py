@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,18 +26,44 @@ def choose_device(launch: Launch) -> torch.device:
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    count, local_rank = torch.cuda.device_count(), launch.local_rank
-    if count == 1 and launch.launcher == "srun":
-        # srun --gpus-per-task shows each task its own GPU only.
-        local_rank = 0
-    if local_rank >= count:
+    count, number = torch.cuda.device_count(), launch.local_rank
+    if count == 1 and (launch.launcher == "srun" or _shows_one_gpu()):
+        # srun --gpus-per-task, and wrappers that set CUDA_VISIBLE_DEVICES, show each process its own GPU only.
+        number = 0
+    if number >= count:
         raise MachineError(
-            f"local rank {local_rank} has no GPU of its own: this machine shows {count}",
+            f"local rank {number} has no GPU of its own: this machine shows {count}",
             where="launcher",
-            expected=f"at most {count} processes on this machine",
+            expected=f"at most {count} processes on this machine, or training.device=cpu",
         )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def _shows_one_gpu() -> bool:
+    """Whether this process was given one GPU by name; `claim_gpu` tells where others were given the same."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return bool(names) and "," not in names
+
+
+def claim_gpu(store: dist.Store, gpu: str, rank: int) -> None:
+    """Take a GPU for this rank, once the ranks have met.
+
+    Args:
+        store: which all ranks share.
+        gpu: names one GPU among those of all machines.
+        rank: of this process.
+
+    Raises:
+        MachineError: another rank has it.
+    """
+    owner = int(store.compare_set(f"bessemer/gpu/{gpu}", "", str(rank)))
+    if owner != rank:
+        raise MachineError(
+            f"ranks {min(owner, rank)} and {max(owner, rank)} were given the same GPU, {gpu}",
+            where="launcher",
+            expected="a GPU for each process, such as srun --gpus-per-task=1, or fewer processes",
+        )
 
 
 def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLECTIVE_TIMEOUT) -> None:
@@ -46,10 +72,12 @@ def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLEC
     Raises:
         MachineError: if the ranks cannot meet (port in use, address unknown, peers missing).
     """
+    # No device_id: with one, NCCL connects all ranks at once and every group that megatron-core makes, also those that
+    # this rank is not in or never uses, is a split of that communicator in which all ranks take part
+    # (torch/distributed/distributed_c10d.py, _new_process_group_helper). Without, a group connects at its first use.
     backend = "nccl" if device.type == "cuda" else "gloo"
-    options: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
     if launch.master_address is None:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, **options)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         return
     try:
         dist.init_process_group(
@@ -58,7 +86,6 @@ def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLEC
             rank=launch.rank,
             world_size=launch.world_size,
             timeout=timeout,
-            **options,
         )
     except (dist.DistError, RuntimeError, OSError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
@@ -67,6 +94,9 @@ def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLEC
             where=f"{launch.master_address}:{launch.master_port}",
             expected="an address that every rank reaches and a port that is free (MASTER_ADDR, MASTER_PORT)",
         ) from None
+    if device.type == "cuda":
+        gpu = f"{torch.cuda.get_device_properties(device).uuid} of {socket.gethostname()}"
+        claim_gpu(dist.distributed_c10d._get_default_store(), gpu, launch.rank)
 
 
 def cores_of_this_rank() -> int:
@@ -86,16 +116,24 @@ def leave_ranks() -> None:
         dist.destroy_process_group()
 
 
-def launcher_variables(launch: Launch) -> dict[str, str]:
-    """The launch as torchrun's environment variables, which DeepSpeed and other libraries read."""
+def launcher_variables(launch: Launch, device: torch.device) -> dict[str, str]:
+    """The launch as torchrun's environment variables, which DeepSpeed and other libraries read.
+
+    LOCAL_RANK is the number of `device` among the GPUs that this process sees, for DeepSpeed takes it for that; where
+    each process sees its own GPU only, it is 0 and not the process' number on its machine.
+    """
+    local_rank = launch.local_rank if device.index is None else device.index
     words = {
         "RANK": str(launch.rank),
         "WORLD_SIZE": str(launch.world_size),
-        "LOCAL_RANK": str(launch.local_rank),
+        "LOCAL_RANK": str(local_rank),
         "LOCAL_WORLD_SIZE": str(launch.local_world_size),
     }
     if launch.master_address is not None:
         words |= {"MASTER_ADDR": launch.master_address, "MASTER_PORT": str(launch.master_port)}
+    if "OMPI_COMM_WORLD_LOCAL_RANK" in os.environ:
+        # DeepSpeed refuses a start where the two differ.
+        words["OMPI_COMM_WORLD_LOCAL_RANK"] = words["LOCAL_RANK"]
     return words
 
 

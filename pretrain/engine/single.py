@@ -80,12 +80,12 @@ def _one_process() -> Iterator[None]:
     if started:
         join_ranks(Launch(0, 1, 0, 1, None, None, "python"), torch.device("cpu"))
     grouped = not parallel_state.model_parallel_is_initialized()
-    cpu_bridge.install()
     random_state.install()
     if grouped:
         parallel_state.initialize_model_parallel()
     try:
-        yield
+        with cpu_bridge.on_cpu():
+            yield
     finally:
         if grouped:
             parallel_state.destroy_model_parallel()

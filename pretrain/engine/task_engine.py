@@ -38,9 +38,10 @@ def task_processes(timeout_s: float = 1800.0) -> Iterator[Launch]:
         yield launch
         return
     # DeepSpeed and its helpers read torchrun's words.
-    with variables_set(launcher_variables(launch)):
+    device = choose_device(launch)
+    with variables_set(launcher_variables(launch, device)):
         try:
-            join_ranks(launch, choose_device(launch), timedelta(seconds=timeout_s))
+            join_ranks(launch, device, timedelta(seconds=timeout_s))
             yield launch
         finally:
             leave_ranks()

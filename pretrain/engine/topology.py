@@ -77,7 +77,7 @@ def start(launch: Launch, layout: Layout) -> Topology:
     """
     device = choose_device(launch)
     if not dist.is_initialized():
-        os.environ.update(launcher_variables(launch))
+        os.environ.update(launcher_variables(launch, device))
         join_ranks(launch, device)
     cpu_bridge.install()
     random_state.install()

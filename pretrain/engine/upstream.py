@@ -24,10 +24,10 @@ alternate and its trace is never complete."""
 def import_deepspeed() -> Any:
     """The module `deepspeed`, with all patches of this file applied and its log level at ERROR.
 
-    Importing it chooses the accelerator; on a machine without a GPU that is the CPU.
+    Its accelerator is CUDA where a GPU is visible, else the CPU.
     """
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # The device that `choose_device` takes, whatever DeepSpeed would find.
+    os.environ["DS_ACCELERATOR"] = "cuda" if torch.cuda.is_available() else "cpu"
     warnings.filterwarnings("ignore", module="deepspeed|megatron")
     # deepspeed/comm/torch.py:246 (get_all_gather_function)
     # deepspeed/comm/torch.py:255 (get_reduce_scatter_function)

@@ -21,9 +21,9 @@ _LAYER_MASK = (1 << _LAYER_BITS) - 1
 
 def default_generator() -> torch.Generator:
     """The generator that dropout draws from on this rank's device."""
-    if torch.cuda.is_available():
-        return torch.cuda.default_generators[torch.cuda.current_device()]
-    return torch.default_generator
+    # A number for a GPU; a model that is on the CPU beside one gets the device itself (engine/cpu_bridge.py).
+    device: int | torch.device = torch.cuda.current_device() if torch.cuda.is_available() else torch.device("cpu")
+    return torch.cuda.default_generators[device] if isinstance(device, int) else torch.default_generator
 
 
 def seed_micro_batch(seed: int, step: int, number: int) -> None:

@@ -155,6 +155,15 @@ def _setting_problems(parallel: ParallelConfig, precision: str) -> list[str]:
             f"parallel.communication_precision {parallel.communication_precision} is neither fp32 nor"
             f" training.precision {precision}"
         )
+    if parallel.zero_overlap and parallel.zero_stage < 2:
+        problems.append(f"parallel.zero_overlap needs parallel.zero_stage 2 or 3 (found {parallel.zero_stage})")
+    if parallel.zero3_prefetch_elements and parallel.zero_stage != 3:
+        problems.append(f"parallel.zero3_prefetch_elements needs parallel.zero_stage 3 (found {parallel.zero_stage})")
+    if parallel.zero3_prefetch_elements and parallel.pipeline_size > 1:
+        # DeepSpeed foresees one forward and one backward pass in turn; a pipeline has several under way.
+        problems.append(
+            f"parallel.zero3_prefetch_elements needs parallel.pipeline_size 1 (found {parallel.pipeline_size})"
+        )
     return problems
 
 

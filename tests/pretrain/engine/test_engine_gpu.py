@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.distributed import run_ranks
-from tests.pretrain.engine.layout_cases import Case, Trajectory, largest_differences, train
-from tests.pretrain.engine.test_engine_steps import build
+from tests.pretrain.engine.layout_cases import Case, Trajectory, largest_differences, objective_of, train
+from tests.pretrain.engine.test_engine_steps import build, scale_history
 
 pytestmark = [
     pytest.mark.gpu,
@@ -48,3 +51,30 @@ def bridge_state(case: Case) -> tuple[bool, str]:
 
 def test_no_bridge_is_active_on_a_gpu() -> None:
     assert run_ranks(bridge_state, 1, Case("bridge", 1), process_group=False) == [(False, "cuda")]
+
+
+def test_fp16_skips_a_step_that_overflows() -> None:
+    history = run_ranks(scale_history, 1, Case("fp16", 1, {"zero_stage": 2}, precision="fp16"), process_group=False)
+    assert history == [[(65536.0, True), (65536.0, False), (32768.0, True)]]
+
+
+def alone(case: Case) -> tuple[str, bool, float]:
+    """A process that no launcher started: NCCL with a store in its own memory."""
+    from pretrain.engine import topology
+    from pretrain.engine.engine import TrainEngine
+    from pretrain.parallel.launch import discover
+    from pretrain.parallel.layout import Layout
+
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        del os.environ[name]
+    launch = discover()
+    place = topology.start(launch, Layout())
+    engine = TrainEngine(case.config(), place, objective_of(case.config()))
+    loss = engine.train_batch(case.micro_batches(0, 0, 1), step=0, learning_rate=1e-3).loss
+    return dist.get_backend(), launch.master_address is None, loss
+
+
+def test_a_plain_start_needs_no_port() -> None:
+    backend, is_alone, loss = run_ranks(alone, 1, Case("alone", 1), process_group=False)[0]
+    assert (backend, is_alone) == ("nccl", True)
+    assert 4 < loss < 7
