@@ -72,6 +72,7 @@ def _check_durations(config: RunConfig) -> None:
         ("evaluation.interval", config.evaluation.interval, ("steps",)),
         ("checkpoint.interval", config.checkpoint.interval, ("steps", "seconds")),
         ("checkpoint.keep_every", config.checkpoint.keep_every, ("steps",)),
+        ("monitor.report_waiting_after", config.monitor.report_waiting_after, ("seconds",)),
         ("monitor.stall_timeout", config.monitor.stall_timeout, ("seconds",)),
     ]
     for key, duration, units in durations:

@@ -53,7 +53,7 @@ class Trainer:
         self.config: RunConfig = plan.config
         self.stop = stop
         self.reason_to_stop: str | None = None
-        self.topology = topology.start(plan.launch, plan.layout)
+        self.topology = topology.start(plan.launch, plan.layout, plan.config.monitor.report_waiting_after.value)
         # From here on the ranks wait for each other: none may leave alone.
         stop.begin()
         self._data = plan.data

@@ -85,6 +85,8 @@ class MonitorConfig(Section):
     """Weights & Biases project (extra `wandb`); null: none."""
     peak_tflops: float | None = Field(default=None, gt=0)
     """The device's dense peak for MFU, in TFLOP/s; null: looked up by the device's name, measured on a CPU."""
+    report_waiting_after: Duration = Duration(60, "seconds")
+    """Time that ranks wait for others, to meet or in a collective, before one of them says which have not come."""
     stall_timeout: Duration = Duration(1800, "seconds")
     """Time without a finished step after which every rank prints where it is; the run goes on."""
 

@@ -17,6 +17,7 @@ from pretrain.engine.deepspeed_config import deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
 from pretrain.engine.pipeline import Pipeline
+from pretrain.engine.processes import mark_progress
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
 from pretrain.models.family import Output, family_of
@@ -107,6 +108,7 @@ class TrainEngine:
             flags: gives what is summed over all ranks beside the losses, so that ranks agree without a collective of
                 their own; as many numbers on every rank. Asked when the backward passes are over.
         """
+        mark_progress()
         for group in self.zero.param_groups:
             group["lr"] = learning_rate
         batches = [_to_device(batch, self.topology.device) for batch in micro_batches]
@@ -150,6 +152,7 @@ class TrainEngine:
             micro_batches: this data rank's.
             objective: made for evaluations; says what is summed.
         """
+        mark_progress()
         batches = [_to_device(batch, self.topology.device) for batch in micro_batches]
         sums: list[torch.Tensor] = []
 
