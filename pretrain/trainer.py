@@ -63,6 +63,7 @@ class Trainer:
             asynchronous=plan.config.checkpoint.asynchronous,
             keep_last=plan.config.checkpoint.keep_last,
             keep_every_steps=_steps(plan.config.checkpoint.keep_every),
+            starts_anew=plan.config.checkpoint.resume == "never",
         )
         self._save_under_way: tuple[int, float] | None = None
         self.engine.before_update = self._end_copy
@@ -231,7 +232,9 @@ class Trainer:
         counted = self._data.first_epoch_notes() if self.is_main else []
         obstacle = obstacle_to_export(self.config.model)
         exports = [] if obstacle is None else [f"this model will have no Hugging Face export: none has {obstacle}"]
-        for note in (*self.config.checkpoint.notes(), *self._data.notes, *counted, *exports, *accepted):
+        old = [f"step_{step:08d}" for step in self._checkpoints.superseded]
+        anew = [f"checkpoint.resume=never: the first save sets aside {', '.join(old)}"] if old else []
+        for note in (*self.config.checkpoint.notes(), *anew, *self._data.notes, *counted, *exports, *accepted):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:
