@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
-from pretrain.config import ModelConfig, MonitorConfig, OptimizerConfig, RunConfig, TrainingConfig
+from pretrain.config import ModelConfig, MonitorConfig, RunConfig, TrainingConfig
 from pretrain.parallel.launch import Launch, discover
 from pretrain.parallel.layout import Layout, resolve_layout
 from pretrain.schedule.progress import Progress
@@ -46,7 +46,7 @@ def check(config: RunConfig) -> Plan:
     launch = discover()
     layout = resolve_layout(config, launch.world_size)
     _check_durations(config)
-    RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
+    schedule = RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
     _check_device(config.training)
 
     from pretrain.data.run_data import RunData
@@ -58,7 +58,7 @@ def check(config: RunConfig) -> Plan:
     # Last, since it makes the directory.
     if launch.rank == 0:
         _check_output(config.output_dir, config.monitor)
-        _check_space(config.output_dir / "checkpoints", config.model, config.optimizer)
+        _check_space(config, schedule.total_steps)
     return Plan(config=config, launch=launch, layout=layout, data=data)
 
 
@@ -107,12 +107,27 @@ def _check_output(output_dir: Path, monitor: MonitorConfig) -> None:
         check_port_free(monitor.serve_tensorboard)
 
 
-def _check_space(root: Path, model: ModelConfig, optimizer: OptimizerConfig) -> None:
-    from pretrain.checkpoint.directory import check_free_space, estimated_bytes, left_over_bytes
+def _check_space(config: RunConfig, total_steps: int | None) -> None:
+    from pretrain.checkpoint.directory import (
+        check_free_space,
+        estimated_bytes,
+        left_over_bytes,
+        list_checkpoints,
+        most_at_once,
+    )
 
+    root, saving = config.output_dir / "checkpoints", config.checkpoint
+    steps = [step for step, _ in list_checkpoints(root)]
+    # What is of another run is set aside, and stays.
+    present = [] if saving.resume == "never" else steps[-saving.keep_last :]
+    saves = saving.num_saves(total_steps, after=max(present, default=0))
     # What a dead attempt left is removed before the first save.
-    needed = estimated_bytes(model.num_parameters(), len(optimizer.states))
-    check_free_space(root, needed, soon_free_bytes=left_over_bytes(root))
+    check_free_space(
+        root,
+        estimated_bytes(config.model.num_parameters(), len(config.optimizer.states)),
+        soon_free_bytes=left_over_bytes(root),
+        count=most_at_once(len(present), saves, saving.keep_last),
+    )
 
 
 def _with_vocabulary(model: ModelConfig, data: RunData) -> ModelConfig:

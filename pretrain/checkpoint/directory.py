@@ -121,22 +121,39 @@ def check_writable(root: Path, needed_bytes: int = 0) -> None:
     check_free_space(root, needed_bytes)
 
 
-def check_free_space(root: Path, needed_bytes: int, soon_free_bytes: int = 0) -> None:
-    """Compare the file system's free bytes with what a save is going to write.
+def most_at_once(present: int, saves: int | None, keep_last: int) -> int:
+    """How many checkpoints more than now lie on the disk when there are the most: old ones go after a new one is there.
+
+    Args:
+        present: complete ones that retention counts.
+        saves: how many are still to come; None: any number.
+        keep_last: how many stay.
+    """
+    if saves == 0:
+        return 0
+    before_last = keep_last if saves is None else min(keep_last, present + saves - 1)
+    return max(1, before_last + 1 - present)
+
+
+def check_free_space(root: Path, needed_bytes: int, soon_free_bytes: int = 0, *, count: int = 1) -> None:
+    """Compare the file system's free bytes with what a save, or several, are going to write.
 
     Args:
         root: where checkpoints go.
         needed_bytes: what a save writes.
         soon_free_bytes: what is removed before.
+        count: saves before anything may be removed.
 
     Raises:
         CheckpointError: too few; names both numbers.
     """
     free = shutil.disk_usage(root).free + soon_free_bytes
-    if free < needed_bytes:
+    if free < needed_bytes * count:
+        one = f"a checkpoint needs {needed_bytes} bytes ({needed_bytes / 1e9:.2f} GB),"
+        all_bytes = needed_bytes * count
+        several = f" {count} lie here before an old one may go ({all_bytes} bytes, {all_bytes / 1e9:.2f} GB),"
         raise CheckpointError(
-            f"a checkpoint needs {needed_bytes} bytes ({needed_bytes / 1e9:.2f} GB),"
-            f" the disk has {free} bytes free ({free / 1e9:.2f} GB)",
+            f"{one}{several if count > 1 else ''} the disk has {free} bytes free ({free / 1e9:.2f} GB)",
             where=root,
             expected="more space, a smaller checkpoint.keep_last, or another output_dir",
         )
