@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,8 +86,18 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
             problem is in the one message, each with where it stands (the file or the command line), its key, the value
             found, what was expected, the nearest key.
     """
-    raw = read_yaml(source) if source is not None else {}
-    in_file = copy.deepcopy(raw)
+    return build_config(cls, read_yaml(source) if source is not None else {}, source, overrides)
+
+
+def build_config(
+    cls: type[Config], raw: Mapping[str, Any], source: Path | None, overrides: Sequence[str] = ()
+) -> Config:
+    """Build `cls` from the values in `raw`, which were read from `source`, and `key=value` overrides.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    in_file, raw = dict(raw), copy.deepcopy(dict(raw))
     overridden = []
     for text in overrides:
         key, value = _parse_override(text)

@@ -43,10 +43,24 @@ def check(config: RunConfig) -> Plan:
     Raises:
         UserError: the first thing that will not work, with what would.
     """
-    launch = discover()
-    layout = resolve_layout(config, launch.world_size)
     _check_durations(config)
     schedule = RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
+    plan = check_model_and_data(config)
+    # Last, since it makes the directory.
+    if plan.launch.rank == 0:
+        _check_output(config.output_dir, config.monitor)
+        _check_space(plan.config, schedule.total_steps)
+    return plan
+
+
+def check_model_and_data(config: RunConfig) -> Plan:
+    """What `check` looks at before there is something to train or to write: ranks, device, corpora, vocabulary.
+
+    Raises:
+        UserError: the first thing that will not work, with what would.
+    """
+    launch = discover()
+    layout = resolve_layout(config, launch.world_size)
     _check_device(config.training)
 
     from pretrain.data.run_data import RunData
@@ -55,10 +69,6 @@ def check(config: RunConfig) -> Plan:
     for role in (*config.objective.roles(), *config.model.roles):
         data.tokens.role(role)
     config = config.model_copy(update={"model": _with_vocabulary(config.model, data)})
-    # Last, since it makes the directory.
-    if launch.rank == 0:
-        _check_output(config.output_dir, config.monitor)
-        _check_space(config, schedule.total_steps)
     return Plan(config=config, launch=launch, layout=layout, data=data)
 
 

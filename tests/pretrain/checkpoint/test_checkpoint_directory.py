@@ -109,9 +109,7 @@ def test_too_little_space_names_both_numbers(tmp_path):
         ([30, 10, 20], 1, None, [10, 20]),
         ([10, 20, 30, 40], 1, 20, [10, 30]),
         ([0, 10, 20], 1, 10, [0]),
-        ([10], 1, None, []),
         ([], 1, None, []),
-        ([10, 20], 5, None, []),
     ],
 )
 def test_retention(steps, keep_last, every, gone):
@@ -142,14 +140,12 @@ def test_saving_a_step_again_sets_the_earlier_one_aside(tmp_path, capsys):
     (aside,) = tmp_path.glob("*.superseded-*")
     assert (aside / "rank00000.json").read_bytes() == before
     assert f"{aside.name}: of another course of training" in capsys.readouterr().err
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [".lock", step_name(10), step_name(20), aside.name]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", step_name(10), step_name(20), aside.name}
 
 
 def test_a_run_that_starts_anew_sets_all_earlier_ones_aside_at_its_first_save(tmp_path, capsys):
     save(tmp_path, 10, 20, 30, keep_last=9)
-    CheckpointWriter(tmp_path, starts_anew=True).close()
-    assert [step for step, _ in list_checkpoints(tmp_path)] == [10, 20, 30], "nothing is saved yet"
+    assert save(tmp_path, starts_anew=True) == [10, 20, 30], "nothing is saved yet"
     assert save(tmp_path, 20, 40, keep_last=1, starts_anew=True) == [40]
     assert len(list(tmp_path.glob("*.superseded-*"))) == 3
     assert capsys.readouterr().err.count("of another course of training") == 3
