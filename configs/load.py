@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,14 +90,14 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
 
 
 def build_config(
-    cls: type[Config], raw: Mapping[str, Any], source: Path | None, overrides: Sequence[str] = ()
+    cls: type[Config], in_file: dict[str, Any], source: Path | None, overrides: Sequence[str] = ()
 ) -> Config:
-    """Build `cls` from the values in `raw`, which were read from `source`, and `key=value` overrides.
+    """Build `cls` from the values `in_file`, which were read from `source`, and `key=value` overrides.
 
     Raises:
         ConfigError: see `load_config`.
     """
-    in_file, raw = dict(raw), copy.deepcopy(dict(raw))
+    raw = copy.deepcopy(in_file)
     overridden = []
     for text in overrides:
         key, value = _parse_override(text)

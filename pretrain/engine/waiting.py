@@ -82,7 +82,8 @@ class WaitReport:
     """
 
     def __init__(self, store: dist.Store, launch: Launch, *, on_device: bool, report_after_s: float) -> None:
-        self._store, self._launch, self._on_device = store.clone(), launch, on_device
+        self._store: dist.Store = store.clone()  # type: ignore[attr-defined]
+        self._launch, self._on_device = launch, on_device
         self._after_s, self._period_s = report_after_s, report_after_s / LOOKS_PER_REPORT
         self._main = threading.main_thread().ident or 0
         self._marks = self._beat = 0
