@@ -67,8 +67,8 @@ class SaveAttempt:
         rank: this rank.
         size: how many ranks write.
         retention: applied by rank 0 after the commit.
-        superseded: steps of checkpoints that rank 0 sets aside at the commit.
         peer_timeout_s: how long rank 0 waits for the other parts.
+        superseded: steps of checkpoints that rank 0 sets aside at the commit.
         copied: set when the tensors may change again: the copy is complete, or has failed.
         written: set when this rank's part is on the disk, or has failed.
         finished: set when this rank has no more to do; on rank 0, when the checkpoint has been committed or given up.
@@ -86,8 +86,8 @@ class SaveAttempt:
     rank: int
     size: int
     retention: Retention
-    superseded: tuple[int, ...]
     peer_timeout_s: float
+    superseded: tuple[int, ...] = ()
     copied: threading.Event = field(default_factory=threading.Event)
     written: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
