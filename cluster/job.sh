@@ -14,8 +14,10 @@ on_signal() {
     # Always USR2: srun takes TERM as "kill the tasks now", and they want time to save.
     if [[ -n $step ]]; then kill -s USR2 "$step" 2>/dev/null || true; fi
 }
-trap 'on_signal USR2' USR2
-trap 'on_signal TERM' TERM
+for name in USR2 USR1 TERM INT HUP; do
+    # shellcheck disable=SC2064 # the name as it is now
+    trap "on_signal $name" "$name"
+done
 set -uo pipefail
 
 say() { echo "job ${SLURM_JOB_ID:-?}: $*" >&2; }
@@ -68,8 +70,9 @@ case $status in
     75) say "stopped and saved (status 75)" ;;
     *) say "failed (status $status)" ;;
 esac
-# Only the time limit's signal asks to go on later: TERM is a cancel, or a preemption that Slurm requeues itself.
-if ((status == 75)) && [[ $received == USR2 && ${BESSEMER_REQUEUE:-1} != 0 ]]; then
+# Only the time limit's signal (USR2, or USR1 where --signal says so) asks to go on later: TERM is a cancel, or a
+# preemption that Slurm requeues itself.
+if ((status == 75)) && [[ $received == USR[12] && ${BESSEMER_REQUEUE:-1} != 0 ]]; then
     if scontrol requeue "$SLURM_JOB_ID"; then
         say "requeued; it continues from the saved step"
     else

@@ -3,7 +3,7 @@
 One of these runs per node, started by `srun`. Why not torchrun or the deepspeed launcher: both replace the ranks'
 exit status or lose signals, and a batch job decides by the status whether it goes on (see `docs/cluster.md`).
 
-- A stop signal (USR2, TERM, INT) goes on to every rank once; the ranks save and end with status 75.
+- A stop signal (USR2, USR1, TERM, INT, HUP) goes on to every rank once; the ranks save and end with status 75.
 - When a rank fails, the others of this node and those of all other nodes are ended, not left in a collective that
   its dead peer never joins.
 - The status is the most telling one of its own ranks; a node that was ended for another's failure gives 1, so that
@@ -25,9 +25,9 @@ from types import FrameType
 from cluster.environment import whole_number
 from configs.errors import ConfigError, ExitStatus, MachineError, guarded
 
-STOP_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
-PEER_FAILED = signal.SIGUSR1
-"""Sent to all tasks of the job step when a rank of any node failed."""
+STOP_SIGNALS = (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PEER_FAILED = signal.SIGURG
+"""Sent to all tasks of the job step when a rank of any node failed; the ranks, which get it too, ignore it."""
 SETTLE_S = 3.0
 """How long other ranks may end by themselves after a failure: the one that knows why may be the slower one."""
 POLL_S = 0.1
@@ -178,7 +178,7 @@ class NodeLauncher:
         if self.place.step is None or self.place.num_nodes == 1:
             return
         signal.signal(PEER_FAILED, signal.SIG_IGN)
-        command = ["scancel", f"--signal={PEER_FAILED.name.removeprefix('SIG')}", self.place.step]
+        command = ["scancel", f"--signal={int(PEER_FAILED)}", self.place.step]
         told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if told.returncode != 0:
             print(f"the other nodes could not be told: {told.stderr.strip()}", file=sys.stderr, flush=True)

@@ -10,9 +10,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from configs.errors import ConfigError, nearest
+from configs.examples import example_text, in_words
 from configs.kinds import chosen_fields, kinds_of
 
 COMMAND_LINE = "command line"
+# What pydantic says of these names Python's types, or the config's classes.
+_OF_ANOTHER_SORT = (
+    "model_type",
+    "model_attributes_type",
+    "dict_type",
+    "list_type",
+    "tuple_type",
+    "too_short",
+    "too_long",
+)
 _MISSING = object()
 
 
@@ -99,17 +110,41 @@ def _explain_one(cls: type[BaseModel], raw: Mapping[str, Any], item: Any) -> str
         other = _other_kind(cls, item["loc"])
         close = _nearest_key(cls, raw, item["loc"])
         hint = f"; it belongs to {other}" if other else f"; did you mean {close}?" if close else ""
-        return f"unknown key {key} (value {found!r}){hint}"
+        value = "" if found is _MISSING else f" (value {found!r})"
+        return f"unknown key {key}{value}{hint}"
     if item["type"] == "missing":
+        if isinstance(item["loc"][-1], int):
+            # A value of a tuple: what is wrong is the list.
+            return _explain_one(cls, raw, {**item, "type": "too_short", "loc": item["loc"][:-1]})
         return f"{key} is missing and has no default"
-    message = item["msg"]
+    message = _sort_in_words(cls, raw, item) or item["msg"]
     if item["type"] == "literal_error":
         close = nearest(str(found), [c.strip(" '") for c in item["ctx"]["expected"].replace(" or ", ",").split(",")])
         message = f"expected {item['ctx']['expected']}" + (f"; did you mean {close}?" if close else "")
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if found is _MISSING or isinstance(found, dict) or not key:
+    if found is _MISSING or (isinstance(found, dict) and item["type"] not in _OF_ANOTHER_SORT) or not key:
         return f"{key}: {message}" if key else message
     return f"{key} = {found!r}: {message}"
+
+
+def _sort_in_words(cls: type[BaseModel], raw: Mapping[str, Any], item: Any) -> str | None:
+    """What sort of value a key takes, with an example, where the value is of another; None where it is not that."""
+    if item["type"] == "path_type":
+        return "expected a path"
+    if item["type"] not in _OF_ANOTHER_SORT:
+        return None
+    # The innermost key: numbers, and names that the config chose, lead no deeper.
+    for depth in range(len(item["loc"]), 0, -1):
+        *above, leaf = map(str, item["loc"][:depth])
+        field = _section_at(cls, raw, above).model_fields.get(leaf)
+        if field is None:
+            continue
+        kinds, given = kinds_of(field), _lookup(raw, item["loc"])
+        if kinds is not None and given in kinds.targets:
+            return f"expected {in_words(field)}; did you mean {'.'.join([*above, leaf])}.name={given}?"
+        where = f" for {'.'.join([*above, leaf])}" if depth < len(item["loc"]) else ""
+        return f"expected {in_words(field)}{where}, such as {example_text(field)}"
+    return None
 
 
 def _nearest_key(cls: type[BaseModel], raw: Mapping[str, Any], location: tuple[Any, ...]) -> str | None:
@@ -121,8 +156,9 @@ def _nearest_key(cls: type[BaseModel], raw: Mapping[str, Any], location: tuple[A
     beside = nearest(leaf, _section_at(cls, raw, above).model_fields)
     if beside:
         return ".".join([*above, beside])
-    close = nearest(".".join([*above, leaf]), known)
-    if close:
+    key = ".".join([*above, leaf])
+    close = nearest(key, known)
+    if close and not key.startswith(f"{close}."):
         return close
     leaf_elsewhere = nearest(leaf, [k.rsplit(".", 1)[-1] for k in known])
     return next((k for k in known if k.rsplit(".", 1)[-1] == leaf_elsewhere), None)

@@ -86,8 +86,18 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
             problem is in the one message, each with where it stands (the file or the command line), its key, the value
             found, what was expected, the nearest key.
     """
-    raw = read_yaml(source) if source is not None else {}
-    in_file = copy.deepcopy(raw)
+    return build_config(cls, read_yaml(source) if source is not None else {}, source, overrides)
+
+
+def build_config(
+    cls: type[Config], in_file: dict[str, Any], source: Path | None, overrides: Sequence[str] = ()
+) -> Config:
+    """Build `cls` from the values `in_file`, which were read from `source`, and `key=value` overrides.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    raw = copy.deepcopy(in_file)
     overridden = []
     for text in overrides:
         key, value = _parse_override(text)

@@ -43,6 +43,9 @@ def train(run: Trainer) -> Ending:
 
 def _train(run: Trainer, collect: Callable[[int], None]) -> Ending:
     progress = run.progress
+    if run.schedule.is_done(progress):
+        # Nothing is left to train, but a set may be new or another one.
+        run.evaluate(progress)
     while not run.schedule.is_done(progress):
         started_s = time.perf_counter()
         batch_size = run.schedule.global_batch_size(progress)

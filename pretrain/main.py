@@ -3,6 +3,7 @@
 deepspeed pretrain/main.py --config gpt-tiny key=value ...
 torchrun --nproc-per-node 2 pretrain/main.py --config gpt-tiny
 srun / mpirun / plain python pretrain/main.py --config gpt-tiny
+any of them ... pretrain/main.py evaluate runs/gpt-tiny key=value ...
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pretrain.config import RunConfig
 from pretrain.parallel.accelerator import prepare_environment
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+evaluate_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+LocalRank = Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)]
 
 
 @app.command(context_settings={"ignore_unknown_options": False})
@@ -32,14 +35,39 @@ def main(
     ] = None,
     config: Annotated[str, typer.Option(help="A recipe's name (configs/pretrain/) or a YAML file.")] = "gpt-tiny",
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the whole config and stop.")] = False,
-    local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
+    local_rank: LocalRank = 0,
 ) -> None:
-    """Pretrain a model as a recipe says, on as many processes as the launcher starts."""
+    """Pretrain a model as a recipe says, on as many processes as the launcher starts.
+
+    `pretrain/main.py evaluate --help` tells how to evaluate a checkpoint.
+    """
     run_config = load_config(RunConfig, find_recipe(config, "pretrain"), overrides or [])
     if print_config:
         print(to_yaml(run_config), end="")
         return
     raise typer.Exit(int(run(run_config)))
+
+
+@evaluate_app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (step_...), or a run's directory: its newest one.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the checkpoint's own settings.")
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Evaluate the test sets, too.")] = False,
+    output: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
+    local_rank: LocalRank = 0,
+) -> None:
+    """Evaluate a checkpoint on the sets of data.validation, on as many processes, in any layout."""
+    from pretrain.checkpoint.reader import find_checkpoints
+    from pretrain.evaluate_checkpoint import evaluate_checkpoint, evaluation_config
+    from pretrain.stopping import StopRequest
+
+    checkpoint = find_checkpoints(checkpoint)[-1]
+    config = evaluation_config(checkpoint, overrides or [])
+    prepare_environment(config.training.device, config.parallel)
+    with StopRequest(has_begun=False):
+        evaluate_checkpoint(checkpoint, config, with_test=test, output=output)
 
 
 def run(config: RunConfig) -> ExitStatus:
@@ -67,11 +95,16 @@ def run(config: RunConfig) -> ExitStatus:
 
 
 def entry() -> None:
-    """Run `main`; a `UserError` is printed once, by the main process."""
+    """Run `main` or `evaluate`; a `UserError` is printed once, by the main process."""
     from pretrain.parallel.launch import told_once
 
+    # The deepspeed launcher puts an option of its own first.
+    words = [word for word in sys.argv[1:] if not word.startswith(("--local_rank=", "--local-rank="))]
     with told_once():
-        app()
+        if words[:1] == ["evaluate"]:
+            evaluate_app(args=words[1:], prog_name="pretrain/main.py evaluate")
+        else:
+            app()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError, MachineError
-from pretrain.config import ModelConfig, MonitorConfig, OptimizerConfig, RunConfig, TrainingConfig
+from pretrain.config import ModelConfig, MonitorConfig, RunConfig, TrainingConfig
 from pretrain.parallel.launch import Launch, discover
 from pretrain.parallel.layout import Layout, resolve_layout
 from pretrain.parallel.state_memory import state_memory, weights_of_stages
@@ -44,10 +44,24 @@ def check(config: RunConfig) -> Plan:
     Raises:
         UserError: the first thing that will not work, with what would.
     """
+    _check_durations(config)
+    schedule = RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
+    plan = check_model_and_data(config)
+    # Last, since it makes the directory.
+    if plan.launch.rank == 0:
+        _check_output(config.output_dir, config.monitor)
+        _check_space(plan.config, schedule.total_steps)
+    return plan
+
+
+def check_model_and_data(config: RunConfig) -> Plan:
+    """What `check` looks at before there is something to train or to write: ranks, device, corpora, vocabulary.
+
+    Raises:
+        UserError: the first thing that will not work, with what would.
+    """
     launch = discover()
     layout = resolve_layout(config, launch.world_size)
-    _check_durations(config)
-    RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
     _check_device(config.training)
 
     from pretrain.data.run_data import RunData
@@ -57,10 +71,6 @@ def check(config: RunConfig) -> Plan:
         data.tokens.role(role)
     config = config.model_copy(update={"model": _with_vocabulary(config.model, data)})
     _check_memory(config, layout, launch)
-    # Last, since it makes the directory.
-    if launch.rank == 0:
-        _check_output(config.output_dir, config.monitor)
-        _check_space(config.output_dir / "checkpoints", config.model, config.optimizer)
     return Plan(config=config, launch=launch, layout=layout, data=data)
 
 
@@ -74,6 +84,7 @@ def _check_durations(config: RunConfig) -> None:
         ("evaluation.interval", config.evaluation.interval, ("steps",)),
         ("checkpoint.interval", config.checkpoint.interval, ("steps", "seconds")),
         ("checkpoint.keep_every", config.checkpoint.keep_every, ("steps",)),
+        ("monitor.report_waiting_after", config.monitor.report_waiting_after, ("seconds",)),
         ("monitor.stall_timeout", config.monitor.stall_timeout, ("seconds",)),
     ]
     for key, duration, units in durations:
@@ -136,12 +147,27 @@ def _check_output(output_dir: Path, monitor: MonitorConfig) -> None:
         check_port_free(monitor.serve_tensorboard)
 
 
-def _check_space(root: Path, model: ModelConfig, optimizer: OptimizerConfig) -> None:
-    from pretrain.checkpoint.directory import check_free_space, estimated_bytes, left_over_bytes
+def _check_space(config: RunConfig, total_steps: int | None) -> None:
+    from pretrain.checkpoint.directory import (
+        check_free_space,
+        estimated_bytes,
+        left_over_bytes,
+        list_checkpoints,
+        most_at_once,
+    )
 
+    root, saving = config.output_dir / "checkpoints", config.checkpoint
+    steps = [step for step, _ in list_checkpoints(root)]
+    # What is of another run is set aside, and stays.
+    present = [] if saving.resume == "never" else steps[-saving.keep_last :]
+    saves = saving.num_saves(total_steps, after=max(present, default=0))
     # What a dead attempt left is removed before the first save.
-    needed = estimated_bytes(model.num_parameters(), len(optimizer.states))
-    check_free_space(root, needed, soon_free_bytes=left_over_bytes(root))
+    check_free_space(
+        root,
+        estimated_bytes(config.model.num_parameters(), len(config.optimizer.states)),
+        soon_free_bytes=left_over_bytes(root),
+        count=most_at_once(len(present), saves, saving.keep_last),
+    )
 
 
 def _with_vocabulary(model: ModelConfig, data: RunData) -> ModelConfig:

@@ -16,7 +16,6 @@ from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.config import ModelConfig, ObjectiveConfig, RunConfig
 from pretrain.data.loader import BatchLoader
-from pretrain.data.run_data import EVALUATION_SEED
 from pretrain.divergence import NonFiniteGuard
 from pretrain.engine import cpu_bridge, determinism, topology
 from pretrain.engine.engine import TrainEngine
@@ -25,7 +24,7 @@ from pretrain.models.huggingface.family import obstacle_to_export
 from pretrain.monitor.monitor import Monitor
 from pretrain.monitor.records import RunOutcome
 from pretrain.monitor.summary import write_summary
-from pretrain.objectives.objective import Objective, ObjectiveContext
+from pretrain.objectives.objective import make_objective
 from pretrain.preflight import Plan
 from pretrain.resume import resume
 from pretrain.schedule.progress import Progress
@@ -55,16 +54,19 @@ class Trainer:
         self.reason_to_stop: str | None = None
         if plan.config.training.deterministic:
             determinism.enforce()
-        self.topology = topology.start(plan.launch, plan.layout)
+        self.topology = topology.start(plan.launch, plan.layout, plan.config.monitor.report_waiting_after.value)
         # From here on the ranks wait for each other: none may leave alone.
         stop.begin()
         self._data = plan.data
-        self.engine = TrainEngine(plan.config, self.topology, self._objective(is_evaluation=False))
+        self.engine = TrainEngine(
+            plan.config, self.topology, make_objective(plan.config, plan.data.tokens, is_evaluation=False)
+        )
         self._checkpoints = CheckpointWriter(
             plan.config.output_dir / "checkpoints",
             asynchronous=plan.config.checkpoint.asynchronous,
             keep_last=plan.config.checkpoint.keep_last,
             keep_every_steps=_steps(plan.config.checkpoint.keep_every),
+            starts_anew=plan.config.checkpoint.resume == "never",
         )
         self._save_under_way: tuple[int, float] | None = None
         self.engine.before_update = self._end_copy
@@ -97,7 +99,7 @@ class Trainer:
         self._evaluator = Evaluator(
             plan.config.evaluation,
             plan.config.training,
-            self._objective(is_evaluation=True),
+            make_objective(plan.config, plan.data.tokens, is_evaluation=True),
             self.engine,
             self.topology,
         )
@@ -115,18 +117,6 @@ class Trainer:
         """The stop flag and the save flag (1.0: set) of this rank at the end of the step that began at `progress`."""
         self.reason_to_stop = self._find_reason(progress)
         return float(self.reason_to_stop is not None), float(self._save_is_due_by_time())
-
-    def _objective(self, *, is_evaluation: bool) -> Objective:
-        config = self.config
-        context = ObjectiveContext(
-            model=config.model,
-            tokens=self._data.tokens,
-            seed=EVALUATION_SEED if is_evaluation else config.seed,
-            documents_apart=config.data.reset_attention_at_documents,
-            is_evaluation=is_evaluation,
-        )
-        objective: Objective = config.objective.implement()(config.objective, context)
-        return objective
 
     def _find_reason(self, progress: Progress) -> str | None:
         if self.stop.requested is not None:
@@ -233,7 +223,9 @@ class Trainer:
         counted = self._data.first_epoch_notes() if self.is_main else []
         obstacle = obstacle_to_export(self.config.model)
         exports = [] if obstacle is None else [f"this model will have no Hugging Face export: none has {obstacle}"]
-        for note in (*self.config.checkpoint.notes(), *self._data.notes, *counted, *exports, *accepted):
+        old = [f"step_{step:08d}" for step in self._checkpoints.superseded]
+        anew = [f"checkpoint.resume=never: the first save sets aside {', '.join(old)}"] if old else []
+        for note in (*self.config.checkpoint.notes(), *anew, *self._data.notes, *counted, *exports, *accepted):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:

@@ -68,6 +68,7 @@ class SaveAttempt:
         size: how many ranks write.
         retention: applied by rank 0 after the commit.
         peer_timeout_s: how long rank 0 waits for the other parts.
+        superseded: steps of checkpoints that rank 0 sets aside at the commit.
         copied: set when the tensors may change again: the copy is complete, or has failed.
         written: set when this rank's part is on the disk, or has failed.
         finished: set when this rank has no more to do; on rank 0, when the checkpoint has been committed or given up.
@@ -86,6 +87,7 @@ class SaveAttempt:
     size: int
     retention: Retention
     peer_timeout_s: float
+    superseded: tuple[int, ...] = ()
     copied: threading.Event = field(default_factory=threading.Event)
     written: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
@@ -137,8 +139,11 @@ class SaveAttempt:
             self.directory / MANIFEST, Manifest(self.step, manifest.parts, total_bytes, self.metadata).encode()
         )
         flush_directory(self.directory)
-        for path in publish(self.directory, self.step):
-            warn(f"{path.name} is newer than the checkpoint of step {self.step} just saved, and was set aside")
+        for path in publish(self.directory, self.step, self.superseded):
+            warn(
+                f"{path.name}: of another course of training than the checkpoint of step {self.step} just saved,"
+                " and set aside; delete it when it is not needed"
+            )
         self._retire()
 
     def _await_parts(self, names: list[str]) -> None:

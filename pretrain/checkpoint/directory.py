@@ -4,7 +4,7 @@
 root/step_00000100/              complete: one rename made it visible
 root/.tmp-00000200-NONCE/        being written, or left by an attempt that died
 root/.replaced-00000100-NONCE/   gave way to a new checkpoint of its step a moment ago
-root/step_00000300.superseded-NONCE/   newer than what was saved last: from a run that was rolled back
+root/step_00000300.superseded-NONCE/   set aside: of a run that was rolled back, or begun anew
 ```
 """
 
@@ -14,7 +14,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from configs.errors import CheckpointError
@@ -120,22 +121,39 @@ def check_writable(root: Path, needed_bytes: int = 0) -> None:
     check_free_space(root, needed_bytes)
 
 
-def check_free_space(root: Path, needed_bytes: int, soon_free_bytes: int = 0) -> None:
-    """Compare the file system's free bytes with what a save is going to write.
+def most_at_once(present: int, saves: int | None, keep_last: int) -> int:
+    """How many checkpoints more than now lie on the disk when there are the most: old ones go after a new one is there.
+
+    Args:
+        present: complete ones that retention counts.
+        saves: how many are still to come; None: any number.
+        keep_last: how many stay.
+    """
+    if saves == 0:
+        return 0
+    before_last = keep_last if saves is None else min(keep_last, present + saves - 1)
+    return max(1, before_last + 1 - present)
+
+
+def check_free_space(root: Path, needed_bytes: int, soon_free_bytes: int = 0, *, count: int = 1) -> None:
+    """Compare the file system's free bytes with what a save, or several, are going to write.
 
     Args:
         root: where checkpoints go.
         needed_bytes: what a save writes.
         soon_free_bytes: what is removed before.
+        count: saves before anything may be removed.
 
     Raises:
         CheckpointError: too few; names both numbers.
     """
     free = shutil.disk_usage(root).free + soon_free_bytes
-    if free < needed_bytes:
+    if free < needed_bytes * count:
+        one = f"a checkpoint needs {needed_bytes} bytes ({needed_bytes / 1e9:.2f} GB),"
+        all_bytes = needed_bytes * count
+        several = f" {count} lie here before an old one may go ({all_bytes} bytes, {all_bytes / 1e9:.2f} GB),"
         raise CheckpointError(
-            f"a checkpoint needs {needed_bytes} bytes ({needed_bytes / 1e9:.2f} GB),"
-            f" the disk has {free} bytes free ({free / 1e9:.2f} GB)",
+            f"{one}{several if count > 1 else ''} the disk has {free} bytes free ({free / 1e9:.2f} GB)",
             where=root,
             expected="more space, a smaller checkpoint.keep_last, or another output_dir",
         )
@@ -143,18 +161,23 @@ def check_free_space(root: Path, needed_bytes: int, soon_free_bytes: int = 0) ->
 
 def left_over_bytes(root: Path) -> int:
     """Size of what `clean_up` is going to remove."""
-    dead = [path for prefix in (TEMPORARY_PREFIX, REPLACED_PREFIX) for path in root.glob(f"{prefix}*")]
+    dead = root.glob(f"{TEMPORARY_PREFIX}*")
     return sum(file.stat().st_blocks * 512 for path in dead for file in path.rglob("*") if file.is_file())
 
 
-def publish(temporary: Path, step: int) -> list[Path]:
+def publish(temporary: Path, step: int, superseded: Collection[int] = ()) -> list[Path]:
     """Give a finished checkpoint its name: the commit point. One rename, made durable.
 
-    A checkpoint of the same step gives way. Newer ones come from a course of training that was rolled back; they are
-    set aside, so that the newest name is always what was saved last.
+    A checkpoint of the same step, and newer ones, come from another course of training, such as one that was rolled
+    back. They are set aside, so that the newest name is always what was saved last.
+
+    Args:
+        temporary: the directory that it was written into.
+        step: steps that were trained.
+        superseded: steps of older checkpoints that are set aside, too.
 
     Returns:
-        the newer checkpoints that were set aside, under their new names.
+        the checkpoints that were set aside, under their new names.
     """
     root = temporary.parent
     nonce = temporary.name.rsplit("-", 1)[-1]
@@ -164,13 +187,17 @@ def publish(temporary: Path, step: int) -> list[Path]:
         target.rename(replaced)
     temporary.rename(target)
     flush_directory(root)
-    if replaced.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
     aside = []
-    for newer, path in list_checkpoints(root):
-        if newer > step:
-            aside.append(path.rename(root / f"{step_name(newer)}.superseded-{nonce}"))
+    if replaced.exists():
+        aside.append(_set_aside(replaced, step, nonce))
+    for other, path in list_checkpoints(root):
+        if other > step or (other < step and other in superseded):
+            aside.append(_set_aside(path, other, nonce))
     return aside
+
+
+def _set_aside(path: Path, step: int, nonce: str) -> Path:
+    return path.rename(path.with_name(f"{step_name(step)}.superseded-{nonce}"))
 
 
 def expired(steps: Iterable[int], keep_last: int, keep_every_steps: int | None) -> list[int]:
@@ -193,7 +220,7 @@ def delete_checkpoint(path: Path) -> None:
 
 
 def clean_up(root: Path) -> list[Path]:
-    """Remove what dead attempts left, and finish a replacement that a crash cut in two.
+    """Remove what dead attempts left, and finish a replacement that a crash cut in two, whichever way it was going.
 
     Only for the one process that holds the directory's lock: there must be no live attempt.
 
@@ -205,7 +232,22 @@ def clean_up(root: Path) -> list[Path]:
         match = _REPLACED.fullmatch(path.name)
         if match and not (root / step_name(int(match[1]))).exists():
             path.rename(root / step_name(int(match[1])))
-        elif match or path.name.startswith(TEMPORARY_PREFIX):
+        elif match:
+            _set_aside(path, int(match[1]), path.name.rsplit("-", 1)[-1])
+        elif path.name.startswith(TEMPORARY_PREFIX):
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path)
     return removed
+
+
+def appears(path: Path, timeout_s: float) -> bool:
+    """Whether a file shows up; network file systems take a while."""
+    deadline = time.monotonic() + timeout_s
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        # Listing makes an NFS client look again instead of trusting its cache.
+        if path.parent.is_dir():
+            next(path.parent.iterdir(), None)
+        time.sleep(0.1)
+    return True

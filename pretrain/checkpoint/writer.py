@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import CheckpointError
 from pretrain.checkpoint.attempt import Retention, SaveAttempt, remove_attempts
 from pretrain.checkpoint.directory import (
+    appears,
     check_free_space,
     check_writable,
     clean_up,
+    list_checkpoints,
     new_nonce,
     nonce_of,
     temporary_name,
@@ -68,6 +70,7 @@ class CheckpointWriter:
         asynchronous: whether hashing and writing happen while training goes on.
         keep_last: how many of the newest checkpoints stay.
         keep_every_steps: checkpoints at multiples of this stay for ever; None: none do.
+        starts_anew: whether the checkpoints that are there are of another run; the first save sets them aside.
         peer_timeout_s: how long rank 0 waits for the parts of other ranks.
         group: the ranks that save; None: all.
 
@@ -82,6 +85,7 @@ class CheckpointWriter:
         asynchronous: bool = True,
         keep_last: int = 2,
         keep_every_steps: int | None = None,
+        starts_anew: bool = False,
         peer_timeout_s: float = 1800.0,
         group: ProcessGroup | None = None,
     ) -> None:
@@ -89,6 +93,8 @@ class CheckpointWriter:
         self.asynchronous = asynchronous
         self.retention = Retention(keep_last, keep_every_steps)
         self.peer_timeout_s = peer_timeout_s
+        self.superseded: tuple[int, ...] = ()
+        """Steps of checkpoints that the next save sets aside; known to rank 0."""
         self.last_times: PartTimes | None = None
         """Where the time of this rank's last finished part went."""
         self._ranks = Ranks(group)
@@ -99,7 +105,7 @@ class CheckpointWriter:
         self._background: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = Thread(target=_serve, args=(self._background,), name="checkpoint", daemon=True)
         self._thread.start()
-        self._open_directory()
+        self._open_directory(starts_anew)
 
     def save(self, step: int, shards: list[StateShard], metadata: dict[str, Any]) -> SaveStall:
         """Save what the shards hold now. Collective; waits for the save before, and tells if that one failed.
@@ -137,6 +143,7 @@ class CheckpointWriter:
             rank=self._ranks.rank,
             size=self._ranks.size,
             retention=self.retention,
+            superseded=self.superseded,
             peer_timeout_s=self.peer_timeout_s,
         )
         self._attempt.start(self._background.put)
@@ -214,6 +221,8 @@ class CheckpointWriter:
             problems = [attempt.problem or problems[0], *problems[1:]]
             if any(problems):
                 remove_attempts(self.root)
+            else:
+                self.superseded = ()
         return problems
 
     def _begin(self, step: int, problem: Problem | None, file_bytes: int) -> Path:
@@ -248,7 +257,7 @@ class CheckpointWriter:
             self._buffer = torch.empty(elements, dtype=torch.float32, pin_memory=on_gpu)
         return self._buffer
 
-    def _open_directory(self) -> None:
+    def _open_directory(self, starts_anew: bool) -> None:
         probe = None
         problem: Problem | None = None
         if self._ranks.rank == 0:
@@ -256,6 +265,8 @@ class CheckpointWriter:
                 check_writable(self.root)
                 self._lock = DirectoryLock(self.root)
                 clean_up(self.root)
+                if starts_anew:
+                    self.superseded = tuple(step for step, _ in list_checkpoints(self.root))
                 probe = self.root / f".probe-{new_nonce()}"
                 probe.touch()
             except CheckpointError as error:
@@ -265,7 +276,7 @@ class CheckpointWriter:
         problem, name = self._ranks.broadcast((problem, probe.name if probe else None))
         raise_together([problem], self.root)
         unseen = None
-        if not _appears(self.root / name, SHARED_WAIT_S):
+        if not appears(self.root / name, SHARED_WAIT_S):
             unseen = Problem("this rank does not see the files that rank 0 writes: the directory is not shared")
         problems = self._ranks.gather(unseen)
         if probe is not None:
@@ -277,16 +288,3 @@ def _serve(queue: SimpleQueue[Callable[[], None] | None]) -> None:
     while (work := queue.get()) is not None:
         work()
         del work  # and with it the copy of the state
-
-
-def _appears(path: Path, timeout_s: float) -> bool:
-    """Whether a file shows up; network file systems take a while."""
-    deadline = time.monotonic() + timeout_s
-    while not path.exists():
-        if time.monotonic() > deadline:
-            return False
-        # Listing makes an NFS client look again instead of trusting its cache.
-        if path.parent.is_dir():
-            next(path.parent.iterdir(), None)
-        time.sleep(0.1)
-    return True

@@ -13,14 +13,20 @@ from configs.section import Section
 class WeightedCorpus(Section):
     """One corpus of a mixture."""
 
-    corpus: Path
+    corpus: Path = Field(examples=["runs/corpus"])
     """A corpus directory that `python -m data_prep tokenize` wrote, or a bare Megatron prefix (without .bin/.idx)."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, examples=[0.5])
     """Share of the samples that come from it, relative to the other weights."""
 
 
 def _as_corpora(value: Any) -> Any:
     items = value if isinstance(value, list) else [value]
+    by_path = [
+        item for item in items if isinstance(item, dict) and len(item) > 0 and not {"corpus", "weight"} & set(item)
+    ]
+    if by_path:
+        meant = [f"{{corpus: {path}, weight: {weight}}}" for item in by_path for path, weight in item.items()]
+        raise ValueError(f"{by_path[0]} names no corpus; expected {{corpus, weight}}, such as [{', '.join(meant)}]")
     return [{"corpus": item} if isinstance(item, str | Path) else item for item in items]
 
 

@@ -23,11 +23,11 @@ class ModelConfig(Named):
     roles: ClassVar[tuple[str, ...]] = ()
     """Roles of special tokens that the tokenizer must have, such as `pad`."""
 
-    num_layers: int = Field(gt=0)
+    num_layers: int = Field(gt=0, examples=[12])
     """Layers, over all pipeline stages."""
-    hidden_size: int = Field(gt=0)
+    hidden_size: int = Field(gt=0, examples=[768])
     """Width of the residual stream."""
-    seq_length: int = Field(gt=0)
+    seq_length: int = Field(gt=0, examples=[1024])
     """Tokens in one sample; also the longest position that the model knows."""
     init_std: float = Field(default=0.02, gt=0)
     """Standard deviation of the initial weights; residual outputs may get less, see the family."""

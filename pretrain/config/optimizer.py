@@ -28,7 +28,7 @@ class OptimizerConfig(Named):
     states: ClassVar[tuple[StateSpec, ...]] = ()
     """What the optimizer keeps beside the fp32 weights."""
 
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, examples=[3.0e-4])
     """Peak learning rate."""
     min_lr: float = Field(default=0.0, ge=0)
     """Learning rate at the end of the decay."""

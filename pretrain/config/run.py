@@ -61,6 +61,15 @@ class CheckpointConfig(Section):
             )
         return self
 
+    def num_saves(self, total_steps: int | None, after: int) -> int | None:
+        """How many checkpoints a run of `total_steps` saves after step `after`, signals left out; None: not known."""
+        if total_steps is None or (self.interval is not None and self.interval.unit != "steps"):
+            return None
+        if total_steps <= after:
+            return 0
+        interval = total_steps if self.interval is None else int(self.interval.value)
+        return -(-total_steps // interval) - after // interval
+
     def notes(self) -> list[str]:
         """What is legal but does less than one may think, a sentence each, to be shown once."""
         if self.keep_every is None or (self.interval is not None and self.interval.unit == "steps"):
@@ -85,6 +94,8 @@ class MonitorConfig(Section):
     """Weights & Biases project (extra `wandb`); null: none."""
     peak_tflops: float | None = Field(default=None, gt=0)
     """The device's dense peak for MFU, in TFLOP/s; null: looked up by the device's name, measured on a CPU."""
+    report_waiting_after: Duration = Duration(60, "seconds")
+    """Time that ranks wait for others, to meet or in a collective, before one of them says which have not come."""
     stall_timeout: Duration = Duration(1800, "seconds")
     """Time without a finished step after which every rank prints where it is; the run goes on."""
 

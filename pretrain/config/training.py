@@ -13,11 +13,11 @@ from configs.section import Section
 class BatchRamp(Section):
     """A batch size that grows linearly from `start` to `training.global_batch_size`."""
 
-    start: int = Field(gt=0)
+    start: int = Field(gt=0, examples=[32])
     """Samples per step at the beginning."""
-    increment: int = Field(gt=0)
+    increment: int = Field(gt=0, examples=[32])
     """Samples per step that each stage of the ramp adds."""
-    samples: int = Field(gt=0)
+    samples: int = Field(gt=0, examples=[100000])
     """Samples over which the ramp stretches."""
 
 

@@ -19,7 +19,7 @@ from pretrain.engine.group_adapter import GroupAdapter
 from pretrain.engine.norms import square_sum
 from pretrain.engine.partitioning import materialize_partitioned
 from pretrain.engine.pipeline import Pipeline
-from pretrain.engine.processes import cores_of_this_rank
+from pretrain.engine.processes import cores_of_this_rank, mark_progress
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
 from pretrain.models.family import Output, family_of
@@ -126,6 +126,7 @@ class TrainEngine:
             flags: gives what is summed over all ranks beside the losses, so that ranks agree without a collective of
                 their own; as many numbers on every rank. Asked when the backward passes are over.
         """
+        mark_progress()
         for group in self.zero.param_groups:
             group["lr"] = learning_rate
         batches = [_to_device(batch, self.topology.device) for batch in micro_batches]
@@ -168,6 +169,7 @@ class TrainEngine:
             micro_batches: this data rank's.
             objective: made for evaluations; says what is summed.
         """
+        mark_progress()
         batches = [_to_device(batch, self.topology.device) for batch in micro_batches]
         sums: list[torch.Tensor] = []
 

@@ -13,9 +13,12 @@ import torch
 import torch.distributed as dist
 
 from configs.errors import MachineError
+from pretrain.engine.meeting import REPORT_AFTER_S, meet
+from pretrain.engine.waiting import WaitReport
 from pretrain.parallel.launch import Launch
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+_wait_report: WaitReport | None = None
 
 
 def choose_device(launch: Launch) -> torch.device:
@@ -66,8 +69,21 @@ def claim_gpu(store: dist.Store, gpu: str, rank: int) -> None:
         )
 
 
-def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLECTIVE_TIMEOUT) -> None:
+def join_ranks(
+    launch: Launch,
+    device: torch.device,
+    timeout: timedelta = COLLECTIVE_TIMEOUT,
+    report_after_s: float = REPORT_AFTER_S,
+) -> None:
     """Start torch.distributed among the ranks of `launch`; a process alone needs no port.
+
+    Until `leave_ranks`, a rank that waits for others says on standard error who is missing.
+
+    Args:
+        launch: this process among the ranks.
+        device: where its tensors live.
+        timeout: how long ranks wait for each other, here and in each collective.
+        report_after_s: how long before they say for whom.
 
     Raises:
         MachineError: if the ranks cannot meet (port in use, address unknown, peers missing).
@@ -75,14 +91,18 @@ def join_ranks(launch: Launch, device: torch.device, timeout: timedelta = COLLEC
     # No device_id: with one, NCCL connects all ranks at once and every group that megatron-core makes, also those that
     # this rank is not in or never uses, is a split of that communicator in which all ranks take part
     # (torch/distributed/distributed_c10d.py, _new_process_group_helper). Without, a group connects at its first use.
+    global _wait_report
     backend = "nccl" if device.type == "cuda" else "gloo"
     if launch.master_address is None:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         return
     try:
+        store = meet(launch, timeout, report_after_s)
+        on_device = device.type == "cuda"
+        _wait_report = WaitReport(store, launch, on_device=on_device, report_after_s=report_after_s)
         dist.init_process_group(
             backend,
-            init_method=f"tcp://{launch.master_address}:{launch.master_port}",
+            store=store,
             rank=launch.rank,
             world_size=launch.world_size,
             timeout=timeout,
@@ -105,8 +125,18 @@ def cores_of_this_rank() -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
+def mark_progress() -> None:
+    """Say that this rank goes on: what it waits for from now on is another exchange than before."""
+    if _wait_report is not None:
+        _wait_report.mark()
+
+
 def leave_ranks() -> None:
     """Destroy the process groups of torch.distributed, and DeepSpeed's own record of them."""
+    global _wait_report
+    if _wait_report is not None:
+        _wait_report.stop()
+        _wait_report = None
     if not dist.is_initialized():
         return
     communication = sys.modules.get("deepspeed.comm")

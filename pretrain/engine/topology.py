@@ -10,6 +10,7 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 
 from pretrain.engine import cpu_bridge, random_state
+from pretrain.engine.meeting import REPORT_AFTER_S
 from pretrain.engine.processes import choose_device, join_ranks, launcher_variables, leave_ranks
 from pretrain.models.family import StagePlace
 from pretrain.parallel.launch import Launch
@@ -69,8 +70,8 @@ class Topology:
         return parallel_state.get_embedding_group()
 
 
-def start(launch: Launch, layout: Layout) -> Topology:
-    """Start torch.distributed and megatron's groups for `layout`.
+def start(launch: Launch, layout: Layout, report_waiting_after_s: float = REPORT_AFTER_S) -> Topology:
+    """Start torch.distributed and megatron's groups for `layout`; see `join_ranks`.
 
     Raises:
         MachineError: if the ranks cannot meet (port in use, address unknown, peers missing).
@@ -78,7 +79,7 @@ def start(launch: Launch, layout: Layout) -> Topology:
     device = choose_device(launch)
     if not dist.is_initialized():
         os.environ.update(launcher_variables(launch, device))
-        join_ranks(launch, device)
+        join_ranks(launch, device, report_after_s=report_waiting_after_s)
     cpu_bridge.install()
     random_state.install()
     parallel_state.initialize_model_parallel(

@@ -15,7 +15,7 @@ from pretrain.models.parameter_table import Constant, Holder, Normal, ParameterS
 class TransformerModelConfig(ModelConfig):
     """A transformer. A subclass declares one family."""
 
-    num_attention_heads: int = Field(gt=0)
+    num_attention_heads: int = Field(gt=0, examples=[12])
     """Query heads of each attention."""
     ffn_hidden_size: int | None = Field(default=None, gt=0)
     """Inner width of the MLP; null: 4 x hidden_size, or, where it is gated, 8/3 x hidden_size rounded up to 64."""

@@ -61,14 +61,25 @@ class DevicePeak:
         flops_per_s: the dense peak in the run's precision; None where the device is not known.
         measured_flops_per_s: what a large matrix product reached here; None where it was not measured.
         source: where `flops_per_s` comes from, in words.
+        is_measured: whether `flops_per_s` was measured here, too.
     """
 
     flops_per_s: float | None
     measured_flops_per_s: float | None
     source: str
+    is_measured: bool = False
+
+    def is_below(self, flops_per_s: float) -> bool:
+        """Whether `flops_per_s` is more than this peak, which then is none."""
+        return self.flops_per_s is not None and flops_per_s > self.flops_per_s
 
     def utilization(self, flops_per_s: float) -> tuple[float | None, float | None]:
-        """`flops_per_s` as shares of the peak (MFU) and of the measured matrix product."""
+        """`flops_per_s` as shares of the peak (MFU) and of the measured matrix product.
+
+        None where it is not known, and where the product was measured while the machine was busy: training was faster.
+        """
+        if self.is_measured and self.is_below(flops_per_s):
+            return None, None
         return (
             flops_per_s / self.flops_per_s if self.flops_per_s else None,
             flops_per_s / self.measured_flops_per_s if self.measured_flops_per_s else None,
@@ -93,7 +104,7 @@ def device_peak(device_name: str, precision: Precision, configured_tflops: float
     if configured_tflops is not None:
         return DevicePeak(configured_tflops * 1e12, measured, "monitor.peak_tflops")
     if device_name == "cpu":
-        return DevicePeak(measured, measured, "matrix product measured on this CPU")
+        return DevicePeak(measured, measured, "matrix product measured on this CPU", is_measured=True)
     published = published_peak_flops_per_s(device_name, precision)
     if published is None:
         return DevicePeak(None, measured, f"unknown device {device_name!r}; set monitor.peak_tflops")

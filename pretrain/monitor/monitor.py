@@ -84,6 +84,7 @@ class Monitor:
         self._console: ConsoleLog | None = None
         self._server: TensorBoardServer | None = None
         self._meter: SpeedMeter | None = None
+        self._peak: DevicePeak | None = None
         own_rank = int(os.environ.get("RANK", "0")) if rank is None else rank
         self._watchdog = Watchdog(config.monitor.stall_timeout.value, rank=own_rank, last_step=self._last_step)
         if is_main:
@@ -156,7 +157,7 @@ class Monitor:
         config, directory = self._config, self._config.output_dir
         plain = config.model_dump(mode="json")
         directory.mkdir(parents=True, exist_ok=True)
-        peak = device_peak(device_name, config.training.precision, config.monitor.peak_tflops)
+        peak = self._peak = device_peak(device_name, config.training.precision, config.monitor.peak_tflops)
         self._meter = SpeedMeter(
             seq_length=config.model.seq_length,
             flops_per_token=flops_per_token,
@@ -187,9 +188,25 @@ class Monitor:
     def _write_step(self, record: StepRecord) -> None:
         assert self._meter is not None
         self._pending = None
-        values = self._train_values(record, self._meter.take())
+        speed = self._meter.take()
+        values = self._train_values(record, speed)
         self._host_memory_bytes = 0
+        self._tell_of_low_peak(speed["tflops_per_device"])
         self._write("train", record.step, values)
+
+    def _tell_of_low_peak(self, tflops: float | None) -> None:
+        """Say once that the peak is none, since training does more."""
+        peak = self._peak
+        if tflops is None or peak is None or peak.flops_per_s is None or not peak.is_below(tflops * 1e12):
+            return
+        self._peak = None
+        why = (
+            "the machine was busy when that was measured, and no MFU is shown" if peak.is_measured else "set it higher"
+        )
+        self.log_event(
+            f"the steps do {tflops:.3g} TFLOP/s per device, more than the peak of {peak.flops_per_s / 1e12:.3g}"
+            f" ({peak.source}): {why}"
+        )
 
     def _train_values(self, record: StepRecord, speed: dict[str, Any]) -> dict[str, Any]:
         assert self._meter is not None

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pretrain.config.model import ModelConfig
+from pretrain.config import ModelConfig, RunConfig
 from pretrain.data.batch import MicroBatch
+from pretrain.data.run_data import EVALUATION_SEED
 from pretrain.data.samples import Samples
 from pretrain.data.token_facts import TokenFacts
 
@@ -67,3 +68,22 @@ class Objective(Protocol):
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
         """What an evaluation reports, from its sums over all ranks: `loss` in nats, and whatever tells more."""
         ...
+
+
+def make_objective(config: RunConfig, tokens: TokenFacts, *, is_evaluation: bool) -> Objective:
+    """The objective of a run.
+
+    Args:
+        config: the run.
+        tokens: what its token ids are.
+        is_evaluation: whether it measures, on the same samples and masks whatever the run.
+    """
+    context = ObjectiveContext(
+        model=config.model,
+        tokens=tokens,
+        seed=EVALUATION_SEED if is_evaluation else config.seed,
+        documents_apart=config.data.reset_attention_at_documents,
+        is_evaluation=is_evaluation,
+    )
+    objective: Objective = config.objective.implement()(config.objective, context)
+    return objective

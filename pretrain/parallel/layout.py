@@ -112,9 +112,14 @@ def _proposal(config: RunConfig, wanted: Layout, world_size: int) -> str:
     """What would fit: the nearest layouts, or else the nearest batch sizes."""
     if legal := nearest_layouts(config, world_size):
         return "a layout such as " + "; ".join(str(option) for option in legal)
-    unit, batch = config.training.micro_batch_size * wanted.data, config.training.global_batch_size
-    near = sorted({max(unit, batch // unit * unit), (batch // unit + 1) * unit})
-    return f"a training.global_batch_size such as {' or '.join(map(str, near))}, or other sizes of the model"
+    unit = config.training.micro_batch_size * wanted.data
+    fitting = []
+    for name, samples in _batch_sizes(config.training):
+        near = sorted({max(unit, samples // unit * unit), (samples // unit + 1) * unit})
+        if samples % unit:
+            fitting.append(f"a {name} such as {' or '.join(map(str, near))}")
+    others = config.model.layout_problems(wanted, sequence_parallel=config.parallel.sequence_parallel)
+    return " and ".join(fitting + (["other sizes of the model"] if others or not fitting else []))
 
 
 def nearest_layouts(config: RunConfig, world_size: int, count: int = 3) -> list[Layout]:

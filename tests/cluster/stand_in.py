@@ -36,7 +36,7 @@ def main() -> int:
     given = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a)
     folder, steps = Path(given["folder"]), int(given.get("steps", "3"))
     received: list[int] = []
-    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda n, frame: received.append(n))
     rank = int(os.environ["RANK"])
     start = int(os.environ.get("SLURM_RESTART_COUNT", "0"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.node_launcher import NodePlace, entry_command, verdict
+from cluster.node_launcher import PEER_FAILED, STOP_SIGNALS, NodePlace, entry_command, verdict
 from configs.errors import ConfigError, MachineError
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def test_one_failure_ends_all_with_its_status(tmp_path: Path) -> None:
     assert "rank 1 ended with status 3; ending the others" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_stop_signal_reaches_every_rank_once_and_they_may_save(tmp_path: Path, number: int) -> None:
     launcher = start(2, f"folder={tmp_path}", "steps=100000", "step_s=1.5")
     wait_for(tmp_path / "rank0.start0.json")
@@ -113,6 +113,13 @@ def test_a_stop_signal_reaches_every_rank_once_and_they_may_save(tmp_path: Path,
     out, _ = launcher.communicate(timeout=30)
     assert launcher.returncode == 75, out
     assert [json.loads((tmp_path / f"rank{r}.saved0.json").read_text()) for r in (0, 1)] == [[number], [number]]
+
+
+def test_what_tells_of_a_failure_means_nothing_else() -> None:
+    # Slurm sends it to every process of the step, ranks too, and a user may choose any stop signal with --signal.
+    from pretrain.stopping import StopRequest
+
+    assert set(STOP_SIGNALS) == set(StopRequest.SIGNALS) and PEER_FAILED not in STOP_SIGNALS
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
@@ -129,7 +136,7 @@ def test_a_rank_that_still_starts_when_the_signal_comes_did_not_fail(tmp_path: P
 def test_a_peers_failure_ends_the_ranks_and_counts_less_than_it(tmp_path: Path) -> None:
     launcher = start(2, f"folder={tmp_path}", "hang=yes")
     wait_for(tmp_path / "rank0.start0.json")
-    launcher.send_signal(signal.SIGUSR1)
+    launcher.send_signal(PEER_FAILED)
     out, _ = launcher.communicate(timeout=30)
     assert launcher.returncode == 1, out
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, ValidationError, model_validator
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from configs.errors import ConfigError
+from configs.examples import example_text
 from configs.explain import sections_of
 from configs.load import load_config
 from configs.registry import ENTRIES
@@ -43,6 +47,28 @@ def numbers_problem(tmp_path: Path, text: str, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load_config(Numbers, path, overrides)
     return caught.value.render()
+
+
+def all_fields() -> dict[str, FieldInfo]:
+    """Every field of every command's config, at any depth."""
+    found: dict[str, FieldInfo] = {}
+    left: list[type[BaseModel]] = [entry.config_class() for entry in ENTRIES]
+    while left:
+        cls = left.pop()
+        for name, field in cls.model_fields.items():
+            if found.setdefault(f"{cls.__name__}.{name}", field) is field:
+                left += [section for section in sections_of(field) if f"{section.__name__}." not in str(list(found))]
+    return found
+
+
+def test_every_example_is_a_value_that_its_key_accepts() -> None:
+    fields = all_fields()
+    assert {"RunConfig.model", "BatchRamp.start", "TokenizeConfig.tokenizer"} <= set(fields)
+    for key, field in fields.items():
+        if key.endswith(".name"):
+            continue
+        value = yaml.safe_load(example_text(field))
+        assert TypeAdapter(Annotated[field.annotation, field]).validate_python(value) is not None, key
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,15 @@ def test_a_diverged_run_ends_with_its_status(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_in_training_ends_with_its_status(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(small)], check=True)
+    often = {"checkpoint__interval": "1 steps", "checkpoint__keep_last": 1, "checkpoint__keep_every": "1 steps"}
     try:
-        done = train(tmp_path, small / "run", checkpoint__interval="1 steps", checkpoint__keep_last=50)
+        done = train(tmp_path, small / "run", **often, training__duration="40 steps")
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
     assert done.returncode == ExitStatus.USER_ERROR, done.stderr[-2000:]
     assert done.stderr.count("error: ") == 1 and "free" in done.stderr
+    assert "step 1/40" in done.stdout, "it was refused before it trained"
 
 
 @pytest.mark.parametrize("connected", [True, False])

@@ -43,3 +43,18 @@ def test_validation_sets_that_change_are_told_and_not_mixed(tmp_path: Path) -> N
         "the set 'wiki' is another one than at step 2",
         "the set 'test' is another one than at step 2",
     ]
+
+
+def test_what_a_run_will_not_have_and_what_it_sets_aside_is_told_before_its_first_step(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path)
+    odd = {"model__normalization": "RMSNorm", "model__position_embedding": "learned"}
+    run = tmp_path / "run"
+    sessions = [odd, odd | {"checkpoint__resume": "never"}]
+    run_ranks(run_sessions, 1, run, corpus, sessions, process_group=False, preload=(*PRELOAD, "pretrain.trainer"))
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    first_step = next(number for number, record in enumerate(records) if record["kind"] == "train")
+    said = "\n".join(record.get("text", "") for record in records[:first_step])
+    assert "this model will have no Hugging Face export" in said
+    assert "checkpoint.resume=never: the first save sets aside step_00000002" in said
+    names = sorted(path.name.split("-")[0] for path in (run / "checkpoints").glob("step_*"))
+    assert names == ["step_00000002", "step_00000002.superseded"]

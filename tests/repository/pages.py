@@ -72,7 +72,7 @@ class EntryCall:
 
     Attributes:
         entry: `pretrain/main.py`, or a room that is run with `-m`.
-        subcommand: of a room; empty for a script.
+        subcommand: of the entry; empty for the one that has no name.
         recipe: what `--config` names, None without it.
         settings: the `key=value` arguments.
         options: the options, without their values.
@@ -94,7 +94,9 @@ def entry_call(words: list[str]) -> EntryCall | None:
     """The call of our entry in a command, whatever launcher stands before it; None for other commands."""
     for index, word in enumerate(words):
         if word in ("pretrain/main.py", "cluster/job.sh"):
-            return _call("pretrain/main.py", "", words[index + 1 :])
+            rest = words[index + 1 :]
+            subcommand = "evaluate" if rest[:1] == ["evaluate"] else ""
+            return _call("pretrain/main.py", subcommand, rest[1:] if subcommand else rest)
         rooms = ("configs", "data_prep", "finetune", "cluster")
         if word == "-m" and words[index + 1 : index + 2] and words[index + 1] in rooms:
             rest = words[index + 2 :]

@@ -52,11 +52,9 @@ def problems_of(call: EntryCall) -> list[str]:
     entries = [e for e in ENTRIES if e.room == call.room and e.name in (call.subcommand, call.room)]
     if not entries:
         return found
-    source = (
-        find_recipe(ROOT / call.recipe if "/" in (call.recipe or "") else call.recipe, call.room)
-        if call.recipe
-        else None
-    )
+    # The settings of an evaluation change those of a checkpoint.
+    recipe = call.recipe or ("gpt-tiny" if call.subcommand == "evaluate" else None)
+    source = find_recipe(ROOT / recipe if "/" in recipe else recipe, call.room) if recipe else None
     if source or call.settings:
         load_config(entries[0].config_class(), source, call.settings)
     return found
@@ -117,6 +115,9 @@ def test_fences_and_calls_are_read() -> None:
     assert entry_call(words) == EntryCall("pretrain/main.py", "", "llama-7b", ("a.b=[1,2]",), ("--config",))
     assert entry_call(["python", "-m", "finetune", "export", "-c", "x"]) == EntryCall(
         "finetune", "export", "x", (), ("-c",)
+    )
+    assert entry_call(["python", "pretrain/main.py", "evaluate", "runs/a", "a.b=1", "--test"]) == EntryCall(
+        "pretrain/main.py", "evaluate", None, ("a.b=1",), ("--test",)
     )
     assert entry_call(["make", "test"]) is None
 

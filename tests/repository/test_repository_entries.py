@@ -63,7 +63,7 @@ HELP = {
         "mix",
         "ngram",
     ],
-    "pretrain/main.py": [],
+    "pretrain/main.py": ["evaluate"],
     "finetune": ["classify", "export", "generate", "run"],
 }
 MISTAKES = [

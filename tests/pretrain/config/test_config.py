@@ -37,6 +37,29 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
     assert says in refusal(**changes)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("data__train", "{a: 0.5}", "names no corpus; expected {corpus, weight}, such as [{corpus: a, weight: 0.5}]"),
+        ("data__train", "5", "expected a list for data.train, such as [{corpus: runs/corpus, weight: 0.5}]"),
+        ("data__validation", "x", "expected names with values, such as {NAME: [{corpus: runs/corpus, weight: 0.5}]}"),
+        ("data__split", "3", "data.split = 3: expected a list of 3 values, such as [0.98, 0.01, 0.01]"),
+        ("data__split", "[1, 2]", "data.split = [1, 2]: expected a list of 3 values, such as [0.98, 0.01, 0.01]"),
+        ("training__batch_ramp", "3", "expected keys with values, such as {start: 32, increment: 32, samples: 100000}"),
+        ("model", "gpt", "model = 'gpt': expected keys with values; did you mean model.name=gpt?"),
+        ("data__tokenizer", "3", "data.tokenizer = 3: expected a path"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_sort_is_answered_with_an_example(key: str, value: str, says: str) -> None:
+    said = refusal(**{key: value})
+    assert says in said and "object at" not in said and "instance of" not in said
+
+
+def test_a_key_inside_something_misread_shows_no_value_that_was_never_given() -> None:
+    said = refusal(data__validation="{a: {corpus: x, b: 1}}")
+    assert "unknown key data.validation.a.0.b" in said and "object at" not in said
+
+
 def test_a_name_is_free_where_the_default_set_does_not_exist() -> None:
     assert config(data__validation="{test: a}", data__split="[0.9,0.1,0]").data.validation.keys() == {"test"}
     assert config(data__validation="{test: a}", data__test="{validation: a}").data.test.keys() == {"validation"}

@@ -11,6 +11,7 @@ from monitor_runs import BATCH, SEQ, monitor, record, run_config
 
 from configs.errors import ConfigError, MachineError
 from pretrain.monitor import EvalRecord
+from pretrain.monitor.flops import DevicePeak
 from pretrain.monitor.metrics_file import read_metrics
 
 
@@ -227,6 +228,22 @@ def test_an_unknown_device_is_said_once_and_leaves_the_mfu_out(
     assert out.count("unknown device 'Imaginary 9000'; set monitor.peak_tflops") == 1
     assert "MFU" not in out.replace("no MFU", "")
     assert records_of(tmp_path, "train")[-1]["mfu"] is None
+
+
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_a_peak_that_training_exceeds_is_told_once_and_a_measured_one_gives_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_measured: bool
+) -> None:
+    peak = DevicePeak(1.0, 1.0, "of a test", is_measured=is_measured)
+    monkeypatch.setattr("pretrain.monitor.monitor.device_peak", lambda *_: peak)
+    watched = monitor(run_config(tmp_path, "monitor.tensorboard=false"))
+    for step in range(1, 21):
+        watched.log_step(record(step))
+    watched.close()
+    out = capsys.readouterr().out
+    assert out.count("more than the peak of") == 1 and ("busy" if is_measured else "set it higher") in out
+    shares = {r["mfu"] for r in records_of(tmp_path, "train") if r["tflops_per_device"]}
+    assert shares == {None} if is_measured else min(shares) > 1
 
 
 def test_the_watchdog_runs_on_every_rank_and_ends_with_the_monitor(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 LOOP = """
 import sys, time
 from pretrain.stopping import StopRequest
-with StopRequest() as stop:
+with StopRequest(same_keystroke_s=float(sys.argv[1]) if len(sys.argv) > 1 else 1.0) as stop:
     print("ready", flush=True)
     while stop.requested is None or len(sys.argv) > 1:
         time.sleep(0.02)
@@ -37,7 +36,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+@pytest.mark.parametrize("number", StopRequest.SIGNALS)
 def test_a_signal_lets_the_step_finish_and_the_state_be_saved(number: signal.Signals) -> None:
     process = started()
     process.send_signal(number)
@@ -48,13 +47,49 @@ def test_a_signal_lets_the_step_finish_and_the_state_be_saved(number: signal.Sig
 
 
 def test_a_second_interrupt_exits_at_once_without_saving() -> None:
-    process = started("never-stops")
+    process = started("-1")
     process.send_signal(signal.SIGINT)
-    time.sleep(1.1)
+    assert process.stderr is not None
+    while "finishing the step" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out == "" and "nothing is saved" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="whether a thread sleeps is read from /proc")
+def test_a_signal_is_taken_while_the_main_thread_waits_in_c() -> None:
+    """In a C function that no signal makes return, as a rank that waits for others may be."""
+    code = (
+        "import ctypes, os, threading\n"
+        "from pathlib import Path\n"
+        "from pretrain.stopping import StopRequest\n"
+        "with StopRequest() as stop:\n"
+        "    def ask():\n"
+        "        while Path(f'/proc/self/task/{os.getpid()}/stat').read_text().split()[2] != 'S': pass\n"
+        "        os.kill(os.getpid(), 15)\n"
+        "        while stop.requested is None: pass\n"
+        "        os.write(1, stop.requested.encode())\n"
+        "        os._exit(7)\n"
+        "    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)\n"
+        "    libc.pthread_mutex_lock(mutex)\n"
+        "    threading.Thread(target=ask).start()\n"
+        "    libc.pthread_mutex_lock(mutex)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (7, "SIGTERM"), done.stderr
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.requested is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_one_keystroke_that_arrives_twice_is_one_interrupt() -> None:

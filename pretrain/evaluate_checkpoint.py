@@ -1,0 +1,111 @@
+"""Evaluates a checkpoint on validation and test sets, in any layout, without training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.errors import CheckpointError, ConfigError
+from configs.load import build_config
+from data_prep.atomic import staged_file
+from pretrain import preflight
+from pretrain.checkpoint.compatibility import check_compatible
+from pretrain.checkpoint.reader import read_metadata
+from pretrain.config import RunConfig
+from pretrain.monitor.console import ConsoleLog
+
+FREE_SECTIONS = ("optimizer", "training")
+"""What decides the course of a training, and nothing of an evaluation but its precision and batch size."""
+
+
+def evaluation_config(checkpoint: Path, overrides: Sequence[str]) -> RunConfig:
+    """The config that a checkpoint was trained with, and `key=value` overrides; `output_dir` is where it lies now.
+
+    Raises:
+        CheckpointError: `checkpoint` is none, or is damaged.
+        ConfigError: an override that does not fit.
+    """
+    saved = dict(read_metadata(checkpoint).get("config") or {})
+    if checkpoint.parent.name == "checkpoints":
+        saved["output_dir"] = str(checkpoint.parent.parent)
+    return build_config(RunConfig, saved, checkpoint, overrides)
+
+
+def evaluate_checkpoint(
+    checkpoint: Path, config: RunConfig, *, with_test: bool = False, output: Path | None = None
+) -> dict[str, Any]:
+    """Evaluate one checkpoint and print a line for each set. Collective over the ranks that were started.
+
+    Args:
+        checkpoint: its directory.
+        config: the run that it is of, with what is evaluated and how, see `evaluation_config`.
+        with_test: whether the test sets are evaluated, too.
+        output: a JSON file for the figures; None: they are printed only.
+
+    Returns:
+        what is written to `output`.
+
+    Raises:
+        UserError: whatever does not fit: the checkpoint, the settings, the corpora, the ranks.
+    """
+    plan = preflight.check_model_and_data(config)
+    sets = {**plan.data.validation, **(plan.data.test if with_test else {})}
+    if not sets:
+        raise ConfigError(
+            "there is no set to evaluate", where="data.validation", expected="such as data.validation={wiki: runs/wiki}"
+        )
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError("there is no such directory", where=output.parent, expected="a directory for --output")
+
+    from pretrain.checkpoint.loader import load_checkpoint
+    from pretrain.engine import topology
+    from pretrain.engine.engine import TrainEngine
+    from pretrain.evaluation import Evaluator
+    from pretrain.objectives.objective import make_objective
+
+    config, tokens = plan.config, plan.data.tokens
+    place = topology.start(plan.launch, plan.layout, config.monitor.report_waiting_after.value)
+    engine = TrainEngine(config, place, make_objective(config, tokens, is_evaluation=False))
+
+    accepted: list[str] = []
+
+    def check(metadata: dict[str, Any]) -> None:
+        allowed = (*FREE_SECTIONS, *config.checkpoint.allow_changes)
+        fingerprints = plan.data.fingerprint, plan.data.tokenizer_fingerprint
+        try:
+            accepted[:] = check_compatible(metadata, config, *fingerprints, allowed, where=checkpoint)
+        except CheckpointError as error:
+            expected = "what it was trained with; changed data is accepted with checkpoint.allow_changes=[data]"
+            raise CheckpointError(error.problem, where=error.where, expected=expected) from None
+
+    metadata = load_checkpoint(checkpoint, engine.shards(), check=check)
+    engine.restore(metadata["optimizer_step"], None)
+    objective = make_objective(config, tokens, is_evaluation=True)
+    evaluator = Evaluator(config.evaluation, config.training, objective, engine, place)
+    records = evaluator.evaluate(sets, metadata["step"])
+    topology.stop()
+    found = {
+        "checkpoint": str(checkpoint),
+        "step": metadata["step"],
+        "layout": str(plan.layout),
+        "precision": config.training.precision,
+        "sets": {
+            record.name: {"loss": record.loss, **record.figures, "set": plan.data.evaluation_sets[record.name]}
+            for record in records
+        },
+    }
+    if place.rank == 0:
+        for line in accepted:
+            if not line.startswith(FREE_SECTIONS):
+                print(f"accepted change: {line}", file=sys.stderr, flush=True)
+        console = ConsoleLog(None)
+        for record in records:
+            console.write("validation", record.step, {"name": record.name, "loss": record.loss, **record.figures})
+        console.close()
+        if output is not None:
+            with staged_file(output) as temporary:
+                temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return found
