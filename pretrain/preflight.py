@@ -15,6 +15,7 @@ from pretrain.parallel.launch import Launch, discover
 from pretrain.parallel.layout import Layout, resolve_layout
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
+from pretrain.schedule.sample_lengths import SampleLengths
 
 if TYPE_CHECKING:
     from pretrain.data.run_data import RunData
@@ -46,7 +47,7 @@ def check(config: RunConfig) -> Plan:
     launch = discover()
     layout = resolve_layout(config, launch.world_size)
     _check_durations(config)
-    RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
+    RunSchedule(config.training, config.optimizer, SampleLengths.constant(config.model.seq_length), Progress())
     _check_device(config.training)
 
     from pretrain.data.run_data import RunData
