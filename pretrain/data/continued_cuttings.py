@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pretrain.config.objective import SampleCutting
+from pretrain.config.sampling import PairSampleCutting, SampleCutting
 from pretrain.data.samples import Origin, Samples
 
 if TYPE_CHECKING:
@@ -34,9 +33,9 @@ class ContinuedCuttings:
         epoch = before.epoch_of(taken)
         begun = before.first_sample(epoch) < taken
         self._rest = before.first_sample(epoch + 1) - taken if begun else 0
+        self._after = before.cut_as(sampling)
         if self._rest:
             _check_fits(before.sampling, sampling)
-        self._after = before.cut_as(sampling)
         self._first = self._after.first_sample(epoch + begun)
         self.corpus, self.documents, self.extras = before.corpus, before.documents, before.extras
         self.endless = before.endless
@@ -90,7 +89,5 @@ def _check_fits(before: SampleCutting, after: SampleCutting) -> None:
             f"an epoch was begun with up to {before.stride_tokens:,} tokens of text in a sample, and what is left of it"
             f" has no room in {after.stride_tokens:,}"
         )
-    alike = replace(after, stride_tokens=before.stride_tokens, marks_documents=before.marks_documents)
-    # The share of short samples may change from one epoch to the next.
-    if alike != before and getattr(alike, "pairs", None) != getattr(before, "pairs", None):
+    if isinstance(before, PairSampleCutting) and isinstance(after, PairSampleCutting) and before.pairs != after.pairs:
         raise ValueError("an epoch was begun with second parts of another kind")

@@ -23,6 +23,7 @@ from pretrain.data.documents import Documents
 from pretrain.data.index_file import Arrays
 from pretrain.data.permutation import Permutation
 from pretrain.data.sample_index import open_index
+from pretrain.data.samples import Origin, Samples
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
@@ -67,6 +68,14 @@ class EpochCuttings(ABC):
     @abstractmethod
     def num_samples(self, cutting: Arrays) -> int:
         """Samples of a cutting."""
+
+    @abstractmethod
+    def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
+        """See `SampleIndex`."""
+
+    @abstractmethod
+    def origins(self, number: int) -> list[Origin]:
+        """See `SampleIndex`."""
 
     @property
     def num_samples_per_epoch(self) -> int:
