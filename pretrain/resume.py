@@ -20,7 +20,7 @@ from pretrain.engine.engine import TrainEngine
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
 
-RATE_TOLERANCE = 0.01
+RATE_TOLERANCE = 0.05
 """Relative difference between a planned learning rate and the present one from which on it is told."""
 
 
@@ -71,7 +71,7 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
     found: list[tuple[RunData, list[str]]] = []
 
     def check(metadata: dict[str, Any]) -> None:
-        found[:] = [_continued(metadata, config, data, root)]
+        found[:] = [continued_data(metadata, config, data, root)]
 
     metadata = load_checkpoint(root, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
@@ -80,7 +80,7 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
     return Resumed(progress, continued, accepted, metadata.get("learning_rate"), saved["training"].get("duration"))
 
 
-def _continued(metadata: dict[str, Any], config: RunConfig, data: RunData, root: Path) -> tuple[RunData, list[str]]:
+def continued_data(metadata: dict[str, Any], config: RunConfig, data: RunData, root: Path) -> tuple[RunData, list[str]]:
     """What the run reads from the checkpoint on, and the changes that were accepted.
 
     Raises:

@@ -7,7 +7,7 @@ comes after it. Such a row can be cut anew in its turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Protocol
 
@@ -24,7 +24,7 @@ class TokenRow(Protocol):
     """Tokens by their place, from 0 without end, in groups; windows that begin in one group are shuffled together."""
 
     identity: str
-    """Says what the row is, beside corpus, documents and seed."""
+    """Says what the row is, beside the documents."""
     has_joins: bool
     """Whether `stretches` may have any that are `JOINED`."""
 
@@ -48,6 +48,14 @@ class TokenRow(Protocol):
         """The stretches of documents in each of the ranges [begin, end), int64 [n]; each shorter than an epoch."""
         ...
 
+    def num_joins(self, begins: np.ndarray, ends: np.ndarray) -> int:
+        """How many tokens within the ranges, of which the first are not counted, are `JOINED`."""
+        ...
+
+    def epoch_end(self, place: int) -> int:
+        """Where the epoch ends in which `place` lies."""
+        ...
+
     def prepare(self, place: int) -> None:
         """Have at hand what reading on from `place` needs."""
         ...
@@ -61,10 +69,10 @@ class EpochRow:
         key: decides their orders.
     """
 
-    identity = "its epochs"
     has_joins = False
 
     def __init__(self, documents: Documents, *key: int | str) -> None:
+        self.identity = f"the epochs of {' '.join(map(str, key))}"
         self._num_tokens = documents.num_tokens
         self._orders = EpochOrders(documents, *key)
 
@@ -83,6 +91,14 @@ class EpochRow:
     def key(self, group: int) -> tuple[int | str, ...]:
         """See `TokenRow`."""
         return (group,)
+
+    def num_joins(self, begins: np.ndarray, ends: np.ndarray) -> int:
+        """See `TokenRow`."""
+        return 0
+
+    def epoch_end(self, place: int) -> int:
+        """See `TokenRow`."""
+        return self.span(self.group(place))[1]
 
     def prepare(self, place: int) -> None:
         """See `TokenRow`."""
@@ -137,28 +153,28 @@ class RestRow:
         group = row.group(taken * stride)
         begin, end = (-(-place // stride) for place in row.span(group))
         if taken == begin:
-            pieces = {"place": np.zeros(0, dtype=np.int64), "start": np.zeros(1, dtype=np.int64)}
-            self._tail = taken * stride
+            pieces = {"place": np.array([taken * stride]), "start": np.zeros(1, dtype=np.int64)}
         else:
 
             def build(allocate: Allocate) -> None:
                 _fill(allocate, order(group, end - begin), taken - begin, begin, end, stride, overlap)
 
             pieces = documents.built("rest", self.identity, build)
-            self._tail = int(pieces["tail"][0])
         self._place, self._start = pieces["place"], pieces["start"]
-        self._length = int(self._start[-1])
+        self._tail, self._length = int(self._place[-1]), int(self._start[-1])
         self._first_group = row.group(self._tail)
 
-    @property
-    def num_pieces(self) -> int:
-        """Pieces of text that the rest of the epoch is in."""
-        return len(self._place) + 1
+    def rest_of_epoch(self) -> tuple[int, int]:
+        """Tokens that are left of the epoch, and the number of pieces of text that they are in."""
+        end = self.epoch_end(0)
+        return end, 1 + self.num_joins(np.array([0]), np.array([end]))
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the rest of the epoch."""
-        return self._length + self._row.span(self._first_group)[1] - self._tail
+    def epoch_end(self, place: int) -> int:
+        """See `TokenRow`."""
+        if place < self._length:
+            end = self._row.epoch_end(int(self._place[0]))
+            return self._length + max(0, end - self._tail)
+        return self._row.epoch_end(self._tail + place - self._length) - self._tail + self._length
 
     def group(self, place: int) -> int:
         """See `TokenRow`."""
@@ -189,31 +205,35 @@ class RestRow:
 
     def stretches(self, begins: np.ndarray, ends: np.ndarray) -> list[list[Stretch]]:
         """See `TokenRow`."""
-        pieces: list[tuple[int, int, bool]] = []
-        counts = []
-        for begin, end in zip(begins.tolist(), ends.tolist()):
-            found = list(self._pieces(begin, end))
-            pieces += found
-            counts.append(len(found))
-        places = np.array([(first, behind) for first, behind, _ in pieces], dtype=np.int64).reshape(-1, 2)
-        parts = self._row.stretches(places[:, 0], places[:, 1])
-        for (_, _, is_joined), part in zip(pieces, parts):
-            if is_joined:
-                source, length, first = part[0]
-                part[0] = (source, length, first | JOINED)
+        counts, firsts, behind, is_joined = self._split(begins, ends)
+        parts = self._row.stretches(firsts, behind)
+        for number in np.flatnonzero(is_joined).tolist():
+            source, length, first = parts[number][0]
+            parts[number][0] = (source, length, first | JOINED)
         bounds = np.cumsum([0, *counts]).tolist()
         return [[stretch for part in parts[a:b] for stretch in part] for a, b in pairwise(bounds)]
 
-    def _pieces(self, begin: int, end: int) -> Iterator[tuple[int, int, bool]]:
-        """Ranges of the other row that [begin, end) consists of, and whether each is joined to what is before it."""
-        number = int(self._start.searchsorted(begin, side="right")) - 1
-        while begin < end:
-            is_tail = number == len(self._place)
-            start = int(self._start[number])
-            stop = end if is_tail else min(end, int(self._start[number + 1]))
-            first = (self._tail if is_tail else int(self._place[number])) + begin - start
-            yield first, first + stop - begin, begin == start and start > 0
-            begin, number = stop, number + 1
+    def num_joins(self, begins: np.ndarray, ends: np.ndarray) -> int:
+        """See `TokenRow`."""
+        counts, firsts, behind, _ = self._split(begins, ends)
+        return int((counts - 1).sum()) + self._row.num_joins(firsts, behind)
+
+    def _split(self, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The ranges of the other row that the ranges [begin, end) consist of.
+
+        Returns:
+            How many for each, int64 [n]; of all of them their begins and ends, and whether each is joined to what is
+            before it.
+        """
+        first = self._start.searchsorted(begins, side="right") - 1
+        counts = self._start.searchsorted(ends, side="left") - first
+        numbers = np.arange(int(counts.sum())) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        starts = self._start[numbers]
+        last = len(self._start) - 1
+        stops = np.where(numbers < last, self._start[np.minimum(numbers + 1, last)], np.iinfo(np.int64).max)
+        low, high = np.maximum(starts, np.repeat(begins, counts)), np.minimum(stops, np.repeat(ends, counts))
+        places = self._place[numbers] + low - starts
+        return counts, places, places + high - low, (low == starts) & (starts > 0)
 
 
 def _fill(
@@ -227,8 +247,8 @@ def _fill(
 ) -> None:
     """Pieces of the windows [begin, end) of which the first `taken` in their order were read.
 
-    `place`: of each piece in the row; `start`: where it begins in what is left, one more than pieces; `tail`: from
-    where on the row is left whole.
+    `place`: of each piece in the row, and at last from where on the row is left whole; `start`: where each of them
+    begins in what is left.
     """
     # A window before the first and one behind the last, both read.
     is_left = np.ones(end - begin + 2, dtype=np.bool_)
@@ -241,11 +261,10 @@ def _fill(
     if len(behind) and behind[-1] == end:
         # The last piece and what follows the epoch are one text.
         tail, firsts, behind = int(firsts[-1]), firsts[:-1], behind[:-1]
-    arrays = allocate({"place": len(firsts), "start": len(firsts) + 1, "tail": 1})
-    arrays["place"][:] = firsts * stride
+    arrays = allocate({"place": len(firsts) + 1, "start": len(firsts) + 1})
+    arrays["place"][:-1], arrays["place"][-1] = firsts * stride, tail * stride
     arrays["start"][0] = 0
     np.cumsum((behind - firsts) * stride + overlap, out=arrays["start"][1:])
-    arrays["tail"][0] = tail * stride
 
 
 def _cut(order: Arrays, places: np.ndarray, ends: np.ndarray) -> list[list[Stretch]]:

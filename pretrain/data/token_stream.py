@@ -83,13 +83,13 @@ class TokenStream:
 
     def notes(self) -> list[str]:
         """In how many pieces the rest of an epoch is, that was begun at another length of sample."""
-        row = self._row
-        if not isinstance(row, RestRow) or row.num_pieces == 1:
+        if not isinstance(self._row, RestRow):
             return []
+        tokens, pieces = self._row.rest_of_epoch()
         return [
-            f"{self.corpus.path}: was begun at another length of sample; {row.num_tokens:,} tokens are left of that"
-            f" epoch, in {row.num_pieces:,} pieces of {row.num_tokens / row.num_pieces:,.0f} tokens on average, which"
-            " are joined to samples of the length now asked for"
+            f"{self.corpus.path}: was begun at another length of sample; what is left of that epoch is in {pieces:,}"
+            f" {'piece' if pieces == 1 else 'pieces'} of {tokens / pieces:,.0f} tokens on average, which are joined to"
+            " samples of the length now asked for"
         ]
 
     def prepare(self, number: int) -> None:

@@ -17,6 +17,7 @@ from pretrain_data_corpora import random_lengths, run_config, write_corpus
 from configs.errors import CheckpointError
 from data_prep.corpus import Corpus
 from pretrain.config.sampling import TOKEN_STREAM, SampleCutting
+from pretrain.data.corpus_tokens import JOINED
 from pretrain.data.documents import Documents
 from pretrain.data.history import DataHistory, saved_history
 from pretrain.data.run_data import RunData
@@ -271,3 +272,18 @@ def test_what_changes_is_told_with_paths_and_positions(tmp_path: Path, corpora: 
         f" {corpora['c']} 25.0% (new), no more {corpora['b']} (after 20 samples of it)",
     )
     assert len(run.session([a | {"weight": 3}, c], 2, seq_length=32).data.notes) == 0  # type: ignore[union-attr]
+
+
+def test_the_pieces_that_are_left_of_an_epoch_are_counted_over_all_cuts(corpora: dict[str, Path]) -> None:
+    corpus = Corpus.open(corpora["a"])
+    documents = Documents(corpus, "train", ALL_TRAIN, Path("unused"))
+    index = TokenStream(corpus, documents, SampleCutting(TOKEN_STREAM, 8, 1), 7, endless=True)
+    for stride, taken in ((32, 60), (16, 9), (32, 3)):
+        index = index.continued(SampleCutting(TOKEN_STREAM, stride, 1), taken)
+    tokens, pieces = index._row.rest_of_epoch()  # type: ignore[attr-defined]
+    stretches = index._row.stretches(np.array([0]), np.array([tokens]))[0]
+    assert sum(length for _, length, _ in stretches) == tokens
+    assert pieces == 1 + sum(first & JOINED > 0 for _, _, first in stretches) > 10
+    read = 60 * 8 + 9 * 32 + 3 * 16
+    # A piece has one token more than is to be read; and of the next epoch less than a sample is read ahead each time.
+    assert documents.num_tokens - read <= tokens <= documents.num_tokens - read + pieces + 8 + 32 + 16
