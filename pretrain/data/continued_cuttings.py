@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from pretrain.config.sampling import PairSampleCutting, SampleCutting
+from pretrain.data.sample_index import SampleIndex
 from pretrain.data.samples import Origin, Samples
 
-if TYPE_CHECKING:
-    from pretrain.data.epoch_cuttings import EpochCuttings
+
+class Cuttings(SampleIndex, Protocol):
+    """An index that cuts a corpus anew for each epoch; see `EpochCuttings`."""
+
+    sampling: SampleCutting
+
+    def epoch_of(self, number: int) -> int:
+        """The epoch of sample `number`."""
+        ...
+
+    def first_sample(self, epoch: int) -> int:
+        """Number of the first sample of an epoch."""
+        ...
+
+    def cut_as(self, sampling: SampleCutting) -> Cuttings:
+        """All epochs, cut otherwise."""
+        ...
 
 
 class ContinuedCuttings:
@@ -28,7 +44,7 @@ class ContinuedCuttings:
         ValueError: if the rest of the epoch does not fit.
     """
 
-    def __init__(self, before: EpochCuttings, taken: int, sampling: SampleCutting) -> None:
+    def __init__(self, before: Cuttings, taken: int, sampling: SampleCutting) -> None:
         self._before, self._taken = before, taken
         epoch = before.epoch_of(taken)
         begun = before.first_sample(epoch) < taken
