@@ -67,8 +67,8 @@ class ContinuedCuttings:
             return ContinuedCuttings(self._before, self._taken + taken, sampling)
         return ContinuedCuttings(self._after, self._first + taken - self._rest, sampling)
 
-    def notes(self) -> list[str]:
-        """How much is read as it was cut before."""
+    def rest_notes(self) -> list[str]:
+        """See `Continuing`."""
         if not self._rest:
             return []
         return [

@@ -98,6 +98,10 @@ class EpochCuttings(ABC):
         """See `Continuing`."""
         return ContinuedCuttings(self, taken, sampling)
 
+    def rest_notes(self) -> list[str]:
+        """See `Continuing`."""
+        return []
+
     def epoch_of(self, number: int) -> int:
         """The epoch of sample `number` of an endless index."""
         return int(self._places(np.array([number]))[0][0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from pretrain.data import unigram
 from pretrain.data.continuing import check_split
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
 from pretrain.data.history import DataHistory, phase_of
-from pretrain.data.sample_index import notes_on
+from pretrain.data.sample_index import notes_on, rest_notes_on
 from pretrain.data.stream import SampleStream
 from pretrain.data.stream_builder import StreamBuilder
 from pretrain.data.token_facts import TokenFacts
@@ -107,19 +107,15 @@ class RunData:
         if len(history.phases) == 1 and history.seed == config.seed:
             return replace(self, history=history)
         builder = StreamBuilder(config, self.corpora, self.vocab_size, history)
-        seed = f"the order of the data stays that of seed {history.seed}, with which the run began"
+        train = builder.train()
         return replace(
             self,
-            train=builder.train(),
+            train=train,
             validation=builder.evaluation("validation"),
             test=builder.evaluation("test"),
             evaluation_sets=builder.evaluation_sets,
             history=history,
-            notes=(
-                *builder.notes,
-                *history.notes(from_sample),
-                *([seed] if history.seed != config.seed else []),
-            ),
+            notes=(*builder.notes, *_continuing_notes(config, history, train, from_sample)),
         )
 
     def check_split(self, config: RunConfig, before: DataHistory) -> None:
@@ -189,6 +185,17 @@ class RunData:
         """Loss of a model that knows only the training corpora's token frequencies, nats per token; see `unigram`."""
         never_labels = None if self.labels_are_tokens else self.tokens.special_ids
         return unigram.unigram_loss_nats(self.train, stream, max_samples, never_labels)
+
+
+def _continuing_notes(config: RunConfig, history: DataHistory, train: SampleStream, from_sample: int) -> Iterator[str]:
+    """What a run is told that goes on with its data at a sample."""
+    if history.seed != config.seed:
+        yield f"the order of the data stays that of seed {history.seed}, with which the run began"
+    begins = history.notes(from_sample)
+    yield from begins
+    for part, given in zip(train.parts, train.given.tolist()):
+        if begins and not given:
+            yield from rest_notes_on(part)
 
 
 def _fingerprints(corpora: Mapping[Path, Corpus]) -> dict[Path, str]:

@@ -62,6 +62,10 @@ class Continuing(Protocol):
         """
         ...
 
+    def rest_notes(self) -> list[str]:
+        """What becomes of the rest of an epoch that was begun in another cutting, a sentence each."""
+        ...
+
 
 @runtime_checkable
 class Counting(Protocol):
@@ -75,6 +79,11 @@ class Counting(Protocol):
 def notes_on(index: SampleIndex) -> list[str]:
     """What an index that counts what it did has to say of its first epoch, a sentence each."""
     return list(index.notes()) if isinstance(index, Counting) else []
+
+
+def rest_notes_on(index: SampleIndex) -> list[str]:
+    """What an index that goes on in the middle of an epoch has to say of its rest, a sentence each."""
+    return list(index.rest_notes()) if isinstance(index, Continuing) else []
 
 
 def has_joins(index: SampleIndex) -> bool:

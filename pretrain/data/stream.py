@@ -28,6 +28,9 @@ class SampleStream:
         vocab_size: ids must be below it.
         first_sample: number of the first sample that this mixture gives.
         given: samples of each part that were given before that one; None: none.
+
+    Attributes:
+        given: those, int64 [parts].
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class SampleStream:
         self.vocab_size = vocab_size
         self.first_sample = first_sample
         self.blend = Blend(weights)
-        self._given = np.zeros(len(self.parts), dtype=np.int64) if given is None else np.array(given, dtype=np.int64)
+        self.given = np.zeros(len(self.parts), dtype=np.int64) if given is None else np.array(given, dtype=np.int64)
         self._joins = any(has_joins(part) for part in self.parts)
 
     @property
@@ -66,7 +69,7 @@ class SampleStream:
     def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which part gives each sample, and its number within that part; see `Blend.locate`."""
         positions, inner = self.blend.locate(np.asarray(numbers, dtype=np.int64) - self.first_sample)
-        return positions, inner + self._given[positions]
+        return positions, inner + self.given[positions]
 
     def sample(self, number: int) -> np.ndarray:
         """Tokens of one sample, int64 [stride + overlap].

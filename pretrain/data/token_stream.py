@@ -81,8 +81,8 @@ class TokenStream:
         """Whether samples may have tokens that are `joined`."""
         return self._row.has_joins
 
-    def notes(self) -> list[str]:
-        """In how many pieces the rest of an epoch is, that was begun at another length of sample."""
+    def rest_notes(self) -> list[str]:
+        """See `Continuing`."""
         if not isinstance(self._row, RestRow):
             return []
         tokens, pieces = self._row.rest_of_epoch()

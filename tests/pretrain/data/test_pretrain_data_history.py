@@ -193,7 +193,7 @@ def test_text_is_joined_where_it_was_read_before_and_only_there(corpora: dict[st
     assert not (follows & samples.joined[:, 1:]).any()
     assert bool((samples.document_starts | ~samples.joined).all())
     assert samples.joined.sum() > 10
-    assert "pieces" in index.notes()[0]
+    assert "pieces" in index.rest_notes()[0]
 
 
 def test_another_seed_leaves_the_order_of_the_data(tmp_path: Path, corpora: dict[str, Path]) -> None:
@@ -267,11 +267,18 @@ def test_what_changes_is_told_with_paths_and_positions(tmp_path: Path, corpora: 
     a, b, c = ({"corpus": str(path)} for path in corpora.values())
     run = Sessions(tmp_path).session([a, b], 5).session([a | {"weight": 3}, c], 2, seq_length=32)
     assert run.data is not None
-    assert run.data.notes == (
+    told, rest = run.data.notes
+    assert told == (
         f"from sample 40 on, 32 tokens each, data.train is {corpora['a']} 75.0% (after 20 samples of it),"
-        f" {corpora['c']} 25.0% (new), no more {corpora['b']} (after 20 samples of it)",
+        f" {corpora['c']} 25.0% (new), no more {corpora['b']} (after 20 samples of it)"
     )
-    assert len(run.session([a | {"weight": 3}, c], 2, seq_length=32).data.notes) == 0  # type: ignore[union-attr]
+    assert rest.startswith(f"{corpora['a']}: was begun at another length of sample; what is left of that epoch is in ")
+    # A later session of the same settings is told nothing; of changed weights, only those.
+    unchanged = run.session([a | {"weight": 3}, c], 2, seq_length=32).data
+    assert unchanged is not None and unchanged.notes == ()
+    changed = run.session([a, c], 2, seq_length=32).data
+    assert changed is not None
+    assert [note.partition(",")[0] for note in changed.notes] == ["from sample 72 on"]
 
 
 def test_the_pieces_that_are_left_of_an_epoch_are_counted_over_all_cuts(corpora: dict[str, Path]) -> None:
