@@ -76,6 +76,6 @@ def check_split(history: DataHistory, split: tuple[float, float, float], fingerp
         raise CheckpointError(
             f"is {list(split)}, but {path} was trained on with {list(trained)}: {happens}",
             where="data.split",
-            expected=f"{trained[0]:g} as the share that trains, the others as you like; or held-out corpora of their"
-            " own in data.validation and data.test",
+            expected=f"{trained[0]:g} as the share that trains, the others as you like; more held-out text may"
+            " come from other corpora, named in data.validation and data.test",
         )
