@@ -15,6 +15,7 @@ from finetune.task_batches import TaskBatches
 from finetune.tasks.base_config import TaskTraining
 from pretrain.config import OptimizerConfig
 from pretrain.schedule.learning_rate import Schedule
+from pretrain.schedule.sample_lengths import SampleLengths
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,10 @@ class TaskSchedule:
         total = _steps("training.duration", training.duration, steps_per_epoch, training.batch_size)
         every = _steps("training.evaluate_every", training.evaluate_every, steps_per_epoch, training.batch_size)
         learning_rates = Schedule.resolve(
-            optimizer, total_steps=total, total_samples=total * training.batch_size, seq_length=1
+            optimizer,
+            total_steps=total,
+            total_samples=total * training.batch_size,
+            lengths=SampleLengths.constant(1),
         )
         return cls(total, min(every, total), learning_rates)
 

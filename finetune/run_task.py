@@ -141,6 +141,9 @@ def _fit(prepared: _Prepared, log: Callable[[str], None], *, from_scratch: bool 
         world_size=dist.get_world_size(),
     )
     schedule = TaskSchedule.resolve(training, config.optimizer, data.steps_per_epoch)
+    if dist.get_rank() == 0:
+        for note in schedule.learning_rates.notes():
+            log(note)
     engine = task_engine(
         network,
         config.optimizer,

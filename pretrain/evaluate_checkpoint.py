@@ -15,6 +15,7 @@ from pretrain import preflight
 from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.reader import read_metadata
 from pretrain.config import RunConfig
+from pretrain.data.history import saved_history
 from pretrain.monitor.console import ConsoleLog
 
 FREE_SECTIONS = ("optimizer", "training")
@@ -52,8 +53,7 @@ def evaluate_checkpoint(
         UserError: whatever does not fit: the checkpoint, the settings, the corpora, the ranks.
     """
     plan = preflight.check_model_and_data(config)
-    sets = {**plan.data.validation, **(plan.data.test if with_test else {})}
-    if not sets:
+    if not plan.data.validation and not (with_test and plan.data.test):
         raise ConfigError(
             "there is no set to evaluate", where="data.validation", expected="such as data.validation={wiki: runs/wiki}"
         )
@@ -71,8 +71,10 @@ def evaluate_checkpoint(
     engine = TrainEngine(config, place, make_objective(config, tokens, is_evaluation=False))
 
     accepted: list[str] = []
+    data = plan.data
 
     def check(metadata: dict[str, Any]) -> None:
+        nonlocal data
         allowed = (*FREE_SECTIONS, *config.checkpoint.allow_changes)
         fingerprints = plan.data.fingerprint, plan.data.tokenizer_fingerprint
         try:
@@ -80,11 +82,17 @@ def evaluate_checkpoint(
         except CheckpointError as error:
             expected = "what it was trained with; changed data is accepted with checkpoint.allow_changes=[data]"
             raise CheckpointError(error.problem, where=error.where, expected=expected) from None
+        before = saved_history(metadata)
+        if before is not None:
+            # A set that names a corpus of the training reads what was held out of it.
+            plan.data.check_split(config, before)
+            data = plan.data.continuing(config, before, metadata["step"], metadata["consumed_samples"])
 
     metadata = load_checkpoint(checkpoint, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], None)
     objective = make_objective(config, tokens, is_evaluation=True)
     evaluator = Evaluator(config.evaluation, config.training, objective, engine, place)
+    sets = {**data.validation, **(data.test if with_test else {})}
     records = evaluator.evaluate(sets, metadata["step"])
     topology.stop()
     found = {
@@ -93,7 +101,7 @@ def evaluate_checkpoint(
         "layout": str(plan.layout),
         "precision": config.training.precision,
         "sets": {
-            record.name: {"loss": record.loss, **record.figures, "set": plan.data.evaluation_sets[record.name]}
+            record.name: {"loss": record.loss, **record.figures, "set": data.evaluation_sets[record.name]}
             for record in records
         },
     }

@@ -91,7 +91,7 @@ def step_record(
     return StepRecord(
         step=progress.step,
         consumed_samples=progress.consumed_samples,
-        consumed_tokens=progress.consumed_samples * run.config.model.seq_length,
+        consumed_tokens=run.schedule.consumed_tokens(progress),
         loss=result.loss,
         losses=result.losses,
         grad_norm=result.grad_norm,

@@ -16,6 +16,7 @@ from pretrain.parallel.layout import Layout, resolve_layout
 from pretrain.parallel.state_memory import state_memory, weights_of_stages
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
+from pretrain.schedule.sample_lengths import SampleLengths
 
 if TYPE_CHECKING:
     from pretrain.data.run_data import RunData
@@ -45,7 +46,8 @@ def check(config: RunConfig) -> Plan:
         UserError: the first thing that will not work, with what would.
     """
     _check_durations(config)
-    schedule = RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
+    lengths = SampleLengths.constant(config.model.seq_length)
+    schedule = RunSchedule(config.training, config.optimizer, lengths, Progress())
     plan = check_model_and_data(config)
     # Last, since it makes the directory.
     if plan.launch.rank == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,14 @@ from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.config import RunConfig
+from pretrain.data.history import saved_history
 from pretrain.data.run_data import RunData
 from pretrain.engine.engine import TrainEngine
 from pretrain.schedule.progress import Progress
+from pretrain.schedule.run_schedule import RunSchedule
+
+RATE_TOLERANCE = 0.05
+"""Relative difference between a planned learning rate and the present one from which on it is told."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,33 @@ class Resumed:
 
     Attributes:
         progress: zero for a new run.
+        data: what the run reads, from there on.
         accepted_changes: a line for each setting that differs from the checkpoint's and was accepted.
+        planned_rate: the learning rate that the next step was to have when the checkpoint was saved; None where
+            nobody knows.
+        planned_duration: the length that the run was to have then, likewise.
     """
 
     progress: Progress
-    accepted_changes: list[str]
+    data: RunData
+    accepted_changes: list[str] = field(default_factory=list)
+    planned_rate: float | None = None
+    planned_duration: str | None = None
+
+    def notes(self, config: RunConfig, schedule: RunSchedule) -> list[str]:
+        """What became of the saved run: the accepted changes, and a learning rate that jumps; a sentence each."""
+        told = [f"accepted change: {line}" for line in self.accepted_changes]
+        planned, rate = self.planned_rate, schedule.learning_rate(self.progress)
+        if planned is None or schedule.is_done(self.progress) or abs(rate - planned) <= RATE_TOLERANCE * planned:
+            return told
+        duration = str(config.training.duration)
+        changed = f": training.duration was {self.planned_duration} and is {duration}"
+        because = changed if self.planned_duration not in (None, duration) else ""
+        return [
+            *told,
+            f"the learning rate jumps: it goes on at {rate:.3g}, and {planned:.3g} was planned for this step when the"
+            f" checkpoint was saved{because}",
+        ]
 
 
 def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
@@ -40,23 +67,46 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
     """
     root, mode = config.output_dir / "checkpoints", config.checkpoint.resume
     if mode == "never" or (mode == "auto" and _finds_none(root, engine)):
-        return Resumed(Progress(), [])
-    accepted: list[str] = []
+        return Resumed(Progress(), data)
+    found: list[tuple[RunData, list[str]]] = []
 
     def check(metadata: dict[str, Any]) -> None:
-        accepted[:] = check_compatible(
-            metadata,
-            config,
-            data.fingerprint,
-            data.tokenizer_fingerprint,
-            config.checkpoint.allow_changes,
-            where=root,
-        )
+        found[:] = [continued_data(metadata, config, data, root)]
 
     metadata = load_checkpoint(root, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
     progress = Progress(metadata["step"], metadata["consumed_samples"], metadata["skipped_steps"])
-    return Resumed(progress, accepted)
+    (continued, accepted), saved = found[0], metadata["config"]
+    return Resumed(progress, continued, accepted, metadata.get("learning_rate"), saved["training"].get("duration"))
+
+
+def continued_data(metadata: dict[str, Any], config: RunConfig, data: RunData, root: Path) -> tuple[RunData, list[str]]:
+    """What the run reads from the checkpoint on, and the changes that were accepted.
+
+    Raises:
+        CheckpointError: the run is another one, or cannot go on with its data.
+    """
+    before = saved_history(metadata)
+    if before is not None:
+        data.check_split(config, before)
+    accepted = check_compatible(
+        metadata,
+        config,
+        data.fingerprint,
+        data.tokenizer_fingerprint,
+        config.checkpoint.allow_changes,
+        where=root,
+    )
+    if before is not None:
+        return data.continuing(config, before, metadata["step"], metadata["consumed_samples"]), accepted
+    changed = [line for line in accepted if line.startswith(("seed", "model.seq_length", "objective", "data"))]
+    if changed:
+        raise CheckpointError(
+            f"does not say what was read before it, and this changes what is read: {changed[0]}",
+            where=root,
+            expected="the saved value, or another output_dir",
+        )
+    return data, accepted
 
 
 def _finds_none(root: Path, engine: TrainEngine) -> bool:

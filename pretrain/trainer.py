@@ -26,7 +26,7 @@ from pretrain.monitor.records import RunOutcome
 from pretrain.monitor.summary import write_summary
 from pretrain.objectives.objective import make_objective
 from pretrain.preflight import Plan
-from pretrain.resume import resume
+from pretrain.resume import Resumed, resume
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
 from pretrain.stopping import StopRequest
@@ -71,9 +71,9 @@ class Trainer:
         self._save_under_way: tuple[int, float] | None = None
         self.engine.before_update = self._end_copy
         resumed = resume(plan.config, self._data, self.engine)
-        self.progress, self._accepted_changes = resumed.progress, resumed.accepted_changes
+        self.progress, self._data = resumed.progress, resumed.data
         self.schedule = RunSchedule(
-            plan.config.training, plan.config.optimizer, plan.config.model.seq_length, self.progress
+            plan.config.training, plan.config.optimizer, self._data.history.lengths, self.progress
         )
         self._checkpoints.prepare(self.engine.shards())
         self.monitor = Monitor(
@@ -106,7 +106,7 @@ class Trainer:
         self._started_s = self._last_save_s = time.monotonic()
         self._write_description()
         self._data.prepare(self.progress.consumed_samples)
-        self._greet(plan)
+        self._greet(plan, resumed)
 
     @property
     def is_main(self) -> bool:
@@ -192,7 +192,9 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
             "model": self.config.model.model_dump(mode="json"),
             "padded_vocab_size": self.config.model.padded_vocab_size,
+            "learning_rate": self.schedule.learning_rate(progress),
             "data_fingerprint": self._data.fingerprint,
+            "data_history": self._data.history.encode(),
             "tokenizer_fingerprint": self._data.tokenizer_fingerprint,
             "layout": {
                 "zero_stage": self.config.parallel.zero_stage,
@@ -211,7 +213,7 @@ class Trainer:
         if self._data.tokenizer is not None:
             self._data.tokenizer.copy_to(self.config.output_dir / "tokenizer")
 
-    def _greet(self, plan: Plan) -> None:
+    def _greet(self, plan: Plan, resumed: Resumed) -> None:
         started = f"resumed at step {self.progress.step}" if self.progress.step else "started"
         bridge = ", CPU bridge active" if cpu_bridge.is_active() else ""
         self.monitor.log_event(
@@ -219,13 +221,13 @@ class Trainer:
             f" ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
             f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
         )
-        accepted = (f"accepted change: {line}" for line in self._accepted_changes)
+        rates = self.schedule.notes() + resumed.notes(self.config, self.schedule)
         counted = self._data.first_epoch_notes() if self.is_main else []
         obstacle = obstacle_to_export(self.config.model)
         exports = [] if obstacle is None else [f"this model will have no Hugging Face export: none has {obstacle}"]
         old = [f"step_{step:08d}" for step in self._checkpoints.superseded]
         anew = [f"checkpoint.resume=never: the first save sets aside {', '.join(old)}"] if old else []
-        for note in (*self.config.checkpoint.notes(), *anew, *self._data.notes, *counted, *exports, *accepted):
+        for note in (*self.config.checkpoint.notes(), *anew, *self._data.notes, *counted, *exports, *rates):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:
@@ -235,7 +237,7 @@ class Trainer:
             ended_by=reason,
             step=progress.step,
             total_steps=self.schedule.total_steps,
-            consumed_tokens=progress.consumed_samples * self.config.model.seq_length,
+            consumed_tokens=self.schedule.consumed_tokens(progress),
             skipped_steps=progress.skipped_steps,
             num_parameters=self.config.model.num_parameters(),
             layout=str(self.topology.layout),

@@ -13,6 +13,7 @@ from configs.errors import ExitStatus, guarded
 from pretrain.checkpoint.index import Index
 from pretrain.checkpoint.manifest import ManifestProblem
 from pretrain.checkpoint.reader import CheckpointReader, find_checkpoints
+from pretrain.data.history import saved_history
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Look into checkpoints."
@@ -34,10 +35,12 @@ def inspect(
         return
     states = dict.fromkeys(state for source in index.sources.values() for state in source.states)
     metadata, total = reader.metadata, sum(part.file_bytes for part in index.parts)
+    history, samples = saved_history(metadata), metadata.get("consumed_samples")
     facts = {
         "path": reader.path,
         "step": f"{reader.step:,}",
-        "samples": f"{metadata['consumed_samples']:,}" if isinstance(metadata.get("consumed_samples"), int) else None,
+        "samples": f"{samples:,}" if isinstance(samples, int) else None,
+        "tokens": f"{history.lengths.tokens(samples):,}" if history and isinstance(samples, int) else None,
         "layout": _layout(metadata.get("layout")),
         "written by": f"bessemer {metadata['bessemer_version']}" if "bessemer_version" in metadata else None,
         "size": f"{total / 1e6:,.1f} MB in {len(index.parts)} parts",

@@ -6,7 +6,9 @@ be accepted by name. What does not (layout, micro-batch size, paths, intervals, 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ TOLD_ELSEWHERE = ("seed", "seq_length", "tokenizer")
 """Keys of the data's fingerprint that the config and the tokenizer's fingerprint tell already."""
 NEVER_ACCEPTED = ("optimizer.name",)
 """Changes that no checkpoint can serve: another optimizer would read the states of this one as its own."""
-SHOWN_CHARACTERS = 60
+LINE_CHARACTERS = 60
 
 
 def check_compatible(
@@ -52,6 +54,8 @@ def check_compatible(
         CheckpointError: there are changes that are not accepted: lists key, saved value, value now, and how to accept.
     """
     changes = find_changes(saved, config, data_fingerprint, tokenizer_fingerprint)
+    if "data.train" in changes:
+        changes["data.train"] = _mixtures(saved, config, *changes["data.train"])
     impossible = sorted(changes.keys() & set(NEVER_ACCEPTED))
     if impossible:
         raise CheckpointError(
@@ -73,7 +77,7 @@ def check_compatible(
             expected=f"the saved values, or another output_dir; to go on anyway: checkpoint.allow_changes=[{names}]",
             nearest="; ".join(hints) or None,
         )
-    return [f"{key}: {_short(changes[key][0])} -> {_short(changes[key][1])}" for key in sorted(accepted)]
+    return [f"{key}: {_told(changes[key][0])} -> {_told(changes[key][1])}" for key in sorted(accepted)]
 
 
 def find_changes(
@@ -151,12 +155,43 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | None) else str(value)
 
 
+def _mixtures(saved: Mapping[str, Any], config: RunConfig, before: Any, now: Any) -> tuple[list[str], list[str]]:
+    """The corpora of two mixtures with their weights: of the checkpoint, and of the run that is asked for."""
+    read = [str(entry.get("corpus")) for entry in before or []]
+    named = ((saved.get("config") or {}).get("data") or {}).get("train") or []
+    paths = dict(zip(read, (str(entry["corpus"]) for entry in named)))
+    old = [f"{paths.get(corpus, corpus)} (weight {entry['weight']:g})" for corpus, entry in zip(read, named)]
+    new = []
+    for entry, mixed in zip(now or [], config.data.train):
+        changed = str(mixed.corpus) in paths.values() and entry["corpus"] not in paths
+        other = ", its content is another now" if changed else ""
+        moved = paths.get(entry["corpus"], str(mixed.corpus))
+        was = f", was {moved}" if moved != str(mixed.corpus) else ""
+        new.append(f"{mixed.corpus} (weight {mixed.weight:g}{other}{was})")
+    return old, new
+
+
 def _table(changes: Mapping[str, tuple[Any, Any]]) -> str:
-    rows = [("key", "saved", "now"), *((key, _short(a), _short(b)) for key, (a, b) in sorted(changes.items()))]
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return "\n".join(f"  {key:<{widths[0]}}  {before:<{widths[1]}}  {now}" for key, before, now in rows)
+    rows = [(["key"], ["saved"], ["now"])]
+    rows += [([key], _lines(before), _lines(now)) for key, (before, now) in sorted(changes.items())]
+    widths = [max(len(line) for row in rows for line in row[column]) for column in range(2)]
+    return "\n".join(
+        f"  {key:<{widths[0]}}  {before:<{widths[1]}}  {now}".rstrip()
+        for row in rows
+        for key, before, now in zip_longest(*row, fillvalue="")
+    )
 
 
-def _short(value: Any) -> str:
-    text = "null" if value is None else str(_plain(value))
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+def _lines(value: Any) -> list[str]:
+    """A value as it stands in a table: all of it, a long one in several lines."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value or ["[]"]
+    return textwrap.wrap(_told(value), LINE_CHARACTERS) or [""]
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return str(_plain(value))

@@ -59,6 +59,11 @@ class Blend:
         corpora = self._corpus[slots]
         return corpora, periods * self.counts[corpora] + self._rank[slots]
 
+    def given(self, count: int) -> np.ndarray:
+        """How many of the first `count` samples each corpus has given, int64 [corpora]."""
+        periods, slots = divmod(count, self.period)
+        return periods * self.counts + np.bincount(self._corpus[:slots], minlength=len(self.counts))
+
 
 def _integer_weights(weights: Sequence[float]) -> list[int]:
     """Whole numbers in the same proportion, whose sum is at most MAX_PERIOD."""

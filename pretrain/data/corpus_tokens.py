@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from data_prep.corpus import Corpus
 
 
-Stretch = tuple[int, int, bool]
-"""Of one document: place of its first token in the corpus, length, and whether it begins the document."""
+BEGINS_DOCUMENT = 1
+JOINED = 2
+Stretch = tuple[int, int, int]
+"""Of one document: place of its first token in the corpus, length, and what its first token is: `BEGINS_DOCUMENT`,
+`JOINED` (it does not follow, in the text, on what stands before it), both or neither."""
 
 
 class CorpusTokens:
@@ -44,11 +47,13 @@ class CorpusTokens:
     def fill(self, samples: Samples, row: int, stretches: Iterable[Stretch]) -> None:
         """Make `row` of `samples` of stretches, one after the other."""
         out, filled = samples.tokens[row], 0
-        for source, length, is_start in stretches:
+        for source, length, first in stretches:
             # A stretch lies within one document, a document within one shard.
             out[filled : filled + length] = self.at(source, length)
-            if is_start and samples.document_starts is not None:
+            if first and samples.document_starts is not None:
                 samples.document_starts[row, filled] = True
+            if first & JOINED and samples.joined is not None:
+                samples.joined[row, filled] = True
             filled += length
         samples.num_tokens[row] = filled
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from configs.errors import DataError
 from pretrain.config.sampling import SampleCutting
-from pretrain.data.corpus_tokens import Stretch
+from pretrain.data.corpus_tokens import BEGINS_DOCUMENT, Stretch
 from pretrain.data.documents import Documents
 from pretrain.data.epoch_cuttings import EpochCuttings
 from pretrain.data.index_file import Allocate, Arrays
@@ -49,7 +49,7 @@ class FullSentences(EpochCuttings):
     def __init__(
         self, corpus: Corpus, documents: Documents, sampling: SampleCutting, seed: int, *, endless: bool
     ) -> None:
-        super().__init__(corpus, documents, "full sentences", seed, endless=endless)
+        super().__init__(corpus, documents, sampling, "full sentences", seed, endless=endless)
         self._room = sampling.stride_tokens
         self._table = SentenceTable.read(corpus, documents, self._room)
         if corpus.manifest is not None and corpus.manifest.end_of_document is None:
@@ -107,7 +107,7 @@ class FullSentences(EpochCuttings):
             shift = int(table.bounds[cutting["order"][document]]) - first
             tokens = int(table.start[shift + last] - table.start[shift + begin])
             # Where the next document begins in this sample, the end-of-document token stands between them.
-            yield int(table.source[shift + begin]), tokens + (last < end), begin == first
+            yield int(table.source[shift + begin]), tokens + (last < end), BEGINS_DOCUMENT * (begin == first)
             begin, document = last, document + 1
 
     def _fill(self, number: int, allocate: Allocate) -> None:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import DataError
-from data_prep.corpus.split import PARTS, PartName
-from pretrain.config import RunConfig, WeightedCorpus
+from pretrain.config import RunConfig
 from pretrain.data import unigram
+from pretrain.data.continuing import check_split
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
-from pretrain.data.documents import Documents
-from pretrain.data.evaluation_set import describe_set
-from pretrain.data.sample_index import SampleIndex, notes_on, open_index
+from pretrain.data.history import DataHistory, phase_of
+from pretrain.data.sample_index import notes_on, rest_notes_on
 from pretrain.data.stream import SampleStream
+from pretrain.data.stream_builder import StreamBuilder
 from pretrain.data.token_facts import TokenFacts
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
     from data_prep.tokenizer import Tokenizer
-
-EVALUATION_SEED = 0
-"""Decides which samples a validation reads first: the same for every run, so that losses compare between seeds."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class RunData:
         vocabulary: what the ids mean.
         evaluation_sets: by name, what decides which samples a validation or test set is, JSON-able; see `describe_set`.
         fingerprint: what decides which sample is number n of the run, JSON-able; to be compared on resume.
+        history: what decided the samples up to now, the present settings last.
         notes: what was done about odd data, a sentence each, to be shown once.
         corpora: the opened corpora by path.
         labels_are_tokens: see `ObjectiveConfig`.
@@ -49,6 +46,7 @@ class RunData:
     vocabulary: Vocabulary
     evaluation_sets: dict[str, dict[str, Any]]
     fingerprint: dict[str, Any]
+    history: DataHistory
     notes: tuple[str, ...]
     corpora: dict[Path, Corpus]
     labels_are_tokens: bool = True
@@ -69,7 +67,9 @@ class RunData:
         vocabulary = resolve_vocabulary(
             config.data, corpora, config.model.vocab_size, tokenizer_required=tokenizer_required
         )
-        builder = _StreamBuilder(config, corpora, vocabulary.size)
+        fingerprints = _fingerprints(corpora)
+        history = DataHistory(config.seed, (phase_of(config, fingerprints, from_step=0, from_sample=0),))
+        builder = StreamBuilder(config, corpora, vocabulary.size, history)
         train = builder.train()
         validation, test = builder.evaluation("validation"), builder.evaluation("test")
         for part in train.parts:
@@ -82,10 +82,49 @@ class RunData:
             vocabulary=vocabulary,
             evaluation_sets=builder.evaluation_sets,
             fingerprint=_fingerprint(config, corpora, train, vocabulary),
+            history=history,
             notes=tuple(builder.notes),
             corpora=corpora,
             labels_are_tokens=config.objective.labels_are_tokens,
         )
+
+    def continuing(self, config: RunConfig, before: DataHistory, from_step: int, from_sample: int) -> RunData:
+        """The same data, read on from where an earlier session of the run stopped.
+
+        Each corpus goes on at its own next sample, whatever became of the mixture and of the length of the samples;
+        one that is new begins at its first.
+
+        Args:
+            config: the run, of which this is the data.
+            before: what was read up to there.
+            from_step: steps that are finished.
+            from_sample: number of the next sample.
+
+        Raises:
+            CheckpointError: if an epoch was begun in a way that cannot be gone on with.
+        """
+        history = before.continued(phase_of(config, _fingerprints(self.corpora), from_step, from_sample))
+        if len(history.phases) == 1 and history.seed == config.seed:
+            return replace(self, history=history)
+        builder = StreamBuilder(config, self.corpora, self.vocab_size, history)
+        train = builder.train()
+        return replace(
+            self,
+            train=train,
+            validation=builder.evaluation("validation"),
+            test=builder.evaluation("test"),
+            evaluation_sets=builder.evaluation_sets,
+            history=history,
+            notes=(*builder.notes, *_continuing_notes(config, history, train, from_sample)),
+        )
+
+    def check_split(self, config: RunConfig, before: DataHistory) -> None:
+        """Refuse a split under which documents that were trained on are held out, or the other way round.
+
+        Raises:
+            CheckpointError: names the corpus, both splits, and how many documents it is about.
+        """
+        check_split(before, config.data.split, _fingerprints(self.corpora))
 
     def prepare(self, consumed_samples: int = 0) -> None:
         """Build, or wait for, the indexes that training from `consumed_samples` on and evaluation need.
@@ -148,100 +187,19 @@ class RunData:
         return unigram.unigram_loss_nats(self.train, stream, max_samples, never_labels)
 
 
-class _StreamBuilder:
-    """Turns mixtures into streams; collects notes and the descriptions of evaluation sets."""
+def _continuing_notes(config: RunConfig, history: DataHistory, train: SampleStream, from_sample: int) -> Iterator[str]:
+    """What a run is told that goes on with its data at a sample."""
+    if history.seed != config.seed:
+        yield f"the order of the data stays that of seed {history.seed}, with which the run began"
+    begins = history.notes(from_sample)
+    yield from begins
+    for part, given in zip(train.parts, train.given.tolist()):
+        if begins and not given:
+            yield from rest_notes_on(part)
 
-    def __init__(self, config: RunConfig, corpora: dict[Path, Corpus], vocab_size: int) -> None:
-        self._config = config
-        self._data = config.data
-        apart = config.data.reset_attention_at_documents
-        self._sampling = config.objective.sampling(config.model, documents_apart=apart)
-        self._corpora = corpora
-        self._vocab_size = vocab_size
-        self._cache = config.data.index_cache or config.output_dir / "index"
-        self._train_fingerprints = {corpora[entry.corpus].fingerprint for entry in config.data.train}
-        self.notes: list[str] = []
-        self.evaluation_sets: dict[str, dict[str, Any]] = {}
 
-    def train(self) -> SampleStream:
-        """The training stream.
-
-        Raises:
-            DataError: if a corpus' training part is shorter than a sample.
-        """
-        parts = []
-        for entry in self._data.train:
-            documents = self._documents(entry.corpus, "train")
-            try:
-                index = open_index(
-                    self._corpora[entry.corpus], documents, self._sampling, self._config.seed, endless=True
-                )
-            except ValueError as problem:
-                raise self._too_small(entry.corpus, "train", documents, problem) from None
-            parts.append(index)
-        return self._stream("train", parts, [entry.weight for entry in self._data.train])
-
-    def evaluation(self, part: PartName) -> dict[str, SampleStream]:
-        """The validation or test streams by name.
-
-        Raises:
-            DataError: if a set has no tokens at all.
-        """
-        own = self._data.validation if part == "validation" else self._data.test
-        if own:
-            return {name: self._evaluation_stream(name, mixture, part) for name, mixture in own.items()}
-        if self._data.split[PARTS.index(part)] == 0:
-            return {}
-        return {part: self._evaluation_stream(part, self._data.train, part)}
-
-    def _evaluation_stream(self, name: str, mixture: list[WeightedCorpus], part: PartName) -> SampleStream:
-        parts, weights, empty = [], [], []
-        held_out: list[PartName] = []
-        for entry, corpus_part in self._with_parts(mixture, part):
-            documents = self._documents(entry.corpus, corpus_part)
-            try:
-                index = open_index(
-                    self._corpora[entry.corpus], documents, self._sampling, EVALUATION_SEED, endless=False
-                )
-            except ValueError as problem:
-                empty.append(self._too_small(entry.corpus, corpus_part, documents, problem))
-                continue
-            parts.append(index)
-            weights.append(entry.weight)
-            held_out.append(corpus_part)
-        if not parts:
-            raise empty[0]
-        self.notes += [f"the {part} set {name!r} goes without {error.where}: {error.problem}" for error in empty]
-        stream = self._stream(name, parts, weights)
-        samples = self._config.evaluation.batches * self._config.training.global_batch_size
-        self.evaluation_sets[name] = describe_set(
-            self._data, self._config.objective, stream, held_out, self._config.model.seq_length, samples
-        )
-        return stream
-
-    def _with_parts(self, mixture: list[WeightedCorpus], part: PartName) -> Iterator[tuple[WeightedCorpus, PartName]]:
-        # A set that names a training corpus means what is held out of it, never what is trained on.
-        for entry in mixture:
-            held_out = self._corpora[entry.corpus].fingerprint in self._train_fingerprints
-            yield entry, part if held_out else "all"
-
-    def _documents(self, path: Path, part: PartName) -> Documents:
-        return Documents(self._corpora[path], part, self._data.split, self._cache)
-
-    def _stream(self, name: str, parts: list[SampleIndex], weights: list[float]) -> SampleStream:
-        return SampleStream(name, parts, weights, self._sampling, self._vocab_size)
-
-    def _too_small(self, path: Path, part: PartName, documents: Documents, problem: ValueError) -> DataError:
-        corpus = self._corpora[path]
-        share = 1.0 if part == "all" else self._data.split[PARTS.index(part)]
-        held_out = f"; or name {part} sets of your own in data.{part}" if part in ("validation", "test") else ""
-        return DataError(
-            f"its {part} part has {len(documents):,} of {corpus.num_documents:,} documents and"
-            f" {documents.num_tokens:,} of {corpus.num_tokens:,} tokens; {problem}",
-            where=path,
-            expected=f"a larger corpus, one cut into smaller documents, or a larger {part} share in data.split"
-            f" (now {share:g}){held_out}",
-        )
+def _fingerprints(corpora: Mapping[Path, Corpus]) -> dict[Path, str]:
+    return {path: corpus.fingerprint for path, corpus in corpora.items()}
 
 
 def _fingerprint(

@@ -51,6 +51,23 @@ class SampleIndex(Protocol):
 
 
 @runtime_checkable
+class Continuing(Protocol):
+    """An index of a corpus that can be cut anew in the middle of an epoch, such as to another length of sample."""
+
+    def continued(self, sampling: SampleCutting, taken: int) -> SampleIndex:
+        """What the first `taken` samples of this one leave, cut as `sampling` says: nothing twice in an epoch.
+
+        Raises:
+            ValueError: if it cannot be; the message says why.
+        """
+        ...
+
+    def rest_notes(self) -> list[str]:
+        """What becomes of the rest of an epoch that was begun in another cutting, a sentence each."""
+        ...
+
+
+@runtime_checkable
 class Counting(Protocol):
     """An index that counts what it had to do to the text."""
 
@@ -62,6 +79,16 @@ class Counting(Protocol):
 def notes_on(index: SampleIndex) -> list[str]:
     """What an index that counts what it did has to say of its first epoch, a sentence each."""
     return list(index.notes()) if isinstance(index, Counting) else []
+
+
+def rest_notes_on(index: SampleIndex) -> list[str]:
+    """What an index that goes on in the middle of an epoch has to say of its rest, a sentence each."""
+    return list(index.rest_notes()) if isinstance(index, Continuing) else []
+
+
+def has_joins(index: SampleIndex) -> bool:
+    """Whether the samples of an index may have tokens that are `Samples.joined`."""
+    return bool(getattr(index, "has_joins", False))
 
 
 def open_index(

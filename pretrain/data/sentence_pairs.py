@@ -46,7 +46,7 @@ class SentencePairs(EpochCuttings):
         self, corpus: Corpus, documents: Documents, sampling: SampleCutting, seed: int, *, endless: bool
     ) -> None:
         assert isinstance(sampling, PairSampleCutting)
-        super().__init__(corpus, documents, "pairs", seed, endless=endless)
+        super().__init__(corpus, documents, sampling, "pairs", seed, endless=endless)
         self._sampling = sampling
         self._table = SentenceTable.read(corpus, documents, sampling.stride_tokens // 2)
         sizes = np.diff(self._table.bounds)

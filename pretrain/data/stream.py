@@ -9,7 +9,7 @@ import numpy as np
 from configs.errors import DataError
 from pretrain.config.objective import SampleCutting
 from pretrain.data.blend import Blend
-from pretrain.data.sample_index import SampleIndex
+from pretrain.data.sample_index import SampleIndex, has_joins
 from pretrain.data.samples import Origin, Samples
 
 
@@ -26,6 +26,11 @@ class SampleStream:
         weights: their relative weights.
         sampling: how the corpora are cut into samples.
         vocab_size: ids must be below it.
+        first_sample: number of the first sample that this mixture gives.
+        given: samples of each part that were given before that one; None: none.
+
+    Attributes:
+        given: those, int64 [parts].
     """
 
     def __init__(
@@ -35,12 +40,18 @@ class SampleStream:
         weights: Sequence[float],
         sampling: SampleCutting,
         vocab_size: int,
+        *,
+        first_sample: int = 0,
+        given: Sequence[int] | None = None,
     ) -> None:
         self.name = name
         self.parts = list(parts)
         self.sampling = sampling
         self.vocab_size = vocab_size
+        self.first_sample = first_sample
         self.blend = Blend(weights)
+        self.given = np.zeros(len(self.parts), dtype=np.int64) if given is None else np.array(given, dtype=np.int64)
+        self._joins = any(has_joins(part) for part in self.parts)
 
     @property
     def num_samples_per_epoch(self) -> int:
@@ -54,6 +65,11 @@ class SampleStream:
     def num_samples(self) -> int | None:
         """Samples of an evaluation stream; None: endless."""
         return None if self.parts[0].endless else self.num_samples_per_epoch
+
+    def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which part gives each sample, and its number within that part; see `Blend.locate`."""
+        positions, inner = self.blend.locate(np.asarray(numbers, dtype=np.int64) - self.first_sample)
+        return positions, inner + self.given[positions]
 
     def sample(self, number: int) -> np.ndarray:
         """Tokens of one sample, int64 [stride + overlap].
@@ -76,12 +92,12 @@ class SampleStream:
 
         Raises:
             DataError: if a token is outside the vocabulary; names shard and document.
-            IndexError: if a number is negative.
+            IndexError: if a number is below `first_sample`.
         """
-        if numbers.size and int(numbers.min()) < 0:
-            raise IndexError(f"sample number {int(numbers.min())}")
-        samples = Samples.empty(numbers, self.sampling, self.parts[0].extras)
-        positions, inner = self.blend.locate(numbers)
+        if numbers.size and int(numbers.min()) < self.first_sample:
+            raise IndexError(f"sample number {int(numbers.min())}, below {self.first_sample}")
+        samples = Samples.empty(numbers, self.sampling, self.parts[0].extras, joins=self._joins)
+        positions, inner = self.locate(numbers)
         within = np.full(len(numbers), True) if self.num_samples is None else numbers < self.num_samples
         for position, part in enumerate(self.parts):
             rows = np.flatnonzero((positions == position) & within)
@@ -94,12 +110,12 @@ class SampleStream:
         """Which documents sample `number` is made of; empty beyond the end of an evaluation stream."""
         if self.num_samples is not None and number >= self.num_samples:
             return []
-        positions, inner = self.blend.locate(np.array([number]))
+        positions, inner = self.locate(np.array([number]))
         return self.parts[int(positions[0])].origins(int(inner[0]))
 
     def prepare(self, number: int) -> None:
         """Have the indexes at hand that reading on from sample `number` needs; may wait for another process."""
-        positions, inner = self.blend.locate(np.arange(number, number + self.blend.period))
+        positions, inner = self.locate(np.arange(number, number + self.blend.period))
         for position, part in enumerate(self.parts):
             part.prepare(int(inner[positions == position][0]))
 

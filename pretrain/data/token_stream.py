@@ -5,20 +5,24 @@ With a stride of S and an overlap of V tokens, window k is its tokens [k S, k S 
 the last token is only a label, and every token of the row but the very first is a label exactly once. Window k belongs
 to the epoch in which it begins; the windows of an epoch are read in a shuffled order. Hence the sample of any number is
 found by arithmetic, a binary search, and a read.
+
+A corpus that is cut anew in the middle of an epoch goes on with what it has not given yet: see `RestRow`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from configs.kinds import resolve
 from pretrain.config.objective import SampleCutting
 from pretrain.data.corpus_tokens import CorpusTokens, Stretch
-from pretrain.data.documents import Documents, EpochOrders
-from pretrain.data.index_file import Arrays
+from pretrain.data.documents import Documents
 from pretrain.data.permutation import Permutation
 from pretrain.data.samples import Origin, Samples
+from pretrain.data.token_row import EpochRow, RestRow, TokenRow
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
@@ -34,6 +38,7 @@ class TokenStream:
         seed: decides the orders of documents and samples.
         endless: whether epoch follows epoch; if not, the same one epoch comes again and again, and its last sample
             may be short.
+        row: what is cut; None: all epochs of the documents.
 
     Raises:
         ValueError: if there are fewer tokens than one sample (endless) or one label (not endless) needs.
@@ -42,7 +47,14 @@ class TokenStream:
     extras: tuple[str, ...] = ()
 
     def __init__(
-        self, corpus: Corpus, documents: Documents, sampling: SampleCutting, seed: int, *, endless: bool
+        self,
+        corpus: Corpus,
+        documents: Documents,
+        sampling: SampleCutting,
+        seed: int,
+        *,
+        endless: bool,
+        row: TokenRow | None = None,
     ) -> None:
         needed = sampling.overlap_tokens + (sampling.stride_tokens if endless else 1)
         if documents.num_tokens < needed:
@@ -50,14 +62,39 @@ class TokenStream:
         self.corpus = corpus
         self.documents = documents
         self.endless = endless
+        self._seed, self._key = seed, (seed, corpus.fingerprint)
         self._stride, self._overlap = sampling.stride_tokens, sampling.overlap_tokens
-        self._key = (seed, corpus.fingerprint)
-        self._orders = EpochOrders(documents, *self._key)
+        self._row: TokenRow = EpochRow(documents, *self._key) if row is None else row
         self._tokens = CorpusTokens(corpus)
+
+    def continued(self, sampling: SampleCutting, taken: int) -> TokenStream:
+        """See `Continuing`."""
+        if resolve(sampling.index) is not type(self):
+            raise ValueError("samples of another kind cannot follow within an epoch")
+        row = self._row
+        if taken:
+            row = RestRow(row, self.documents, self._stride, taken, self._order, sampling.overlap_tokens)
+        return type(self)(self.corpus, self.documents, sampling, self._seed, endless=self.endless, row=row)
+
+    @property
+    def has_joins(self) -> bool:
+        """Whether samples may have tokens that are `joined`."""
+        return self._row.has_joins
+
+    def rest_notes(self) -> list[str]:
+        """See `Continuing`."""
+        if not isinstance(self._row, RestRow):
+            return []
+        tokens, pieces = self._row.rest_of_epoch()
+        return [
+            f"{self.corpus.path}: was begun at another length of sample; what is left of that epoch is in {pieces:,}"
+            f" {'piece' if pieces == 1 else 'pieces'} of {tokens / pieces:,.0f} tokens on average, which are joined to"
+            " samples of the length now asked for"
+        ]
 
     def prepare(self, number: int) -> None:
         """Have the index at hand that reading sample `number` needs."""
-        self._orders.order(self._epoch_of(number) if self.endless else 0)
+        self._row.prepare(number * self._stride if self.endless else 0)
 
     @property
     def num_samples_per_epoch(self) -> int:
@@ -74,54 +111,26 @@ class TokenStream:
         """Where the tokens of sample `number` come from, in order."""
         return [self._tokens.origin(source, length) for source, length, _ in self._stretches(np.array([number]))[0]]
 
-    def _epoch_of(self, number: int) -> int:
-        return number * self._stride // self.documents.num_tokens
+    def _order(self, group: int, num_windows: int) -> Callable[[np.ndarray], np.ndarray]:
+        """The order in which the windows that begin in a group are read, as numbers within it."""
+        return Permutation(num_windows, "samples", *self._key, *self._row.key(group))
 
-    def _places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Epoch, and place of the first token within it, of each sample."""
-        length, num_tokens = self._stride, self.documents.num_tokens
+    def _places(self, numbers: np.ndarray) -> np.ndarray:
+        """Place of the first token of each sample in the row, int64 [n]."""
+        length = self._stride
         if not self.endless:
             count = self.num_samples_per_epoch
-            return np.zeros_like(numbers), Permutation(count, "samples", *self._key)(numbers % count) * length
-        epochs = numbers * length // num_tokens
-        windows = np.empty_like(epochs)
-        for epoch in np.unique(epochs).tolist():
-            first, end = -(-epoch * num_tokens // length), -(-(epoch + 1) * num_tokens // length)
-            here = epochs == epoch
-            windows[here] = first + Permutation(end - first, "samples", *self._key, epoch)(numbers[here] - first)
-        return epochs, windows * length - epochs * num_tokens
+            return Permutation(count, "samples", *self._key)(numbers % count) * length
+        groups = self._row.groups(numbers * length)
+        windows = np.empty_like(groups)
+        for group in np.unique(groups).tolist():
+            first, end = (-(-place // length) for place in self._row.span(group))
+            here = groups == group
+            windows[here] = first + self._order(group, end - first)(numbers[here] - first)
+        return windows * length
 
     def _stretches(self, numbers: np.ndarray) -> list[list[Stretch]]:
         """The stretches of documents that make up each sample."""
-        wanted, num_tokens = self._stride + self._overlap, self.documents.num_tokens
-        epochs, places = self._places(numbers)
-        found: list[list[Stretch]] = [[]] * len(numbers)
-        for epoch in np.unique(epochs).tolist():
-            rows = np.flatnonzero(epochs == epoch)
-            ends = np.minimum(places[rows] + wanted, num_tokens)
-            for row, stretches in zip(rows.tolist(), _cut(self._orders.order(epoch), places[rows], ends)):
-                found[row] = stretches
-            if self.endless:
-                for row in rows[places[rows] + wanted > num_tokens].tolist():
-                    # The next epoch's first documents; its whole order need not be there yet.
-                    rest = int(places[row]) + wanted - num_tokens
-                    head = self._orders.head(epoch + 1, rest)
-                    found[row] += _cut(head, np.array([0]), np.array([rest]))[0]
-        return found
-
-
-def _cut(order: Arrays, places: np.ndarray, ends: np.ndarray) -> list[list[Stretch]]:
-    """The documents in each of the ranges [place, end) of an epoch, cut at its two ends."""
-    firsts = order["start"].searchsorted(places, side="right") - 1
-    lasts = order["start"].searchsorted(ends, side="left")
-    found = []
-    for place, end, first, last in zip(places.tolist(), ends.tolist(), firsts.tolist(), lasts.tolist()):
-        bounds = order["start"][first : last + 1].tolist()
-        sources = order["source"][first:last].tolist()
-        skipped = place - bounds[0]
-        bounds[0], bounds[-1] = place, end
-        stretches = [(source, stop - begin, True) for source, begin, stop in zip(sources, bounds, bounds[1:])]
-        if skipped:
-            stretches[0] = (sources[0] + skipped, bounds[1] - place, False)
-        found.append(stretches)
-    return found
+        places = self._places(numbers)
+        ends = places + self._stride + self._overlap
+        return self._row.stretches(places, ends if self.endless else np.minimum(ends, self.documents.num_tokens))

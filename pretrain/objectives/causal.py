@@ -45,6 +45,9 @@ class CausalObjective:
         if int(samples.num_tokens.min()) <= seq_length:
             counting = np.arange(seq_length) < samples.num_tokens[:, None] - 1
             loss_mask = torch.from_numpy(counting.astype(np.float32))
+        if samples.joined is not None:
+            # What was read before is a label already, and what stands before it is not its context.
+            loss_mask = loss_mask * torch.from_numpy(~samples.joined[:, 1:])
         if self._documents_apart:
             assert samples.document_starts is not None
             segment_ids, position_ids = _segments(samples.document_starts[:, :-1])

@@ -13,6 +13,7 @@ from functools import lru_cache
 from configs.durations import Duration
 from configs.errors import ConfigError
 from pretrain.config import TrainingConfig
+from pretrain.schedule.sample_lengths import SampleLengths
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,14 @@ def step_of(consumed_samples: int, training: TrainingConfig) -> int:
 
 
 def steps_and_samples(
-    duration: Duration, training: TrainingConfig, seq_length: int, samples_per_epoch: int | None = None
+    duration: Duration, training: TrainingConfig, lengths: SampleLengths, samples_per_epoch: int | None = None
 ) -> RunLength:
     """The first end of a step at which `duration` is over.
 
     Args:
         duration: in steps, samples, tokens or epochs.
         training: gives the batch sizes.
-        seq_length: tokens per sample.
+        lengths: tokens in the samples.
         samples_per_epoch: what an epoch is; None: epochs are refused.
 
     Raises:
@@ -103,17 +104,16 @@ def steps_and_samples(
     amount = int(duration.value)
     if duration.unit == "steps":
         return RunLength(amount, consumed_at(amount, training))
-    per_unit = {"samples": (1, 1), "tokens": (1, seq_length)}
+    in_samples = {"samples": amount, "tokens": lengths.samples(amount)}
     if samples_per_epoch is not None:
-        per_unit["epochs"] = (samples_per_epoch, 1)
-    if duration.unit not in per_unit:
+        in_samples["epochs"] = amount * samples_per_epoch
+    if duration.unit not in in_samples:
         raise ConfigError(
             f"{duration} cannot be counted in steps",
             where="training.duration",
-            expected=f"steps, {' or '.join(per_unit)}, such as '1000 steps'",
+            expected=f"steps, {' or '.join(in_samples)}, such as '1000 steps'",
         )
-    multiplier, divisor = per_unit[duration.unit]
-    samples = -(-amount * multiplier // divisor)
+    samples = in_samples[duration.unit]
     steps = step_of(samples, training)
     if consumed_at(steps, training) < samples:
         steps += 1

@@ -1,25 +1,27 @@
 """Learning rates as pure functions of how far a run is.
 
-A schedule has a clock: finished steps, or consumed samples, whichever its durations are given in. An update that
-begins at clock b and ends at clock e uses
+A schedule has a clock: finished steps, consumed samples or consumed tokens, whichever its durations are given in. An
+update that begins at clock b and ends at clock e uses
 
 - while e <= warmup: `lr * e / warmup`: the first update already moves, the one that ends the warm-up has the peak;
 - later: the shape's value at b, which begins at the peak where the warm-up ends and reaches `min_lr` where the decay
   ends; an update that begins there or later has `min_lr`.
 
 Counting the warm-up at an update's end and the decay at its beginning wastes no update on a rate of zero at either end.
-An update across the end of the warm-up (in samples) has the peak.
+An update across the end of the warm-up (in samples or tokens) has the peak.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from configs.durations import Duration
 from configs.errors import ConfigError
 from pretrain.config import OptimizerConfig
+from pretrain.schedule.sample_lengths import SampleLengths
 
+Clock = Literal["steps", "samples", "tokens"]
 _DECAYING = ("cosine", "linear", "wsd")
 _WSD_DECAY_SHARE = 10
 
@@ -30,20 +32,32 @@ class Schedule:
 
     Attributes:
         config: peak, end and shape.
-        in_steps: whether the clock counts steps; else samples.
+        clock: what the clock counts.
+        lengths: tokens in the samples.
+        total: length of the run.
         warmup: length of the warm-up.
         decay_start: where the decay begins.
         decay_length: how long it lasts; 0: the rate is `min_lr` at once.
     """
 
     config: OptimizerConfig
-    in_steps: bool
+    clock: Clock
+    lengths: SampleLengths
+    total: float
     warmup: float
     decay_start: float
     decay_length: float
 
     @classmethod
-    def resolve(cls, config: OptimizerConfig, *, total_steps: int, total_samples: int, seq_length: int) -> Schedule:
+    def resolve(
+        cls,
+        config: OptimizerConfig,
+        *,
+        total_steps: int,
+        total_samples: int,
+        lengths: SampleLengths,
+        ends_by_tokens: bool = False,
+    ) -> Schedule:
         """Bring the durations of `config` to one clock.
 
         Without `decay`, cosine and linear fall from the end of the warm-up to the end of the run, and wsd falls over
@@ -54,7 +68,9 @@ class Schedule:
             config: the schedule.
             total_steps: length of the whole run, from its very beginning.
             total_samples: the same in samples.
-            seq_length: tokens per sample.
+            lengths: tokens in the samples.
+            ends_by_tokens: whether the run's length is given in tokens. Once the length of the samples has changed,
+                the clock then counts tokens, whatever the durations do: else the rate would jump.
 
         Raises:
             ConfigError: for durations in time or epochs, durations of two kinds (steps, and samples or tokens), or a
@@ -66,14 +82,60 @@ class Schedule:
                 where="optimizer.decay",
                 expected=f"null, or one of the schedules {', '.join(_DECAYING)}",
             )
-        in_steps = _counts_steps(config)
-        total = float(total_steps if in_steps else total_samples)
-        warmup = _on_clock(config.warmup, seq_length)
-        decay = None if config.decay is None else _on_clock(config.decay, seq_length)
+        clock = _clock(config)
+        if ends_by_tokens and lengths.have_changed:
+            clock = "tokens"
+        last = lengths.phases[-1]
+        samples_per_step = (total_samples - last.from_sample) / max(1, total_steps - last.from_step)
+        totals = {"steps": total_steps, "samples": total_samples, "tokens": lengths.tokens(total_samples)}
+
+        def place(amount: float, unit: str) -> float:
+            """Where on the clock a run is after its first `amount` steps, samples or tokens."""
+            if unit == clock:
+                return float(amount)
+            return lengths.tokens(amount if unit == "samples" else lengths.samples_at_step(amount, samples_per_step))
+
+        total, warmup, decay = float(totals[clock]), place(config.warmup.value, config.warmup.unit), config.decay
         if config.schedule == "wsd":
-            length = min(total / _WSD_DECAY_SHARE if decay is None else decay, max(0.0, total - warmup))
-            return cls(config, in_steps, warmup, total - length, length)
-        return cls(config, in_steps, warmup, warmup, max(0.0, total - warmup) if decay is None else decay)
+            length = total / _WSD_DECAY_SHARE
+            if decay is not None:
+                length = total - place(totals[decay.unit] - decay.value, decay.unit)
+            length = min(length, max(0.0, total - warmup))
+            return cls(config, clock, lengths, total, warmup, total - length, length)
+        if decay is None:
+            length = max(0.0, total - warmup)
+        elif decay.unit == config.warmup.unit:
+            length = place(config.warmup.value + decay.value, decay.unit) - warmup
+        elif decay.unit == clock:
+            length = float(decay.value)
+        else:
+            # No warm-up; or one in tokens before a decay in samples.
+            length = place(lengths.samples(int(warmup)) + decay.value if warmup else decay.value, decay.unit) - warmup
+        return cls(config, clock, lengths, total, warmup, warmup, length)
+
+    def notes(self) -> list[str]:
+        """What may surprise about the rates, a sentence each."""
+        config, told = self.config, []
+        if self.warmup > self.total:
+            told.append(
+                f"optimizer.warmup ({config.warmup}) is longer than the run: the learning rate ends on its way up, at"
+                f" {config.lr * self.total / self.warmup:.3g}, and never reaches optimizer.lr ({config.lr:g})"
+            )
+            return told
+        if config.schedule not in _DECAYING:
+            return told
+        end = self.decay_start + self.decay_length
+        if end > self.total:
+            told.append(
+                f"optimizer.decay ({config.decay}) ends after the run: the learning rate ends at"
+                f" {self._after_warmup(self.total, 1.0):.3g}, above optimizer.min_lr ({config.min_lr:g})"
+            )
+        if end < self.total and config.min_lr == 0:
+            told.append(
+                f"optimizer.decay ({config.decay}) ends before the run, and optimizer.min_lr is 0: the last"
+                f" {self.total - end:,.0f} of {self.total:,.0f} {self.clock} will change no weight"
+            )
+        return told
 
     def learning_rate(self, step: int, consumed_samples: int, global_batch_size: int) -> float:
         """The rate of the update that comes when `step` steps are finished and `consumed_samples` consumed.
@@ -83,10 +145,18 @@ class Schedule:
             consumed_samples: samples consumed by them.
             global_batch_size: samples of the update itself.
         """
-        begin, length = (step, 1) if self.in_steps else (consumed_samples, global_batch_size)
+        begin, end = (
+            self._on_clock(step, consumed_samples),
+            self._on_clock(step + 1, consumed_samples + global_batch_size),
+        )
         if begin < self.warmup:
-            return self.config.lr * min(1.0, (begin + length) / self.warmup)
-        return max(self.config.min_lr, self._after_warmup(float(begin), float(length)))
+            return self.config.lr * min(1.0, end / self.warmup)
+        return max(self.config.min_lr, self._after_warmup(float(begin), float(end - begin)))
+
+    def _on_clock(self, step: int, consumed_samples: int) -> float:
+        if self.clock == "steps":
+            return step
+        return consumed_samples if self.clock == "samples" else self.lengths.tokens(consumed_samples)
 
     def _after_warmup(self, begin: float, length: float) -> float:
         low, high = self.config.min_lr, self.config.lr
@@ -106,42 +176,26 @@ class Schedule:
         return high - (high - low) * done
 
 
-def learning_rate(
-    step: int,
-    consumed_samples: int,
-    config: OptimizerConfig,
-    *,
-    global_batch_size: int,
-    total_steps: int,
-    total_samples: int,
-    seq_length: int,
-) -> float:
-    """The rate of one update; see `Schedule.resolve` and `Schedule.learning_rate`.
+def _clock(config: OptimizerConfig) -> Clock:
+    """What the durations of `config` count; steps where none says.
 
     Raises:
-        ConfigError: see `Schedule.resolve`.
+        ConfigError: for durations in time or epochs, or in steps and in samples or tokens.
     """
-    schedule = Schedule.resolve(config, total_steps=total_steps, total_samples=total_samples, seq_length=seq_length)
-    return schedule.learning_rate(step, consumed_samples, global_batch_size)
-
-
-def _counts_steps(config: OptimizerConfig) -> bool:
     given = {"optimizer.warmup": config.warmup, "optimizer.decay": config.decay}
-    kinds = {}
+    units: set[str] = set()
     for key, duration in given.items():
         if duration is None or (key == "optimizer.warmup" and duration.value == 0):
             continue
         if duration.unit not in ("steps", "samples", "tokens"):
             raise ConfigError(f"is {duration}", where=key, expected="steps, samples or tokens, such as '100 steps'")
-        kinds[key] = duration.unit == "steps"
-    if len(set(kinds.values())) > 1:
+        units.add(duration.unit)
+    if "steps" in units and len(units) > 1:
         raise ConfigError(
             f"optimizer.warmup is {config.warmup} and optimizer.decay is {config.decay}",
             where="optimizer",
             expected="both in steps, or both in samples or tokens",
         )
-    return next(iter(kinds.values()), True)
-
-
-def _on_clock(duration: Duration, seq_length: int) -> float:
-    return duration.value / seq_length if duration.unit == "tokens" else float(duration.value)
+    if "tokens" in units:
+        return "tokens"
+    return "samples" if units == {"samples"} else "steps"

@@ -6,6 +6,7 @@ from pretrain.config import OptimizerConfig, TrainingConfig
 from pretrain.schedule.batch_size import consumed_after, global_batch_size_at, step_of, steps_and_samples, steps_until
 from pretrain.schedule.learning_rate import Schedule
 from pretrain.schedule.progress import Progress
+from pretrain.schedule.sample_lengths import SampleLengths
 
 
 class RunSchedule:
@@ -17,19 +18,19 @@ class RunSchedule:
     Args:
         training: length and batch sizes.
         optimizer: the learning rates.
-        seq_length: tokens in a sample.
-        progress: where the run stands. A run whose batch size was changed on the way still ends at its tokens,
-            samples or steps, and its learning rate is at its end there.
+        lengths: tokens in the samples, those of earlier sessions too.
+        progress: where the run stands. A run whose batch size or sample length was changed on the way still ends at
+            its tokens, samples or steps, and its learning rate is at its end there.
 
     Raises:
         ConfigError: for durations that do not fit each other.
     """
 
     def __init__(
-        self, training: TrainingConfig, optimizer: OptimizerConfig, seq_length: int, progress: Progress
+        self, training: TrainingConfig, optimizer: OptimizerConfig, lengths: SampleLengths, progress: Progress
     ) -> None:
-        self._training = training
-        length = steps_and_samples(training.duration, training, seq_length)
+        self._training, self._lengths = training, lengths
+        length = steps_and_samples(training.duration, training, lengths)
         self._ends_by_steps = training.duration.unit == "steps"
         self._total_samples = length.samples
         self.total_steps = length.steps
@@ -46,7 +47,8 @@ class RunSchedule:
             optimizer,
             total_steps=self.total_steps,
             total_samples=self._total_samples,
-            seq_length=seq_length,
+            lengths=lengths,
+            ends_by_tokens=training.duration.unit == "tokens",
         )
 
     def is_done(self, progress: Progress) -> bool:
@@ -54,6 +56,14 @@ class RunSchedule:
         if self._ends_by_steps:
             return progress.step >= self.total_steps
         return progress.consumed_samples >= self._total_samples
+
+    def consumed_tokens(self, progress: Progress) -> int:
+        """Tokens of the samples consumed so far, each of the length that it had when it was trained on."""
+        return int(self._lengths.tokens(progress.consumed_samples))
+
+    def notes(self) -> list[str]:
+        """What may surprise about the learning rate, a sentence each."""
+        return self._rates.notes()
 
     def global_batch_size(self, progress: Progress) -> int:
         """Samples of the next step."""

@@ -29,20 +29,24 @@ BERT: dict[str, Any] = {
 """Changes of `tiny_config` that make it a BERT on a corpus with sentences."""
 
 
-def make_corpus(directory: Path, documents: int = 400, *, sentences: bool = False) -> Path:
+def make_corpus(
+    directory: Path, documents: int = 400, *, sentences: bool = False, seed: int = 5, tokenizer: Path | None = None
+) -> Path:
     """A tokenized corpus of made-up sentences; returns its directory.
 
     Args:
         directory: where to.
         documents: how many.
         sentences: whether it keeps sentence boundaries, and its vocabulary has an encoder's special tokens.
+        seed: decides the sentences.
+        tokenizer: of another corpus; None: one of its own is made, in `tok` beside the corpus.
     """
     from data_prep.config import TokenizeConfig, TokenizerConfig
     from data_prep.sharding.tokenization import tokenize
     from data_prep.tokenizer.training import train_tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
-    chance, words = random.Random(5), SENTENCE.split()
+    chance, words = random.Random(seed), SENTENCE.split()
     text = directory / "text.jsonl"
     with text.open("w", encoding="utf-8") as lines:
         for _ in range(documents):
@@ -51,9 +55,11 @@ def make_corpus(directory: Path, documents: int = 400, *, sentences: bool = Fals
                 sentence = ". ".join(" ".join(chance.choices(words, k=chance.randint(3, 12))) for _ in range(6)) + "."
             lines.write(json.dumps({"text": sentence}) + "\n")
     special = ENCODER_TOKENS if sentences else ()
-    vocabulary = [f"input={text}", f"output={directory}/tok", "vocab_size=300", *special]
-    train_tokenizer(load_config(TokenizerConfig, None, vocabulary))
-    given = [f"input={text}", f"tokenizer={directory}/tok", f"output={directory}/corpus"]
+    if tokenizer is None:
+        tokenizer = directory / "tok"
+        vocabulary = [f"input={text}", f"output={tokenizer}", "vocab_size=300", *special]
+        train_tokenizer(load_config(TokenizerConfig, None, vocabulary))
+    given = [f"input={text}", f"tokenizer={tokenizer}", f"output={directory}/corpus"]
     if sentences:
         given += ["sentences=true", "append_end_of_document=false"]
     tokenize(load_config(TokenizeConfig, None, given))

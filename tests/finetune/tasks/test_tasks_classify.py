@@ -202,6 +202,11 @@ def test_a_plot_that_fails_costs_the_plot(
     found = run_task(classify_config(root, "unplotted", **SHORT), said.append)
     warnings = [line for line in said if line.startswith("warning")]
     assert warnings == ["warning: confusion-test.png was not drawn (MemoryError: Unable to allocate 27.0 GiB)"]
+    # One step, and a warm-up of four.
+    assert [line for line in said if "warmup" in line] == [
+        "optimizer.warmup (4 steps) is longer than the run: the learning rate ends on its way up, at 0.00125, and never"
+        " reaches optimizer.lr (0.005)"
+    ]
     assert found is not None and (root / "unplotted" / "classify.json").is_file()
     assert not (root / "unplotted" / "confusion-test.png").exists()
     show(found, classify_config(root, "unplotted", **SHORT))

@@ -152,3 +152,33 @@ def test_a_key_younger_than_the_checkpoint_counts_as_its_default():
 def test_metadata_of_something_else_is_refused_not_crashed_on():
     with pytest.raises(CheckpointError, match="saved by another run"):
         check_compatible({}, config(), DATA, "t1")
+
+
+def test_a_changed_mixture_is_told_with_its_paths_and_weights_in_full():
+    long = "/data/" + "a/very/deep/" * 8 + "corpus"
+    other = DATA | {"train": [{"corpus": "ab12", "share": "9/14"}, {"corpus": "ef56", "share": "1/14"}]}
+    other["train"].append({"corpus": "9999", "share": "4/14"})
+    changed = config(f"data.train=[{{corpus: moved/a, weight: 9}}, {{corpus: b}}, {{corpus: {long}, weight: 4}}]")
+    with pytest.raises(CheckpointError) as error:
+        check_compatible(saved(), changed, other, "t1")
+    rows = [line.rstrip() for line in str(error.value).splitlines()[1:5]]
+    assert rows == [
+        "  key         saved         now",
+        "  data.train  a (weight 1)  moved/a (weight 9, was a)",
+        "              b (weight 3)  b (weight 1, its content is another now)",
+        f"                            {long} (weight 4)",
+    ]
+    assert "ab12" not in str(error.value) and "..." not in str(error.value)
+    (line,) = check_compatible(saved(), changed, other, "t1", ["data.train"])
+    assert line.startswith("data.train: a (weight 1), b (weight 3) -> moved/a (weight 9, was a), b (weight 1, its")
+
+
+def test_a_long_value_is_told_in_full():
+    stages = [{"from_sample": 100 * n, "rate": 0.1 + n / 100} for n in range(9)]
+    masked = ["model.name=bert", "model.pooler=false", "objective.name=masked"]
+    old, run = saved(), config(*masked)
+    old["config"], old["model"] = run.model_dump(mode="json"), run.model.model_dump(mode="json")
+    changed = run.model_copy(update={"objective": run.objective.model_copy(update={"mask_rate_schedule": stages})})
+    with pytest.raises(CheckpointError) as error:
+        check_compatible(old, changed, DATA, "t1")
+    assert all(f"'from_sample': {100 * n}" in " ".join(str(error.value).split()) for n in range(9))

@@ -64,3 +64,11 @@ def test_proportional_weights_are_one_mixture() -> None:
 def test_a_share_that_rounds_to_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="1e-09"):
         Blend([1.0, 1e-9])
+
+
+@settings(max_examples=25)
+@given(weights=_weights, count=st.integers(0, 4000))
+def test_what_each_corpus_has_given_is_what_was_located(weights: list[float], count: int) -> None:
+    blend = Blend(weights)
+    corpora, _ = blend.locate(np.arange(count))
+    assert blend.given(count).tolist() == np.bincount(corpora, minlength=len(weights)).tolist()

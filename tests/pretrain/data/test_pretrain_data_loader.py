@@ -200,3 +200,23 @@ def test_positions_and_segments_begin_anew_at_each_document(corpus: Corpus) -> N
         assert batch.position_ids_BS[number].tolist() == positions[:SEQ_LENGTH]
         assert batch.segment_ids_BS[number].tolist() == segments[:SEQ_LENGTH]
     assert int(batch.segment_ids_BS.max()) > 0
+
+
+@pytest.mark.parametrize("documents_apart", [False, True])
+def test_what_is_joined_to_other_text_is_no_label_after_it(corpus: Corpus, documents_apart: bool) -> None:
+    stream, objective = stream_of(corpus), causal(documents_apart=documents_apart)
+    before = stream.parts[0]
+    assert isinstance(before, TokenStream)
+    rest = before.continued(stream.sampling, 50)
+    stream = SampleStream("train", [rest], [1.0], stream.sampling, VOCAB_SIZE)
+    batches = BatchLoader(stream, objective, 4).global_batch(0, 40)
+    follows = np.concatenate([(batch.labels_BS == batch.tokens_BS + 1).numpy() for batch in batches])
+    counts = np.concatenate([batch.loss_mask_BS.numpy() for batch in batches]) > 0
+    ends = {int(n) - 1 for n in np.cumsum([n for shard in corpus.shards for n in shard.document_lengths.tolist()])}
+    tokens = np.concatenate([batch.tokens_BS.numpy() for batch in batches])
+    assert (~counts).sum() > 5
+    assert not follows[~counts].any()
+    assert (follows | np.isin(tokens, list(ends)))[counts].all()
+    if documents_apart:
+        segments = np.concatenate([batch.segment_ids_BS.numpy() for batch in batches])  # type: ignore[union-attr]
+        assert (np.diff(segments, axis=1) > 0)[~counts[:, :-1]].all()

@@ -11,6 +11,7 @@ from configs.errors import ConfigError
 from pretrain.parallel.launch import discover
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
+from pretrain.schedule.sample_lengths import SampleLengths
 from tests.pretrain.tiny_run import tiny_config
 
 SLURM = {"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "SLURM_JOB_ID": "7"}
@@ -54,7 +55,9 @@ def test_contradictions_are_told(environment: dict[str, str], says: str) -> None
 
 def schedule(progress: Progress | None = None, **changes: Any) -> RunSchedule:
     config = tiny_config(Path("x"), Path("y"), **changes)
-    return RunSchedule(config.training, config.optimizer, config.model.seq_length, progress or Progress())
+    return RunSchedule(
+        config.training, config.optimizer, SampleLengths.constant(config.model.seq_length), progress or Progress()
+    )
 
 
 def test_a_run_in_steps_ends_after_its_steps() -> None:

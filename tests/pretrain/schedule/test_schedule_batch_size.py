@@ -8,6 +8,7 @@ from configs.durations import Duration
 from configs.errors import ConfigError
 from pretrain.config import TrainingConfig
 from pretrain.schedule.batch_size import consumed_at, global_batch_size_at, step_of, steps_and_samples
+from pretrain.schedule.sample_lengths import SampleLengths
 
 
 def training(full: int, ramp: tuple[int, int, int] | None = None) -> TrainingConfig:
@@ -38,19 +39,19 @@ def test_sums_are_those_of_taking_the_steps_one_by_one(config: TrainingConfig, s
     walked = walk(config, steps)
     assert [consumed_at(step, config) for step in range(steps + 1)] == walked
     assert [step_of(consumed, config) for consumed in walked] == list(range(steps + 1))
-    assert steps_and_samples(Duration(steps, "steps"), config, 8).samples == walked[-1]
+    assert steps_and_samples(Duration(steps, "steps"), config, SampleLengths.constant(8)).samples == walked[-1]
 
 
 @given(config=trainings(), samples=st.integers(0, 2000), seq_length=st.integers(1, 16))
 def test_a_run_ends_with_the_first_step_that_reaches_its_length(
     config: TrainingConfig, samples: int, seq_length: int
 ) -> None:
-    end = steps_and_samples(Duration(samples, "samples"), config, seq_length)
+    end = steps_and_samples(Duration(samples, "samples"), config, SampleLengths.constant(seq_length))
     assert end.samples >= samples and end.samples == consumed_at(end.steps, config)
     assert end.steps == 0 or consumed_at(end.steps - 1, config) < samples
     if samples:
         tokens = Duration((samples - 1) * seq_length + 1, "tokens")
-        assert steps_and_samples(tokens, config, seq_length) == end
+        assert steps_and_samples(tokens, config, SampleLengths.constant(seq_length)) == end
 
 
 @given(config=trainings(), consumed=st.integers(0, 2000))
@@ -81,10 +82,15 @@ def test_far_steps_cost_nothing() -> None:
 
 
 def test_epochs_need_their_length_and_time_is_refused() -> None:
-    assert steps_and_samples(Duration.parse("2 epochs"), training(8), 16, samples_per_epoch=12).steps == 3
+    assert (
+        steps_and_samples(
+            Duration.parse("2 epochs"), training(8), SampleLengths.constant(16), samples_per_epoch=12
+        ).steps
+        == 3
+    )
     for text in ("2 epochs", "4h"):
         with pytest.raises(ConfigError, match=r"training\.duration"):
-            steps_and_samples(Duration.parse(text), training(8), 16)
+            steps_and_samples(Duration.parse(text), training(8), SampleLengths.constant(16))
 
 
 def test_a_ramp_that_starts_above_its_end_is_refused() -> None:

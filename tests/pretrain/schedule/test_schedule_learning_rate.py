@@ -5,12 +5,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import ConfigError
 from pretrain.optimizers.adamw_config import AdamWConfig
-from pretrain.schedule.learning_rate import Schedule, learning_rate
+from pretrain.schedule.learning_rate import Schedule
+from pretrain.schedule.sample_lengths import LengthPhase, SampleLengths
 
 SHAPES = ["cosine", "linear", "constant", "inverse_sqrt", "wsd"]
 SEQ_LENGTH = 32
@@ -20,7 +21,10 @@ BATCH = 4
 def schedule(total_steps: int, **config: Any) -> Schedule:
     optimizer = AdamWConfig.model_validate({"lr": 1e-2, "min_lr": 1e-3} | config)
     return Schedule.resolve(
-        optimizer, total_steps=total_steps, total_samples=total_steps * BATCH, seq_length=SEQ_LENGTH
+        optimizer,
+        total_steps=total_steps,
+        total_samples=total_steps * BATCH,
+        lengths=SampleLengths.constant(SEQ_LENGTH),
     )
 
 
@@ -111,12 +115,50 @@ def test_edges_that_the_docstring_defines() -> None:
 
 @given(shape=st.sampled_from(SHAPES), step=st.integers(0, 10**9))
 def test_any_step_can_be_asked_for_alone(shape: str, step: int) -> None:
-    optimizer = AdamWConfig.model_validate({"lr": 1e-2, "schedule": shape, "warmup": "2000 steps"})
-    lengths = {"total_steps": 10**6, "total_samples": 10**6 * BATCH, "seq_length": SEQ_LENGTH}
-    alone = learning_rate(step, step * BATCH, optimizer, global_batch_size=BATCH, **lengths)
+    plan = schedule(10**6, schedule=shape, warmup="2000 steps")
+    alone = plan.learning_rate(step, step * BATCH, BATCH)
     assert 0 <= alone <= 1e-2
-    assume(step < 10**6)
-    assert alone == Schedule.resolve(optimizer, **lengths).learning_rate(step, step * BATCH, BATCH)
+    assert alone == schedule(10**6, schedule=shape, warmup="2000 steps").learning_rate(step, step * BATCH, BATCH)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({}, None),
+        ({"warmup": "100 steps"}, None),
+        ({"decay": "100 steps"}, None),
+        ({"decay": "40 steps"}, None),
+        ({"decay": "40 steps", "min_lr": 0}, "the last 60 of 100 steps will change no weight"),
+        ({"schedule": "wsd", "min_lr": 0}, None),
+        ({"schedule": "constant", "warmup": "200 steps"}, "ends on its way up, at 0.005, and never reaches"),
+        ({"warmup": f"{200 * BATCH * SEQ_LENGTH} tokens"}, "ends on its way up, at 0.005, and never reaches"),
+        ({"schedule": "linear", "decay": "200 steps"}, "the learning rate ends at 0.0055, above optimizer.min_lr"),
+    ],
+)
+def test_a_schedule_that_the_run_does_not_fill_is_told(config: dict[str, Any], says: str | None) -> None:
+    notes = schedule(100, **config).notes()
+    assert [says in note for note in notes] == [True] if says else notes == []
+
+
+def changed_lengths(*phases: tuple[int, int, int]) -> SampleLengths:
+    return SampleLengths(tuple(LengthPhase(*phase) for phase in phases))
+
+
+@pytest.mark.parametrize("unit", ["steps", "samples", "tokens"])
+@pytest.mark.parametrize("shape", ["cosine", "linear", "wsd"])
+def test_a_run_in_tokens_goes_on_at_its_rate_when_its_samples_become_longer(shape: str, unit: str) -> None:
+    # 100 steps of 4 x 32 tokens; from step 70 on, of 4 x 64.
+    per_step = {"steps": 1, "samples": BATCH, "tokens": BATCH * SEQ_LENGTH}[unit]
+    given: dict[str, Any] = {"lr": 1e-2, "min_lr": 1e-3, "schedule": shape, "warmup": f"{10 * per_step} {unit}"}
+    decay = f"{40 * per_step} tokens" if unit == "tokens" else None
+    optimizer = AdamWConfig.model_validate(given | {"decay": decay})
+    planned = {"total_steps": 100, "total_samples": 100 * BATCH, "lengths": SampleLengths.constant(SEQ_LENGTH)}
+    before = Schedule.resolve(optimizer, **planned, ends_by_tokens=True)  # type: ignore[arg-type]
+    lengths = changed_lengths((0, 0, SEQ_LENGTH), (70, 70 * BATCH, 2 * SEQ_LENGTH))
+    after = Schedule.resolve(optimizer, total_steps=85, total_samples=85 * BATCH, lengths=lengths, ends_by_tokens=True)
+    for step in range(16):
+        tokens_alike = before.learning_rate(70 + 2 * step, (70 + 2 * step) * BATCH, BATCH)
+        assert after.learning_rate(70 + step, (70 + step) * BATCH, BATCH) == pytest.approx(tokens_alike)
 
 
 @pytest.mark.parametrize(

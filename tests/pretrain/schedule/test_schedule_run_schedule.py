@@ -11,6 +11,7 @@ from configs.durations import Duration
 from pretrain.config import BatchRamp, RunConfig
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
+from pretrain.schedule.sample_lengths import LengthPhase, SampleLengths
 from tests.pretrain.tiny_run import tiny_config
 
 SHAPE = {"optimizer__lr": 0.01, "optimizer__min_lr": 1e-5, "optimizer__schedule": "linear"}
@@ -22,7 +23,7 @@ def config(**changes: Any) -> RunConfig:
 
 
 def schedule_of(config: RunConfig, progress: Progress) -> RunSchedule:
-    return RunSchedule(config.training, config.optimizer, config.model.seq_length, progress)
+    return RunSchedule(config.training, config.optimizer, SampleLengths.constant(config.model.seq_length), progress)
 
 
 def with_batches(duration: str, full: int, ramp: tuple[int, int, int] | None, warmup: str) -> RunConfig:
@@ -87,3 +88,44 @@ def test_wherever_the_batch_was_changed_the_plan_says_where_the_run_ends(
     # Unchanged, a resumed plan is the plan: to the last bit.
     assert first + walk(before, middle)[1] == walk(before, Progress())[1]
     assert schedule_of(before, middle).total_steps == schedule_of(before, Progress()).total_steps
+
+
+def with_lengths(*phases: tuple[int, int, int]) -> SampleLengths:
+    return SampleLengths(tuple(LengthPhase(*phase) for phase in phases))
+
+
+@pytest.mark.parametrize(("seq_length", "steps_more", "tokens"), [(128, 5, 10_240), (32, 20, 10_240), (64, 10, 10_240)])
+def test_a_run_in_tokens_ends_at_its_tokens_though_its_samples_changed_their_length(
+    seq_length: int, steps_more: int, tokens: int
+) -> None:
+    # 80 samples of 64 tokens are behind it: 5,120 of 10,000 tokens.
+    settings = config(training__duration="10k tokens")
+    progress = Progress(step=10, consumed_samples=80)
+    plan = RunSchedule(settings.training, settings.optimizer, with_lengths((0, 0, 64), (10, 80, seq_length)), progress)
+    assert plan.consumed_tokens(progress) == 5_120
+    assert plan.total_steps == 10 + steps_more
+    counted = []
+    while not plan.is_done(progress):
+        progress = progress.after(plan.global_batch_size(progress), applied=True)
+        counted.append(plan.consumed_tokens(progress))
+    assert progress.step == plan.total_steps
+    assert counted == [5_120 + 8 * seq_length * (step + 1) for step in range(steps_more)]
+    assert counted[-1] == tokens
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 20)), min_size=1, max_size=4),
+    tokens=st.integers(0, 5000),
+)
+def test_the_fewest_samples_that_have_some_tokens(sizes: list[tuple[int, int]], tokens: int) -> None:
+    phases, sample, counted = [], 0, [0]
+    for count, length in sizes:
+        phases.append((sample, sample, length))
+        sample += count
+        counted += [counted[-1] + length * (i + 1) for i in range(count)]
+    counted += [counted[-1] + sizes[-1][1] * (i + 1) for i in range(5001)]
+    lengths = with_lengths(*phases)
+    fewest = lengths.samples(tokens)
+    assert counted[fewest] >= tokens
+    assert fewest == 0 or counted[fewest - 1] < tokens
+    assert [lengths.tokens(number) for number in range(sample + 3)] == counted[: sample + 3]

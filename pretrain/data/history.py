@@ -1,0 +1,238 @@
+"""What a run has read so far: its data settings from one sample on, then others from a later one on.
+
+It is recorded in every checkpoint. It decides, together with the seed in it, which sample is number n of the run, and
+how far each corpus has been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from configs.kinds import Kinds
+from pretrain.config import RunConfig
+from pretrain.config.kinds import FAMILIES, OBJECTIVES
+from pretrain.config.sampling import PairSampleCutting, SampleCutting
+from pretrain.data.blend import Blend
+from pretrain.schedule.sample_lengths import LengthPhase, SampleLengths
+
+
+@dataclass(frozen=True)
+class MixedCorpus:
+    """One corpus of a mixture that was read.
+
+    Attributes:
+        corpus: its fingerprint.
+        path: where it was.
+        weight: its relative weight.
+    """
+
+    corpus: str
+    path: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class DataPhase:
+    """Consecutive samples of a run that were read under the same settings.
+
+    Attributes:
+        from_step: steps that were finished before the first of them.
+        from_sample: number of the first of them.
+        seq_length: tokens in each.
+        sampling: how the corpora were cut.
+        split: shares of the documents that train, validate and test.
+        train: the mixture.
+    """
+
+    from_step: int
+    from_sample: int
+    seq_length: int
+    sampling: SampleCutting
+    split: tuple[float, float, float]
+    train: tuple[MixedCorpus, ...]
+
+    @property
+    def cutting(self) -> SampleCutting:
+        """What decides which tokens a sample has; whether documents are marked does not."""
+        return replace(self.sampling, marks_documents=False)
+
+    @property
+    def blend(self) -> Blend:
+        """The order in which the corpora gave samples."""
+        return Blend([entry.weight for entry in self.train])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How far a corpus was read in one cutting.
+
+    Attributes:
+        sampling: the cutting.
+        samples: how many samples of it were read.
+    """
+
+    sampling: SampleCutting
+    samples: int
+
+
+@dataclass(frozen=True)
+class DataHistory:
+    """All phases of a run, in order.
+
+    Attributes:
+        seed: decides the order of documents and samples; that of the run's beginning.
+        phases: at least one; the last has no end yet.
+    """
+
+    seed: int
+    phases: tuple[DataPhase, ...]
+
+    @property
+    def lengths(self) -> SampleLengths:
+        """Tokens in the samples."""
+        return SampleLengths(tuple(LengthPhase(p.from_step, p.from_sample, p.seq_length) for p in self.phases))
+
+    def continued(self, phase: DataPhase) -> DataHistory:
+        """With `phase` from its first sample on; itself if its settings are those of the last."""
+        last = self.phases[-1]
+        if _settings(phase) == _settings(last):
+            return self
+        kept = self.phases if phase.from_sample > last.from_sample else self.phases[:-1]
+        if not kept or _settings(phase) != _settings(kept[-1]):
+            kept = (*kept, phase)
+        return replace(self, phases=kept)
+
+    def readings(self, corpus: str) -> list[Reading]:
+        """How far a corpus was read before the last phase, one for each cutting, in order.
+
+        Args:
+            corpus: its fingerprint.
+        """
+        found: list[Reading] = []
+        for phase, following in pairwise(self.phases):
+            positions = [position for position, entry in enumerate(phase.train) if entry.corpus == corpus]
+            if not positions:
+                continue
+            given = int(phase.blend.given(following.from_sample - phase.from_sample)[positions[0]])
+            if found and found[-1].sampling == phase.cutting:
+                found[-1] = replace(found[-1], samples=found[-1].samples + given)
+            else:
+                found.append(Reading(phase.cutting, given))
+        return found
+
+    def trained_split(self, corpus: str) -> tuple[float, float, float] | None:
+        """The split by which documents of a corpus were trained on; None if none was."""
+        return next((p.split for p in self.phases for entry in p.train if entry.corpus == corpus), None)
+
+    def notes(self, from_sample: int) -> list[str]:
+        """What is read from a sample on, a sentence; empty unless a phase begins there that is not the first."""
+        now = self.phases[-1]
+        if len(self.phases) == 1 or now.from_sample != from_sample:
+            return []
+        shares = now.blend.shares.tolist()
+        told = [f"{entry.path} {share:.1%} ({self._read_before(entry)})" for entry, share in zip(now.train, shares)]
+        present = {entry.corpus for entry in now.train}
+        left = [f"no more {e.path} ({self._read_before(e)})" for e in self.phases[-2].train if e.corpus not in present]
+        return [
+            f"from sample {from_sample:,} on, {now.seq_length:,} tokens each, data.train is " + ", ".join(told + left)
+        ]
+
+    def _read_before(self, entry: MixedCorpus) -> str:
+        samples = sum(reading.samples for reading in self.readings(entry.corpus))
+        return f"after {samples:,} samples of it" if samples else "new"
+
+    def encode(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"seed": self.seed, "phases": [asdict(phase) for phase in self.phases]}
+
+    @classmethod
+    def decode(cls, raw: Mapping[str, Any]) -> DataHistory:
+        """Read what `encode` made."""
+        return cls(raw["seed"], tuple(_decode_phase(phase) for phase in raw["phases"]))
+
+
+def phase_of(config: RunConfig, fingerprints: Mapping[Path, str], from_step: int, from_sample: int) -> DataPhase:
+    """The settings of `config` from a sample on.
+
+    Args:
+        config: the run.
+        fingerprints: those of its corpora, by path.
+        from_step: steps that are finished before.
+        from_sample: number of the first sample.
+    """
+    data = config.data
+    return DataPhase(
+        from_step=from_step,
+        from_sample=from_sample,
+        seq_length=config.model.seq_length,
+        sampling=config.objective.sampling(config.model, documents_apart=data.reset_attention_at_documents),
+        split=data.split,
+        train=tuple(MixedCorpus(fingerprints[e.corpus], str(e.corpus), e.weight) for e in data.train),
+    )
+
+
+def saved_history(metadata: Mapping[str, Any]) -> DataHistory | None:
+    """The history in a checkpoint's metadata; of one that is older than histories, as if nothing had ever changed.
+
+    None if the metadata do not say what was read, or name kinds that are not there any more.
+    """
+    if "data_history" in metadata:
+        return DataHistory.decode(metadata["data_history"])
+    config, read = metadata.get("config"), metadata.get("data_fingerprint")
+    if not config or not read:
+        return None
+    try:
+        model = _section(FAMILIES, metadata.get("model") or config["model"])
+        objective = _section(OBJECTIVES, config.get("objective") or {})
+    except ValueError:
+        return None  # a kind that is not there any more
+    paths = [entry["corpus"] for entry in config["data"]["train"]]
+    phase = DataPhase(
+        from_step=0,
+        from_sample=0,
+        seq_length=read["seq_length"],
+        sampling=objective.sampling(model, documents_apart=read["reset_attention_at_documents"]),
+        split=_split(read["split"]),
+        train=tuple(
+            # The share of the whole is a weight, too, and the one that the blend was made of.
+            MixedCorpus(entry["corpus"], path, float(entry["share"].partition("/")[0]))
+            for entry, path in zip(read["train"], paths)
+        ),
+    )
+    return DataHistory(read["seed"], (phase,))
+
+
+def _settings(phase: DataPhase) -> tuple[Any, ...]:
+    """What decides the samples of a phase beside where it begins."""
+    blend = phase.blend
+    mixture = tuple((entry.corpus, count) for entry, count in zip(phase.train, blend.counts.tolist()))
+    return phase.seq_length, phase.sampling, phase.split, mixture
+
+
+def _section(kinds: Kinds, raw: Mapping[str, Any]) -> Any:
+    """A section as it was saved; one from before there were names is of the default kind."""
+    name = raw.get("name", kinds.default)
+    cls = kinds.declaration(name)
+    return cls.model_validate({key: raw[key] for key in cls.model_fields if key in raw} | {"name": name})
+
+
+def _decode_phase(raw: Mapping[str, Any]) -> DataPhase:
+    sampling = raw["sampling"]
+    cutting = PairSampleCutting if "pairs" in sampling else SampleCutting
+    return DataPhase(
+        from_step=raw["from_step"],
+        from_sample=raw["from_sample"],
+        seq_length=raw["seq_length"],
+        sampling=cutting(**sampling),
+        split=_split(raw["split"]),
+        train=tuple(MixedCorpus(**entry) for entry in raw["train"]),
+    )
+
+
+def _split(shares: Sequence[float]) -> tuple[float, float, float]:
+    train, validation, test = shares
+    return train, validation, test
