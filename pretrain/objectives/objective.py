@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from pretrain.config import ModelConfig, RunConfig
 from pretrain.data.batch import MicroBatch
-from pretrain.data.stream_builder import EVALUATION_SEED
 from pretrain.data.samples import Samples
+from pretrain.data.stream_builder import EVALUATION_SEED
 from pretrain.data.token_facts import TokenFacts
 
 if TYPE_CHECKING:
