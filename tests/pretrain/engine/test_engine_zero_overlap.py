@@ -46,12 +46,10 @@ def test_prefetch_at_stage_3() -> None:
 @pytest.mark.parametrize(
     ("ranks", "parallel"),
     [
-        (2, {"zero_stage": 2}),
         (2, {"zero_stage": 2, "offload_optimizer": True}),
         (4, {"zero_stage": 2, "tensor_size": 2, "sequence_parallel": True}),
         (4, {"zero_stage": 2, "pipeline_size": 2, "recompute": "full"}),
         (4, {"zero_stage": 3, "pipeline_size": 2}),
-        (4, {"zero_stage": 3, "tensor_size": 2, "offload_optimizer": True}),
     ],
 )
 def test_overlap(ranks: int, parallel: dict[str, Any]) -> None:
@@ -62,11 +60,9 @@ def test_overlap(ranks: int, parallel: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("ranks", "parallel", "options"),
     [
-        (1, {"zero_stage": 3}, PREFETCH),
         (2, {"zero_stage": 3, "recompute": "full"}, PREFETCH),
         (2, {"zero_stage": 3, "offload_optimizer": True}, PREFETCH | OVERLAP),
         (4, {"zero_stage": 3, "tensor_size": 2, "sequence_parallel": True, "recompute": "selective"}, PREFETCH),
-        (2, {"zero_stage": 3, "zero3_persistent_elements": 9000}, PREFETCH),
     ],
 )
 def test_prefetch(ranks: int, parallel: dict[str, Any], options: dict[str, Any]) -> None:
