@@ -49,9 +49,7 @@ def on_cpu() -> Iterator[None]:
         return
     from megatron.core.pipeline_parallel import schedules
 
-    replaced: list[tuple[Any, str]] = [
-        (torch.cuda, "current_device"), (torch.cuda, "synchronize"), (torch.Tensor, "cuda"), (schedules, "torch"),
-    ]  # fmt: skip
+    replaced: list[tuple[Any, str]] = [(torch.cuda, "current_device"), (schedules, "torch")]
     originals = [(owner, name, getattr(owner, name)) for owner, name in replaced]
     _replace()
     try:
