@@ -62,7 +62,7 @@ def meet(launch: Launch, timeout: timedelta, report_after_s: float = REPORT_AFTE
 def _connect(launch: Launch, timeout: timedelta, report_after_s: float) -> dist.Store:
     """Rank 0 opens the store and the others connect to it; under torchrun its agent has it already."""
     assert launch.master_address is not None and launch.master_port is not None
-    # torch/distributed/rendezvous.py:151 (_torchelastic_use_agent_store)
+    # torchrun's word for it, which torch's own rendezvous reads, too.
     serves = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     where = f"{launch.master_address}:{launch.master_port}"
     text = f"rank {launch.rank} waits for rank 0, which does not answer at {where}"

@@ -135,6 +135,9 @@ class WaitReport:
             rank: stand if now_s - seen_s <= silent_s else None for rank, (stand, seen_s) in dict(self._seen).items()
         }
         stands[self._launch.rank] = self._stand
+        if self._on_device and all(stand is not None and stand.waits for stand in stands.values()):
+            # A long step looks the same as a wait that does not end; the watchdog tells of those.
+            return None
         # One of them is enough.
         first = min(rank for rank, stand in stands.items() if stand is not None and stand.waits and stand.speaks)
         return describe(stands, silent_s) if first == self._launch.rank else None

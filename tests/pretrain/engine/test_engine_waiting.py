@@ -85,7 +85,7 @@ def exchange(until: threading.Event) -> None:
 
 @contextmanager
 def told(
-    monkeypatch: pytest.MonkeyPatch, rank: int, beats: dict[int, Stand]
+    monkeypatch: pytest.MonkeyPatch, rank: int, beats: dict[int, Stand], *, on_device: bool = False
 ) -> Iterator[tuple[list[str], threading.Event]]:
     """What rank `rank` of 4 says while the others, as far as they are in `beats`, write where they are."""
     lines: list[str] = []
@@ -102,7 +102,7 @@ def told(
 
     writer = threading.Thread(target=write)
     writer.start()
-    report = WaitReport(store, launch(rank, 4), on_device=False, report_after_s=0.4)
+    report = WaitReport(store, launch(rank, 4), on_device=on_device, report_after_s=0.4)
     try:
         yield lines, came
     finally:
@@ -119,15 +119,23 @@ def test_a_rank_in_a_collective_names_those_that_have_not_come(monkeypatch: pyte
     assert "ranks that have not come: 2 (at loader.py:7); 3 (no sign of life" in lines[0]
 
 
-def test_one_rank_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {0: stand(True, "gradients.py:3"), 2: stand(False, "loader.py:7")}
-    with told(monkeypatch, 1, others) as (lines, _):
+@pytest.mark.parametrize(
+    ("rank", "others", "on_device"),
+    [
+        (1, {0: stand(True, "gradients.py:3"), 2: stand(False, "loader.py:7")}, False),
+        # A long step on a device looks like this.
+        (0, dict.fromkeys((1, 2, 3), stand(True, "gradients.py:3")), True),
+    ],
+    ids=["one rank speaks for all", "all ranks are in the engine"],
+)
+def test_nothing_is_said(monkeypatch: pytest.MonkeyPatch, rank: int, others: dict[int, Stand], on_device: bool) -> None:
+    with told(monkeypatch, rank, others, on_device=on_device) as (lines, _):
         looked = threading.Event()
         original = WaitReport._told
 
         def look(self: WaitReport, now_s: float) -> str | None:
             said = original(self, now_s)
-            if 0 in self._seen:
+            if set(others) <= set(self._seen):
                 looked.set()
             return said
 
