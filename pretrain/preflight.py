@@ -119,22 +119,16 @@ def _check_memory(config: RunConfig, layout: Layout, launch: Launch) -> None:
     stages = weights_of_stages(config.model, layout)
     # Which stages this machine has is not known yet: at least the smallest.
     most, least = (state_memory(config, layout, weights) for weights in (max(stages), min(stages)))
-    device_bytes = device_total_bytes()
-    host_needed = launch.local_world_size * (least.host_bytes + (0 if device_bytes else least.device_bytes))
-    ranks = launch.local_world_size
-    for needed, there_is, place, holder in (
-        (most.device_bytes, device_bytes, "its GPU", "a rank holds"),
-        (
-            host_needed,
-            host_total_bytes(),
-            "host memory",
-            f"a machine's {ranks} ranks hold" if ranks > 1 else "it holds",
-        ),
+    device_bytes, ranks = device_total_bytes(), launch.local_world_size
+    host_needed = ranks * (least.host_bytes + (0 if device_bytes else least.device_bytes))
+    on_host = f"{ranks} ranks hold" if ranks > 1 else "it holds"
+    for holder, needed, what, there_is in (
+        ("a rank holds", most.device_bytes, "weights, gradients and optimizer state on its GPU", device_bytes),
+        (on_host, host_needed, "state and the copy for checkpoints in this machine's memory", host_total_bytes()),
     ):
         if there_is is not None and needed > there_is:
             raise MachineError(
-                f"{holder} {needed / 1e9:.1f} GB of weights, gradients and optimizer state in {place}, beside"
-                f" activations; there are {there_is / 1e9:.1f} GB",
+                f"{holder} {needed / 1e9:.1f} GB of {what}, beside activations; there are {there_is / 1e9:.1f} GB",
                 where=f"{config.model.num_parameters():,} weights, {layout}, ZeRO {config.parallel.zero_stage}",
                 expected="more ranks or machines, another layout (see docs/layouts.md), or a smaller model",
             )

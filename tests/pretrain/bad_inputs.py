@@ -76,7 +76,7 @@ WRONG_CONFIGS = (
     ),
     BadInput(
         "model that no memory here holds",
-        ("in host memory", "another layout", "ZeRO 1"),
+        ("it holds", "this machine's memory", "another layout", "ZeRO 1"),
         pretrain("model.hidden_size=131072", "model.num_layers=64", "training.device=cpu"),
     ),
     BadInput("duration without a unit", ("training.duration", "'1000 steps'"), pretrain("training.duration=100")),

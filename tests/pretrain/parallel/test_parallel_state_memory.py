@@ -60,13 +60,13 @@ def check(monkeypatch: pytest.MonkeyPatch, config: RunConfig, host: float, devic
 def test_what_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     config = recipe("llama-70b-8gpu")
     check(monkeypatch, config, 2.3, 80)
-    with pytest.raises(MachineError, match=r"a machine's 8 ranks hold 2207\.\d GB .* in host memory.*2000\.0 GB"):
+    with pytest.raises(MachineError, match=r"8 ranks hold 2207\.\d GB .* in this machine's memory.*2000\.0 GB"):
         check(monkeypatch, config, 2.0, 80)
-    with pytest.raises(MachineError, match=r"a rank holds 17\.2 GB .* in its GPU"):
+    with pytest.raises(MachineError, match=r"a rank holds 17\.2 GB .* on its GPU"):
         check(monkeypatch, config, 2.3, 16)
     with pytest.raises(MachineError, match=r"ZeRO 2: a rank holds 138\.0 GB"):
         check(monkeypatch, recipe("llama-70b-8gpu", "parallel.zero_stage=2"), 2.3, 80)
-    with pytest.raises(MachineError, match="in host memory"):
+    with pytest.raises(MachineError, match="in this machine's memory"):
         check(monkeypatch, recipe("llama-7b"), 0.2, None)
 
 
