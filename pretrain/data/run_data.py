@@ -13,6 +13,7 @@ from data_prep.corpus.split import PARTS, PartName
 from pretrain.config import RunConfig, WeightedCorpus
 from pretrain.data import unigram
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
+from pretrain.data.document_borders import DocumentBorders, document_borders
 from pretrain.data.documents import Documents
 from pretrain.data.evaluation_set import describe_set
 from pretrain.data.sample_index import SampleIndex, notes_on, open_index
@@ -114,6 +115,17 @@ class RunData:
     def end_of_document_id(self) -> int | None:
         """The id that ends each document; None if it is not known, or none does."""
         return self.vocabulary.end_of_document_id
+
+    @cached_property
+    def document_borders(self) -> DocumentBorders:
+        """The ids at the ends of the training documents; may load the tokenizer.
+
+        Raises:
+            DataError: if it, or the index of a bare corpus, is damaged.
+        """
+        corpora = [part.corpus for part in self.train.parts]
+        is_bare = any(corpus.manifest is None for corpus in corpora)
+        return document_borders(corpora, self.tokens.roles if is_bare else {})
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
