@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
-from finetune.huggingface.encoder_text import puts_special_tokens
-from finetune.huggingface.tokenizer import role_ids
+from finetune.huggingface.document_start import trained_text
+from finetune.huggingface.plain_call import puts_special_tokens
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
 from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES, counterpart_of, load_family, to_config
 from pretrain.models.huggingface.weights import to_hf
@@ -78,7 +78,7 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel
 
     source = open_checkpoint(model)
     tokenizer = find_tokenizer(source, tokenizer_dir)
-    ids = role_ids(tokenizer)
+    ids = trained_text(source.model, source.metadata, tokenizer).ids
     return PretrainedModel(
         model,
         to_config(source.model, ids),

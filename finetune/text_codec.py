@@ -71,7 +71,9 @@ class TransformersCodec:
         from pretrain.models.huggingface.transformers_model import quiet_transformers
 
         with quiet_transformers():  # it warns of texts longer than the context, which are cut later
-            ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+            # What looks like a special token in a text is text.
+            found = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        ids: list[list[int]] = found["input_ids"]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
