@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from data_prep.tokenizer import Tokenizer
@@ -11,6 +13,9 @@ from finetune.huggingface.plain_call import PlainCall, pretraining_call
 from finetune.huggingface.tokenizer import role_ids
 from pretrain.config import ModelConfig
 from pretrain.models.huggingface.config_fields import RoleIds
+
+RECORD_FILE = "export.json"
+"""The file that tells an exported directory; it says where the model comes from."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,15 @@ def document_start(metadata: Mapping[str, Any], tokenizer: Tokenizer) -> Documen
         return DocumentStart(tokenizer.role("end_of_document"), False, False)
     begin_id = borders["begin_id"]
     return DocumentStart(borders["end_id"] if begin_id is None else begin_id, begin_id is not None, True)
+
+
+def exported_start(directory: Path) -> DocumentStart | None:
+    """What an exported directory says; None: nothing, as other projects' and exports from before it was written."""
+    path = directory / RECORD_FILE
+    record = json.loads(path.read_text("utf-8")).get("document_start") if path.is_file() else None
+    if record is None:
+        return None
+    return DocumentStart(record["id"], record["in_each_text"], record["recorded_by_pretraining"])
 
 
 def trained_text(model: ModelConfig, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> TrainedText:

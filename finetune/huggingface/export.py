@@ -15,7 +15,7 @@ from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.tokenizer import MODEL_FILE, Tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
-from finetune.huggingface.document_start import TrainedText, trained_text
+from finetune.huggingface.document_start import RECORD_FILE, TrainedText, trained_text
 from finetune.huggingface.model_card import TRANSFORMERS_VERSIONS, model_card
 from finetune.huggingface.rounding import Rounding, round_weights
 from finetune.huggingface.tokenizer_check import PROBES, check_plain_call, check_same_ids
@@ -30,9 +30,6 @@ from pretrain.models.huggingface.family import class_name, counterpart_of, sees_
 from pretrain.models.huggingface.token_table import compare_token_rows
 from pretrain.models.huggingface.transformers_model import add_older_spellings, load_pretrained, quiet_transformers
 from pretrain.models.huggingface.weights import to_hf
-
-MARKER = "export.json"
-"""The file that tells an exported directory; it says where the model comes from."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,13 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
     Raises:
         UserError: anything that stands in the way, the comparison of the logits above all; nothing is written then.
     """
-    check_replaceable(config.output, MARKER, config.overwrite)
+    check_replaceable(config.output, RECORD_FILE, config.overwrite)
     source = open_checkpoint(config.checkpoint)
     counterpart_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
     text = trained_text(source.model, source.metadata, tokenizer) if tokenizer is not None else None
     _check_space(config, source)
-    with tidy_when_stopped(), staged_directory(config.output, MARKER, config.overwrite) as folder:
+    with tidy_when_stopped(), staged_directory(config.output, RECORD_FILE, config.overwrite) as folder:
         compared = 0
         if tokenizer is not None and text is not None:
             compared = _write_tokenizer(config, source, tokenizer, text, folder)
@@ -79,7 +76,7 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
         record["document_start"] = _start(text, tokenizer)
         if written.rounding is not None:
             record["rounding"] = written.rounding.as_dict()
-        (folder / MARKER).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
+        (folder / RECORD_FILE).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
         (folder / "README.md").write_text(model_card(config, source.model, record, _pairs(source)), "utf-8")
     return record
 

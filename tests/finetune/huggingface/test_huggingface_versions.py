@@ -84,7 +84,7 @@ def test_a_classifier(pretrained_from: str, made: Path, tokenizer: Tokenizer, tm
 def test_a_classifier_from_another_projects_directory_puts_around_what_it_was_tuned_on(
     made: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    """Its own template, which transformers 5 makes anew from its config, does not come back."""
+    """Its token before each text stays; its template, which transformers 5 makes anew from its config, does not."""
     from transformers import AutoTokenizer
 
     other = tmp_path / "other"
@@ -99,7 +99,7 @@ def test_a_classifier_from_another_projects_directory_puts_around_what_it_was_tu
     (tmp_path / "saved").mkdir()
     save_tokenizer(tmp_path / "saved", pretrained, text_template(pretrained, 32))
     theirs = AutoTokenizer.from_pretrained(tmp_path / "saved")
-    assert theirs("The")["input_ids"] == [*tokenizer.encode("The"), tokenizer.role("end_of_document")]
+    assert theirs("The")["input_ids"] == [3, *tokenizer.encode("The"), tokenizer.role("end_of_document")]
     assert "add_bos_token" not in fields_of(tmp_path / "saved", "tokenizer_config.json")
 
 
