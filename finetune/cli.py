@@ -73,6 +73,13 @@ def export_command(
         f"logits equal on {logits['sequences']} sequences of full length: largest difference"
         f" {logits['largest_difference']:.1e} (allowed {logits['tolerance']:.0e})"
     )
+    if "rounding" in record:
+        rounding = record["rounding"]
+        _print(
+            f"rounded to {rounding['dtype']}: each weight by at most {rounding['largest_relative_change']:.2%}"
+            f" of itself, logits by at most {rounding['largest_logit_difference']:.1e}"
+            f" (largest {logits['largest_logit']:.1f})"
+        )
     _print(f"model  {loaded.output}")
     if record.get("pipeline") == "fill-mask":
         _print(f"how to fill masks with it: {loaded.output / 'README.md'}")

@@ -164,9 +164,9 @@ def _encode(codec: TextCodec, prompt: str, sampling: Sampling, context: int, mod
     ids = codec.encode_batch([prompt])[0]
     # Nothing to go on from: what stands before the first word of a document is the end of the one before.
     if sampling.at_document_start or not ids:
-        if codec.end_of_document is None:
-            raise DataError("has no end-of-document token, so a prompt cannot be empty", where=model_dir)
-        ids = [codec.end_of_document, *ids]
+        if codec.document_start is None:
+            raise DataError("has no token that begins documents, so a prompt cannot be empty", where=model_dir)
+        ids = [codec.document_start, *ids]
     if len(ids) >= context:
         raise DataError(
             f"a prompt has {len(ids)} tokens ({prompt[:40]!r}...)",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
 from finetune.huggingface import tokenizer as hf_tokenizer
-from finetune.huggingface.encoder_text import put_around
+from finetune.huggingface.plain_call import PlainCall, put_around
 from finetune.huggingface.tokenizer import OWN_FOLDER
+from finetune.huggingface.tokenizer_check import check_plain_call, check_same_ids
 from finetune.pretrained import PretrainedModel
 from finetune.text_codec import OwnCodec, TransformersCodec
 from finetune.text_template import TextTemplate
@@ -73,13 +74,14 @@ def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> N
 
 def save_network(folder: Path, model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
     """Write config and safetensors of a model with these weights in place of its own."""
-    from pretrain.models.huggingface.transformers_model import quiet_transformers, save_weights
+    from pretrain.models.huggingface.transformers_model import add_older_spellings, quiet_transformers, save_weights
 
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}
     model.config.architectures = [type(model).__name__]
     model.config.dtype = dtypes.pop()
     with quiet_transformers():
         model.config.save_pretrained(folder)
+    add_older_spellings(folder)
     save_weights(weights, folder / "model.safetensors")
 
 
@@ -100,46 +102,39 @@ def save_tokenizer(folder: Path, pretrained: PretrainedModel, template: TextTemp
     """Give a fine-tuned model's directory its tokenizer: ours, and transformers' where there is an exact counterpart.
 
     Transformers' begins, closes and pads texts as `template` says, and knows where to cut them, without being told.
+    What looks like a special token in a text is text to it, as it was in fine-tuning.
     """
     codec = pretrained.codec
+    call = PlainCall(template.before, template.after, pretrained.has_token_types, keeps_spellings=True)
     if not isinstance(codec, OwnCodec):
         assert isinstance(codec, TransformersCodec)
-        _save_theirs(folder, codec.tokenizer, template)
+        _save_theirs(folder, codec.tokenizer, template, call)
         if (pretrained.path / OWN_FOLDER).is_dir():
             load_tokenizer(pretrained.path / OWN_FOLDER).copy_to(folder / OWN_FOLDER)
         return
     codec.tokenizer.copy_to(folder / OWN_FOLDER)
     try:
-        hf_tokenizer.save(
-            codec.tokenizer,
-            folder,
-            template.max_tokens,
-            pad=template.pad,
-            prepend=template.before,
-            append=template.after,
-            model_inputs=_model_inputs(pretrained),
-        )
-        hf_tokenizer.check_same_ids(codec.tokenizer, folder)
+        ids = hf_tokenizer.role_ids(codec.tokenizer, pretrained.hf_config.get("bos_token_id"))
+        hf_tokenizer.save(codec.tokenizer, folder, template.max_tokens, ids=ids, call=call, pad=template.pad)
+        check_same_ids(codec.tokenizer, folder)
+        check_plain_call(codec.tokenizer, folder, call)
     except DataError:
         # Our own tokenizer is there in any case; transformers' must not be there if it reads other ids.
         for name in ("tokenizer.json", "tokenizer_config.json"):
             (folder / name).unlink(missing_ok=True)
 
 
-def _model_inputs(pretrained: PretrainedModel) -> list[str] | None:
-    """What a tokenizer's call should return; None: as transformers says (which for decoders is right)."""
-    if not pretrained.is_encoder:
-        return None
-    return ["input_ids", *(["token_type_ids"] if pretrained.has_token_types else []), "attention_mask"]
-
-
-def _save_theirs(folder: Path, tokenizer: Any, template: TextTemplate) -> None:
+def _save_theirs(folder: Path, tokenizer: Any, template: TextTemplate, call: PlainCall) -> None:
     tokenizer.model_max_length = template.max_tokens
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(template.pad)
+    tokenizer.split_special_tokens = call.keeps_spellings
+    tokenizer.model_input_names = call.model_inputs
     ids = [number for number in (template.before, template.after) if number is not None]
     plain = list(tokenizer("")["input_ids"])
-    if ids and plain != ids and hasattr(tokenizer, "backend_tokenizer"):
+    has_own_template = plain != ids and hasattr(tokenizer, "backend_tokenizer")
+    if has_own_template:
         spelled = [(number, tokenizer.convert_ids_to_tokens(number)) if number is not None else None
                    for number in (template.before, template.after)]  # fmt: skip
         put_around(tokenizer.backend_tokenizer, *spelled)
     tokenizer.save_pretrained(folder)
+    hf_tokenizer.make_readable_by_version_4(folder, has_own_template=has_own_template)

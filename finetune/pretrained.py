@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
-from finetune.huggingface.encoder_text import puts_special_tokens
-from finetune.huggingface.tokenizer import role_ids
+from finetune.huggingface.document_start import exported_start, trained_text
+from finetune.huggingface.plain_call import puts_special_tokens
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
 from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES, counterpart_of, load_family, to_config
 from pretrain.models.huggingface.weights import to_hf
@@ -78,12 +78,12 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel
 
     source = open_checkpoint(model)
     tokenizer = find_tokenizer(source, tokenizer_dir)
-    ids = role_ids(tokenizer)
+    text = trained_text(source.model, source.metadata, tokenizer)
     return PretrainedModel(
         model,
-        to_config(source.model, ids),
-        dict(to_hf(source.tensors, source.model, ids)),
-        OwnCodec(tokenizer),
+        to_config(source.model, text.ids),
+        dict(to_hf(source.tensors, source.model, text.ids)),
+        OwnCodec(tokenizer, text.start),
         source.model.seq_length,
         {"model": str(source.path.absolute()), "step": source.metadata.get("step")},
         counterpart_of(source.model).poolings,
@@ -95,7 +95,8 @@ def _read_export(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
     from pretrain.models.huggingface.transformers_model import load_pretrained
 
     network = load_pretrained(model, "float32")
-    codec = OwnCodec(load_tokenizer(tokenizer_dir)) if tokenizer_dir is not None else load_codec(model)
+    own = load_tokenizer(tokenizer_dir) if tokenizer_dir is not None else None
+    codec = load_codec(model) if own is None else OwnCodec(own, exported_start(model))
     config = network.config.to_dict()
     if codec.vocab_size > config["vocab_size"]:
         raise DataError(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer, load_tokenizer
+from finetune.huggingface.document_start import RECORD_FILE, DocumentStart, document_start, exported_start
 from finetune.huggingface.tokenizer import OWN_FOLDER
 
 _REPLACEMENT = "\ufffd"
@@ -22,6 +23,10 @@ class TextCodec(Protocol):
     classification: int | None
     separator: int | None
     vocab_size: int
+    document_start: int | None
+    """What pretraining saw before the first word of a document."""
+    begin_of_text: int | None
+    """What a decoder read in front of each text; None: nothing."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens."""
@@ -33,9 +38,12 @@ class TextCodec(Protocol):
 
 
 class OwnCodec:
-    """Our SentencePiece tokenizer."""
+    """Our SentencePiece tokenizer; without `start`, documents are those that `tokenize` makes."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, start: DocumentStart | None = None) -> None:
+        start = start or document_start({}, tokenizer)
+        self.document_start = start.token
+        self.begin_of_text = start.token if start.is_in_documents else None
         self.tokenizer = tokenizer
         self.end_of_document = tokenizer.role("end_of_document")
         self.pad = tokenizer.role("pad")
@@ -54,9 +62,14 @@ class OwnCodec:
 
 
 class TransformersCodec:
-    """A tokenizer that transformers loads."""
+    """A tokenizer that transformers loads; without `start`, its own token begins documents, else what ends them."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, start: DocumentStart | None = None) -> None:
+        own_start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        self.document_start: int | None = own_start if start is None else start.token
+        plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+        begins = list(tokenizer("a")["input_ids"])[: len(plain) + 1] == [own_start, *plain]
+        self.begin_of_text: int | None = own_start if begins else None
         self.tokenizer = tokenizer
         self.end_of_document: int | None = tokenizer.eos_token_id
         self.pad: int | None = tokenizer.pad_token_id
@@ -71,7 +84,9 @@ class TransformersCodec:
         from pretrain.models.huggingface.transformers_model import quiet_transformers
 
         with quiet_transformers():  # it warns of texts longer than the context, which are cut later
-            ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+            # What looks like a special token in a text is text.
+            found = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        ids: list[list[int]] = found["input_ids"]
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -105,6 +120,7 @@ def load_codec(directory: Path) -> TextCodec:
     Raises:
         DataError: there is none.
     """
+    start = exported_start(directory)
     if (directory / "tokenizer_config.json").is_file():
         from transformers import AutoTokenizer
 
@@ -112,10 +128,14 @@ def load_codec(directory: Path) -> TextCodec:
 
         try:
             with quiet_transformers():
-                return TransformersCodec(AutoTokenizer.from_pretrained(directory, local_files_only=True))
+                tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+                if start is None and (directory / RECORD_FILE).is_file():
+                    # An export from before they say it: its own token for it, pretraining may never have seen.
+                    start = DocumentStart(tokenizer.eos_token_id, False, False)
+                return TransformersCodec(tokenizer, start)
         except (OSError, ValueError) as error:
             problem = str(error).strip().splitlines()[0]
             raise DataError(f"its tokenizer cannot be loaded ({problem})", where=directory) from None
     if (directory / OWN_FOLDER).is_dir():
-        return OwnCodec(load_tokenizer(directory / OWN_FOLDER))
+        return OwnCodec(load_tokenizer(directory / OWN_FOLDER), start)
     raise DataError("holds no tokenizer", where=directory, expected="an export with tokenizer=huggingface")

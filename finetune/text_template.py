@@ -44,7 +44,8 @@ def text_template(
 ) -> TextTemplate:
     """The form of single texts that a model is used to.
 
-    A decoder reads a text and, if wanted, the end-of-document token. An encoder reads the classification token, the
+    A decoder reads a text, after the token that began each one in pretraining if one did, and, if wanted, the
+    end-of-document token. An encoder reads the classification token, the
     text, the separator token (`[CLS] text [SEP]`), unless it was pretrained without them.
 
     Args:
@@ -80,7 +81,7 @@ def _decoder_template(pretrained: PretrainedModel, context: int, append_end_of_d
     pad = next((number for number in spare if number != after), None)
     if pad is None:
         raise DataError("has no token to pad with", where=where, expected="a pad or unknown token")
-    return TextTemplate(context, pad, after=after)
+    return TextTemplate(context, pad, codec.begin_of_text, after)
 
 
 def _encoder_template(pretrained: PretrainedModel, context: int, append_end_of_document: bool) -> TextTemplate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -196,6 +197,7 @@ class Trainer:
             "data_fingerprint": self._data.fingerprint,
             "data_history": self._data.history.encode(),
             "tokenizer_fingerprint": self._data.tokenizer_fingerprint,
+            "document_borders": asdict(self._data.document_borders),
             "layout": {
                 "zero_stage": self.config.parallel.zero_stage,
                 **layout,

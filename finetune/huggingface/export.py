@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from configs.errors import CheckpointError, ConfigError, MachineError
+from configs.errors import ConfigError, MachineError
 from data_prep.atomic import check_replaceable, staged_directory
-from data_prep.tokenizer import Tokenizer
+from data_prep.tokenizer import MODEL_FILE, Tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
-from finetune.huggingface.encoder_text import check_reads_as_trained, encoder_text
-from finetune.huggingface.model_card import model_card
-from finetune.huggingface.weight_files import check_written, remove_weights, write_weights
+from finetune.huggingface.document_start import RECORD_FILE, TrainedText, trained_text
+from finetune.huggingface.model_card import TRANSFORMERS_VERSIONS, model_card
+from finetune.huggingface.rounding import Rounding, round_weights
+from finetune.huggingface.tokenizer_check import PROBES, check_plain_call, check_same_ids
+from finetune.huggingface.weight_files import check_written, write_weights
 from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer, open_checkpoint
 from finetune.stopping import tidy_when_stopped
 from pretrain.config.model import ModelConfig
 from pretrain.config.sampling import PairKind
 from pretrain.models.huggingface import logit_check
-from pretrain.models.huggingface.config_fields import NO_IDS, older_spellings
+from pretrain.models.huggingface.config_fields import NO_IDS
 from pretrain.models.huggingface.family import class_name, counterpart_of, sees_both_sides, to_config
-from pretrain.models.huggingface.transformers_model import load_pretrained, quiet_transformers
+from pretrain.models.huggingface.token_table import compare_token_rows
+from pretrain.models.huggingface.transformers_model import add_older_spellings, load_pretrained, quiet_transformers
 from pretrain.models.huggingface.weights import to_hf
-
-if TYPE_CHECKING:
-    import torch
-
-MARKER = "export.json"
-"""The file that tells an exported directory; it says where the model comes from."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,15 @@ class _Written:
         agreement: of the written model with ours, before rounding.
         parameters: of the model that was written.
         tensors: that were read back and found equal to their source.
-        rounding: largest difference that rounding made to the logits; None: nothing was rounded.
+        token_rows: of the vocabulary that were compared one by one, beside those that the agreement is on.
+        rounding: what it changed; None: nothing was rounded.
     """
 
     agreement: logit_check.Agreement
     parameters: int
     tensors: int
-    rounding: float | None = None
+    token_rows: int
+    rounding: Rounding | None = None
 
 
 def export(config: ExportConfig, reference: logit_check.Reference | None = None) -> dict[str, Any]:
@@ -64,18 +61,22 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
     Raises:
         UserError: anything that stands in the way, the comparison of the logits above all; nothing is written then.
     """
-    check_replaceable(config.output, MARKER, config.overwrite)
+    check_replaceable(config.output, RECORD_FILE, config.overwrite)
     source = open_checkpoint(config.checkpoint)
     counterpart_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
+    text = trained_text(source.model, source.metadata, tokenizer) if tokenizer is not None else None
     _check_space(config, source)
-    with tidy_when_stopped(), staged_directory(config.output, MARKER, config.overwrite) as folder:
-        compared = _write_tokenizer(config, source, tokenizer, folder) if tokenizer is not None else 0
-        written = _write_model(config, source, tokenizer, folder, reference)
+    with tidy_when_stopped(), staged_directory(config.output, RECORD_FILE, config.overwrite) as folder:
+        compared = 0
+        if tokenizer is not None and text is not None:
+            compared = _write_tokenizer(config, source, tokenizer, text, folder)
+        written = _write_model(config, source, tokenizer, text, folder, reference)
         record = _provenance(config, source, tokenizer, written) | {"tokenizer_texts_compared": compared}
+        record["document_start"] = _start(text, tokenizer)
         if written.rounding is not None:
-            record["bfloat16_largest_logit_difference"] = written.rounding
-        (folder / MARKER).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
+            record["rounding"] = written.rounding.as_dict()
+        (folder / RECORD_FILE).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
         (folder / "README.md").write_text(model_card(config, source.model, record, _pairs(source)), "utf-8")
     return record
 
@@ -87,7 +88,22 @@ def _pairs(source: ModelCheckpoint) -> str | None:
     return pairs if getattr(source.model, "has_pair_head", False) and pairs in get_args(PairKind) else None
 
 
-def _write_tokenizer(config: ExportConfig, source: ModelCheckpoint, tokenizer: Tokenizer, folder: Path) -> int:
+def _start(text: TrainedText | None, tokenizer: Tokenizer | None) -> dict[str, Any] | None:
+    """What a text begins with, for the record; None: there is no tokenizer that could write it."""
+    if text is None or tokenizer is None:
+        return None
+    number = text.ids.begin_of_document
+    return {
+        "id": number,
+        "token": tokenizer.piece(number) if number is not None else None,
+        "in_each_text": text.call.before is not None,
+        "recorded_by_pretraining": text.start.is_recorded,
+    }
+
+
+def _write_tokenizer(
+    config: ExportConfig, source: ModelCheckpoint, tokenizer: Tokenizer, text: TrainedText, folder: Path
+) -> int:
     """Returns how many texts were compared."""
     if config.tokenizer == "sentencepiece-only" and tokenizer.kind != "sentencepiece":
         raise ConfigError(
@@ -95,55 +111,47 @@ def _write_tokenizer(config: ExportConfig, source: ModelCheckpoint, tokenizer: T
             where="tokenizer",
             expected="huggingface or none",
         )
-    # In a folder of its own: transformers would take tokenizer.model and tokenizer.json for its own.
+    # In a folder of its own: transformers would take our tokenizer.json for its own.
     tokenizer.copy_to(folder / hf_tokenizer.OWN_FOLDER)
     if config.tokenizer == "sentencepiece-only":
-        return 0
-    encoder = encoder_text(source.model, hf_tokenizer.role_ids(tokenizer), source.metadata)
-    hf_tokenizer.save(tokenizer, folder, source.model.seq_length, encoder=encoder)
-    if encoder is not None:
-        check_reads_as_trained(tokenizer, folder, encoder)
-    return hf_tokenizer.check_same_ids(tokenizer, folder)
+        return 0  # without a tokenizer_config.json, transformers would convert a tokenizer.model in its own way
+    if tokenizer.kind == "sentencepiece":
+        shutil.copyfile(tokenizer.model_path, folder / MODEL_FILE)  # where converters to GGUF look for it
+    hf_tokenizer.save(tokenizer, folder, source.model.seq_length, ids=text.ids, call=text.call)
+    compared = check_same_ids(tokenizer, folder)
+    check_plain_call(tokenizer, folder, text.call)
+    return compared
 
 
 def _write_model(
     config: ExportConfig,
     source: ModelCheckpoint,
     tokenizer: Tokenizer | None,
+    text: TrainedText | None,
     folder: Path,
     reference: logit_check.Reference | None,
 ) -> _Written:
     """Write, read back as a user would, compare; then round if asked to."""
     model = source.model
-    ids = hf_tokenizer.role_ids(tokenizer) if tokenizer is not None else NO_IDS
+    ids = text.ids if text is not None else NO_IDS
     fields = to_config(model, ids)
     _write_configs(fields, folder, "float32", model)
-    write_weights(to_hf(source.tensors, model, ids), folder, config.max_shard_gb)
-    num_tensors = check_written(to_hf(source.tensors, model, ids), folder)
+    names = write_weights(to_hf(source.tensors, model, ids), folder, config.max_shard_gb)
+    check_written(to_hf(source.tensors, model, ids), folder)
     theirs = load_pretrained(folder, "float32")
-    text_ids = tokenizer.encode("\n".join(hf_tokenizer.PROBES)) if tokenizer is not None else []
-    rows = logit_check.check_rows(model, text_ids, config.sequences, config.seed, ids)
+    token_rows = compare_token_rows(model, source.tensors, theirs, ids)
+    text_ids = tokenizer.encode("\n".join(PROBES)) if tokenizer is not None else []
+    # Where the rows of the vocabulary cannot be compared one by one, the models read them all.
+    rows = logit_check.check_rows(model, text_ids, config.sequences, config.seed, ids, every_id=not token_rows)
     agreement = logit_check.compare(model, source.tensors, theirs, rows, reference)
     logit_check.require(agreement, source.path)
-    written = _Written(agreement, theirs.num_parameters(), num_tensors)
+    written = _Written(agreement, theirs.num_parameters(), len(names), token_rows)
     if config.dtype == "float32":
         return written
-    import torch
-
-    remove_weights(folder)
     _write_configs(fields, folder, config.dtype, model)
-
-    def rounded() -> Iterator[tuple[str, torch.Tensor]]:
-        return ((name, tensor.to(torch.bfloat16)) for name, tensor in to_hf(source.tensors, model, ids))
-
-    write_weights(rounded(), folder, config.max_shard_gb)
-    check_written(rounded(), folder)
-    changed = logit_check.difference_between(theirs, load_pretrained(folder, "float32"), rows)
-    if not math.isfinite(changed):
-        raise CheckpointError(
-            "rounded to bfloat16, its logits are not finite", where=source.path, expected="dtype=float32"
-        )
-    return replace(written, rounding=changed)
+    again = to_hf(source.tensors, model, ids)
+    rounding = round_weights(again, names, theirs, folder, config.max_shard_gb, rows, source.path)
+    return replace(written, rounding=rounding)
 
 
 def _write_configs(fields: dict[str, Any], folder: Path, dtype: str, model: ModelConfig) -> None:
@@ -154,11 +162,7 @@ def _write_configs(fields: dict[str, Any], folder: Path, dtype: str, model: Mode
         if not sees_both_sides(model):
             special = {key: fields[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
             GenerationConfig(do_sample=True, **special).save_pretrained(folder)
-    older = older_spellings(fields)
-    if older:
-        path = folder / "config.json"
-        older |= {"torch_dtype": dtype}
-        path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | older, indent=2) + "\n", "utf-8")
+    add_older_spellings(folder)
 
 
 def _check_space(config: ExportConfig, source: ModelCheckpoint) -> None:
@@ -187,6 +191,8 @@ def _provenance(
         "data_fingerprint": metadata.get("data_fingerprint"),
         "logits": written.agreement.as_dict(),
         "tensors_equal_to_source": written.tensors,
+        "token_rows_equal_to_source": written.token_rows,
+        "reads_in_transformers": TRANSFORMERS_VERSIONS,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in ("bessemer", "transformers", "torch")},
     }

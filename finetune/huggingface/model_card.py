@@ -11,6 +11,8 @@ from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface.family import sees_both_sides
 from pretrain.models.transformer_config import TransformerModelConfig
 
+TRANSFORMERS_VERSIONS = ">=4.57,<6"
+"""The versions of transformers that read an export; `tests.finetune.huggingface.fresh_environments` tries them."""
 _CAUSAL_WITH_TOKENIZER = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({path!r})
@@ -106,7 +108,13 @@ def model_card(config: ExportConfig, model: ModelConfig, record: dict[str, Any],
         "weights": config.dtype,
         "trained for": f"{record['step']} steps, {record['consumed_samples']} samples",
     }
+    start = record.get("document_start")
+    if start is not None:
+        rows["a document begins after"] = f"`{start['token']}`" if start["token"] is not None else "no token"
+    rows["reads in"] = f"transformers {TRANSFORMERS_VERSIONS}"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    rounding = record.get("rounding")
+    rounded = f" Then {_rounded(rounding)}" if rounding is not None else ""
     return f"""---
 library_name: transformers
 pipeline_tag: {record["pipeline"]}
@@ -126,5 +134,12 @@ pipeline_tag: {record["pipeline"]}
 
 Before this directory was written, its outputs were compared with those of the trained model on
 {logits["sequences"]} sequences of full length: the largest difference was {logits["largest_difference"]:.1e} in
-float32. `export.json` says which checkpoint, data and tokenizer it comes from.
+float32.{rounded} `export.json` says which checkpoint, data and tokenizer it comes from.
 """
+
+
+def _rounded(rounding: dict[str, Any]) -> str:
+    return (
+        f"each weight was rounded to bfloat16, which changes it by {rounding['largest_relative_change']:.2%} at most"
+        f" and the outputs by {rounding['largest_logit_difference']:.1e}."
+    )

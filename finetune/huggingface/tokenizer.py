@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
-from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
-from finetune.huggingface.encoder_text import EncoderText, prepare, put_around
+from finetune.huggingface.plain_call import PlainCall, prepare
 from finetune.huggingface.tiktoken_conversion import convert_tiktoken
 from pretrain.models.huggingface.config_fields import RoleIds
 
@@ -19,45 +18,35 @@ if TYPE_CHECKING:
     import tokenizers
 
 SPACE = "\u2581"  # what SentencePiece writes for a space
+CONFIG_FILE = "tokenizer_config.json"
 OWN_FOLDER = "sentencepiece"
 """Folder of an exported model that holds our own tokenizer, as pretraining used it."""
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # the piece types of its model file
 _UNIGRAM, _BPE, _CHAR = 1, 2, 4  # the model types
 _NEVER = -1e9  # a log probability that loses against any other way to cut the text
-_ROLES = {
-    "bos_token": "beginning_of_document",
+_TEMPLATE_SWITCHES = ("add_bos_token", "add_eos_token")  # transformers 5 makes the template anew where these stand
+_TOKENS = {
+    "bos_token": "begin_of_document",
     "eos_token": "end_of_document",
-    "unk_token": "unknown",
     "pad_token": "pad",
     "mask_token": "mask",
     "cls_token": "classification",
     "sep_token": "separator",
 }
 
-PROBES: tuple[str, ...] = (
-    "The quick brown fox jumps over the lazy dog.",
-    "def f(x: int = 0) -> str:\n\treturn f'{x!r}'  # comment\n\n\n",
-    "  leading, trailing and   inner spaces  ",
-    "\n\n  indented\r\n\ttab\u00a0no-break\u3000wide\u200bzero\u00adsoft",
-    "naïve café, Straße, İstanbul, ﬁne, ½ ① ™, a\u0301 e\u0308",
-    "emoji 😀👩\u200d👩\u200d👧\u200d👦🏳️\u200d🌈 and 🇫🇷",
-    "日本語の文章 한국어 العربية עברית हिन्दी ไทย Ελληνικά русский ქართული ኣማርኛ ᚠᛇᚻ 𐍈 𝔘𝔫𝔦 𓀀",
-    f"a literal {SPACE} and {SPACE}{SPACE}word",
-    "0123456789 3.14159e-10 1,000,000 0xFF",
-    "<s> </s> <unk> <pad> <0x41> <|endoftext|> [MASK]",
-    "x" * 300,
-    " ",
-    "\n",
-    "",
-)
 
+def role_ids(tokenizer: Tokenizer, begin_of_document: int | None = None) -> RoleIds:
+    """The ids that a Hugging Face model config names.
 
-def role_ids(tokenizer: Tokenizer) -> RoleIds:
-    """The ids that a Hugging Face model config names."""
+    Args:
+        tokenizer: ours.
+        begin_of_document: id that begins a text. Not that of the role: a tokenizer has one for models that want it,
+            and harnesses begin with it whether the model ever saw it or not.
+    """
     role = tokenizer.role
     return RoleIds(
         end_of_document=role("end_of_document"),
-        begin_of_document=role("beginning_of_document"),
+        begin_of_document=begin_of_document,
         pad=role("pad"),
         mask=role("mask"),
         classification=role("classification"),
@@ -70,53 +59,63 @@ def save(
     directory: Path,
     seq_length: int,
     *,
+    ids: RoleIds | None = None,
+    call: PlainCall | None = None,
     pad: int | None = None,
-    prepend: int | None = None,
-    append: int | None = None,
-    encoder: EncoderText | None = None,
-    model_inputs: list[str] | None = None,
 ) -> None:
-    """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs.
+    """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs, of version 4 and 5.
 
     Args:
         tokenizer: ours.
         directory: an existing directory.
         seq_length: tokens that the model takes.
+        ids: of its special tokens; None: those of the roles, and none that begins a text.
+        call: what a call without arguments gives; None: the text alone.
         pad: id to pad with; None: that of the role.
-        prepend: id that is put before each text when special tokens are asked for, as by default; None: nothing.
-        append: the same after each text.
-        encoder: how a pretrained encoder reads text, which may then hold masks; None: for other models.
-        model_inputs: the tensors that a call returns; None: those that transformers or `encoder` says.
 
     Raises:
         DataError: as `convert`.
     """
     pipeline, spelling = _pipeline(tokenizer)
-    if prepend is not None or append is not None:
-        before, after = ((number, spelling(number)) if number is not None else None for number in (prepend, append))
-        put_around(pipeline, before, after)
-    if encoder is not None:
-        pipeline = prepare(pipeline, encoder, tokenizer.role("mask"), spelling)
-    pipeline.save(str(directory / "tokenizer.json"))
-    ids = {name: tokenizer.role(role) for name, role in _ROLES.items()}
+    call = call or PlainCall()
+    prepare(pipeline, call, spelling).save(str(directory / "tokenizer.json"))
+    ids = ids or role_ids(tokenizer)
+    named = {key: getattr(ids, role) for key, role in _TOKENS.items()} | {"unk_token": tokenizer.role("unknown")}
     if pad is not None:
-        ids["pad_token"] = pad
-    config: dict[str, Any] = {name: spelling(number) for name, number in ids.items() if number is not None}
+        named["pad_token"] = pad
+    config: dict[str, Any] = {key: spelling(number) for key, number in named.items() if number is not None}
     if tokenizer.sentinels:
-        config["extra_special_tokens"] = [spelling(number) for number in tokenizer.sentinels]
+        config["additional_special_tokens"] = [spelling(number) for number in tokenizer.sentinels]
+    if call.before is None and call.after is None:
+        # Converters take a SentencePiece model for one that wants a token in front where nothing is said.
+        config |= dict.fromkeys(_TEMPLATE_SWITCHES, False)
     config |= {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": seq_length,
         "padding_side": "right",
         "clean_up_tokenization_spaces": False,
-        # Text that looks like a special token stays text, as it does for SentencePiece; but encoders are given masks.
-        "split_special_tokens": encoder is None,
+        "split_special_tokens": call.keeps_spellings,
+        "model_input_names": call.model_inputs,
     }
-    if encoder is not None:
-        config["model_input_names"] = encoder.model_inputs
-    if model_inputs is not None:
-        config["model_input_names"] = model_inputs
-    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def make_readable_by_version_4(directory: Path, *, has_own_template: bool) -> None:
+    """Name the class and the lists of a tokenizer that transformers 5 saved as version 4 does; 5 reads them, too.
+
+    Args:
+        directory: where it was saved.
+        has_own_template: whether what is put around a text was changed: a class of an architecture would undo that.
+    """
+    path = directory / CONFIG_FILE
+    config = json.loads(path.read_text("utf-8"))
+    if has_own_template or config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if has_own_template:
+        config = {key: value for key, value in config.items() if key not in _TEMPLATE_SWITCHES}
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _pipeline(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, Callable[[int], str]]:
@@ -132,48 +131,6 @@ def _pipeline(tokenizer: Tokenizer) -> tuple[tokenizers.Tokenizer, Callable[[int
         return convert_tiktoken(tokenizer), tokenizer.piece
     proto = _read_proto(tokenizer.model_path)
     return convert(tokenizer.model_path), lambda number: proto.pieces[number].piece
-
-
-def check_same_ids(tokenizer: Tokenizer, directory: Path, texts: Iterable[str] = ()) -> int:
-    """Compare what was saved with our tokenizer on `PROBES` and `texts`; returns how many texts were compared.
-
-    Raises:
-        DataError: the first text that they encode differently.
-    """
-    from transformers import AutoTokenizer
-
-    from pretrain.models.huggingface.transformers_model import quiet_transformers
-
-    # What transformers takes for special tokens in text although told not to, and our tokenizer does not.
-    leaks = tokenizer.leaks if isinstance(tokenizer, HuggingFaceTokenizer) else []
-    otherwise = "sentencepiece-only" if tokenizer.kind == "sentencepiece" else "none"
-    with quiet_transformers():
-        theirs = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        compared = 0
-        for text in (*PROBES, *texts):
-            if any(spelling in text for spelling in leaks):
-                continue
-            expected = list(tokenizer.encode(text))
-            found = list(theirs.encode(text, add_special_tokens=False, split_special_tokens=True))
-            if found != expected:
-                at = next(
-                    (n for n, (a, b) in enumerate(zip(expected, found)) if a != b), min(len(expected), len(found))
-                )
-                raise DataError(
-                    f"the {tokenizer.algorithm} tokenizer has no exact counterpart in transformers: {_shorten(text)!r} "
-                    f"is {expected[at : at + 4]} here and {found[at : at + 4]} there, from token {at}",
-                    where=tokenizer.model_path,
-                    expected=f"equal ids; tokenizer={otherwise} exports the model without transformers' tokenizer",
-                )
-            # An unknown word is a special token, which we decode to nothing.
-            if theirs.decode(expected, skip_special_tokens=True) != tokenizer.decode(expected):
-                raise DataError(
-                    f"{_shorten(text)!r} is decoded differently by transformers",
-                    where=tokenizer.model_path,
-                    expected=f"equal text; tokenizer={otherwise} exports the model without transformers' tokenizer",
-                )
-            compared += 1
-    return compared
 
 
 def convert(model_file: Path) -> tokenizers.Tokenizer:
@@ -210,10 +167,6 @@ def convert(model_file: Path) -> tokenizers.Tokenizer:
         ]
     )
     return pipeline
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _read_proto(model_file: Path) -> Any:

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 _INDEX = "model.safetensors.index.json"
 
 
-def write_weights(tensors: Iterable[tuple[str, torch.Tensor]], folder: Path, max_shard_gb: float) -> None:
-    """Files of bounded size, written as the tensors come, and the index that transformers wants."""
+def write_weights(tensors: Iterable[tuple[str, torch.Tensor]], folder: Path, max_shard_gb: float) -> list[str]:
+    """Files of bounded size, written as the tensors come, and the index that transformers wants.
+
+    Returns:
+        names of the tensors.
+    """
     limit = int(max_shard_gb * 1e9)
     shards: list[list[str]] = []
     pending: dict[str, torch.Tensor] = {}
@@ -36,7 +40,7 @@ def write_weights(tensors: Iterable[tuple[str, torch.Tensor]], folder: Path, max
     flush()
     if len(shards) == 1:
         (folder / _shard_name(0, None)).rename(folder / "model.safetensors")
-        return
+        return shards[0]
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards):
         file = _shard_name(number, len(shards))
@@ -44,6 +48,7 @@ def write_weights(tensors: Iterable[tuple[str, torch.Tensor]], folder: Path, max
         weight_map |= dict.fromkeys(names, file)
     index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
     (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+    return list(weight_map)
 
 
 def check_written(tensors: Iterable[tuple[str, torch.Tensor]], folder: Path) -> int:

@@ -12,6 +12,7 @@ from pretrain.config import RunConfig
 from pretrain.data import unigram
 from pretrain.data.continuing import check_split
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
+from pretrain.data.document_borders import DocumentBorders, document_borders
 from pretrain.data.history import DataHistory, phase_of
 from pretrain.data.sample_index import notes_on, rest_notes_on
 from pretrain.data.stream import SampleStream
@@ -153,6 +154,17 @@ class RunData:
     def end_of_document_id(self) -> int | None:
         """The id that ends each document; None if it is not known, or none does."""
         return self.vocabulary.end_of_document_id
+
+    @cached_property
+    def document_borders(self) -> DocumentBorders:
+        """The ids at the ends of the training documents; may load the tokenizer.
+
+        Raises:
+            DataError: if it, or the index of a bare corpus, is damaged.
+        """
+        corpora = [part.corpus for part in self.train.parts]
+        is_bare = any(corpus.manifest is None for corpus in corpora)
+        return document_borders(corpora, self.tokens.roles if is_bare else {})
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:

@@ -70,19 +70,24 @@ def our_activation(name: str, theirs: Mapping[str, str], where: Path | str) -> s
 
 
 def older_spellings(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields under the names where readers older than transformers 5 look for them; empty: there are none.
+    """Fields of a `config.json` under the names where readers older than transformers 5 look for them.
 
     Such a reader takes the default of a field that it does not find, without a word.
     """
+    older = {"torch_dtype": fields["dtype"]} if "dtype" in fields else {}
     rope = fields.get("rope_parameters")
-    if rope is None:
-        return {}
+    if not isinstance(rope, Mapping):
+        return older
     if "rope_theta" in rope:
-        return {"rope_theta": rope["rope_theta"]}
-    kinds = fields["layer_types"]
-    every = next((layer for layer in range(1, len(kinds)) if kinds[layer] == kinds[0]), len(kinds))
-    return {
-        "global_attn_every_n_layers": every,
-        "global_rope_theta": rope["full_attention"]["rope_theta"],
-        "local_rope_theta": rope["sliding_attention"]["rope_theta"],
-    }
+        older["rope_theta"] = rope["rope_theta"]
+        if rope.get("rope_type", "default") != "default":
+            older["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+    elif {"full_attention", "sliding_attention"} <= set(rope) and "layer_types" in fields:
+        kinds = fields["layer_types"]
+        every = next((layer for layer in range(1, len(kinds)) if kinds[layer] == kinds[0]), len(kinds))
+        older |= {
+            "global_attn_every_n_layers": every,
+            "global_rope_theta": rope["full_attention"]["rope_theta"],
+            "local_rope_theta": rope["sliding_attention"]["rope_theta"],
+        }
+    return older

@@ -55,11 +55,20 @@ class Agreement:
         return asdict(self) | {"outputs": list(self.outputs), "tolerance": TOLERANCE}
 
 
-def check_rows(model: ModelConfig, text_ids: Sequence[int], count: int, seed: int, ids: RoleIds = NO_IDS) -> MicroBatch:
-    """What both models read: `count` random rows over the whole vocabulary and, if there is text, one of it, repeated.
+def check_rows(
+    model: ModelConfig,
+    text_ids: Sequence[int],
+    count: int,
+    seed: int,
+    ids: RoleIds = NO_IDS,
+    *,
+    every_id: bool = False,
+) -> MicroBatch:
+    """What both models read: `count` random rows and, if there is text, one of it, repeated.
 
-    Rows of a model that sees both sides begin and end with the special tokens that there are; two more rows of it are
-    padded, one of them with two documents before the padding. Token types, where the model has them, all occur.
+    The random rows have no id twice before all of the vocabulary was drawn. Rows of a model that sees both sides begin
+    and end with the special tokens that there are; two more rows of it are padded, one of them with two documents
+    before the padding. Token types, where the model has them, all occur.
 
     Args:
         model: gives the vocabulary and the length, which is the longest that the model knows.
@@ -67,13 +76,19 @@ def check_rows(model: ModelConfig, text_ids: Sequence[int], count: int, seed: in
         count: random rows.
         seed: decides them.
         ids: of the tokenizer's special tokens.
+        every_id: whether there are as many more rows as it takes to read each id but the padding's.
     """
     import torch
 
     assert model.vocab_size is not None
     length, num_rows = model.seq_length, count + 2 if sees_both_sides(model) else count
     generator = torch.Generator().manual_seed(seed)
-    tokens_NS = torch.randint(model.vocab_size, (num_rows, length), generator=generator)
+    epochs = -(-num_rows * length // model.vocab_size)
+    drawn = torch.cat([torch.randperm(model.vocab_size, generator=generator) for _ in range(epochs)])
+    tokens_NS = drawn[: num_rows * length].view(num_rows, length)
+    num_covering = -(-model.vocab_size // length) if every_id else 0
+    covering = torch.arange(num_covering * length).view(num_covering, length) % model.vocab_size
+    tokens_NS = torch.cat([tokens_NS, covering])
     if len(text_ids):
         text = torch.tensor(list(text_ids)[:length])
         tokens_NS = torch.cat([tokens_NS, text.repeat(-(-length // len(text)))[None, :length]])
@@ -88,7 +103,9 @@ def check_rows(model: ModelConfig, text_ids: Sequence[int], count: int, seed: in
         segments_NS[padded:packed, end:] = segments_NS[packed, end:] = PADDING_SEGMENT
         segments_NS[packed, border:end] = 1
         positions_NS[packed, border:] -= border
+        kept = tokens_NS[num_rows : num_rows + num_covering].clone()
         _put_specials(tokens_NS, segments_NS, ids)
+        tokens_NS[num_rows : num_rows + num_covering] = kept
     types = num_token_types(model)
     if types:
         extras["token_types_BS"] = (torch.arange(length) * types // length).repeat(len(tokens_NS), 1)

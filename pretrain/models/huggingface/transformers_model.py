@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError, nearest
+from pretrain.models.huggingface.config_fields import older_spellings
 
 if TYPE_CHECKING:
     import torch
@@ -123,6 +125,13 @@ def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     mode = path.stat().st_mode
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
     path.chmod(mode)  # safetensors leaves it to the owner alone
+
+
+def add_older_spellings(directory: Path) -> None:
+    """Let the `config.json` of a directory say what readers older than transformers 5 look for under other names."""
+    path = directory / "config.json"
+    fields = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(fields | older_spellings(fields), indent=2) + "\n", "utf-8")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import pytest
 from configs.errors import DataError
 from data_prep.tokenizer import load_tokenizer
 from finetune.huggingface import tokenizer as hf_tokenizer
+from finetune.huggingface.tokenizer_check import PROBES, check_same_ids
 from tests.finetune.finetune_tokenizers import train_tokenizer
 
 TOPICS = [text[:3000] for text in pydoc_data.topics.topics.values()][::4]
@@ -49,7 +50,7 @@ def test_transformers_reads_the_same_ids(tmp_path: Path, algorithm: str, changes
     out.mkdir()
     hf_tokenizer.save(tokenizer, out, seq_length=128)
     texts = TOPICS + ([] if "normalization_rule_name" in changes else random_texts(50))
-    assert hf_tokenizer.check_same_ids(tokenizer, out, texts) == len(texts) + len(hf_tokenizer.PROBES)
+    assert check_same_ids(tokenizer, out, texts) == len(texts) + len(PROBES)
     from transformers import AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(out)
@@ -75,7 +76,7 @@ def test_a_tokenizer_that_would_give_other_ids_is_refused(
     out.mkdir()
     with pytest.raises(DataError, match=named) as caught:
         hf_tokenizer.save(tokenizer, out, seq_length=128)
-        hf_tokenizer.check_same_ids(tokenizer, out, TOPICS)
+        check_same_ids(tokenizer, out, TOPICS)
     assert "sentencepiece-only" in str(caught.value) or named == "suffix"
 
 
@@ -88,7 +89,7 @@ def test_a_conversion_with_one_wrong_merge_is_noticed(tmp_path: Path) -> None:
     del pipeline["model"]["merges"][0]
     (out / "tokenizer.json").write_text(json.dumps(pipeline))
     with pytest.raises(DataError, match="no exact counterpart"):
-        hf_tokenizer.check_same_ids(tokenizer, out)
+        check_same_ids(tokenizer, out)
 
 
 def test_not_a_sentencepiece_model(tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ from configs.errors import ConfigError, DataError
 from data_prep.tokenizer import ROLES_FILE, Tokenizer, load_tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
+from finetune.huggingface.document_start import trained_text
 from finetune.huggingface.export import _write_tokenizer
+from finetune.huggingface.plain_call import PlainCall
+from finetune.huggingface.tokenizer_check import PROBES, check_same_ids
 from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer
 from pretrain.models.gpt.config import GPTConfig
 from tests.finetune.finetune_tokenizers import LINES, train_tokenizer
@@ -33,9 +36,9 @@ def test_transformers_reads_the_same_ids(tmp_path: Path, kind: str, append: bool
     out = tmp_path / "hf"
     out.mkdir()
     end = tokenizer.role("end_of_document")
-    hf_tokenizer.save(tokenizer, out, seq_length=64, append=end if append else None)
+    hf_tokenizer.save(tokenizer, out, seq_length=64, call=PlainCall(after=end if append else None))
     texts = TOPICS + random_texts(50)
-    assert hf_tokenizer.check_same_ids(tokenizer, out, texts) == len(texts) + len(hf_tokenizer.PROBES)
+    assert check_same_ids(tokenizer, out, texts) == len(texts) + len(PROBES)
     theirs = AutoTokenizer.from_pretrained(out)
     assert (theirs.eos_token_id, theirs.pad_token_id, theirs.mask_token_id) == tuple(
         tokenizer.role(role) for role in ("end_of_document", "pad", "mask")
@@ -54,7 +57,7 @@ def test_well_known_patterns_have_a_counterpart(tmp_path: Path, name: str) -> No
     out.mkdir()
     tokenizer = load_tokenizer(ranks)
     hf_tokenizer.save(tokenizer, out, seq_length=64)
-    assert hf_tokenizer.check_same_ids(tokenizer, out, TOPICS) > len(TOPICS)
+    assert check_same_ids(tokenizer, out, TOPICS) > len(TOPICS)
 
 
 def test_a_file_whose_model_spells_its_special_tokens(tmp_path: Path) -> None:
@@ -62,8 +65,8 @@ def test_a_file_whose_model_spells_its_special_tokens(tmp_path: Path) -> None:
     out = tmp_path / "hf"
     out.mkdir()
     hf_tokenizer.save(tokenizer, out, seq_length=64)
-    with_end = sum("</s>" in text or "<unk>" in text for text in hf_tokenizer.PROBES)
-    assert with_end and hf_tokenizer.check_same_ids(tokenizer, out) == len(hf_tokenizer.PROBES) - with_end
+    with_end = sum("</s>" in text or "<unk>" in text for text in PROBES)
+    assert with_end and check_same_ids(tokenizer, out) == len(PROBES) - with_end
 
 
 def test_special_tokens_between_byte_strings_are_refused(tmp_path: Path) -> None:
@@ -85,9 +88,10 @@ def test_a_run_finds_its_copy_and_export_refuses_what_does_not_fit(tmp_path: Pat
     found = find_tokenizer(source)
     assert found.fingerprint == tokenizer.fingerprint and (tmp_path / "run" / "tokenizer" / ROLES_FILE).is_file()
     config = ExportConfig(checkpoint=tmp_path, output=tmp_path / "out", tokenizer="sentencepiece-only")
+    text = trained_text(model, metadata, found)
     with pytest.raises(ConfigError, match="of the kind tiktoken"):
-        _write_tokenizer(config, source, found, tmp_path)
+        _write_tokenizer(config, source, found, text, tmp_path)
     (tmp_path / "hf").mkdir()
     config = ExportConfig(checkpoint=tmp_path, output=tmp_path / "out")
-    assert _write_tokenizer(config, source, found, tmp_path / "hf") == len(hf_tokenizer.PROBES)
+    assert _write_tokenizer(config, source, found, text, tmp_path / "hf") == len(PROBES)
     assert train_tokenizer(tmp_path / "own").kind == "sentencepiece"

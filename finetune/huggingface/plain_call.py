@@ -1,17 +1,15 @@
-"""How a tokenizer's plain call gives an encoder text as it was trained to read it: tokens around it, masks within."""
+"""What a plain call of an exported tokenizer gives: a text as the model was trained to read it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from configs.errors import CheckpointError, DataError
-from data_prep.tokenizer import Tokenizer
+from configs.errors import CheckpointError
 from pretrain.config import ModelConfig, ObjectiveConfig
 from pretrain.config.kinds import OBJECTIVES
 from pretrain.models.huggingface.config_fields import RoleIds
@@ -21,42 +19,55 @@ from pretrain.models.huggingface.logit_check import num_token_types
 if TYPE_CHECKING:
     import tokenizers
 
-_BEFORE, _AFTER = "The", " of"
-
 
 @dataclass(frozen=True)
-class EncoderText:
-    """What an encoder reads beside the text.
+class PlainCall:
+    """What a model reads beside the text.
 
     Attributes:
-        around: ids before and after each text; None: the encoder was trained without.
+        before: id in front of each text; None: there is none.
+        after: id that closes each text; None: there is none.
         has_token_types: whether the second text of a pair has token types of its own.
+        mask: id that may stand in a text for a word, whose space is the mask's; None: there is none.
+        keeps_spellings: whether the spelling of a special token in a text is text; False: it is the token, as in
+            every published tokenizer.
     """
 
-    around: tuple[int, int] | None
-    has_token_types: bool
+    before: int | None = None
+    after: int | None = None
+    has_token_types: bool = False
+    mask: int | None = None
+    keeps_spellings: bool = False
 
     @property
     def model_inputs(self) -> list[str]:
-        """The tensors that a tokenizer's call returns."""
+        """The tensors that a call returns. Said in each tokenizer: transformers 4 adds token types where it is not."""
         types = ["token_type_ids"] if self.has_token_types else []
         return ["input_ids", *types, "attention_mask"]
 
+    def around(self, row: list[int]) -> list[int]:
+        """The ids of a call for a text with the ids `row`."""
+        before, after = ([number] if number is not None else [] for number in (self.before, self.after))
+        return before + row + after
 
-def encoder_text(model: ModelConfig, ids: RoleIds, metadata: Mapping[str, Any]) -> EncoderText | None:
-    """How the model of a checkpoint was trained to read text; None: it is no encoder.
+
+def pretraining_call(
+    model: ModelConfig, ids: RoleIds, metadata: Mapping[str, Any], begin_id: int | None = None
+) -> PlainCall:
+    """How the model of a checkpoint was trained to read text.
 
     Args:
         model: of the checkpoint.
         ids: of its tokenizer.
-        metadata: what the run remembered; its objective says whether rows had special tokens.
+        metadata: what the run remembered; its objective says whether rows of an encoder had special tokens.
+        begin_id: that began every document that it was trained on; None: none did.
     """
     if not sees_both_sides(model):
-        return None
-    around = None
+        return PlainCall(before=begin_id)
+    before = after = None
     if puts_special_tokens(metadata) and ids.classification is not None and ids.separator is not None:
-        around = ids.classification, ids.separator
-    return EncoderText(around, num_token_types(model) > 1)
+        before, after = ids.classification, ids.separator
+    return PlainCall(before, after, num_token_types(model) > 1, ids.mask)
 
 
 def puts_special_tokens(metadata: Mapping[str, Any]) -> bool:
@@ -100,58 +111,27 @@ def put_around(pipeline: tokenizers.Tokenizer, before: tuple[int, str] | None, a
     )
 
 
-def prepare(
-    pipeline: tokenizers.Tokenizer, text: EncoderText, mask: int | None, spelling: Callable[[int], str]
-) -> tokenizers.Tokenizer:
-    """A pipeline that puts the tokens around each text and knows the mask token in text.
+def prepare(pipeline: tokenizers.Tokenizer, call: PlainCall, spelling: Callable[[int], str]) -> tokenizers.Tokenizer:
+    """A pipeline that puts around each text what the call says and nothing else, and knows the mask token in text.
 
     The space before a mask belongs to the mask: vocabularies write it into the word that the mask stands for.
 
     Args:
-        pipeline: what it is made from; not used afterwards.
-        text: what is put around.
-        mask: id of the mask token; None: there is none.
+        pipeline: what it is made from, its own template included, which is dropped; not used afterwards.
+        call: what a call gives.
         spelling: of an id.
     """
     from tokenizers import Tokenizer as Pipeline
 
     pipeline.post_processor = None
-    if text.around is not None:
-        before, after = ((number, spelling(number)) for number in text.around)
+    before, after = ((number, spelling(number)) if number is not None else None for number in (call.before, call.after))
+    if before or after:
         put_around(pipeline, before, after)
-    if mask is None:
+    if call.mask is None:
         return pipeline
     content = json.loads(pipeline.to_str())
-    plain = {"id": mask, "content": spelling(mask), "single_word": False, "rstrip": False}
-    added = [token for token in content["added_tokens"] if token["id"] != mask]
+    plain = {"id": call.mask, "content": spelling(call.mask), "single_word": False, "rstrip": False}
+    added = [token for token in content["added_tokens"] if token["id"] != call.mask]
     added.append(plain | {"lstrip": True, "normalized": False, "special": True})
     content["added_tokens"] = sorted(added, key=lambda token: int(token["id"]))
     return Pipeline.from_str(json.dumps(content))
-
-
-def check_reads_as_trained(tokenizer: Tokenizer, directory: Path, text: EncoderText) -> None:
-    """Compare plain calls of the saved tokenizer with what the encoder was trained on.
-
-    Raises:
-        DataError: tokens around a text, or a mask within it, come out otherwise.
-    """
-    from transformers import AutoTokenizer
-
-    from pretrain.models.huggingface.transformers_model import quiet_transformers
-
-    first, last = ([number] for number in text.around) if text.around is not None else ([], [])
-    cases = {_BEFORE + _AFTER: [*first, *tokenizer.encode(_BEFORE + _AFTER), *last]}
-    mask = tokenizer.role("mask")
-    if mask is not None:
-        spelled = f"{_BEFORE} {tokenizer.piece(mask)}{_AFTER}"
-        cases[spelled] = [*first, *tokenizer.encode(_BEFORE), mask, *tokenizer.encode(_AFTER), *last]
-    with quiet_transformers():
-        theirs = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        for given, expected in cases.items():
-            found = theirs(given)
-            if list(found["input_ids"]) != expected or set(found) != set(text.model_inputs):
-                raise DataError(
-                    f"transformers' tokenizer reads {given!r} as {list(found['input_ids'])}",
-                    where=tokenizer.model_path,
-                    expected=f"{expected}, as the model was trained; tokenizer=none exports the model without it",
-                )
