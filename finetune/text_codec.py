@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from data_prep.tokenizer import Tokenizer, load_tokenizer
 from finetune.huggingface.tokenizer import OWN_FOLDER
 
 _REPLACEMENT = "\ufffd"
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class TextCodec(Protocol):
@@ -31,6 +33,10 @@ class TextCodec(Protocol):
         """Text of `ids`; special tokens decode to nothing."""
         ...
 
+    def may_change(self, token: int) -> bool:
+        """Whether what an id writes at the end of a text may change with the ids after it: a byte, or nothing yet."""
+        ...
+
 
 class OwnCodec:
     """Our SentencePiece tokenizer."""
@@ -43,6 +49,7 @@ class OwnCodec:
         self.classification = tokenizer.role("classification")
         self.separator = tokenizer.role("separator")
         self.vocab_size = tokenizer.vocab_size
+        self._is_byte = tokenizer.byte_tokens()
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
@@ -51,6 +58,10 @@ class OwnCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`."""
         return self.tokenizer.decode(ids)
+
+    def may_change(self, token: int) -> bool:
+        """See the protocol."""
+        return bool(self._is_byte[token]) or self.tokenizer.is_special(token)
 
 
 class TransformersCodec:
@@ -77,6 +88,11 @@ class TransformersCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def may_change(self, token: int) -> bool:
+        """See the protocol."""
+        piece = self.tokenizer.convert_ids_to_tokens(token)
+        return token in self.tokenizer.all_special_ids or bool(_BYTE.fullmatch(piece or ""))
 
 
 def decode_after(codec: TextCodec, before: Sequence[int], new: Sequence[int]) -> str:
