@@ -24,12 +24,13 @@ def classification_figures(
     Args:
         gold: number of the right label of each text.
         predicted: number of the label that was chosen.
-        labels: all labels; a label that does not occur counts 0 in the macro means.
+        labels: all labels. The macro means are over those that are right or chosen anywhere, as scikit-learn's are.
         loss: mean cross-entropy, if it is known.
 
     Returns:
         `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `samples`, `labels` (by label: precision, recall, f1,
-        support) and `confusion` (rows: right label, columns: chosen label).
+        support; None where a label is neither right nor chosen) and `confusion` (rows: right label, columns: chosen
+        label).
     """
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
@@ -37,20 +38,18 @@ def classification_figures(
     precision, recall, f1, support = precision_recall_fscore_support(
         gold, predicted, labels=numbers, average=None, zero_division=0
     )
-    per_label = {
-        label: {
-            "precision": float(precision[n]),
-            "recall": float(recall[n]),
-            "f1": float(f1[n]),
-            "support": int(support[n]),
-        }
-        for n, label in enumerate(labels)
+    occurring = sorted({*gold, *predicted})
+    per_label: dict[str, dict[str, Any]] = {
+        label: {"precision": None, "recall": None, "f1": None, "support": 0} for label in labels
     }
+    for n in occurring:
+        row = {"precision": float(precision[n]), "recall": float(recall[n]), "f1": float(f1[n])}
+        per_label[labels[n]] = row | {"support": int(support[n])}
     figures: dict[str, Any] = {
         "accuracy": float(accuracy_score(gold, predicted)),
-        "macro_precision": float(np.mean(precision)),
-        "macro_recall": float(np.mean(recall)),
-        "macro_f1": float(np.mean(f1)),
+        "macro_precision": float(np.mean(precision[occurring])),
+        "macro_recall": float(np.mean(recall[occurring])),
+        "macro_f1": float(np.mean(f1[occurring])),
         "samples": len(gold),
     }
     if loss is not None:
@@ -74,11 +73,13 @@ def label_table(figures: Mapping[str, Any]) -> Any:
     for column in ("precision", "recall", "F1", "texts"):
         table.add_column(column, justify="right")
     for label, row in figures["labels"].items():
-        numbers = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        numbers = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
         table.add_row(_plain(label), *numbers, f"{row['support']:,}")
     macro = (figures["macro_precision"], figures["macro_recall"], figures["macro_f1"])
     table.add_section()
-    table.add_row("macro mean", *(f"{value:.3f}" for value in macro), f"{figures['samples']:,}")
+    occurring = sum(row["f1"] is not None for row in figures["labels"].values())
+    whole = "macro mean" if occurring == len(figures["labels"]) else f"macro mean of {occurring:,} labels that occur"
+    table.add_row(whole, *(f"{value:.3f}" for value in macro), f"{figures['samples']:,}")
     return table
 
 
@@ -127,7 +128,8 @@ def comparison_table(systems: Mapping[str, Mapping[str, Any]], part: str) -> Any
     for column in columns:
         table.add_column(column.replace("macro_", "macro ").replace("f1", "F1"), justify="right")
     for name, figures in systems.items():
-        table.add_row(name, *(f"{figures[column]:.3f}" for column in columns))
+        told = f"{name} ({figures['features']})" if "features" in figures else name
+        table.add_row(told, *(f"{figures[column]:.3f}" for column in columns))
     return table
 
 

@@ -24,6 +24,8 @@ from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_texts import classify_config, prepare
 from tests.finetune.finetune_tokenizers import train_tokenizer
 
+SHORT: dict[str, Any] = {"training__duration": "1 steps", "baselines": []}
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -138,6 +140,19 @@ def test_options_change_what_they_say(root: Path) -> None:
     assert found.record["ran"]["zero_stage"] == 0
 
 
+def test_without_a_test_part_the_validation_part_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = classify_config(root, "no-test", **SHORT, data__split=[0.8, 0.2, 0.0])
+    found = run_task(config, lambda line: None)
+    assert found is not None and found.test is found.systems["validation"] and "test" not in found.record
+    show(found, config)
+    out = capsys.readouterr().out
+    assert "on the validation part" in out and "confusion-validation.png" in out
+    written = {path.name for path in (root / "no-test").iterdir()}
+    assert {"predictions-validation.jsonl", "confusion-validation.png"} <= written
+    assert not {"predictions-test.jsonl", "confusion-test.png"} & written
+    run_task(config.model_copy(update={"overwrite": True}), lambda line: None)
+
+
 def test_a_classifier_is_not_a_language_model(root: Path, result: TaskResult) -> None:
     from finetune.generate import Sampling, generate
 
@@ -171,7 +186,6 @@ def test_mistakes_are_one_message_and_leave_nothing(root: Path, changes: dict[st
 
 
 NOT_NUMBERS = np.array([np.nan, 1.0, 0.0], dtype=np.float32)
-SHORT: dict[str, Any] = {"training__duration": "1 steps", "baselines": []}
 
 
 def test_weights_and_probabilities_that_are_not_numbers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,17 +291,10 @@ def test_bfloat16(root: Path) -> None:
 def test_the_command_under_torchrun_prints_tables_once(root: Path) -> None:
     launch = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2"]
     settings = [f"data.train={root / 'texts.jsonl'}", "data.label_field=kind", "training.duration=1 epochs"]
-    command = [
-        "-m",
-        "finetune",
-        "classify",
-        "--model",
-        str(root / "run"),
-        "--output",
-        str(root / "launched"),
-        *settings,
-    ]
-    done = subprocess.run([*launch, *command], capture_output=True, text=True, timeout=300)
+    options = ["--model", str(root / "run"), "--output", str(root / "launched"), *settings]
+    done = subprocess.run(
+        [*launch, "-m", "finetune", "classify", *options], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("macro mean") == 1 and done.stdout.count("classifier   ") == 1
     assert json.loads((root / "launched" / "classify.json").read_text())["ran"]["world_size"] == 2
