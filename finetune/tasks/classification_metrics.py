@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from configs.columns import shorten
 
 MOST_COUNTED = 30
 """Labels up to which every cell of a confusion matrix is shown with its number."""
@@ -137,28 +138,28 @@ def plot_confusion(figures: Mapping[str, Any], path: Path) -> None:
     """The confusion matrix as a PNG: shares of each right label, with the counts.
 
     Counts are left out where there are more than `MOST_COUNTED` labels, the labels where more than `MOST_NAMED`; the
-    picture grows no further.
+    picture grows no further. A label that no installed font can write is its number, from 0.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = [_shorten(label) for label in figures["labels"]]
+    from data_prep.plot_names import drawable
+
+    labels = [shorten(" ".join(label.split()), 40) for label in figures["labels"]]
+    is_named = len(labels) <= MOST_NAMED
     counts = np.asarray(figures["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(4.0, 1.2 + 0.7 * len(labels)), 24.0)
-    # A user's matplotlibrc may ask for LaTeX, which reads labels as its language.
-    with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks are drawn as boxes
+    with drawable(labels if is_named else []) as names:
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        if len(labels) <= MOST_NAMED:
+        if is_named:
             # Without parse_math, two dollar signs would make a formula.
-            axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", parse_math=False)
-            axes.set_yticks(range(len(labels)), labels, parse_math=False)
-        kind = "label" if len(labels) <= MOST_NAMED else "label's number, from 0"
+            axes.set_xticks(range(len(labels)), names, rotation=45, ha="right", parse_math=False)
+            axes.set_yticks(range(len(labels)), names, parse_math=False)
+        kind = "label" if is_named else "label's number, from 0"
         axes.set_xlabel(f"chosen {kind}")
         axes.set_ylabel(f"right {kind}")
         axes.set_title(f"accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f}")
@@ -168,9 +169,3 @@ def plot_confusion(figures: Mapping[str, Any], path: Path) -> None:
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
         figure.colorbar(image, label="share of the right label")
         figure.savefig(path, dpi=120)
-
-
-def _shorten(label: str) -> str:
-    """A label that leaves room for the matrix."""
-    line = " ".join(label.split())
-    return line if len(line) <= 40 else line[:39] + "…"

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from configs.columns import to_left, widest
 from configs.errors import CheckpointError, nearest
 from configs.kinds import Kinds, Named
 from pretrain.config import RunConfig
@@ -153,8 +154,8 @@ def _plain(value: Any) -> Any:
 
 def _table(changes: Mapping[str, tuple[Any, Any]]) -> str:
     rows = [("key", "saved", "now"), *((key, _short(a), _short(b)) for key, (a, b) in sorted(changes.items()))]
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return "\n".join(f"  {key:<{widths[0]}}  {before:<{widths[1]}}  {now}" for key, before, now in rows)
+    widths = widest(rows)
+    return "\n".join(f"  {to_left(key, widths[0])}  {to_left(before, widths[1])}  {now}" for key, before, now in rows)
 
 
 def _short(value: Any) -> str:

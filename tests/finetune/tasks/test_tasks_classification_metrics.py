@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,16 @@ def test_the_plot_takes_any_labels_and_stays_small(tmp_path: Path, labels: list[
 
 
 WORDS, CHARACTERS = TextFeatures("word", 2), TextFeatures("char", 3)
+
+
+def test_labels_without_a_font_are_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_confusion(classification_figures([0, 1], [0, 1], ["影评", "news"]), tmp_path / "plot.png")
+    assert "#0 影评; a font is in the package fonts-noto-cjk" in capsys.readouterr().err
 
 
 def test_baselines() -> None:
