@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +36,15 @@ def drawable(names: Sequence[str]) -> Iterator[list[str]]:
     from matplotlib import rc_context
 
     found = plot_names(names)
-    with rc_context(found.settings):
-        yield found.names
+    # Of a font without a normal weight it would say, line by line, that it takes another.
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with rc_context(found.settings):
+            yield found.names
+    finally:
+        log.setLevel(level)
     if found.note is not None:
         print(found.note, file=sys.stderr, flush=True)
 
