@@ -26,7 +26,7 @@ class PlotNames:
     """
 
     names: list[str]
-    settings: dict[str, Any]
+    settings: Any
     note: str | None
 
 

@@ -15,7 +15,7 @@ from finetune.prompts import Prompt, answer_line, check_answers_file, read_promp
 from finetune.utf8 import refuse_undecodable
 
 if TYPE_CHECKING:
-    from finetune.generate import Generated
+    from finetune.sampling import Generated
 
 _BETWEEN = "-" * 20
 
@@ -47,7 +47,8 @@ def generate_command(
     ] = False,
 ) -> None:
     """Continue prompts with a pretrained or exported model."""
-    from finetune.generate import Sampling, generate
+    from finetune.generate import generate
+    from finetune.sampling import Sampling
 
     for option, texts in (("--prompt", prompt), ("--stop", stop)):
         for text in texts or []:

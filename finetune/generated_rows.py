@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from finetune.generate import Generated, Sampling
+from finetune.sampling import Generated, Sampling
 from finetune.text_codec import TextCodec, decode_after
 
 if TYPE_CHECKING:

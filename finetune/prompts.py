@@ -12,7 +12,7 @@ from configs.errors import ConfigError, DataError
 from finetune.utf8 import refuse_undecodable
 
 if TYPE_CHECKING:
-    from finetune.generate import Generated
+    from finetune.sampling import Generated
 
 STDIN = "-"
 

@@ -109,7 +109,7 @@ def show(result: TaskResult, config: TaskConfig) -> None:
     folder, (part, systems) = config.output_dir, list(result.systems.items())[-1]
     console = Console()
     for table in result.task.tables(systems, part):
-        console.print(table)
+        console.print(table, markup=False)  # of a line of text: brackets are brackets
     print(f"{config.product:<11}  {folder}")
     print(f"predictions  {folder / f'predictions-{part}.jsonl'}")
     written = [folder / name for name in (config.marker, *result.task.plots())]

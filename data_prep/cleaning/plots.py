@@ -136,7 +136,7 @@ def _svg(figure: Any, title: str) -> str:
 
     text = io.StringIO()
     # Letters stay letters, and ids do not depend on chance: the same report is the same page.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
     with rc_context(settings), warnings.catch_warnings():
         # The reader's browser draws the letters, with a font of its own.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

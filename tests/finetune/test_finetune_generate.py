@@ -12,10 +12,11 @@ import pytest
 
 from configs.errors import ConfigError, DataError
 from finetune.config import ExportConfig
-from finetune.generate import Sampling, generate
+from finetune.generate import generate
 from finetune.generate_command import generate_command
 from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.export import export
+from finetune.sampling import Sampling
 from finetune.text_codec import OwnCodec, TextCodec, decode_after, load_codec
 from tests.finetune.finetune_oracle import oracle_outputs, random_tensors
 from tests.finetune.finetune_runs import llama, write_run

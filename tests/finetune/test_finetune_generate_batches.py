@@ -14,10 +14,11 @@ import transformers
 
 from configs.errors import ConfigError, DataError
 from finetune.config import ExportConfig
-from finetune.generate import Generated, Sampling, generate
+from finetune.generate import generate
 from finetune.generate_command import generate_command
 from finetune.generated_rows import Row, RowNoise, TextStream
 from finetune.huggingface.export import export
+from finetune.sampling import Generated, Sampling
 from tests.finetune.finetune_oracle import oracle_outputs
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_tokenizers import train_tokenizer

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError, DataError
-from finetune.generate import Generated
 from finetune.prompts import Prompt, answer_line, check_answers_file, read_prompts
+from finetune.sampling import Generated
 
 
 def texts(path: Path) -> list[str]:

@@ -151,11 +151,12 @@ def test_what_is_better_is_told_with_what_to_try(tmp_path: Path) -> None:
     for name, told in (
         (FROM_SCRATCH, "a smaller optimizer.lr (now 0.005)"),
         (TFIDF, "a longer training.duration (now 6 epochs), data.max_tokens (now 256)"),
+        (TFIDF, "baselines=[scratch] shows if the pretraining helped"),
         (MAJORITY, "class_weights=balanced"),
     ):
         console = Console(width=400, file=io.StringIO())
         for table in result_tables({FINE_TUNED: worse, name: better}, "test", config):
-            console.print(table)
+            console.print(table, markup=False)
         text = console.file.getvalue()
         assert f"{name} has a better macro F1 than the fine-tuned model, 1.000 against 0.556." in text and told in text
         assert f"{name} (characters, 1 to 3)" in text

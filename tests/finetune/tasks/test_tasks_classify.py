@@ -140,21 +140,9 @@ def test_options_change_what_they_say(root: Path) -> None:
     assert found.record["ran"]["zero_stage"] == 0
 
 
-def test_without_a_test_part_the_validation_part_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = classify_config(root, "no-test", **SHORT, data__split=[0.8, 0.2, 0.0])
-    found = run_task(config, lambda line: None)
-    assert found is not None and found.test is found.systems["validation"] and "test" not in found.record
-    show(found, config)
-    out = capsys.readouterr().out
-    assert "on the validation part" in out and "confusion-validation.png" in out
-    written = {path.name for path in (root / "no-test").iterdir()}
-    assert {"predictions-validation.jsonl", "confusion-validation.png"} <= written
-    assert not {"predictions-test.jsonl", "confusion-test.png"} & written
-    run_task(config.model_copy(update={"overwrite": True}), lambda line: None)
-
-
 def test_a_classifier_is_not_a_language_model(root: Path, result: TaskResult) -> None:
-    from finetune.generate import Sampling, generate
+    from finetune.generate import generate
+    from finetune.sampling import Sampling
 
     with pytest.raises(DataError, match="holds a LlamaForSequenceClassification"):
         list(generate(root / "classifier", ["x"], Sampling()))
