@@ -31,8 +31,8 @@ def summarize(report: dict[str, Any], output: Path, was_there: bool) -> Iterator
         rows.append([stage["name"], *counts, *each, most])
     widths = widest(rows)
     for row in rows:
-        counts = (to_right(cell, columns) for cell, columns in zip(row[1:-1], widths[1:]))
-        cells = [to_left(row[0], widths[0]), *counts, row[-1]]
+        aligned = (to_right(cell, columns) for cell, columns in zip(row[1:-1], widths[1:]))
+        cells = [to_left(row[0], widths[0]), *aligned, row[-1]]
         yield "  " + "  ".join(cells).rstrip()
     yield from _unreadable(report)
     cost = report["cost"]
