@@ -1,9 +1,8 @@
-"""The commands of fine-tuning: `python -m finetune export|generate|classify|run`."""
+"""The commands of fine-tuning: `python -m finetune export|classify|run`; `generate` is in `generate_command.py`."""
 
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -14,6 +13,7 @@ from configs.errors import ConfigError
 from configs.load import find_recipe, load_config, to_yaml
 from configs.section import Section
 from data_prep.commands.command_line import override
+from finetune.generate_command import generate_command
 from finetune.utf8 import refuse_undecodable
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("generate")(generate_command)
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
 Recipe = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/finetune.")]
@@ -85,51 +86,6 @@ def export_command(
         _print(f"how to fill masks with it: {loaded.output / 'README.md'}")
     elif loaded.tokenizer != "none":
         _print(f'next: python -m finetune generate --model {shlex.quote(str(loaded.output))} --prompt "..."')
-
-
-@app.command("generate")
-def generate_command(
-    model: Annotated[Path, typer.Option("--model", "-m", help="A directory that `export` wrote.")],
-    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="Text to go on with; repeatable.")] = None,
-    prompt_file: Annotated[Path | None, typer.Option(help="Prompts, one a line (or .jsonl).")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens after the prompt, at most.")] = 100,
-    temperature: Annotated[float, typer.Option(help="Divides the logits; 0 is greedy.")] = 0.8,
-    top_p: Annotated[float, typer.Option(help="Only the most probable tokens of this total probability.")] = 0.95,
-    top_k: Annotated[int, typer.Option(help="Only so many of the most probable tokens; 0: all.")] = 0,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the most probable token.")] = False,
-    seed: Annotated[int, typer.Option(help="Decides the samples.")] = 0,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute all keys and values for every token.")] = False,
-    document_start: Annotated[
-        bool, typer.Option("--document-start", help="The prompt begins a document: put the separator before it.")
-    ] = False,
-) -> None:
-    """Continue prompts with an exported model."""
-    from finetune.generate import Sampling, generate, read_prompts
-
-    for text in prompt or []:
-        refuse_undecodable(text, "--prompt")
-    prompts = list(prompt or []) + (read_prompts(prompt_file) if prompt_file is not None else [])
-    if not prompts:
-        raise ConfigError("no prompt was given", where="command line", expected="--prompt TEXT or --prompt-file FILE")
-    sampling = Sampling(
-        max_new_tokens,
-        temperature,
-        top_p,
-        top_k,
-        greedy,
-        seed,
-        use_cache=not no_cache,
-        at_document_start=document_start,
-    )
-    full_context = None
-    for number, answer in enumerate(generate(model, prompts, sampling)):
-        if number:
-            _print("-" * 20)
-        _print(answer.prompt + answer.text)
-        full_context = full_context or answer.full_context
-    if full_context is not None:
-        reason = f"at the model's context of {full_context} tokens, the prompt's included"
-        print(f"note: stopped {reason}, before --max-new-tokens {max_new_tokens}", file=sys.stderr, flush=True)
 
 
 @app.command("classify")

@@ -25,7 +25,7 @@ class ExportConfig(Section):
     """Our tokenizer; null: the one that the run used."""
     sequences: int = Field(default=4, gt=0)
     """Random sequences of full length on which the logits are compared, besides one of text."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides those sequences."""
     max_shard_gb: float = Field(default=5.0, gt=0)
     """Size above which the weights are cut into several files, in GB."""

@@ -198,11 +198,12 @@ def _all_finite(weights: Mapping[str, torch.Tensor], device: torch.device) -> bo
 def _is_better(
     figures: Mapping[str, float], best: Mapping[str, float], select_by: str, best_is: Literal["highest", "lowest"]
 ) -> bool:
+    """Whether the new figures are better; of equal ones, those of the smaller loss, where there is one."""
     if not best:
         return True
-    if best_is == "lowest":
-        return figures[select_by] < best[select_by]
-    return figures[select_by] > best[select_by]
+    if figures[select_by] != best[select_by]:
+        return (figures[select_by] < best[select_by]) == (best_is == "lowest")
+    return "loss" in figures and figures["loss"] < best["loss"]
 
 
 def _steps(key: str, duration: Duration, steps_per_epoch: int, batch_size: int) -> int:

@@ -35,8 +35,7 @@ def head_network(
         from_scratch: whether the body is random, too.
 
     Raises:
-        DataError: transformers has no such head for this architecture.
-        ValueError: a tensor of the body is missing or left over.
+        DataError: transformers has no such head for this architecture, or one that does not take its body.
     """
     import torch
     import transformers
@@ -67,8 +66,12 @@ def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> N
     missing = {name for name in own if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
     left = {name for name in tensors if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
     if missing or left or not fitting:
-        name = type(model).__name__
-        raise ValueError(f"{name}: missing {sorted(missing)[:3]}, unexpected {sorted(left)[:3]}")
+        lacks, spare = ", ".join(sorted(missing)[:3]) or "nothing", ", ".join(sorted(left)[:3]) or "nothing"
+        raise DataError(
+            f"its weights do not fit {type(model).__name__}: that lacks {lacks}, and has no place for {spare}",
+            where="model",
+            expected="a language model whose body the classes of its family share",
+        )
     model.load_state_dict(fitting, strict=False)
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import DataError
+from configs.errors import CheckpointError, DataError, nearest
 from data_prep.tokenizer import load_tokenizer
 from finetune.huggingface.document_start import exported_start, trained_text
 from finetune.huggingface.plain_call import puts_special_tokens
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
+from pretrain.checkpoint.reader import find_checkpoints
 from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES, counterpart_of, load_family, to_config
 from pretrain.models.huggingface.weights import to_hf
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 _ENCODER_CLASSES = ("ForMaskedLM", "ForPreTraining")
+_CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""What the configs of transformers' families call the context."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class PretrainedModel:
         hf_config: transformers' config of the pretrained network, as a mapping.
         tensors: its weights by transformers' names.
         codec: its tokenizer.
-        context: tokens that it can read at once.
+        context: tokens that it can read at once; None: any number.
         provenance: where it comes from, for the record.
         poolings: see `HuggingFaceFamily`; empty for an architecture that is none of ours.
         puts_special_tokens: whether an encoder was trained with the classification token before each text and the
@@ -41,7 +44,7 @@ class PretrainedModel:
     hf_config: dict[str, Any]
     tensors: Mapping[str, torch.Tensor]
     codec: TextCodec
-    context: int
+    context: int | None
     provenance: dict[str, Any]
     poolings: Mapping[str, Mapping[str, Any]]
     puts_special_tokens: bool = True
@@ -49,8 +52,8 @@ class PretrainedModel:
     @property
     def is_encoder(self) -> bool:
         """Whether it was trained to fill masks, each token seeing the whole text."""
-        names = self.hf_config.get("architectures") or [""]
-        return str(names[0]).endswith(_ENCODER_CLASSES)
+        name = str((self.hf_config.get("architectures") or [""])[0])
+        return name.endswith(_ENCODER_CLASSES) or (name.endswith("Model") and _is_encoder_body(self.hf_config))
 
     @property
     def has_token_types(self) -> bool:
@@ -70,7 +73,34 @@ def read_pretrained(model: Path, tokenizer_dir: Path | None = None) -> Pretraine
     """
     if (model / "config.json").is_file():
         return _read_export(model, tokenizer_dir)
+    refuse_no_model(model)
     return _read_checkpoint(model, tokenizer_dir)
+
+
+def refuse_no_model(model: Path) -> None:
+    """Refuse a path that is neither a checkpoint of ours, or a run with one, nor a Hugging Face directory.
+
+    Raises:
+        DataError: names the nearest directory beside it, if it does not exist.
+    """
+    if (model / "config.json").is_file() or holds_checkpoint(model):
+        return
+    siblings = [p.name for p in model.parent.iterdir() if p.is_dir()] if model.parent.is_dir() else []
+    close = nearest(model.name, siblings) if not model.exists() else None
+    raise DataError(
+        "holds neither a complete checkpoint nor a config.json" if model.exists() else "does not exist",
+        where=model,
+        expected="a run's output directory, one step_... of it, or a Hugging Face model directory, as `export` writes",
+        nearest=str(model.parent / close) if close else None,
+    )
+
+
+def holds_checkpoint(model: Path) -> bool:
+    """Whether a directory is a checkpoint of ours, or a run with a complete one."""
+    try:
+        return bool(find_checkpoints(model))
+    except CheckpointError:
+        return False
 
 
 def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
@@ -105,12 +135,23 @@ def _read_export(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
             expected=f"at most {config['vocab_size']}, the model's vocabulary",
         )
     config["architectures"] = [type(network).__name__]
+    # A bare body, as sentence encoders are saved, names its weights without the body's name.
+    is_bare = not hasattr(network, network.base_model_prefix) and "For" not in type(network).__name__
+    prefix = f"{network.base_model_prefix}." if is_bare else ""
+    tensors = {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}
     provenance = {"model": str(model.absolute())}
     known = config["model_type"] in HUGGING_FACE_FAMILIES
     poolings = load_family(config["model_type"]).poolings if known else {}
     return PretrainedModel(
-        model, config, network.state_dict(), codec, _context(network), provenance, poolings, _adds_tokens(codec)
+        model, config, tensors, codec, context_tokens(network), provenance, poolings, _adds_tokens(codec)
     )
+
+
+def _is_encoder_body(hf_config: Mapping[str, Any]) -> bool:
+    """Whether a model without a head sees the whole text from each token."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return hf_config["model_type"] in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not hf_config.get("is_decoder")
 
 
 def _adds_tokens(codec: TextCodec) -> bool:
@@ -121,9 +162,12 @@ def _adds_tokens(codec: TextCodec) -> bool:
     return bool(codec.tokenizer("a")["input_ids"] != plain)
 
 
-def _context(network: Any) -> int:
-    """Tokens that a transformers model can read at once."""
-    positions = int(network.config.max_position_embeddings)
+def context_tokens(network: Any) -> int | None:
+    """Tokens that a transformers model can read at once; None: any number (relative positions, as Bloom's, or none)."""
+    found = (getattr(network.config, name, None) for name in _CONTEXT_FIELDS)
+    positions = next((int(number) for number in found if isinstance(number, int) and number > 0), None)
+    if positions is None:
+        return None
     # RoBERTa and its kin number positions from the one after their pad token's id, which their table says.
     tables = [module for name, module in network.named_modules() if name.endswith("position_embeddings")]
     padding = next((table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), None)

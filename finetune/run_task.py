@@ -14,7 +14,7 @@ from data_prep.atomic import staged_directory
 from finetune.batches import by_length
 from finetune.stopping import tidy_when_stopped
 from finetune.task_output import check_output, directory_kind, draw_plots, refuse_not_finite, write_lines, write_record
-from finetune.tasks.base import FINE_TUNED, EncodedPart, FinetuneTask
+from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH, EncodedPart, FinetuneTask
 from finetune.tasks.base_config import TaskConfig
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def show(result: TaskResult, config: TaskConfig) -> None:
     folder, (part, systems) = config.output_dir, list(result.systems.items())[-1]
     console = Console()
     for table in result.task.tables(systems, part):
-        console.print(table)
+        console.print(table, markup=False)  # of a line of text: brackets are brackets
     print(f"{config.product:<11}  {folder}")
     print(f"predictions  {folder / f'predictions-{part}.jsonl'}")
     written = [folder / name for name in (config.marker, *result.task.plots())]
@@ -175,7 +175,7 @@ def _finish(
             systems[part] |= task.baselines(prepared.examples, encoded, part)
             if scratch is not None:
                 again = _predict_all(task, network, encoded[part])
-                systems[part]["from scratch"] = task.figures(encoded[part], again)
+                systems[part][FROM_SCRATCH] = task.figures(encoded[part], again)
             lines = map(task.prediction, prepared.examples[part], predicted)
             write_lines(folder / f"predictions-{part}.jsonl", lines)
         record = {

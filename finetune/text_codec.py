@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from finetune.huggingface.document_start import RECORD_FILE, DocumentStart, docu
 from finetune.huggingface.tokenizer import OWN_FOLDER
 
 _REPLACEMENT = "\ufffd"
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class TextCodec(Protocol):
@@ -36,6 +38,10 @@ class TextCodec(Protocol):
         """Text of `ids`; special tokens decode to nothing."""
         ...
 
+    def may_change(self, token: int) -> bool:
+        """Whether what an id writes at the end of a text may change with the ids after it: a byte, or nothing yet."""
+        ...
+
 
 class OwnCodec:
     """Our SentencePiece tokenizer; without `start`, documents are those that `tokenize` makes."""
@@ -51,6 +57,7 @@ class OwnCodec:
         self.classification = tokenizer.role("classification")
         self.separator = tokenizer.role("separator")
         self.vocab_size = tokenizer.vocab_size
+        self._is_byte = tokenizer.byte_tokens()
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
@@ -59,6 +66,10 @@ class OwnCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`."""
         return self.tokenizer.decode(ids)
+
+    def may_change(self, token: int) -> bool:
+        """See the protocol."""
+        return bool(self._is_byte[token]) or self.tokenizer.is_special(token)
 
 
 class TransformersCodec:
@@ -92,6 +103,11 @@ class TransformersCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def may_change(self, token: int) -> bool:
+        """See the protocol."""
+        piece = self.tokenizer.convert_ids_to_tokens(token)
+        return token in self.tokenizer.all_special_ids or bool(_BYTE.fullmatch(piece or ""))
 
 
 def decode_after(codec: TextCodec, before: Sequence[int], new: Sequence[int]) -> str:

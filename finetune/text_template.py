@@ -58,7 +58,7 @@ def text_template(
         DataError: the tokenizer has no token to close texts, to begin them, or to pad with.
         ConfigError: nothing of a text would be left.
     """
-    context = min(pretrained.context, max_tokens)
+    context = max_tokens if pretrained.context is None else min(pretrained.context, max_tokens)
     form = (_encoder_template if pretrained.is_encoder else _decoder_template)(
         pretrained, context, append_end_of_document
     )

@@ -149,7 +149,7 @@ class CleanConfig(Section):
     """Dropped documents that the report shows for each reason."""
     sample_chars: int = Field(default=600, ge=1)
     """Characters that the report shows of a dropped document."""
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**63)
     """Chooses the documents of a source that is sampled."""
     overwrite: bool = False
     """Replace the output if it exists, and begin anew if it is unfinished."""

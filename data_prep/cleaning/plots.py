@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import operator
 import re
+import warnings
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -135,7 +136,10 @@ def _svg(figure: Any, title: str) -> str:
 
     text = io.StringIO()
     # Letters stay letters, and ids do not depend on chance: the same report is the same page.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
+    with rc_context(settings), warnings.catch_warnings():
+        # The reader's browser draws the letters, with a font of its own.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
     svg = text.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -155,7 +155,7 @@ class MinhashDedupSettings(Section):
     """Bands of the signature; two documents that agree in one are duplicates."""
     hashes_per_bucket: int = Field(default=8, ge=1)
     """Hashes of a band; documents of similarity (1 / buckets) ^ (1 / hashes) are found half of the time or more."""
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**32)
     """Chooses the hash functions."""
 
 

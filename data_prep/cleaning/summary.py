@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from configs.columns import to_left, to_right, widest
 from data_prep.cleaning.ledger import DAMAGED, MALFORMED
 from data_prep.cleaning.report import total_dropped
 
@@ -28,9 +29,10 @@ def summarize(report: dict[str, Any], output: Path, was_there: bool) -> Iterator
         each = [f"{total_dropped(stage, source):,}" for source in sources] if len(sources) > 1 else []
         counts = [f"{stage[key]:,}" for key in ("documents_in", "dropped", "changed")]
         rows.append([stage["name"], *counts, *each, most])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = widest(rows)
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:])), row[-1]]
+        aligned = (to_right(cell, columns) for cell, columns in zip(row[1:-1], widths[1:]))
+        cells = [to_left(row[0], widths[0]), *aligned, row[-1]]
         yield "  " + "  ".join(cells).rstrip()
     yield from _unreadable(report)
     cost = report["cost"]

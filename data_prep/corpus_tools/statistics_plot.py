@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.columns import shorten_left
 from data_prep.atomic import staged_file
 from data_prep.corpus_tools.statistics import SHOWN, CorpusStatistics
 
@@ -22,12 +23,28 @@ def write_plot(stats: CorpusStatistics, path: Path) -> None:
 
 
 def _draw(stats: CorpusStatistics) -> bytes:
+    from data_prep.plot_names import drawable
+
+    key = "tokens" if stats.sources and "tokens" in stats.sources[0] else "bytes"
+    largest = sorted(stats.sources, key=lambda source: -source.get(key, 0))[:SHOWN][::-1]
+    names = [shorten_left(Path(source["path"]).name, 40) for source in largest]
+    with drawable([stats.path, *names]) as (path, *drawn):
+        return _picture(stats, path, key, dict(zip(_distinct(drawn), (source[key] for source in largest), strict=True)))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Bars of one name would stand over each other."""
+    return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names)]
+
+
+def _picture(stats: CorpusStatistics, path: str, key: str, sizes: dict[str, int]) -> bytes:
+    """Sizes: of each source shown, in tokens or bytes (`key`)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{stats.path}: {stats.documents:,} documents, {stats.tokens:,} tokens")
+    figure.suptitle(f"{path}: {stats.documents:,} documents, {stats.tokens:,} tokens")
     lengths, ranks, shards, sources = figure.subplots(2, 2).flat
     rows = [row for row in stats.lengths.doublings() if row[2]]
     edges = [max(1, row[0]) for row in rows]
@@ -43,9 +60,7 @@ def _draw(stats: CorpusStatistics) -> bytes:
     shards.bar(range(len(stats.shards)), [shard["tokens"] / 1e6 for shard in stats.shards])
     shards.set(xlabel="shard", ylabel="million tokens")
     shards.xaxis.get_major_locator().set_params(integer=True)
-    key = "tokens" if stats.sources and "tokens" in stats.sources[0] else "bytes"
-    largest = sorted(stats.sources, key=lambda source: -source.get(key, 0))[:SHOWN][::-1]
-    sources.barh([Path(source["path"]).name[-40:] for source in largest], [source[key] / 1e6 for source in largest])
+    sources.barh(list(sizes), [size / 1e6 for size in sizes.values()])
     more = f"the {SHOWN} largest of {len(stats.sources):,}" if len(stats.sources) > SHOWN else ""
     sources.set(xlabel=f"million {key} of each source", title=more)
     for axes in (lengths, ranks, shards):

@@ -16,6 +16,8 @@ from data_prep.tokenizer.report_config import TokenizerReportConfig
 from data_prep.tokenizer.word_starts import UNSPACED
 
 OTHERS = "others"
+WORD, CHARACTER, MIXED = "word", "character", "word or character"
+_PLURAL = {WORD: "words", CHARACTER: "characters", MIXED: "words_and_characters"}
 _BATCH = 64
 _SHOWN_CHARS = 60
 _LAYOUT = "\n\r\t"
@@ -30,8 +32,9 @@ class Group:
         kind: `all`, `file` or the name of that field.
         documents: their numbers in the sample.
         text_bytes: their UTF-8 bytes.
-        units: what fertility counts: words between white space, or characters.
-        unit: `word`, or `character` where most characters are of scripts written without spaces.
+        units: what fertility counts: each character of a script written without spaces, and each word between white
+            space or such characters.
+        unit: `word` where there are no such characters, `character` where most units are, else `word or character`.
     """
 
     name: str
@@ -48,7 +51,7 @@ class Figures:
 
     Attributes:
         bytes_per_token: UTF-8 bytes of text per token.
-        fertility: tokens per word, or per character: see `Group.unit`.
+        fertility: tokens per unit: see `Group.units`.
         unknown_rate: share of the tokens that are the unknown token.
         byte_rate: share of the tokens that write a byte of a character that the vocabulary lacks.
         layout_byte_rate: the same for line breaks and tabs, which SentencePiece models have no other pieces for.
@@ -104,7 +107,7 @@ class Report:
                 "kind": group.kind,
                 "documents": len(group.documents),
                 "text_bytes": group.text_bytes,
-                f"{group.unit}s": group.units,
+                _PLURAL[group.unit]: group.units,
             }
             for group in self.groups
         ]
@@ -157,17 +160,16 @@ def _groups(sample: Sequence[SampledDocument], config: TokenizerReportConfig) ->
 
 
 def _group(name: str, kind: str, numbers: Sequence[int], sample: Sequence[SampledDocument]) -> Group:
-    chars = unspaced = words = 0
+    characters = words = 0
     for number in numbers:
         text = sample[number].text
-        letters = len(text) - sum(map(text.count, " \n\t\r"))
-        chars += letters
-        words += len(text.split())
         if not text.isascii():
-            unspaced += len(UNSPACED.findall(text))
-    unit, units = ("character", chars) if 2 * unspaced > chars else ("word", words)
+            characters += len(UNSPACED.findall(text))
+            text = UNSPACED.sub(" ", text)
+        words += len(text.split())
+    unit = WORD if not characters else CHARACTER if characters > words else MIXED
     size = sum(sample[number].size_bytes for number in numbers)
-    return Group(name, kind, np.array(numbers, dtype=np.int64), size, max(1, units), unit)
+    return Group(name, kind, np.array(numbers, dtype=np.int64), size, max(1, words + characters), unit)
 
 
 def _measure(

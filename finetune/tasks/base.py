@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 FINE_TUNED = "fine-tuned"
 """What the trained system is called beside the baselines."""
+FROM_SCRATCH = "from scratch"
+"""What the same network is called that was trained from random weights."""
 
 
 class EncodedPart(Protocol):

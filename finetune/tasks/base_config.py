@@ -35,7 +35,7 @@ class TaskTraining(Section):
     evaluate_every: Duration = Duration(1, "epochs")
     """Training between two validations."""
     select_by: str = "loss"
-    """Validation figure whose best weights are kept."""
+    """Validation figure whose best weights are kept; of equal ones, those of the smaller loss."""
     patience: int | None = Field(default=None, gt=0)
     """Validations without a better figure after which training stops; null: it never stops early."""
     log_interval: int = Field(default=20, gt=0)

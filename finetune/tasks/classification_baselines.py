@@ -4,6 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from data_prep.tokenizer.word_starts import UNSPACED
+
+_ENOUGH_UNSPACED = 0.2
+"""Share of the letters above which words between white space would be whole sentences too often."""
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What TF-IDF counts: runs of words, or of characters.
+
+    Attributes:
+        analyzer: as scikit-learn calls it.
+        longest: of such a run.
+    """
+
+    analyzer: Literal["word", "char"]
+    longest: int
+
+    def __str__(self) -> str:
+        return f"{'words' if self.analyzer == 'word' else 'characters'}, 1 to {self.longest}"
+
+
+def text_features(texts: Sequence[str]) -> TextFeatures:
+    """Characters where enough of the letters are of scripts written without spaces (Chinese, Thai), else words."""
+    letters = sum(len("".join(text.split())) for text in texts)
+    unspaced = sum(len(UNSPACED.findall(text)) for text in texts)
+    return TextFeatures("char", 3) if unspaced > _ENOUGH_UNSPACED * letters else TextFeatures("word", 2)
 
 
 def majority(train_labels: Sequence[int], count: int) -> list[int]:
@@ -17,15 +47,17 @@ def tfidf(
     train_labels: Sequence[int],
     texts: Sequence[str],
     *,
+    features: TextFeatures,
     balanced: bool,
     seed: int,
 ) -> list[int]:
-    """Predictions of a logistic regression on TF-IDF of words and word pairs.
+    """Predictions of a logistic regression on TF-IDF.
 
     Args:
         train_texts: what it learns from.
         train_labels: their labels.
         texts: what it predicts.
+        features: what is counted.
         balanced: whether rare labels count as much as frequent ones.
         seed: decides the solver's order.
 
@@ -35,11 +67,13 @@ def tfidf(
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=100_000)
+    vectors = TfidfVectorizer(
+        analyzer=features.analyzer, ngram_range=(1, features.longest), sublinear_tf=True, max_features=100_000
+    )
     try:
-        matrix = features.fit_transform(train_texts)
+        matrix = vectors.fit_transform(train_texts)
     except ValueError:  # "empty vocabulary": nothing but signs
         return majority(train_labels, len(texts))
     model = LogisticRegression(max_iter=1000, C=10.0, class_weight="balanced" if balanced else None, random_state=seed)
     model.fit(matrix, train_labels)
-    return [int(label) for label in model.predict(features.transform(texts))]
+    return [int(label) for label in model.predict(vectors.transform(texts))]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from configs.columns import shorten
 
 MOST_COUNTED = 30
 """Labels up to which every cell of a confusion matrix is shown with its number."""
@@ -24,12 +25,13 @@ def classification_figures(
     Args:
         gold: number of the right label of each text.
         predicted: number of the label that was chosen.
-        labels: all labels; a label that does not occur counts 0 in the macro means.
+        labels: all labels. The macro means are over those that are right or chosen anywhere, as scikit-learn's are.
         loss: mean cross-entropy, if it is known.
 
     Returns:
         `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `samples`, `labels` (by label: precision, recall, f1,
-        support) and `confusion` (rows: right label, columns: chosen label).
+        support; None where a label is neither right nor chosen) and `confusion` (rows: right label, columns: chosen
+        label).
     """
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
@@ -37,20 +39,18 @@ def classification_figures(
     precision, recall, f1, support = precision_recall_fscore_support(
         gold, predicted, labels=numbers, average=None, zero_division=0
     )
-    per_label = {
-        label: {
-            "precision": float(precision[n]),
-            "recall": float(recall[n]),
-            "f1": float(f1[n]),
-            "support": int(support[n]),
-        }
-        for n, label in enumerate(labels)
+    occurring = sorted({*gold, *predicted})
+    per_label: dict[str, dict[str, Any]] = {
+        label: {"precision": None, "recall": None, "f1": None, "support": 0} for label in labels
     }
+    for n in occurring:
+        row = {"precision": float(precision[n]), "recall": float(recall[n]), "f1": float(f1[n])}
+        per_label[labels[n]] = row | {"support": int(support[n])}
     figures: dict[str, Any] = {
         "accuracy": float(accuracy_score(gold, predicted)),
-        "macro_precision": float(np.mean(precision)),
-        "macro_recall": float(np.mean(recall)),
-        "macro_f1": float(np.mean(f1)),
+        "macro_precision": float(np.mean(precision[occurring])),
+        "macro_recall": float(np.mean(recall[occurring])),
+        "macro_f1": float(np.mean(f1[occurring])),
         "samples": len(gold),
     }
     if loss is not None:
@@ -74,11 +74,13 @@ def label_table(figures: Mapping[str, Any]) -> Any:
     for column in ("precision", "recall", "F1", "texts"):
         table.add_column(column, justify="right")
     for label, row in figures["labels"].items():
-        numbers = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        numbers = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
         table.add_row(_plain(label), *numbers, f"{row['support']:,}")
     macro = (figures["macro_precision"], figures["macro_recall"], figures["macro_f1"])
     table.add_section()
-    table.add_row("macro mean", *(f"{value:.3f}" for value in macro), f"{figures['samples']:,}")
+    occurring = sum(row["f1"] is not None for row in figures["labels"].values())
+    whole = "macro mean" if occurring == len(figures["labels"]) else f"macro mean of {occurring:,} labels that occur"
+    table.add_row(whole, *(f"{value:.3f}" for value in macro), f"{figures['samples']:,}")
     return table
 
 
@@ -127,7 +129,8 @@ def comparison_table(systems: Mapping[str, Mapping[str, Any]], part: str) -> Any
     for column in columns:
         table.add_column(column.replace("macro_", "macro ").replace("f1", "F1"), justify="right")
     for name, figures in systems.items():
-        table.add_row(name, *(f"{figures[column]:.3f}" for column in columns))
+        told = f"{name} ({figures['features']})" if "features" in figures else name
+        table.add_row(told, *(f"{figures[column]:.3f}" for column in columns))
     return table
 
 
@@ -135,28 +138,28 @@ def plot_confusion(figures: Mapping[str, Any], path: Path) -> None:
     """The confusion matrix as a PNG: shares of each right label, with the counts.
 
     Counts are left out where there are more than `MOST_COUNTED` labels, the labels where more than `MOST_NAMED`; the
-    picture grows no further.
+    picture grows no further. A label that no installed font can write is its number, from 0.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = [_shorten(label) for label in figures["labels"]]
+    from data_prep.plot_names import drawable
+
+    labels = [shorten(" ".join(label.split()), 40) for label in figures["labels"]]
+    is_named = len(labels) <= MOST_NAMED
     counts = np.asarray(figures["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(4.0, 1.2 + 0.7 * len(labels)), 24.0)
-    # A user's matplotlibrc may ask for LaTeX, which reads labels as its language.
-    with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks are drawn as boxes
+    with drawable(labels if is_named else []) as names:
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        if len(labels) <= MOST_NAMED:
+        if is_named:
             # Without parse_math, two dollar signs would make a formula.
-            axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", parse_math=False)
-            axes.set_yticks(range(len(labels)), labels, parse_math=False)
-        kind = "label" if len(labels) <= MOST_NAMED else "label's number, from 0"
+            axes.set_xticks(range(len(labels)), names, rotation=45, ha="right", parse_math=False)
+            axes.set_yticks(range(len(labels)), names, parse_math=False)
+        kind = "label" if is_named else "label's number, from 0"
         axes.set_xlabel(f"chosen {kind}")
         axes.set_ylabel(f"right {kind}")
         axes.set_title(f"accuracy {figures['accuracy']:.3f}, macro F1 {figures['macro_f1']:.3f}")
@@ -166,9 +169,3 @@ def plot_confusion(figures: Mapping[str, Any], path: Path) -> None:
                 axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
         figure.colorbar(image, label="share of the right label")
         figure.savefig(path, dpi=120)
-
-
-def _shorten(label: str) -> str:
-    """A label that leaves room for the matrix."""
-    line = " ".join(label.split())
-    return line if len(line) <= 40 else line[:39] + "…"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from finetune.tasks.base import FINE_TUNED
+from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH
+from finetune.tasks.classify_config import ClassifyConfig
 from finetune.tasks.encoded_texts import EncodedTexts
 from finetune.tasks.labelled_texts import Splits
+
+MAJORITY = "most frequent label"
+TFIDF = "TF-IDF + logistic regression"
 
 
 def describe_texts(splits: Splits, encoded: Mapping[str, EncodedTexts]) -> Iterator[str]:
@@ -20,14 +24,41 @@ def describe_texts(splits: Splits, encoded: Mapping[str, EncodedTexts]) -> Itera
     yield f"tokens      {sum(tokens) / len(tokens):.0f} a text, {max(tokens)} at most; {encoded['train'].cut:,} cut"
     if splits.left_out:
         yield f"left out    {splits.left_out:,} texts of other labels"
+    if splits.empty:
+        yield f"left out    {len(splits.empty):,} without text, the first {splits.empty[0]}"
+    for found in splits.repeated:
+        of = f"{found.count:,} of {len(splits.parts[found.part]):,} {found.part} texts"
+        yield f"note: {of} stand in the {found.other} part word for word, the first {found.first}"
 
 
-def result_tables(systems: Mapping[str, Mapping[str, Any]], part: str) -> Iterator[Any]:
-    """Tables of what every system did on a part, and a note where another one did better."""
+def result_tables(systems: Mapping[str, Mapping[str, Any]], part: str, config: ClassifyConfig) -> Iterator[Any]:
+    """Tables of what every system did on a part; and of each that did better than the fine-tuned one, what to try."""
     from finetune.tasks.classification_metrics import comparison_table, confusion_table, label_table
 
     figures = systems[FINE_TUNED]
     yield from (label_table(figures), confusion_table(figures), comparison_table(systems, part))
-    best = max(systems, key=lambda name: systems[name]["macro_f1"])
-    if best != FINE_TUNED:
-        yield f"note: {best} has a better macro F1 than the fine-tuned model"
+    for name, found in systems.items():
+        if found["macro_f1"] > figures["macro_f1"]:
+            better = f"{found['macro_f1']:.3f} against {figures['macro_f1']:.3f}"
+            yield f"note: {name} has a better macro F1 than the fine-tuned model, {better}."
+            yield f"  {_advice(name, config)}"
+
+
+def _advice(better: str, config: ClassifyConfig) -> str:
+    """What to try where another system is better."""
+    rate, duration = (
+        f"optimizer.lr (now {config.optimizer.lr:g})",
+        f"training.duration (now {config.training.duration})",
+    )
+    if better == FROM_SCRATCH:
+        return (
+            "What was pretrained did not help. Try to keep more of it, with a smaller "
+            f"{rate} or a longer optimizer.warmup; or pretrain for longer, on text like this."
+        )
+    if better == MAJORITY:
+        return f"Next to nothing was learnt. Try another {rate}, a longer {duration}, class_weights=balanced."
+    scratch = "" if "scratch" in config.baselines else " baselines=[scratch] shows if the pretraining helped."
+    return (
+        f"Which words there are tells these labels. Try a longer {duration}, data.max_tokens (now "
+        f"{config.data.max_tokens}) where texts were cut, pretraining for longer on text like this.{scratch}"
+    )

@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import ExitStatus, UserError
+from configs.errors import DataError, ExitStatus, UserError
 from finetune import batches
 from finetune.tasks.base import FinetuneTask
 from finetune.tasks.classification_metrics import classification_figures, score
-from finetune.tasks.classification_report import describe_texts, result_tables
+from finetune.tasks.classification_report import MAJORITY, TFIDF, describe_texts, result_tables
 from finetune.tasks.classify_config import ClassifyConfig
 from finetune.tasks.encoded_texts import EncodedTexts
-from finetune.tasks.labelled_texts import LabelledText, Splits, load_splits
+from finetune.tasks.labelled_texts import Splits, load_splits
+from finetune.tasks.splitting import LabelledText
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from finetune.text_template import TextTemplate
 
 LABELS_FILE = "labels.json"
-PLOT = "confusion-test.png"
 _AUTO_CLASS = "AutoModelForSequenceClassification"
 
 
@@ -61,7 +62,13 @@ class ClassifyTask(FinetuneTask):
 
     def facts(self) -> dict[str, Any]:
         """See the base class."""
-        return {"labels": self.labels, "examples": self.splits.counts(), "left_out": self.splits.left_out}
+        return {
+            "labels": self.labels,
+            "examples": self.splits.counts(),
+            "left_out": self.splits.left_out,
+            "empty": len(self.splits.empty),
+            "repeated": [asdict(found) for found in self.splits.repeated],
+        }
 
     def encode(self, pretrained: PretrainedModel, examples: Sequence[LabelledText]) -> EncodedTexts:
         """See the base class; the beginning of each text, between the special tokens that the model is used to."""
@@ -73,7 +80,11 @@ class ClassifyTask(FinetuneTask):
         numbers = {label: number for number, label in enumerate(self.labels)}
         gold = [numbers[example.label] for example in examples]
         cut = sum(len(row) > template.room for row in rows)
-        return EncodedTexts([template.apply(row) for row in rows], gold, template.pad, cut)
+        rows = [template.apply(row) for row in rows]
+        nothing = next((number for number, row in enumerate(rows) if not row), None)
+        if nothing is not None:
+            raise DataError("has a text without tokens", where=examples[nothing].id, expected="text to classify")
+        return EncodedTexts(rows, gold, template.pad, cut)
 
     def describe(self, encoded: Mapping[str, EncodedTexts]) -> Iterator[str]:
         """See the base class."""
@@ -157,28 +168,30 @@ class ClassifyTask(FinetuneTask):
         self, examples: Mapping[str, Sequence[LabelledText]], encoded: Mapping[str, EncodedTexts], part: str
     ) -> dict[str, dict[str, Any]]:
         """See the base class; the most frequent label, and TF-IDF with logistic regression."""
-        from finetune.tasks.classification_baselines import majority, tfidf
+        from finetune.tasks.classification_baselines import majority, text_features, tfidf
 
         gold, known = encoded[part].gold, encoded["train"].gold
-        predicted: dict[str, list[int]] = {}
+        systems: dict[str, dict[str, Any]] = {}
         if "majority" in self.config.baselines:
-            predicted["most frequent label"] = majority(known, len(gold))
+            systems[MAJORITY] = classification_figures(gold, majority(known, len(gold)), self.labels)
         if "tfidf" in self.config.baselines:
             balanced = self.config.class_weights == "balanced"
             train, texts = ([example.text for example in examples[name]] for name in ("train", part))
-            found = tfidf(train, known, texts, balanced=balanced, seed=self.config.seed)
-            predicted["TF-IDF + logistic regression"] = found
-        return {name: classification_figures(gold, chosen, self.labels) for name, chosen in predicted.items()}
+            features = text_features(train)
+            found = tfidf(train, known, texts, features=features, balanced=balanced, seed=self.config.seed)
+            systems[TFIDF] = classification_figures(gold, found, self.labels) | {"features": str(features)}
+        return systems
 
     def plots(self) -> Mapping[str, Callable[[Mapping[str, Any], Path], None]]:
         """See the base class; the confusion matrix."""
         from finetune.tasks.classification_metrics import plot_confusion
 
-        return {PLOT: plot_confusion}
+        part = "test" if "test" in self.splits.parts else "validation"
+        return {f"confusion-{part}.png": plot_confusion}
 
     def tables(self, systems: Mapping[str, Mapping[str, Any]], part: str) -> Iterator[Any]:
         """See the base class."""
-        return result_tables(systems, part)
+        return result_tables(systems, part, self.config)
 
     def next_command(self, folder: Path) -> str | None:
         """See the base class."""

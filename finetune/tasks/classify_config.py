@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from configs.section import Section
 from data_prep.config import Paths
 from finetune.tasks.base_config import TaskConfig, TaskTraining
 
 
+def label_text(value: object) -> object:
+    """A label as it is written: whole numbers and true/false may be labels; anything else stays what it is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else value
+
+
+Label = Annotated[str, BeforeValidator(label_text)]
+
+
 class ClassifyData(Section):
     """Labelled texts, and how they are split."""
 
     train: Paths
-    """JSON lines files (also .gz, .zst) of labelled texts."""
+    """Labelled texts: JSON lines, CSV, TSV (also .gz, .zst), Parquet, or a saved Hugging Face dataset."""
     validation: Paths | None = None
     """Files that choose the best epoch; null: a part of `train`, as `split` says."""
     test: Paths | None = None
-    """Files of the final figures; null: a part of `train`, as `split` says."""
+    """Files of the final figures; null: a part of `train`, as `split` says, or none where that says 0."""
     text_field: str = "text"
     """Field that holds the text."""
     label_field: str = "label"
     """Field that holds the label: a string, a whole number or true/false."""
     id_field: str = "id"
     """Field that names a text in the predictions; where it is missing, file and position do."""
-    labels: list[str] | None = None
+    labels: list[Label] | None = None
     """Labels that count, in the order of their numbers; others are left out. null: all that the training part has."""
     min_label_count: int = Field(default=1, ge=1)
     """Labels with fewer texts in `train` are left out."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Shares of `train` that train, validate and test; the last two count only where no files are named."""
+    """Shares of `train` that train, validate and test; the last two count only where no files are named. With a last
+    share of 0 there is no test part."""
     split_by: str | None = None
     """Field whose equal values stay on one side of the split, such as `package`; null: the text itself."""
     max_tokens: int = Field(default=256, ge=2)
@@ -56,7 +67,7 @@ class ClassifyTraining(TaskTraining):
     """How long, how much at a time, how precise, and which weights are kept."""
 
     select_by: Literal["macro_f1", "accuracy", "loss"] = "macro_f1"
-    """Validation figure whose best weights are kept."""
+    """Validation figure whose best weights are kept; of equal ones, those of the smaller loss."""
 
 
 class ClassifyConfig(TaskConfig):
@@ -66,7 +77,7 @@ class ClassifyConfig(TaskConfig):
     product: ClassVar[str] = "classifier"
     marker: ClassVar[str] = "classify.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "examples", "ran")
-    files: ClassVar[tuple[str, ...]] = ("labels.json", "confusion-test.png")
+    files: ClassVar[tuple[str, ...]] = ("labels.json", "confusion-test.png", "confusion-validation.png")
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {
         "macro_f1": "highest",
         "accuracy": "highest",

@@ -1,41 +1,41 @@
-"""Labelled texts: read from JSON lines, split, checked. No torch."""
+"""Labelled texts: read from files with fields, split, checked. No torch."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
 from configs.errors import ConfigError, DataError, nearest
-from finetune.tasks.classify_config import ClassifyData
+from finetune.tasks.classify_config import ClassifyData, label_text
+from finetune.tasks.splitting import PARTS, LabelledText, limit, split
 
 if TYPE_CHECKING:
     from data_prep.reading.documents import Document
+    from data_prep.reading.inputs import InputFile
 
-PARTS = ("train", "validation", "test")
 _OWN_WORDS = (("--text-field", "data.text_field"), (", or damaged_files=skip", ""))
 """What the readers of data preparation advise -> what helps here: they have other options and settings."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledText:
-    """One labelled text.
+@dataclass(frozen=True)
+class Repeated:
+    """Texts of one part that stand word for word in another, white space aside.
 
     Attributes:
-        id: names it in the predictions.
-        text: what is classified.
-        label: what it is.
-        group: examples of one group stay on one side of the split.
+        part: which part.
+        other: in which other one they stand.
+        count: how many of `part`.
+        first: the id of the first.
     """
 
-    id: str
-    text: str
-    label: str
-    group: str
+    part: str
+    other: str
+    count: int
+    first: str
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,18 @@ class Splits:
     """What trains, what chooses, what is reported.
 
     Attributes:
-        parts: examples of `train`, `validation` and `test`.
+        parts: examples of `train`, `validation` and, if there is such a part, `test`.
         labels: all labels, in the order of their numbers.
         left_out: how many examples had another label.
+        empty: ids of the examples that were left out because there is no text in them.
+        repeated: texts that are known from another part.
     """
 
     parts: dict[str, list[LabelledText]]
     labels: list[str]
     left_out: int
+    empty: Sequence[str] = ()
+    repeated: Sequence[Repeated] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Examples of each part by label."""
@@ -62,85 +66,105 @@ def load_splits(config: ClassifyData, seed: int) -> Splits:
     """Read, split, choose labels, limit; the same for every process and every order of the lines.
 
     Raises:
-        DataError: unreadable or malformed input, an empty text, a part without examples, fewer than two labels, a label
-            that is in validation or test but not in training.
+        DataError: unreadable or malformed input, a file that trains and is measured, a part without examples, fewer
+            than two labels, a label that is in validation or test but not in training.
     """
-    everything = read_examples(config.train, config, "data.train")
-    own = {part: getattr(config, part) for part in ("validation", "test")}
-    shares = {part: 0.0 if own.get(part) else share for part, share in zip(PARTS, config.split)}
-    parts = split(everything, shares, seed)
-    for part, paths in own.items():
-        if paths:
-            parts[part] = read_examples(paths, config, f"data.{part}")
-    labels = _choose_labels(parts["train"] if any(own.values()) else everything, config)
+    own = {part: paths for part in PARTS if (paths := getattr(config, part))}
+    files = {part: _find(paths, config) for part, paths in own.items()}
+    _refuse_trained_files(files)
+    read = {part: _read(found, config, f"data.{part}") for part, found in files.items()}
+    empty = [name for _, names in read.values() for name in names]
+    everything = read["train"][0]
+    shares = {part: 0.0 if part in own and part != "train" else share for part, share in zip(PARTS, config.split)}
+    parts = split(everything, shares, seed) | {part: read[part][0] for part in own if part != "train"}
+    if "test" not in own and not config.split[2]:
+        del parts["test"]
+    labels = _choose_labels(parts["train"] if len(own) > 1 else everything, config)
     known = set(labels)
-    chosen = config.labels is not None or config.min_label_count > 1
     total = sum(map(len, parts.values()))
-    if chosen:
+    if config.labels is not None or config.min_label_count > 1:
         parts = {part: [e for e in examples if e.label in known] for part, examples in parts.items()}
     left_out = total - sum(map(len, parts.values()))
-    limits = (config.max_train_samples, config.max_eval_samples, config.max_eval_samples)
-    parts = {part: limit(parts[part], count, seed) for part, count in zip(PARTS, limits)}
-    splits = Splits(parts, labels, left_out)
+    parts = {
+        part: limit(examples, config.max_train_samples, seed, each_label=True)
+        if part == "train"
+        else limit(examples, config.max_eval_samples, seed)
+        for part, examples in parts.items()
+    }
+    splits = Splits(parts, labels, left_out, empty, list(_repeated(parts)))
     _check(splits)
     return splits
 
 
-def read_examples(paths: Sequence[str], config: ClassifyData, where: str) -> list[LabelledText]:
-    """All examples of some files, in their order.
+def _find(paths: Sequence[str], config: ClassifyData) -> list[InputFile]:
+    """The files of a part."""
+    from data_prep.reading.inputs import find_files
+
+    files = find_files(_source(paths, config))
+    for file in files:
+        if file.kind == "text":
+            raise DataError(
+                "is text without labels",
+                where=file.path,
+                expected="JSON lines, CSV, TSV (.jsonl, .csv, .tsv, also .gz or .zst), Parquet or a dataset",
+            )
+    return files
+
+
+def _read(files: list[InputFile], config: ClassifyData, where: str) -> tuple[list[LabelledText], list[str]]:
+    """All examples of some files, in their order, and the ids of those without text.
 
     Raises:
         DataError: names the file or the text.
     """
-    from data_prep.config import SourceConfig
     from data_prep.reading.documents import ReadCounts
-    from data_prep.reading.inputs import find_files, work_units
+    from data_prep.reading.inputs import work_units
     from data_prep.reading.readers import read_documents
 
-    source = SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field, "malformed": "stop"})
-    files = find_files(source)
-    for file in files:
-        if file.kind != "jsonl":
-            raise DataError("is not JSON lines", where=file.path, expected="a .jsonl file, also .gz or .zst")
+    source = _source([file.path for file in files], config)
+    examples, empty = [], []
     with _own_words():
-        examples = [
-            _example(document, config, unit.path)
-            for unit in work_units(files, source)
-            for document in read_documents(unit, source, ReadCounts())
-        ]
+        for unit in work_units(files, source):
+            for document in read_documents(unit, source, ReadCounts()):
+                example = _example(document, config, unit.path)
+                if example.text.strip():
+                    examples.append(example)
+                else:
+                    empty.append(example.id)
     if not examples:
-        raise DataError("holds no examples", where=where)
-    return examples
+        raise DataError("holds no examples", where=where, expected="at least one text that is not empty")
+    return examples, empty
 
 
-def split(examples: Iterable[LabelledText], shares: dict[str, float], seed: int) -> dict[str, list[LabelledText]]:
-    """Put each example where the hash of its group says: adding examples moves none of the others.
+def _source(paths: Sequence[str], config: ClassifyData) -> Any:
+    from data_prep.config import SourceConfig
 
-    Args:
-        examples: in any order.
-        shares: of `train`, `validation`, `test`; need not sum to 1.
-        seed: decides, together with the group.
-    """
-    used = {part: share for part, share in shares.items() if share > 0}
-    total = sum(used.values())
-    parts: dict[str, list[LabelledText]] = {part: [] for part in PARTS}
-    for example in examples:
-        place = _unit_interval(f"split\0{seed}\0{example.group}") * total
-        chosen = PARTS[0]
-        for chosen, share in used.items():  # noqa: B007 - the last one takes what rounding leaves
-            place -= share
-            if place < 0:
-                break
-        parts[chosen].append(example)
-    return parts
+    return SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field, "malformed": "stop"})
 
 
-def limit(examples: list[LabelledText], count: int | None, seed: int) -> list[LabelledText]:
-    """At most `count` examples, chosen by hash, in their order."""
-    if count is None or len(examples) <= count:
-        return examples
-    order = sorted(range(len(examples)), key=lambda n: (_unit_interval(f"pick\0{seed}\0{examples[n].id}"), n))
-    return [examples[n] for n in sorted(order[:count])]
+def _refuse_trained_files(files: dict[str, list[InputFile]]) -> None:
+    """Refuse to measure on a file that is trained on."""
+    trained = {os.path.realpath(file.path) for file in files["train"]}
+    for part in ("validation", "test"):
+        both = next((file.path for file in files.get(part, []) if os.path.realpath(file.path) in trained), None)
+        if both is not None:
+            raise DataError(
+                f"is {both}, which data.train names, too",
+                where=f"data.{part}",
+                expected="texts that are not trained on; or null: then data.split shares out data.train",
+            )
+
+
+def _repeated(parts: dict[str, list[LabelledText]]) -> Iterator[Repeated]:
+    """Which texts stand in another part; of the test part, those of train are not counted again for validation."""
+    words = {part: {" ".join(e.text.split()) for e in examples} for part, examples in parts.items()}
+    for part, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        if part not in parts:
+            continue
+        spent = words["train"] if other == "validation" else set()
+        found = [e.id for e in parts[part] if (text := " ".join(e.text.split())) in words[other] and text not in spent]
+        if found:
+            yield Repeated(part, other, len(found), found[0])
 
 
 @contextmanager
@@ -158,17 +182,11 @@ def _example(document: Document, config: ClassifyData, path: str) -> LabelledTex
     name = document.metadata.get(config.id_field)
     identity = str(name) if name is not None else document.id
     where = f"{path}, {identity}"
-    if not document.text.strip():
-        raise DataError("has an empty text", where=where, expected="text to classify")
     label = _label(document.metadata, config.label_field, where)
     group = document.text if config.split_by is None else document.metadata.get(config.split_by)
     if group is None:
         raise _no_field(config.split_by or "", document.metadata, where, "data.split_by")
     return LabelledText(identity, document.text, label, str(group))
-
-
-def _unit_interval(text: str) -> float:
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) / 2**64
 
 
 def _label(record: Any, field: str, where: str) -> str:
@@ -178,7 +196,7 @@ def _label(record: Any, field: str, where: str) -> str:
     if isinstance(value, str) and value.strip():
         return value
     if isinstance(value, bool | int):
-        return str(value).lower() if isinstance(value, bool) else str(value)
+        return str(label_text(value))
     raise DataError(f"its field {field!r} holds {value!r}", where=where, expected="a label: a string or a whole number")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from configs.columns import to_left, widest
 from configs.errors import CheckpointError, nearest
 from configs.kinds import Kinds, Named
 from pretrain.config import RunConfig
@@ -174,11 +175,10 @@ def _mixtures(saved: Mapping[str, Any], config: RunConfig, before: Any, now: Any
 def _table(changes: Mapping[str, tuple[Any, Any]]) -> str:
     rows = [(["key"], ["saved"], ["now"])]
     rows += [([key], _lines(before), _lines(now)) for key, (before, now) in sorted(changes.items())]
-    widths = [max(len(line) for row in rows for line in row[column]) for column in range(2)]
+    lines = [line for row in rows for line in zip_longest(*row, fillvalue="")]
+    widths = widest(lines)
     return "\n".join(
-        f"  {key:<{widths[0]}}  {before:<{widths[1]}}  {now}".rstrip()
-        for row in rows
-        for key, before, now in zip_longest(*row, fillvalue="")
+        f"  {to_left(key, widths[0])}  {to_left(before, widths[1])}  {now}".rstrip() for key, before, now in lines
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from configs.errors import DataError
 from data_prep.atomic import staged_file
+from data_prep.plot_names import drawable
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 
 _PANELS = (
@@ -49,6 +50,18 @@ def plot_run(run_dir: Path, output: Path | None = None) -> Path:
 
 
 def _draw(title: str, steps: list[dict[str, Any]], validations: dict[str, list[dict[str, Any]]]) -> bytes:
+    losses = _losses(steps)
+    with drawable([title, *losses, *validations]) as (shown, *names):
+        curves = dict(zip(names, losses.values()))
+        return _picture(shown, steps, curves, dict(zip(names[len(losses) :], validations.values(), strict=True)))
+
+
+def _picture(
+    title: str,
+    steps: list[dict[str, Any]],
+    losses: dict[str, list[tuple[int, float]]],
+    validations: dict[str, list[dict[str, Any]]],
+) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -56,7 +69,7 @@ def _draw(title: str, steps: list[dict[str, Any]], validations: dict[str, list[d
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, (key, label, unit) in zip(figure.subplots(2, 2).flat, _PANELS):
-        curves = _losses(steps) if key == "loss" else {"training": _known(steps, key)}
+        curves = losses if key == "loss" else {"training": _known(steps, key)}
         for name, curve in curves.items():
             axes.plot([step for step, _ in curve], [value / unit for _, value in curve], label=name, linewidth=1.2)
         if key == "loss":

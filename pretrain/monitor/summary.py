@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
+from configs.columns import to_left, width
 from configs.durations import Duration
 from data_prep.atomic import staged_file
 from pretrain.config import DataConfig, RunConfig
@@ -101,8 +102,8 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
     }
     summary = json.loads(json.dumps(summary, default=str))
     rows = list(_rows(config, outcome, figures))
-    width = max(len(label) for label, _ in rows)
-    text = "".join(f"{label:<{width}}  {value}\n" for label, value in rows)
+    longest = max(width(label) for label, _ in rows)
+    text = "".join(f"{to_left(label, longest)}  {value}\n" for label, value in rows)
     with staged_file(directory / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     with staged_file(directory / "summary.txt") as temporary:

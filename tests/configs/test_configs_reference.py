@@ -35,6 +35,21 @@ def test_the_committed_reference_is_up_to_date() -> None:
     assert REFERENCE.read_text() == reference_text(), "run: python -m configs reference"
 
 
+def test_every_seed_has_a_bound() -> None:
+    """Libraries refuse a seed of more bits than they have with a traceback of their own."""
+
+    def seeds(node: Any) -> list[Any]:
+        if isinstance(node, list):
+            return [found for item in node for found in seeds(item)]
+        if not isinstance(node, dict):
+            return []
+        own = [node["seed"]] if isinstance(node.get("seed"), dict) else []
+        return own + [found for item in node.values() for found in seeds(item)]
+
+    declared = [seed for text in schema_texts().values() for seed in seeds(json.loads(text))]
+    assert len(declared) > 5 and all(0 < seed.get("exclusiveMaximum", 0) <= 2**63 for seed in declared)
+
+
 def test_the_committed_schemas_are_up_to_date() -> None:
     assert {path.name: path.read_text() for path in SCHEMAS.glob("*.json")} == schema_texts(), (
         "python -m configs schema"

@@ -27,6 +27,14 @@ def test_the_best_value_may_be_the_lowest() -> None:
         assert _is_better({"x": 0.5}, {}, "x", best_is)  # type: ignore[arg-type]
 
 
+def test_of_equal_figures_the_smaller_loss_is_better() -> None:
+    best = {"macro_f1": 0.5, "loss": 1.0}
+    assert _is_better({"macro_f1": 0.5, "loss": 0.9}, best, "macro_f1", "highest")
+    assert not _is_better({"macro_f1": 0.5, "loss": 1.0}, best, "macro_f1", "highest")
+    assert not _is_better({"macro_f1": 0.4, "loss": 0.1}, best, "macro_f1", "highest")
+    assert _is_better({"macro_f1": 0.6, "loss": 9.0}, best, "macro_f1", "highest")
+
+
 def test_durations_become_steps() -> None:
     training = TaskTraining(duration=Duration(2, "epochs"), evaluate_every=Duration(48, "samples"), batch_size=16)
     schedule = TaskSchedule.resolve(training, AdamWConfig(lr=1.0, schedule="linear", min_lr=0.0), 7)

@@ -86,13 +86,22 @@ def load_causal(directory: Path, dtype: str | None = None) -> PreTrainedModel:
     Raises:
         DataError: as `load_pretrained`, or another kind of language model.
     """
+    cls, name = _architecture(directory)
+    refuse_not_causal(name, directory)
+    return load_weights(cls, directory, dtype)
+
+
+def refuse_not_causal(name: str, where: Path) -> None:
+    """Refuse a class of models that does not predict the next token.
+
+    Raises:
+        DataError: names it and `where`.
+    """
+    import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    cls, name = _architecture(directory)
-    if cls is None or name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
-        raise DataError(f"holds a {name}", where=directory,
-                        expected="a causal language model, such as LlamaForCausalLM")  # fmt: skip
-    return load_weights(cls, directory, dtype)
+    if not hasattr(transformers, name) or name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        raise DataError(f"holds a {name}", where=where, expected="a causal language model, such as LlamaForCausalLM")
 
 
 def load_weights(cls: Any, directory: Path, dtype: str | None = None) -> PreTrainedModel:

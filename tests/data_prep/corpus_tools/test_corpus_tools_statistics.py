@@ -1,4 +1,5 @@
 import json
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,6 +114,18 @@ def test_files_are_written(corpus, tmp_path):
         assert picture.format == "PNG" and picture.width > 1000
         dark = sum(pixel < 160 for pixel in picture.convert("L").tobytes()) / (picture.width * picture.height)
         assert 0.02 < dark < 0.7  # bars and text on white
+
+
+def test_sources_without_a_font_are_numbered_in_the_picture(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
+    stats = gather(corpus)
+    sources = [{"path": name, "bytes": 7} for name in ("a/新闻.jsonl", "b/新闻.jsonl", "news.jsonl")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_plot(type(stats)(**{**vars(stats), "sources": sources}), tmp_path / "s.png")
+    assert "#2 新闻.jsonl, #3 新闻.jsonl" in capsys.readouterr().err
+    write_plot(stats, tmp_path / "s.png")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_bare_prefix_and_an_empty_corpus(tmp_path, tokenizer_path):

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import orjson
 import pytest
 from data_prep_helpers import trained
 
+from configs.columns import width
 from data_prep.tokenizer import load_tokenizer
 from data_prep.tokenizer.report import OTHERS, make_report
 from data_prep.tokenizer.report_config import TokenizerReportConfig
@@ -53,7 +55,17 @@ def test_groups(report):
     assert (report.documents, report.text_bytes) == (4, 11 + 8 + 18 + 11)
     assert found["language", "ja"].unit == "character" and found["language", "ja"].units == 6
     assert found["language", "en"].unit == "word" and found["language", "en"].units == 3
-    assert found["all", "all"].units == 3 + 2 + 1 + 2
+    assert found["all", "all"].units == 3 + 2 + 6 + 2 and found["all", "all"].unit == "word or character"
+
+
+def test_units_of_mixed_text(tmp_path, vocabularies):
+    (tmp_path / "t.txt").write_text("我喜欢 Python3 和 C++，真的。 two words")
+    report = make_report(TokenizerReportConfig(input=[str(tmp_path)], tokenizers=vocabularies[:1]))
+    characters, words = list("我喜欢和真的"), ["Python3", "C++，", "。", "two", "words"]
+    assert report.groups[0].units == len(characters) + len(words) and report.groups[0].unit == "character"
+    tokens = len(load_tokenizer(vocabularies[0]).encode("我喜欢 Python3 和 C++，真的。 two words"))
+    assert report.tokenizers[0].groups[0].fertility == tokens / 11
+    assert report.to_json()["groups"][0]["characters"] == 11
 
 
 def test_figures_of_single_characters(report, vocabularies):
@@ -104,6 +116,23 @@ def test_the_table_is_aligned(report):
     assert all(len(line) == len(lines[3]) for line in lines[3:11])
     assert any(line.startswith("words.json loses text: a document of") for line in lines)
     assert any("/char" in line and "ja" in line for line in lines)
+    assert "/mixed: tokens per word or character of a script written without spaces" in lines
+
+
+def test_many_tokenizers_and_wide_names_fit_a_line(report):
+    one, two = report.tokenizers
+    many = [replace(one, tokenizer=f"runs/{n}/分词器 of a rather long name, number {n}") for n in range(5)]
+    groups = [*report.groups, replace(report.groups[-1], name="很长的文件名" * 20)]
+    figures = [
+        replace(t, groups=[*t.groups, t.groups[-1]], longest_pieces=[], first_failure=None) for t in (*many, two)
+    ]
+    lines = list(table_lines(replace(report, groups=groups, tokenizers=figures)))
+    assert max(map(width, lines)) <= 130
+    assert all(sum(line.endswith(f"number {n}") or f"number {n} " in line for line in lines) == 7 for n in range(5))
+    rows = [line for line in lines if line.endswith(" %") and "ids" not in line]
+    table = [line for line in rows if any(f"number {n} " in line for n in range(5))]
+    assert len({width(line) for line in table}) == 1 and len(table) == 5 * 6
+    assert sum("…" in line and "文件名" in line for line in lines) == 1
 
 
 def test_the_command(files, vocabularies, tmp_path):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from finetune.tasks.classification_baselines import majority, tfidf
+from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH
+from finetune.tasks.classification_baselines import TextFeatures, majority, text_features, tfidf
 from finetune.tasks.classification_metrics import (
     classification_figures,
     comparison_table,
@@ -15,6 +18,8 @@ from finetune.tasks.classification_metrics import (
     label_table,
     plot_confusion,
 )
+from finetune.tasks.classification_report import MAJORITY, TFIDF, result_tables
+from tests.finetune.finetune_texts import classify_config
 
 GOLD = [0, 0, 0, 1, 1, 2]
 PREDICTED = [0, 0, 1, 1, 0, 1]
@@ -29,8 +34,18 @@ def test_figures_are_those_counted_by_hand() -> None:
     assert figures["labels"]["function"] == pytest.approx(
         {"precision": 1 / 3, "recall": 1 / 2, "f1": 0.4, "support": 2}
     )
-    assert figures["labels"]["topic"]["f1"] == 0
-    assert figures["macro_f1"] == pytest.approx((2 / 3 + 0.4) / 4)
+    assert figures["labels"]["module"]["f1"] == 0
+    assert figures["labels"]["topic"] == {"precision": None, "recall": None, "f1": None, "support": 0}
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 0.4) / 3)
+
+
+def test_macro_means_are_over_the_labels_that_occur() -> None:
+    from sklearn.metrics import f1_score
+
+    assert classification_figures([0, 1, 1], [0, 1, 1], LABELS)["macro_f1"] == 1
+    for gold, predicted in ((GOLD, PREDICTED), ([0, 0, 0], [0, 0, 3]), ([1, 1], [2, 2])):
+        figures = classification_figures(gold, predicted, LABELS)
+        assert figures["macro_f1"] == pytest.approx(f1_score(gold, predicted, average="macro", zero_division=0))
 
 
 def test_tables_show_every_label() -> None:
@@ -43,6 +58,7 @@ def test_tables_show_every_label() -> None:
     text = console.file.getvalue()
     assert all(text.count(label) >= 3 for label in LABELS)
     assert "0.667" in text and "0.500" in text and "ours" in text
+    assert "macro mean of 3 labels that occur" in text and "- " in text
 
 
 def test_the_plot_is_a_picture_of_the_matrix(tmp_path: Path) -> None:
@@ -92,9 +108,59 @@ def test_the_plot_takes_any_labels_and_stays_small(tmp_path: Path, labels: list[
     assert max(Image.open(tmp_path / "plot.png").size) <= 3000
 
 
+WORDS, CHARACTERS = TextFeatures("word", 2), TextFeatures("char", 3)
+
+
+def test_labels_without_a_font_are_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_confusion(classification_figures([0, 1], [0, 1], ["影评", "news"]), tmp_path / "plot.png")
+    assert "#0 影评; a font is in the package fonts-noto-cjk" in capsys.readouterr().err
+
+
 def test_baselines() -> None:
     assert majority([1, 2, 2, 1, 0], 3) == [1, 1, 1]
     train = ["raise an error", "return a list", "error raised", "a returned list"] * 5
     labels = [0, 1, 0, 1] * 5
-    assert tfidf(train, labels, ["error", "list of", "error"], balanced=True, seed=0) == [0, 1, 0]
-    assert tfidf(["...", "!!!", "???"], [1, 1, 0], ["x", "y"], balanced=False, seed=0) == [1, 1]
+    given: dict[str, Any] = {"features": WORDS, "balanced": True, "seed": 0}
+    assert tfidf(train, labels, ["error", "list of", "error"], **given) == [0, 1, 0]
+    assert tfidf(["...", "!!!", "???"], [1, 1, 0], ["x", "y"], **given) == [1, 1]
+
+
+def test_what_is_counted_is_chosen_by_the_text() -> None:
+    assert str(text_features(["a film that I like", "I do not"])) == "words, 1 to 2"
+    assert str(text_features(["这部电影我很喜欢", "我不喜欢 this film"])) == "characters, 1 to 3"
+    assert text_features(["ภาพยนตร์ที่ฉันชอบ"]) == CHARACTERS and text_features(["영화가 좋아요"]) == WORDS
+    assert text_features(["One name 李明 in a sentence of many words"]) == WORDS
+    # Words between white space are never seen twice here: only characters tell the two apart.
+    train = [f"{number}号电影我很喜欢" for number in range(8)] + [f"{number}号电影真难看" for number in range(8)]
+    labels, asked = [0] * 8 + [1] * 8, ["我很喜欢九号", "难看死了", "难看"]
+    found = {f: tfidf(train, labels, asked, features=f, balanced=False, seed=0) for f in (WORDS, CHARACTERS)}
+    assert found[CHARACTERS] == [0, 1, 1] != found[WORDS]
+
+
+def test_what_is_better_is_told_with_what_to_try(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    config = classify_config(tmp_path, "out")
+    perfect, worse = (classification_figures([0, 1, 2], chosen, LABELS) for chosen in ([0, 1, 2], [0, 1, 1]))
+    better = perfect | {"features": str(CHARACTERS)}
+    for name, told in (
+        (FROM_SCRATCH, "a smaller optimizer.lr (now 0.005)"),
+        (TFIDF, "a longer training.duration (now 6 epochs), data.max_tokens (now 256)"),
+        (TFIDF, "baselines=[scratch] shows if the pretraining helped"),
+        (MAJORITY, "class_weights=balanced"),
+    ):
+        console = Console(width=400, file=io.StringIO())
+        for table in result_tables({FINE_TUNED: worse, name: better}, "test", config):
+            console.print(table, markup=False)
+        text = console.file.getvalue()
+        assert f"{name} has a better macro F1 than the fine-tuned model, 1.000 against 0.556." in text and told in text
+        assert f"{name} (characters, 1 to 3)" in text
+    notes = [
+        line for line in result_tables({FINE_TUNED: perfect, TFIDF: perfect}, "test", config) if isinstance(line, str)
+    ]
+    assert notes == []

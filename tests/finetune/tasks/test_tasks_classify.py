@@ -24,6 +24,8 @@ from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_texts import classify_config, prepare
 from tests.finetune.finetune_tokenizers import train_tokenizer
 
+SHORT: dict[str, Any] = {"training__duration": "1 steps", "baselines": []}
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -139,7 +141,8 @@ def test_options_change_what_they_say(root: Path) -> None:
 
 
 def test_a_classifier_is_not_a_language_model(root: Path, result: TaskResult) -> None:
-    from finetune.generate import Sampling, generate
+    from finetune.generate import generate
+    from finetune.sampling import Sampling
 
     with pytest.raises(DataError, match="holds a LlamaForSequenceClassification"):
         list(generate(root / "classifier", ["x"], Sampling()))
@@ -171,7 +174,6 @@ def test_mistakes_are_one_message_and_leave_nothing(root: Path, changes: dict[st
 
 
 NOT_NUMBERS = np.array([np.nan, 1.0, 0.0], dtype=np.float32)
-SHORT: dict[str, Any] = {"training__duration": "1 steps", "baselines": []}
 
 
 def test_weights_and_probabilities_that_are_not_numbers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,17 +284,10 @@ def test_bfloat16(root: Path) -> None:
 def test_the_command_under_torchrun_prints_tables_once(root: Path) -> None:
     launch = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2"]
     settings = [f"data.train={root / 'texts.jsonl'}", "data.label_field=kind", "training.duration=1 epochs"]
-    command = [
-        "-m",
-        "finetune",
-        "classify",
-        "--model",
-        str(root / "run"),
-        "--output",
-        str(root / "launched"),
-        *settings,
-    ]
-    done = subprocess.run([*launch, *command], capture_output=True, text=True, timeout=300)
+    options = ["--model", str(root / "run"), "--output", str(root / "launched"), *settings]
+    done = subprocess.run(
+        [*launch, "-m", "finetune", "classify", *options], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("macro mean") == 1 and done.stdout.count("classifier   ") == 1
     assert json.loads((root / "launched" / "classify.json").read_text())["ran"]["world_size"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from configs.errors import ConfigError, DataError, UserError
 from configs.load import RECIPES, load_config
-from finetune.batches import Order, by_length, share
+from finetune.tasks.classification_report import describe_texts
 from finetune.tasks.classify_config import ClassifyConfig, ClassifyData
-from finetune.tasks.labelled_texts import Splits, load_splits, split
+from finetune.tasks.encoded_texts import EncodedTexts
+from finetune.tasks.labelled_texts import Repeated, Splits, load_splits
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -36,14 +38,14 @@ def ids(splits: Splits, part: str) -> set[str]:
 
 
 def test_every_text_is_on_one_side_whatever_the_order_of_the_lines(tmp_path: Path) -> None:
-    given = rows()
+    given = rows(600)
     first = load(write(tmp_path / "a.jsonl", given))
     random.Random(0).shuffle(given)
     second = load(write(tmp_path / "b.jsonl", given))
     for part in first.parts:
         assert ids(first, part) == ids(second, part)
-    assert sum(len(examples) for examples in first.parts.values()) == 200
-    assert 90 < len(first.parts["train"]) < 150 and len(first.parts["test"]) > 20
+    assert sum(len(examples) for examples in first.parts.values()) == 600
+    assert 310 < len(first.parts["train"]) < 410 and len(first.parts["test"]) > 20
     assert first.labels == ["a", "b", "c"]
     more = load(write(tmp_path / "c.jsonl", [*given, {"id": "new", "text": "new", "label": "a"}]))
     assert all(ids(first, part) <= ids(more, part) for part in first.parts)
@@ -91,7 +93,6 @@ def test_rare_and_unwanted_labels_are_left_out_and_counted(tmp_path: Path) -> No
         ({"label": None}, {}, "holds None"),
         ({"label": 1.5}, {}, "holds 1.5"),
         ({"label": " "}, {}, "a label: a string"),
-        ({"text": " \n"}, {}, "n7: has an empty text"),
         ({"text": 3}, {}, "line 8"),
         ({}, {"label_field": "labels"}, "did you mean: label"),
         ({}, {"split_by": "pakage"}, "did you mean: package"),
@@ -116,10 +117,9 @@ def test_advice_is_what_classify_has(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(DataError, match=r"is empty\n  expected: at least one document$"):
         load(tmp_path / "empty.jsonl")
-    # Of a table, not the missing text column is told, but that tables are not read.
     table = tmp_path / "a.csv"
     table.write_text("body,label\nx,y\n")
-    with pytest.raises(DataError, match="is not JSON lines"):
+    with pytest.raises(DataError, match=r"no column 'text', only body, label\n.*\(data\.text_field\)"):
         load(table)
 
 
@@ -130,9 +130,9 @@ def test_a_label_that_was_never_trained(tmp_path: Path) -> None:
         load(train, test=[str(test)])
 
 
-def test_other_files_than_json_lines(tmp_path: Path) -> None:
+def test_files_that_hold_no_examples(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text\n")
-    with pytest.raises(DataError, match="not JSON lines"):
+    with pytest.raises(DataError, match=r"is text without labels[\s\S]*CSV, TSV"):
         load(tmp_path / "a.txt")
     with pytest.raises(DataError, match="no such input"):
         load(tmp_path / "b.jsonl")
@@ -141,48 +141,82 @@ def test_other_files_than_json_lines(tmp_path: Path) -> None:
         load(tmp_path / "c.jsonl")
 
 
-def test_shares_that_rounding_could_lose() -> None:
-    from finetune.tasks.labelled_texts import LabelledText
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_tables_are_read_as_lines_of_json_are(tmp_path: Path, kind: str) -> None:
+    given = [row | {"text": f'a "quoted", text\n{row["text"]}', "label": n % 2} for n, row in enumerate(rows(60))]
+    if kind == "parquet":
+        import pyarrow
+        import pyarrow.parquet
 
-    examples = [LabelledText(str(n), str(n), "a", str(n)) for n in range(2000)]
-    parts = split(examples, {"train": 0.9, "validation": 0.1, "test": 0.0}, seed=0)
-    assert len(parts["test"]) == 0 and 130 < len(parts["validation"]) < 270
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(given), tmp_path / "a.parquet")
+    else:
+        with (tmp_path / f"a.{kind}").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(given[0]), delimiter="\t" if kind == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(given)
+    expected = load(write(tmp_path / "a.jsonl", given))
+    assert load(tmp_path / f"a.{kind}") == expected and expected.labels == ["0", "1"]
+
+
+def test_labels_may_be_named_as_they_stand_in_the_lines(tmp_path: Path) -> None:
+    for values, named in (((0, 1), ["1", "0"]), ((True, False), ["false", "true"])):
+        path = write(tmp_path / "a.jsonl", [row | {"label": values[n % 2]} for n, row in enumerate(rows())])
+        assert load(path, labels=list(reversed(values))).labels == named
+        given = f"data.labels=[{','.join(str(value).lower() for value in reversed(values))}]"
+        where = [f"output_dir={tmp_path / 'x'}", f"model={tmp_path}", f"data.train={path}", given]
+        assert load_config(ClassifyConfig, None, where).data.labels == named
+    with pytest.raises(ValueError, match="string"):
+        ClassifyData(train=["x"], labels=[0.5])  # type: ignore[list-item]
+
+
+def test_texts_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
+    given = rows()
+    given[7]["text"], given[8]["text"] = " \n", ""
+    splits = load(write(tmp_path / "a.jsonl", given))
+    assert list(splits.empty) == ["n7", "n8"] and sum(map(len, splits.parts.values())) == 198
+    encoded = {"train": EncodedTexts([[1]], [0], 0, 0)}
+    assert "left out    2 without text, the first n7" in list(describe_texts(splits, encoded))
+    with pytest.raises(DataError, match="holds no examples"):
+        load(write(tmp_path / "b.jsonl", [{"text": "", "label": "a"}]))
+
+
+def test_without_a_test_part(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", rows())
+    splits = load(path, split=(0.8, 0.2, 0.0))
+    assert list(splits.parts) == ["train", "validation"] == list(splits.counts())
+    own = write(tmp_path / "b.jsonl", [{"text": "t", "label": "b"}])
+    assert list(load(path, split=(0.8, 0.2, 0.0), test=[str(own)]).parts) == ["train", "validation", "test"]
+
+
+def test_a_file_that_trains_is_not_measured_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", rows())
+    (tmp_path / "link.jsonl").symlink_to(path)
+    for part, named in (("test", path), ("validation", tmp_path / "link.jsonl")):
+        with pytest.raises(DataError, match=rf"data\.{part}: is .*{named.name}, which data\.train names, too"):
+            load(path, **{part: [str(named)]})
+
+
+def test_texts_known_from_another_part_are_told(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.jsonl", rows(40))
+    known = [{"id": f"k{n}", "text": f" text  {n}\n", "label": "a"} for n in range(5)]
+    new = [{"id": f"new{n}", "text": f"another {n}", "label": "b"} for n in range(6)]
+    test = write(tmp_path / "test.jsonl", [*new, *known])
+    validation = write(tmp_path / "validation.jsonl", [*known[:2], *new[:3]])
+    splits = load(train, test=[str(test)], validation=[str(validation)])
+    assert list(splits.repeated) == [
+        Repeated("validation", "train", 2, "k0"),
+        Repeated("test", "train", 5, "k0"),
+        Repeated("test", "validation", 3, "new0"),
+    ]
+    told = list(describe_texts(splits, {"train": EncodedTexts([[1]], [0], 0, 0)}))
+    assert "note: 5 of 11 test texts stand in the train part word for word, the first k0" in told
+    assert not load(train).repeated, "equal texts are on one side of a split"
 
 
 def test_split_shares_are_checked() -> None:
     with pytest.raises(ValueError, match="sum to 1"):
         ClassifyData(train=["x"], split=(0.5, 0.1, 0.1))
     assert ConfigError is not DataError
-
-
-LENGTHS = [(n * 37) % 50 + 1 for n in range(331)]
-
-
-def test_an_epoch_has_every_example_once_and_the_next_another_order() -> None:
-    order = Order(LENGTHS, 16, seed=1)
-    epochs = [[order.step(number) for number in range(start, start + 21)] for start in (0, 21)]
-    for batches in epochs:
-        assert sorted(n for batch in batches for n in batch) == list(range(331))
-        assert [len(batch) for batch in batches] == [16] * 20 + [11]
-    assert epochs[0] != epochs[1]
-    assert [Order(LENGTHS, 16, seed=1).step(n) for n in (30, 3)] == [order.step(30), order.step(3)]
-    assert Order(LENGTHS, 16, seed=2).step(0) != order.step(0)
-
-
-def test_lengths_within_a_batch_are_similar() -> None:
-    spread = [max(LENGTHS[n] for n in batch) - min(LENGTHS[n] for n in batch) for batch in by_length(LENGTHS, 16)]
-    assert max(spread) < 5
-    order = Order(LENGTHS, 16, seed=1)
-    waste = sum(max(LENGTHS[n] for n in b) * len(b) - sum(LENGTHS[n] for n in b) for b in map(order.step, range(20)))
-    assert waste < 0.15 * sum(LENGTHS)
-
-
-@pytest.mark.parametrize(("world", "micro"), [(1, 16), (2, 4), (4, 4), (1, 1)])
-def test_ranks_and_micro_batches_cover_a_batch(world: int, micro: int) -> None:
-    for batch in (list(range(16)), list(range(5))):
-        parts = [share(batch, 16, rank, world, micro) for rank in range(world)]
-        assert {(len(p), len(m)) for p in parts for m in p} == {(16 // world // micro, micro)}
-        assert [n for p in parts for m in p for n in m if n >= 0] == batch
 
 
 @pytest.mark.parametrize("recipe", sorted((RECIPES / "finetune").glob("*.yaml")), ids=lambda path: path.stem)

@@ -5,12 +5,14 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from monitor_runs import BATCH, SEQ, monitor, record, run_config
 
+from configs.columns import width
 from configs.errors import DataError
 from pretrain.config import RunConfig
 from pretrain.monitor import EvalRecord
@@ -210,6 +212,25 @@ def test_the_curves_are_a_picture_of_the_run(tmp_path: Path) -> None:
         assert picture.format == "PNG" and picture.width > 1000
         # Curves and text: far more than a white page, yet mostly white.
         assert sum(pixel < 128 for pixel in picture.convert("L").tobytes()) / (picture.width * picture.height) > 0.001
+
+
+def test_names_of_wide_letters_stay_in_their_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watched = monitor(config := run_config(tmp_path / "run", "monitor.tensorboard=false"), resumed_step=None)
+    watched.log_step(record(1))
+    watched.log_eval(EvalRecord(1, "新闻报道与评论文章", 5.0, {"perplexity": None, "bits_per_byte": None}))
+    watched.close()
+    write_summary(config, outcome(step=1), io.StringIO())
+    rows = (tmp_path / "run" / "summary.txt").read_text().splitlines()
+    starts = [width(row[: row.index("loss")]) for row in rows if row.startswith(("新闻", "unigram"))]
+    assert starts == [20, 20]
+    capsys.readouterr()
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_run(tmp_path / "run")
+    assert "#2 新闻报道与评论文章; a font is in the package fonts-noto-cjk" in capsys.readouterr().err
 
 
 def test_nothing_to_draw_is_one_error_with_a_status(tmp_path: Path) -> None:
