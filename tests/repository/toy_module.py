@@ -110,6 +110,7 @@ class ToyOptimizerConfig(OptimizerConfig):
 
     implementation: ClassVar[str] = "toy_kinds:ToyOptimizer"
     states: ClassVar[tuple[StateSpec, ...]] = (StateSpec("average"),)
+    is_element_wise: ClassVar[bool] = True
 
     decay_of_average: float = 0.9
     """How much of the average stays."""
