@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import CheckpointError, DataError, nearest
+from configs.errors import CheckpointError, ConfigError, DataError, nearest
 from data_prep.tokenizer import load_tokenizer
-from finetune.huggingface.document_start import exported_start, trained_text
+from finetune.huggingface.document_start import RECORD_FILE, exported_start, trained_text
 from finetune.huggingface.plain_call import puts_special_tokens
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
 from pretrain.checkpoint.reader import find_checkpoints
-from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES, counterpart_of, load_family, to_config
+from pretrain.models.huggingface.family import (
+    HUGGING_FACE_FAMILIES,
+    HuggingFaceFamily,
+    counterpart_of,
+    load_family,
+    to_config,
+)
 from pretrain.models.huggingface.weights import to_hf
 
 if TYPE_CHECKING:
     import torch
 
 _ENCODER_CLASSES = ("ForMaskedLM", "ForPreTraining")
+"""How transformers ends the names of classes that fill masks: for architectures that no family of ours describes."""
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """What the configs of transformers' families call the context."""
 
@@ -35,7 +43,7 @@ class PretrainedModel:
         codec: its tokenizer.
         context: tokens that it can read at once; None: any number.
         provenance: where it comes from, for the record.
-        poolings: see `HuggingFaceFamily`; empty for an architecture that is none of ours.
+        family: what describes its architecture; None for one that is none of ours.
         puts_special_tokens: whether an encoder was trained with the classification token before each text and the
             separator after it.
     """
@@ -46,13 +54,20 @@ class PretrainedModel:
     codec: TextCodec
     context: int | None
     provenance: dict[str, Any]
-    poolings: Mapping[str, Mapping[str, Any]]
+    family: HuggingFaceFamily | None = None
     puts_special_tokens: bool = True
+
+    @property
+    def poolings(self) -> Mapping[str, Mapping[str, Any]]:
+        """See `HuggingFaceFamily`; empty for an architecture that is none of ours."""
+        return {} if self.family is None else self.family.poolings
 
     @property
     def is_encoder(self) -> bool:
         """Whether it was trained to fill masks, each token seeing the whole text."""
         name = str((self.hf_config.get("architectures") or [""])[0])
+        if self.family is not None and name in self.family.classes.values():
+            return self.family.sees_both_sides
         return name.endswith(_ENCODER_CLASSES) or (name.endswith("Model") and _is_encoder_body(self.hf_config))
 
     @property
@@ -116,7 +131,7 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel
         OwnCodec(tokenizer, text.start),
         source.model.seq_length,
         {"model": str(source.path.absolute()), "step": source.metadata.get("step")},
-        counterpart_of(source.model).poolings,
+        counterpart_of(source.model),
         puts_special_tokens(source.metadata),
     )
 
@@ -140,11 +155,42 @@ def _read_export(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
     prefix = f"{network.base_model_prefix}." if is_bare else ""
     tensors = {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}
     provenance = {"model": str(model.absolute())}
-    known = config["model_type"] in HUGGING_FACE_FAMILIES
-    poolings = load_family(config["model_type"]).poolings if known else {}
+    family = exported_family(model, config["model_type"])
     return PretrainedModel(
-        model, config, tensors, codec, context_tokens(network), provenance, poolings, _adds_tokens(codec)
+        model, config, tensors, codec, context_tokens(network), provenance, family, _adds_tokens(codec)
     )
+
+
+def exported_family(model: Path, model_type: str) -> HuggingFaceFamily | None:
+    """What describes the architecture of a Hugging Face directory: the family that wrote it, if an export of ours says.
+
+    Args:
+        model: the directory.
+        model_type: as its config says it; names the family where nothing else does.
+
+    Returns:
+        None for an architecture that is none of ours.
+
+    Raises:
+        DataError: the export's record is damaged, or names a family whose module is not here.
+    """
+    record = model / RECORD_FILE
+    name = model_type if model_type in HUGGING_FACE_FAMILIES else None
+    if record.is_file():
+        try:
+            name = json.loads(record.read_text("utf-8")).get("family", name)
+        except (ValueError, AttributeError):
+            raise DataError("is damaged", where=record, expected="the record of an export") from None
+    if name is None:
+        return None
+    try:
+        return load_family(str(name))
+    except ConfigError as error:
+        raise DataError(
+            f"was exported by the Hugging Face family {name!r}, which {error.problem}",
+            where=record,
+            expected="its module on PYTHONPATH, as when it was exported",
+        ) from None
 
 
 def _is_encoder_body(hf_config: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ from pretrain.config.model import ModelConfig
 from pretrain.config.sampling import PairKind
 from pretrain.models.huggingface import logit_check
 from pretrain.models.huggingface.config_fields import NO_IDS
-from pretrain.models.huggingface.family import class_name, counterpart_of, sees_both_sides, to_config
+from pretrain.models.huggingface.family import class_name, counterpart_name, counterpart_of, sees_both_sides, to_config
 from pretrain.models.huggingface.token_table import compare_token_rows
 from pretrain.models.huggingface.transformers_model import add_older_spellings, load_pretrained, quiet_transformers
 from pretrain.models.huggingface.weights import to_hf
@@ -182,6 +182,7 @@ def _provenance(
         "step": metadata.get("step"),
         "consumed_samples": metadata.get("consumed_samples"),
         "architecture": class_name(source.model),
+        "family": counterpart_name(source.model),
         "pipeline": "fill-mask" if sees_both_sides(source.model) else "text-generation",
         "model": source.model.model_dump(mode="json"),
         "parameters": written.parameters,

@@ -90,7 +90,8 @@ class ClassifyConfig(TaskConfig):
     """Labelled texts, and how they are split."""
     pooling: Literal["auto", "last", "first", "mean"] = "auto"
     """Where the new layer reads a text: at its last token (decoders), at its first, the classification token
-    (encoders), or the mean of all (ModernBERT); auto: last or first, as the model is."""
+    (encoders), or the mean of all (ModernBERT); auto: last for decoders, first for encoders, and for encoders that were
+    trained without special tokens the mean, where their class can take it."""
     training: ClassifyTraining = ClassifyTraining()
     """How long, how much at a time, how precise, and which weights are kept."""
     class_weights: Literal["none", "balanced"] = "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from configs.kinds import Named
@@ -47,6 +48,20 @@ class ObjectiveConfig(Named):
     def problems(self, model: ModelConfig) -> list[str]:
         """Why `model` cannot be trained on this objective, a sentence each; empty if it can."""
         return []
+
+    def layout_problems(self, model: ModelConfig, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
+        """Why `model` cannot be trained on this objective over axes of these sizes, a sentence each.
+
+        Args:
+            model: what is trained; it says itself whether samples of its own length fit.
+            sizes: of the parallel axes by name, such as {"tensor": 2, "pipeline": 1, "data": 4}.
+            sequence_parallel: whether norms and dropouts are split along the sequence.
+        """
+        return [
+            f"the length {length} of objective is not a multiple of the tensor size {sizes['tensor']}"
+            for length in self.lengths(model)
+            if sequence_parallel and length != model.seq_length and length % sizes["tensor"]
+        ]
 
     def roles(self) -> tuple[str, ...]:
         """Roles of special tokens that the tokenizer must have, such as `mask`."""

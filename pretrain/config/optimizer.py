@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -27,6 +28,12 @@ class OptimizerConfig(Named):
 
     states: ClassVar[tuple[StateSpec, ...]] = ()
     """What the optimizer keeps beside the fp32 weights."""
+    is_element_wise: ClassVar[bool] = False
+    """Whether each weight's update follows from its own value, gradient and states alone.
+
+    Sharding asks for it: the tensors that an optimizer gets are flat, and span parameters or parts of them. One that
+    takes norms, means or products of a parameter (LAMB, Adafactor, Muon) would train wrongly without an error.
+    """
 
     lr: float = Field(gt=0, examples=[3.0e-4])
     """Peak learning rate."""
@@ -44,6 +51,25 @@ class OptimizerConfig(Named):
     """Decoupled weight decay of matrices and embeddings; norms and biases get none."""
     clip_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this global norm; 0: never."""
+
+    def problems(self) -> list[str]:
+        """Why no run can use this optimizer, a sentence each; empty if it can."""
+        if self.is_element_wise:
+            return []
+        return [
+            f"optimizer.name={self.name} does not declare that its updates are element-wise, and sharding hands an"
+            " optimizer flat tensors that span parameters; expected is_element_wise = True in its declaration"
+            f" ({type(self).__name__}), if each weight's update follows from its own value, gradient and states alone"
+        ]
+
+    def layout_problems(self, sizes: Mapping[str, int], *, zero_stage: int) -> list[str]:
+        """Why this optimizer cannot be sharded so, a sentence each.
+
+        Args:
+            sizes: of the parallel axes by name, such as {"tensor": 2, "pipeline": 1, "data": 4}.
+            zero_stage: what data-parallel ranks shard: states from 1 on, gradients from 2 on, weights at 3.
+        """
+        return []
 
     @model_validator(mode="after")
     def _ordered(self) -> OptimizerConfig:

@@ -136,8 +136,8 @@ class RunConfig(Section):
     """Logging."""
 
     @model_validator(mode="after")
-    def _objective_fits_model(self) -> RunConfig:
-        problems = self.objective.problems(self.model)
+    def _kinds_fit(self) -> RunConfig:
+        problems = self.objective.problems(self.model) + self.optimizer.problems()
         if problems:
             raise ValueError("; ".join(problems))
         return self

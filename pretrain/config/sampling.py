@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 TOKEN_STREAM = "pretrain.data.token_stream:TokenStream"
 """The index that cuts the documents of a corpus, laid end to end, into equal samples."""
@@ -27,6 +27,10 @@ class SampleCutting:
         marks_documents: whether samples come with `document_starts`.
     """
 
+    rule: ClassVar[str | None] = None
+    """A name for how the index cuts, to be changed when it cuts otherwise: part of what a resume and a comparison of
+    validations compare. None: as it ever did."""
+
     index: str
     stride_tokens: int
     overlap_tokens: int = 0
@@ -41,6 +45,8 @@ class PairSampleCutting(SampleCutting):
         pairs: what second parts are.
         short_rate: share of the samples whose target length is drawn between 2 and the most.
     """
+
+    rule: ClassVar[str | None] = "long sentences at drawn places, orders from both ends"
 
     pairs: PairKind = "next_sentence"
     short_rate: float = 0.1

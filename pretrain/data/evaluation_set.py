@@ -48,6 +48,8 @@ def describe_set(
     if not objective.labels_are_tokens:
         described["objective"] = objective.evaluated()
         described["text_tokens"] = stream.sampling.stride_tokens
+    if stream.sampling.rule is not None:
+        described["cutting"] = stream.sampling.rule
     text = json.dumps(described, sort_keys=True)
     return described | {FINGERPRINT: xxhash.xxh3_64_hexdigest(text.encode())}
 

@@ -18,6 +18,7 @@ from pretrain.data.corpus_tokens import BEGINS_DOCUMENT, Stretch
 from pretrain.data.documents import Documents
 from pretrain.data.epoch_cuttings import EpochCuttings
 from pretrain.data.index_file import Allocate, Arrays
+from pretrain.data.long_sentences import EvenCuts
 from pretrain.data.permutation import Permutation
 from pretrain.data.samples import Origin, Samples
 from pretrain.data.sentences import SentenceTable
@@ -51,7 +52,7 @@ class FullSentences(EpochCuttings):
     ) -> None:
         super().__init__(corpus, documents, sampling, "full sentences", seed, endless=endless)
         self._room = sampling.stride_tokens
-        self._table = SentenceTable.read(corpus, documents, self._room)
+        self._table = SentenceTable.read(corpus, documents, EvenCuts(self._room))
         if corpus.manifest is not None and corpus.manifest.end_of_document is None:
             raise DataError(
                 "has nothing between its documents",

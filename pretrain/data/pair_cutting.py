@@ -7,13 +7,17 @@ google-research/bert). A run is split at a random sentence border into a first p
 
 - `next_sentence`: with probability 1/2 the second part is instead a run of sentences of another document, drawn at
   random, and the sentences after the first part go back to be the next run's.
-- `sentence_order`: the two parts change places with probability 1/2 (Lan et al. 2020, section 3.1).
+- `sentence_order`: the two parts change places with probability 1/2 (Lan et al. 2020, section 3.1). Half of the
+  documents are taken from their last sentence to their first: a run tends to begin with a long sentence, one that had
+  no room in the run before, and the longer part would tell which comes first.
 
 Otherwise than in the published program, which cuts tokens from what is longer than the room (with sentences of 25
 tokens and samples of 128 that loses one token in eight, and whole sentences), sentences stay whole: a part ends before
 the sentence that would not fit, and a first part gives sentences back where a random second part would not fit beside
 it. Each part keeps one sentence; only two that are together longer than the room are cut, whether the second is random
 or not, for the label must not show in where a text ends. The target is drawn for each run, not for each document.
+A sentence longer than half of the room stands in the table as several, of drawn lengths (`DrawnCuts`): pieces of equal
+length, side by side, would show that the second part is the true one.
 
 A run takes two sentences where there are two, and under `sentence_order` leaves no single one over where it can take
 it or leave it company. A sentence that is alone gets a random second part (`next_sentence`), or none and no label
@@ -127,42 +131,52 @@ class PairCutter:
     def _ranges(self, document: np.ndarray, at: np.ndarray, end: np.ndarray) -> _Ranges:
         """The parts of the sentences [at, end) of each document; a run of every document in each turn."""
         turns = []
+        backward = (self.random.uniform(at, np.array([8])) < 0.5) & (self.kind == "sentence_order")
         while len(at):
-            draws = self.random.uniform(at[:, None], np.arange(6))
-            stop, target = self._runs(at, end, draws)
-            split = at + 1 + (draws[:, 2] * (stop - at - 1)).astype(np.int64)
-            is_alone, half = stop - at == 1, draws[:, 3] < 0.5
+            draws = self.random.uniform(np.where(backward, end - 1, at)[:, None], np.arange(6))
+            begin, stop, target = self._runs(at, end, backward, draws)
+            split = begin + 1 + (draws[:, 2] * (stop - begin - 1)).astype(np.int64)
+            is_alone, half = stop - begin == 1, draws[:, 3] < 0.5
             if self.kind == "next_sentence":
                 is_random = is_alone | half
-                shorter, other, other_stop = self._with_other_document(document, at, split, target, draws)
+                shorter, other, other_stop = self._with_other_document(document, begin, split, target, draws)
                 first_stop = np.where(is_random, shorter, split)
                 second, second_stop = np.where(is_random, other, split), np.where(is_random, other_stop, stop)
-                turns.append((at, at, first_stop, second, second_stop, is_random.astype(np.int64), is_alone))
-                following = np.where(is_random, first_stop, stop)
+                turns.append((begin, begin, first_stop, second, second_stop, is_random.astype(np.int64), is_alone))
+                at = np.where(is_random, first_stop, stop)
             else:
                 swapped = half & ~is_alone
-                first, first_stop = np.where(swapped, split, at), np.where(swapped, stop, split)
-                second, second_stop = np.where(swapped, at, split), np.where(swapped, split, stop)
+                first, first_stop = np.where(swapped, split, begin), np.where(swapped, stop, split)
+                second, second_stop = np.where(swapped, begin, split), np.where(swapped, split, stop)
                 label = np.where(is_alone, NO_LABEL, swapped.astype(np.int64))
-                turns.append((at, first, first_stop, second, second_stop, label, is_alone))
-                following = stop
-            goes_on = following < end
-            document, at, end = document[goes_on], following[goes_on], end[goes_on]
+                turns.append((begin, first, first_stop, second, second_stop, label, is_alone))
+                at, end = np.where(backward, at, stop), np.where(backward, begin, end)
+            goes_on = at < end
+            document, at, end, backward = document[goes_on], at[goes_on], end[goes_on], backward[goes_on]
         return _Ranges(*(np.concatenate(column) for column in zip(*turns)))
 
-    def _runs(self, at: np.ndarray, end: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the run from each sentence `at` on ends, and its target in tokens."""
-        start, room = self.table.start, self.room_tokens
+    def _runs(
+        self, at: np.ndarray, end: np.ndarray, backward: np.ndarray, draws: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The next run of the sentences [at, end), from their front or their end: from, to, its target in tokens."""
+        room = self.room_tokens
         short = 2 + (draws[:, 1] * (room - 1)).astype(np.int64)
         target = np.where(draws[:, 0] < self.short_rate, short, room)
-        stop = np.minimum(start.searchsorted(start[at] + target), end)
-        stop -= (start[stop] - start[at] > room) & (stop > at + 1)
-        stop = np.minimum(np.maximum(stop, at + 2), end)
+        start = self.table.start
+        count = np.where(
+            backward,
+            end + 1 - start.searchsorted(start[end] - target, side="right"),
+            start.searchsorted(start[at] + target) - at,
+        )
+        count = np.minimum(count, end - at)
+        tokens = np.where(backward, start[end] - start[end - count], start[at + count] - start[at])
+        count -= (tokens > room) & (count > 1)
+        count = np.minimum(np.maximum(count, 2), end - at)
         if self.kind == "sentence_order":
-            leaves_one = stop == end - 1
+            leaves_one = count == end - at - 1
             fits = start[end] - start[at] <= room
-            stop = stop + (leaves_one & fits) - (leaves_one & ~fits & (stop - at > 2))
-        return stop, target
+            count = count + (leaves_one & fits) - (leaves_one & ~fits & (count > 2))
+        return np.where(backward, end - count, at), np.where(backward, end, at + count), target
 
     def _with_other_document(
         self, document: np.ndarray, at: np.ndarray, split: np.ndarray, target: np.ndarray, draws: np.ndarray

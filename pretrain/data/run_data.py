@@ -218,7 +218,9 @@ def _fingerprint(
     config: RunConfig, corpora: dict[Path, Corpus], train: SampleStream, vocabulary: Vocabulary
 ) -> dict[str, Any]:
     counts = train.blend.counts.tolist()
+    cutting = {} if train.sampling.rule is None else {"cutting": train.sampling.rule}
     return {
+        **cutting,
         "seed": config.seed,
         "seq_length": config.model.seq_length,
         "split": list(config.data.split),

@@ -12,6 +12,7 @@ from pretrain.data.counter_random import CounterRandom
 from pretrain.data.documents import Documents
 from pretrain.data.epoch_cuttings import CUTTINGS, EpochCuttings
 from pretrain.data.index_file import Allocate, Arrays
+from pretrain.data.long_sentences import DrawnCuts
 from pretrain.data.pair_cutting import PAIR_ARRAYS, PairCounts, PairCutter
 from pretrain.data.samples import Origin, Samples
 from pretrain.data.sentences import SentenceTable
@@ -24,9 +25,9 @@ class SentencePairs(EpochCuttings):
     """Samples of one part of one corpus, by number: a first and a second part, one after the other.
 
     Every sentence is in a first part or in a true second part once per epoch; random second parts come on top. A
-    sentence longer than half of the room counts as several, so that two always find room. `Samples.extras` has the
-    tokens of each part, and `pair_label`: 0 where the second part follows the first in the text, 1 where it is
-    random or the two are swapped, -1 where there is none.
+    sentence longer than half of the room counts as several, cut at drawn places, so that two always find room.
+    `Samples.extras` has the tokens of each part, and `pair_label`: 0 where the second part follows the first in the
+    text, 1 where it is random or the two are swapped, -1 where there is none.
 
     Args:
         corpus: where the tokens are; tokenized with sentences=true.
@@ -48,7 +49,8 @@ class SentencePairs(EpochCuttings):
         assert isinstance(sampling, PairSampleCutting)
         super().__init__(corpus, documents, sampling, "pairs", seed, endless=endless)
         self._sampling = sampling
-        self._table = SentenceTable.read(corpus, documents, sampling.stride_tokens // 2)
+        self._cuts = DrawnCuts(sampling.stride_tokens // 2, seed)
+        self._table = SentenceTable.read(corpus, documents, self._cuts)
         sizes = np.diff(self._table.bounds)
         if sampling.pairs == "next_sentence" and len(sizes) < 2:
             raise ValueError("random second parts need two documents")
@@ -110,7 +112,7 @@ class SentencePairs(EpochCuttings):
         sampling = self._sampling
         what = (
             f"{sampling.pairs} pairs of {sampling.stride_tokens} tokens, {sampling.short_rate} short,"
-            f" the rest of a split sentence anywhere, cutting {number} of {' '.join(map(str, self.key))}"
+            f" of sentences {self._cuts.identity}, cutting {number} of {' '.join(map(str, self.key))}"
         )
         return self.documents.built("pairs", what, lambda allocate: self._fill(number, allocate))
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from configs.errors import DataError
-from data_prep.corpus.split import hash_numbers
 from pretrain.data.documents import Documents
 from pretrain.data.index_file import Allocate
+from pretrain.data.long_sentences import SentenceCuts
 
 if TYPE_CHECKING:
     from data_prep.corpus import Corpus
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class SentenceTable:
     """Sentences that have tokens, document after document. The end-of-document id belongs to none of them.
 
-    A sentence longer than a limit (a table, a listing, text without full stops) stands as several, of equal length.
+    A sentence longer than a limit (a table, a listing, text without full stops) stands as several; where it is cut
+    is said by the `SentenceCuts` that the table is read with.
 
     Attributes:
         source: place of each sentence's first token in the corpus, int64 [sentences].
@@ -34,13 +35,13 @@ class SentenceTable:
     bounds: np.ndarray
 
     @classmethod
-    def read(cls, corpus: Corpus, documents: Documents, longest_tokens: int) -> SentenceTable:
+    def read(cls, corpus: Corpus, documents: Documents, cuts: SentenceCuts) -> SentenceTable:
         """The sentences of `documents`.
 
         Args:
             corpus: where they are.
             documents: which of its documents.
-            longest_tokens: longer sentences are split.
+            cuts: how long ones are cut.
 
         Raises:
             DataError: if the corpus does not keep sentences.
@@ -49,12 +50,11 @@ class SentenceTable:
             raise DataError(
                 "has no sentence boundaries", where=corpus.path, expected="a corpus made by `tokenize sentences=true`"
             )
-        identity = f"its sentences, up to {longest_tokens} tokens, the rest of a split one anywhere"
 
         def build(allocate: Allocate) -> None:
-            _fill(corpus, documents, longest_tokens, allocate)
+            _fill(corpus, documents, cuts, allocate)
 
-        return cls(**documents.built("sentences", identity, build))
+        return cls(**documents.built("sentences", f"its sentences, {cuts.identity}", build))
 
     @property
     def num_documents(self) -> int:
@@ -62,13 +62,13 @@ class SentenceTable:
         return len(self.bounds) - 1
 
 
-def _fill(corpus: Corpus, documents: Documents, longest: int, allocate: Allocate) -> None:
-    counts = [(len(source), len(per_document)) for source, _, per_document in _by_shard(corpus, documents, longest)]
+def _fill(corpus: Corpus, documents: Documents, cuts: SentenceCuts, allocate: Allocate) -> None:
+    counts = [(len(source), len(per_document)) for source, _, per_document in _by_shard(corpus, documents, cuts)]
     num_sentences, num_documents = (sum(column) for column in zip(*counts)) if counts else (0, 0)
     arrays = allocate({"source": num_sentences, "start": num_sentences + 1, "bounds": num_documents + 1})
     arrays["start"][0] = arrays["bounds"][0] = 0
     sentence = document = 0
-    for source, lengths, per_document in _by_shard(corpus, documents, longest):
+    for source, lengths, per_document in _by_shard(corpus, documents, cuts):
         end, last = sentence + len(source), document + len(per_document)
         arrays["source"][sentence:end] = source
         arrays["start"][sentence + 1 : end + 1] = arrays["start"][sentence] + np.cumsum(lengths)
@@ -77,7 +77,7 @@ def _fill(corpus: Corpus, documents: Documents, longest: int, allocate: Allocate
 
 
 def _by_shard(
-    corpus: Corpus, documents: Documents, longest: int
+    corpus: Corpus, documents: Documents, cuts: SentenceCuts
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Place and tokens of each sentence, and sentences of each document that has any, a shard at a time."""
     from data_prep.corpus.shard_pieces import IndexPieces
@@ -100,23 +100,11 @@ def _by_shard(
         lengths = lengths[chosen]
         lengths[lasts - 1] -= end_tokens
         keep = lengths > 0
-        sources, lengths, parts = _split(first_token + offsets[chosen][keep], lengths[keep], longest)
+        places = first_token + offsets[chosen][keep]
+        lengths, parts = cuts.pieces(places, lengths[keep])
+        within = np.cumsum(lengths) - lengths
+        begins = np.cumsum(parts) - parts
+        sources = np.repeat(places - within[begins], parts) + within
         per_document = np.bincount(number_of_document[keep], weights=parts, minlength=end - begin).astype(np.int64)
         yield sources, lengths, per_document[per_document > 0]
         first_token += shard.num_tokens
-
-
-def _split(source: np.ndarray, lengths: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place and tokens of sentences none of which is longer than `longest`, and how many each has become.
-
-    Which parts get the tokens that cannot be shared out evenly depends on the place, not on the order: else the
-    lengths of two parts would tell which comes first.
-    """
-    parts = -(-lengths // longest)
-    number = np.arange(int(parts.sum())) - np.repeat(np.cumsum(parts) - parts, parts)
-    whole, count, place = (np.repeat(values, parts) for values in (lengths, parts, source))
-    turned = (number + (hash_numbers(place) % count.astype(np.uint64)).astype(np.int64)) % count
-    sizes = whole * (turned + 1) // count - whole * turned // count
-    begin = np.cumsum(sizes) - sizes
-    begin -= np.repeat(begin[number == 0], parts)
-    return place + begin, sizes, parts

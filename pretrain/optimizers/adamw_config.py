@@ -14,6 +14,7 @@ class AdamWConfig(OptimizerConfig):
 
     implementation: ClassVar[str] = "pretrain.optimizers.adamw:AdamW"
     states: ClassVar[tuple[StateSpec, ...]] = (StateSpec("exp_avg"), StateSpec("exp_avg_sq"))
+    is_element_wise: ClassVar[bool] = True
 
     name: str = "adamw"
     """Which optimizer it is."""

@@ -14,7 +14,7 @@ class OptimizerKind(Protocol):
     """Makes the optimizer that DeepSpeed shards. Made without arguments.
 
     What is sharded is one flat tensor per parameter group (ZeRO 0 to 2) or a part of each parameter (ZeRO 3): an
-    update must be computed element by element. Which states it keeps is said by its declaration.
+    update must be computed element by element. That it is, and which states it keeps, is said by its declaration.
     """
 
     def build(self, groups: list[dict[str, Any]], config: Any) -> torch.optim.Optimizer:

@@ -108,17 +108,19 @@ def _wanted_sizes(parallel: ParallelConfig) -> dict[str, int]:
     return {axis.name: getattr(parallel, axis.key) for axis in AXES if axis.key is not None}
 
 
-def _proposal(config: RunConfig, wanted: Layout, world_size: int) -> str:
-    """What would fit: the nearest layouts, or else the nearest batch sizes."""
+def _proposal(config: RunConfig, wanted: Layout, world_size: int) -> str | None:
+    """What would fit: the nearest layouts, or else the nearest batch sizes; None where model or optimizer fit none."""
     if legal := nearest_layouts(config, world_size):
         return "a layout such as " + "; ".join(str(option) for option in legal)
+    if _kind_problems(config, Layout(data=world_size)):
+        return None
     unit = config.training.micro_batch_size * wanted.data
     fitting = []
     for name, samples in _batch_sizes(config.training):
         near = sorted({max(unit, samples // unit * unit), (samples // unit + 1) * unit})
         if samples % unit:
             fitting.append(f"a {name} such as {' or '.join(map(str, near))}")
-    others = config.model.layout_problems(wanted, sequence_parallel=config.parallel.sequence_parallel)
+    others = _kind_problems(config, wanted)
     return " and ".join(fitting + (["other sizes of the model"] if others or not fitting else []))
 
 
@@ -173,16 +175,21 @@ def _setting_problems(parallel: ParallelConfig, precision: str) -> list[str]:
 
 
 def _layout_problems(config: RunConfig, layout: Layout) -> list[str]:
-    sequence_parallel = config.parallel.sequence_parallel
-    problems = config.model.layout_problems(layout, sequence_parallel=sequence_parallel)
-    for length in config.objective.lengths(config.model):
-        if sequence_parallel and length != config.model.seq_length and length % layout.tensor:
-            problems.append(f"the length {length} of objective is not a multiple of the tensor size {layout.tensor}")
     per_forward = config.training.micro_batch_size * layout.data
-    return problems + [
+    return _kind_problems(config, layout) + [
         f"{name} {samples} is not a multiple of the micro_batch_size x data size {per_forward}"
         for name, samples in _batch_sizes(config.training)
         if samples % per_forward
+    ]
+
+
+def _kind_problems(config: RunConfig, layout: Layout) -> list[str]:
+    """What the model's family, the objective and the optimizer have against a layout."""
+    sequence_parallel = config.parallel.sequence_parallel
+    return [
+        *config.model.layout_problems(layout, sequence_parallel=sequence_parallel),
+        *config.objective.layout_problems(config.model, layout, sequence_parallel=sequence_parallel),
+        *config.optimizer.layout_problems(layout, zero_stage=config.parallel.zero_stage),
     ]
 
 

@@ -1,6 +1,7 @@
 """Kills a run with SIGKILL at random moments until it is through, and compares it with one that nobody disturbed.
 
     python -m tests.pretrain.kill_and_resume --kills 20
+    python -m tests.pretrain.kill_and_resume --kills 20 --bert
 
 Prints what each kill found, and ends with status 1 unless the final weights, moments, losses and sample numbers are
 bitwise those of the undisturbed run. Half of the kills come while a checkpoint is being written.
@@ -22,10 +23,41 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from configs.load import find_recipe, load_config
 from pretrain.config import RunConfig
-from tests.pretrain.tiny_run import BERT, make_corpus, states_differ, tiny_config, train_records
+from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, train_records
 
 RANKS = 2
+
+
+def gpt_config(output_dir: Path, corpus: Path, steps: int) -> RunConfig:
+    """A small GPT with dropout, under ZeRO-3."""
+    return tiny_config(
+        output_dir, corpus, training__duration=f"{steps} steps", parallel__zero_stage=3, checkpoint__keep_last=3
+    )
+
+
+def bert_config(output_dir: Path, corpus: Path, steps: int) -> RunConfig:
+    """The recipe bert-tiny with dropout, as long as asked for; its sizes, batches, objective and optimizer are kept."""
+    settings = {
+        "output_dir": output_dir,
+        "data.train": corpus,
+        "data.split": "[0.9,0.05,0.05]",
+        "model.hidden_dropout": 0.1,
+        "model.attention_dropout": 0.1,
+        "training.duration": f"{steps} steps",
+        "training.device": "cpu",
+        "optimizer.warmup": "4 steps",
+        "evaluation.interval": "12 steps",
+        "evaluation.batches": 2,
+        "checkpoint.interval": "3 steps",
+        "checkpoint.keep_last": 3,
+        "monitor.log_interval": 1,
+        "monitor.tensorboard": "false",
+        "monitor.peak_tflops": 1.0,
+    }
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    return load_config(RunConfig, find_recipe("bert-tiny", "pretrain"), overrides)
 
 
 def preload() -> None:
@@ -118,15 +150,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bert", action="store_true", help="a small BERT with sentence pairs instead of a GPT")
+    parser.add_argument("--bert", action="store_true", help="the recipe bert-tiny instead of a small GPT")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
     corpus = make_corpus(root / "data", sentences=options.bert)
     preload()
     chance = random.Random(options.seed)
-    shape = {"training__duration": f"{options.steps} steps", "parallel__zero_stage": 3, "checkpoint__keep_last": 3}
-    shape |= BERT if options.bert else {}
-    straight = tiny_config(root / "straight", corpus, **shape)
+    configured = bert_config if options.bert else gpt_config
+    straight = configured(root / "straight", corpus, options.steps)
     started_s = time.monotonic()
     leader = start(straight, root / "straight.log")
     while (status := ended(leader)) is None:
@@ -136,7 +167,7 @@ def main() -> int:
     whole_s = time.monotonic() - started_s
     print(f"undisturbed run: {whole_s:.1f} s", flush=True)
 
-    killed = tiny_config(root / "killed", corpus, **shape)
+    killed = configured(root / "killed", corpus, options.steps)
     kills = during_save = 0
     while True:
         # Late enough to make progress now and then, early enough to need all the kills.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.pretrain.engine.encoder_cases import ENCODER_CASES
 from tests.pretrain.engine.layout_cases import CASES
+from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +18,7 @@ def test_the_pages_count_the_layouts_that_are_tested() -> None:
         counts = re.findall(r"(\d+) layouts", (ROOT / page).read_text())
         assert counts == [str(len(CASES))], page
     counts = re.findall(r"(\d+) cases more", (ROOT / "docs/layouts.md").read_text())
-    assert counts == [str(len(ENCODER_CASES))]
+    assert counts == [str(len(ENCODER_CASES + OBJECTIVE_CASES))]
 
 
 def test_every_zero_stage_is_tested_with_every_axis_and_with_all_together() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from toy_module import TOY_KINDS
 
+from configs.errors import DataError
 from configs.load import load_config
 from pretrain.config import RunConfig
 from tests.distributed import run_ranks
@@ -92,6 +93,39 @@ def test_toy_kinds_train_resume_export_and_are_fine_tuned(
     config = load_config(ExportConfig, None, [f"checkpoint={tmp_path / 'parted'}", f"output={tmp_path / 'export'}"])
     record = export(config)
     assert record["architecture"] == "LlamaForCausalLM" and record["logits"]["largest_difference"] < 1e-5
+    assert record["family"] == "toy_kinds:ToyHuggingFace"
+    check_read_back(tmp_path / "export", tmp_path / "parted")
     task = ["task=toy_kinds:ToyTaskConfig", f"model={tmp_path / 'parted'}", f"output_dir={tmp_path / 'task'}"]
     run_command([*task, f"texts={tmp_path / 'corpus' / 'text.jsonl'}", "training.duration=3 steps"])
     assert 0 < json.loads((tmp_path / "task" / "task.json").read_text())["test"]["fine-tuned"]["loss"] < 10
+
+
+def check_read_back(export: Path, checkpoint: Path) -> None:
+    """An export of a family of one's own is read as its checkpoint is, by what its record says, or not at all."""
+    from transformers import AutoConfig
+
+    from finetune.pretrained import read_pretrained
+    from pretrain.models.huggingface.family import from_config
+
+    exported, own = read_pretrained(export), read_pretrained(checkpoint)
+    for pretrained in (exported, own):
+        assert type(pretrained.family).__name__ == "ToyHuggingFace"
+        assert pretrained.poolings == {"first": {}} and pretrained.is_encoder is False
+    assert exported.tensors.keys() >= own.tensors.keys()
+    complete = AutoConfig.from_pretrained(export).to_dict()
+    assert type(from_config(complete, export, family="toy_kinds:ToyHuggingFace")).__name__ == "ToyModelConfig"
+    record = json.loads((export / "export.json").read_text())
+    for family, says in (
+        ("toys_elsewhere:ToyHuggingFace", "cannot be imported (ModuleNotFoundError"),
+        ("os:abort", "is no class"),
+        ("builtins:dict", "does not say its model_type, classes, sees_both_sides, poolings"),
+        ("toy", "is not known"),
+    ):
+        (export / "export.json").write_text(json.dumps(record | {"family": family}))
+        with pytest.raises(DataError) as refused:
+            read_pretrained(export)
+        said = refused.value.render()
+        assert "export.json" in said and repr(family) in said and says in said and "PYTHONPATH" in said
+    (export / "export.json").write_text("[]")
+    with pytest.raises(DataError, match=r"export\.json: is damaged"):
+        read_pretrained(export)

@@ -110,6 +110,7 @@ class ToyOptimizerConfig(OptimizerConfig):
 
     implementation: ClassVar[str] = "toy_kinds:ToyOptimizer"
     states: ClassVar[tuple[StateSpec, ...]] = (StateSpec("average"),)
+    is_element_wise: ClassVar[bool] = True
 
     decay_of_average: float = 0.9
     """How much of the average stays."""
@@ -146,7 +147,8 @@ class ToyHuggingFace:
 
     model_type = "llama"
     classes = {"causal": "LlamaForCausalLM"}
-    poolings = {}
+    sees_both_sides = False
+    poolings = {"first": {}}
 
     def head(self, model):
         return "causal"
@@ -164,6 +166,15 @@ class ToyHuggingFace:
             "rms_norm_eps": 1e-6,
             "tie_word_embeddings": False,
         }
+
+    def from_config(self, fields, where):
+        return ToyModelConfig(
+            name="toy_kinds:ToyModelConfig",
+            num_layers=1,
+            hidden_size=fields["hidden_size"],
+            seq_length=fields["max_position_embeddings"],
+            vocab_size=fields["vocab_size"],
+        )
 
     def rules(self, model, ids):
         return [

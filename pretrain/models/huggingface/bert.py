@@ -33,6 +33,7 @@ class Bert:
         "pretraining": "BertForPreTraining",
         "classification": "BertForSequenceClassification",
     }
+    sees_both_sides = True
     poolings: Mapping[str, Mapping[str, Any]] = {"first": {}}
 
     def head(self, model: BertConfig) -> str:

@@ -1,7 +1,8 @@
 """Which class of Hugging Face's transformers computes what a model computes: chosen by name, found by asking.
 
-A model's declaration names candidates; the first that finds no obstacle to the model is its counterpart. Needs neither
-torch nor transformers, so that the start of pretraining can say that there is none.
+A name is one of `HUGGING_FACE_FAMILIES`, or somebody else's family as `module:Class`. A model's declaration names
+candidates; the first that finds no obstacle to the model is its counterpart. Needs neither torch nor transformers, so
+that the start of pretraining can say that there is none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, nearest
 from configs.kinds import resolve
 from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface.config_fields import NO_IDS, RoleIds
@@ -39,7 +40,10 @@ class HuggingFaceFamily(Protocol):
     model_type: str
     """As `config.json` says it."""
     classes: Mapping[str, str]
-    """Name of the transformers class by head: `causal`, `masked`, `pretraining` (masked and pair), `classification`."""
+    """Name of the transformers class by head: those that a model can be pretrained with, such as `causal`, `masked` or
+    `pretraining` (masked and pair), under names that `head` gives, and `classification`."""
+    sees_both_sides: bool
+    """Whether the classes of pretraining fill masks, each token seeing the whole text, rather than continue a text."""
     poolings: Mapping[str, Mapping[str, Any]]
     """Where the classification class can read a text (`last`, `first`, `mean`), its usual place first, each with the
     config fields that ask for it."""
@@ -78,26 +82,57 @@ class HuggingFaceFamily(Protocol):
         ...
 
 
-_SEES_BOTH_SIDES = {"causal": False, "masked": True, "pretraining": True}
+_FACTS = ("model_type", "classes", "sees_both_sides", "poolings")
+"""What every family says of itself."""
 
 
 def load_family(name: str) -> HuggingFaceFamily:
-    """The family called `name`, one of `HUGGING_FACE_FAMILIES` or `module:Class`."""
-    family: HuggingFaceFamily = resolve(HUGGING_FACE_FAMILIES.get(name, name))()
+    """The family called `name`, one of `HUGGING_FACE_FAMILIES` or `module:Class`.
+
+    Raises:
+        ConfigError: there is none, its module cannot be imported, or what it names is no family; names the nearest.
+    """
+    target = HUGGING_FACE_FAMILIES.get(name, name)
+    expected = f"one of {', '.join(HUGGING_FACE_FAMILIES)}, or module:Class of a module that can be imported"
+    where = f"the Hugging Face family {name!r}"
+    if ":" not in target:
+        close = nearest(name, HUGGING_FACE_FAMILIES)
+        raise ConfigError("is not known", where=where, expected=expected, nearest=close)
+    try:
+        found = resolve(target)
+    except Exception as error:  # whatever somebody else's module does while it is imported
+        told = f"cannot be imported ({type(error).__name__}: {error})"
+        raise ConfigError(told, where=where, expected=expected) from error
+    # Looked at before it is called: a name that comes out of a file may be that of anything.
+    if not isinstance(found, type):
+        raise ConfigError("is no class", where=where, expected="a class with the attributes of HuggingFaceFamily")
+    lacking = [fact for fact in _FACTS if not hasattr(found, fact)]
+    if lacking:
+        raise ConfigError(f"does not say its {', '.join(lacking)}", where=where, expected=", ".join(_FACTS))
+    family: HuggingFaceFamily = found()
     return family
+
+
+def counterpart_name(model: ModelConfig) -> str:
+    """What the model's declaration calls the family whose classes compute exactly what `model` computes.
+
+    Raises:
+        ConfigError: there is none; names the key that stands in the way of the nearest, and what is supported.
+    """
+    for name in model.huggingface:
+        if load_family(name).obstacle(model) is None:
+            return name
+    closest, obstacles = _obstacles(model)
+    raise closest.error([obstacle.supported for obstacle in obstacles])
 
 
 def counterpart_of(model: ModelConfig) -> HuggingFaceFamily:
     """The family whose classes compute exactly what `model` computes.
 
     Raises:
-        ConfigError: there is none; names the key that stands in the way of the nearest, and what is supported.
+        ConfigError: as `counterpart_name`.
     """
-    for family in _candidates(model):
-        if family.obstacle(model) is None:
-            return family
-    nearest, obstacles = _obstacles(model)
-    raise nearest.error([obstacle.supported for obstacle in obstacles])
+    return load_family(counterpart_name(model))
 
 
 def obstacle_to_export(model: ModelConfig) -> str | None:
@@ -130,18 +165,22 @@ def to_config(model: ModelConfig, ids: RoleIds = NO_IDS) -> dict[str, Any]:
     }
 
 
-def from_config(fields: Mapping[str, Any], where: Path | str = "config.json") -> ModelConfig:
+def from_config(
+    fields: Mapping[str, Any], where: Path | str = "config.json", *, family: str | None = None
+) -> ModelConfig:
     """The model that a Hugging Face config describes, its vocabulary padded to a multiple of 128.
 
     Args:
         fields: the parsed `config.json`, complete (as `PreTrainedConfig.to_dict` gives it).
         where: names the source in errors.
+        family: which one reads it, as `load_family` takes it; None: the known one of its `model_type`.
 
     Raises:
         DataError: an architecture or a feature that our models do not have.
+        ConfigError: there is no such family.
     """
-    name = str(fields.get("model_type"))
-    if name not in HUGGING_FACE_FAMILIES:
+    name = str(fields.get("model_type")) if family is None else family
+    if family is None and name not in HUGGING_FACE_FAMILIES:
         known = ", ".join(HUGGING_FACE_FAMILIES)
         raise DataError(f"model_type is {name!r}", where=where, expected=f"one of {known}")
     try:
@@ -155,19 +194,12 @@ def from_config(fields: Mapping[str, Any], where: Path | str = "config.json") ->
 
 
 def sees_both_sides(model: ModelConfig) -> bool:
-    """Whether the class of a model fills masks (heads `masked`, `pretraining`) rather than continues text (`causal`).
+    """Whether the class of a model fills masks rather than continues text.
 
     Raises:
-        ConfigError: no class fits, or it has a head of another kind, which nothing here can check and describe.
+        ConfigError: no class fits.
     """
-    head = counterpart_of(model).head(model)
-    if head not in _SEES_BOTH_SIDES:
-        raise ConfigError(
-            f"has the head {head!r}, which cannot be exported",
-            where=f"model.name = {model.name}",
-            expected=f"one of {', '.join(_SEES_BOTH_SIDES)}",
-        )
-    return _SEES_BOTH_SIDES[head]
+    return counterpart_of(model).sees_both_sides
 
 
 def class_name(model: ModelConfig, head: str | None = None) -> str:
@@ -181,7 +213,14 @@ def class_name(model: ModelConfig, head: str | None = None) -> str:
         ConfigError: there is none.
     """
     family = counterpart_of(model)
-    return family.classes[head or family.head(model)]
+    head = head or family.head(model)
+    if head not in family.classes:
+        raise ConfigError(
+            f"has the head {head!r}, for which {type(family).__name__} names no class",
+            where=f"model.name = {model.name}",
+            expected=f"one of {', '.join(family.classes)}",
+        )
+    return family.classes[head]
 
 
 def _candidates(model: ModelConfig) -> Iterator[HuggingFaceFamily]:

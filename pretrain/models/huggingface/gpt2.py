@@ -31,6 +31,7 @@ class GPT2:
 
     model_type = "gpt2"
     classes: Mapping[str, str] = {"causal": "GPT2LMHeadModel", "classification": "GPT2ForSequenceClassification"}
+    sees_both_sides = False
     poolings: Mapping[str, Mapping[str, Any]] = {"last": {}}
 
     def head(self, model: GPTConfig) -> str:

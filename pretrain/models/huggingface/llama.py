@@ -21,6 +21,7 @@ class Llama:
 
     model_type = "llama"
     classes: Mapping[str, str] = {"causal": "LlamaForCausalLM", "classification": "LlamaForSequenceClassification"}
+    sees_both_sides = False
     poolings: Mapping[str, Mapping[str, Any]] = {"last": {}}
 
     def head(self, model: GPTConfig) -> str:

@@ -24,6 +24,7 @@ class ModernBert:
         "masked": "ModernBertForMaskedLM",
         "classification": "ModernBertForSequenceClassification",
     }
+    sees_both_sides = True
     poolings: Mapping[str, Mapping[str, Any]] = {
         "first": {"classifier_pooling": "cls"},
         "mean": {"classifier_pooling": "mean"},

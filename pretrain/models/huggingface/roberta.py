@@ -30,6 +30,7 @@ class Roberta:
 
     model_type = "roberta"
     classes: Mapping[str, str] = {"masked": "RobertaForMaskedLM", "classification": "RobertaForSequenceClassification"}
+    sees_both_sides = True
     poolings: Mapping[str, Mapping[str, Any]] = {"first": {}}
 
     def head(self, model: RobertaConfig) -> str:

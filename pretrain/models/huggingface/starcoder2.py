@@ -23,6 +23,7 @@ class Starcoder2:
         "causal": "Starcoder2ForCausalLM",
         "classification": "Starcoder2ForSequenceClassification",
     }
+    sees_both_sides = False
     poolings: Mapping[str, Mapping[str, Any]] = {"last": {}}
 
     def head(self, model: GPTConfig) -> str:

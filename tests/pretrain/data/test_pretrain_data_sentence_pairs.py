@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from configs.errors import DataError
 from pretrain.config.sampling import SENTENCE_PAIRS, PairSampleCutting
+from pretrain.data import sentence_pairs
 from pretrain.data.documents import Documents
+from pretrain.data.long_sentences import EvenCuts
 from pretrain.data.pair_cutting import PairCounts
 from pretrain.data.samples import Samples
 from pretrain.data.sentence_pairs import CUTTINGS, SentencePairs
@@ -202,15 +204,52 @@ def test_sentence_order_leaves_no_single_sentence_over(tmp_path: Path, document:
     assert counts.alone == 0 == counts.cut_tokens and counts.samples >= 50
 
 
-def test_the_lengths_of_a_split_sentence_do_not_tell_its_order(tmp_path: Path) -> None:
-    """61 tokens become parts of 20, 20 and 21 in any order: which part is longer says nothing of which comes first."""
-    source = write_sentences(tmp_path, [[61] for _ in range(3000)])
-    index = pairs_of(source, "sentence_order", short_rate=0.0)
-    in_order = {-1: [0, 0], 1: [0, 0]}
-    for first, second, label in parts(read(index, 0, index.num_samples_per_epoch)):
-        difference = len(second) - len(first)
-        if label >= 0 and difference in in_order:
-            in_order[difference][label] += 1
-    for counts in in_order.values():
-        total = sum(counts)
-        assert total > 500 and abs(counts[0] - total / 2) < 4 * (total / 4) ** 0.5, in_order
+def lengths_and_labels(index: SentencePairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens of the first and of the second part, and the label, of each pair of an epoch that has one."""
+    samples = read(index, 0, index.num_samples_per_epoch)
+    first, second, label = (samples.extras[name] for name in index.extras)
+    return first[label >= 0], second[label >= 0], label[label >= 0]
+
+
+def shares_by_label(is_so: np.ndarray, label: np.ndarray) -> tuple[float, float, float]:
+    """The share of label 0 and of label 1 for which something is so, and the standard error of their difference."""
+    zero, one = is_so[label == 0], is_so[label == 1]
+    return zero.mean(), one.mean(), (zero.var() / len(zero) + one.var() / len(one)) ** 0.5
+
+
+@pytest.mark.parametrize("sizes", [[61], [41], [150, 41, 700]])
+def test_the_lengths_of_a_split_sentence_do_not_tell_its_order(tmp_path: Path, sizes: list[int]) -> None:
+    index = pairs_of(write_sentences(tmp_path, [sizes] * 3000), "sentence_order", short_rate=0.0)
+    first, second, label = lengths_and_labels(index)
+    for is_so in (second > first, second > first + 5, second == first, first <= 10, second <= 10):
+        zero, one, error = shares_by_label(is_so, label)
+        assert abs(zero - one) < 4 * error, (zero, one, error)
+
+
+def test_the_lengths_of_split_sentences_do_not_tell_a_random_second_part(tmp_path: Path) -> None:
+    """With pieces of equal length 90 in 100 true second parts are as long as the first and 56 in 100 random ones: the
+    tree reaches 0.66.
+    """
+    sizes = [[int(n) for n in np.random.default_rng(d).lognormal(4, 1.2, 8) + 1] for d in range(400)]
+    first, second, label = lengths_and_labels(pairs_of(write_sentences(tmp_path, sizes), "next_sentence"))
+    zero, one, error = shares_by_label(abs(first - second) <= 1, label)
+    assert abs(zero - one) < 4 * error, (zero, one, error)
+
+    from sklearn.tree import DecisionTreeClassifier
+
+    facts, half = np.stack([first, second, first + second, abs(first - second)], 1), len(label) // 2
+    tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=60, random_state=0).fit(facts[:half], label[:half])
+    majority = max(label[half:].mean(), 1 - label[half:].mean())
+    assert tree.score(facts[half:], label[half:]) < majority + 0.08
+
+
+def test_how_pairs_are_cut_is_part_of_their_names(source: SentenceCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Index files of another rule are not taken for these."""
+    drawn = pairs_of(source, "next_sentence", in_memory=0, seed=7)
+    names = {path.name for path in (source.corpus.path / "index").glob("*.index")}
+    expected = read(drawn, 0, 30).tokens
+    monkeypatch.setattr(sentence_pairs, "DrawnCuts", lambda longest, seed: EvenCuts(longest))
+    even = pairs_of(source, "next_sentence", in_memory=0, seed=7)
+    assert not np.array_equal(read(even, 0, 30).tokens, expected)
+    new = {path.name for path in (source.corpus.path / "index").glob("*.index")} - names
+    assert {name.split("-")[0] for name in new} == {"pairs", "sentences"}

@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from tests.distributed import run_ranks
 from tests.pretrain.engine.encoder_cases import ENCODER_CASES
 from tests.pretrain.engine.layout_cases import CASES, PRELOAD, Case, Trajectory, largest_differences, train
+from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
 
 FP32_LIMIT = 1e-4
 # bf16 rounds to 8 bits.
@@ -54,8 +55,8 @@ def main() -> int:
     """Print the table; 1 if a layout is over its limit."""
     references, worst = References(), 0
     words = sys.argv[1:] or [""]
-    cases = [case for case in CASES + ENCODER_CASES if any(word in case.name for word in words)]
-    print(f"{'layout':58} {'ranks':>5} {'loss':>9} {'norm':>9} {'seconds':>8}")
+    cases = [case for case in CASES + ENCODER_CASES + OBJECTIVE_CASES if any(word in case.name for word in words)]
+    print(f"{'layout':66} {'ranks':>5} {'loss':>9} {'norm':>9} {'seconds':>8}")
     for case in cases:
         started_s = time.perf_counter()
         loss, norm = differences(case, references)
@@ -63,7 +64,7 @@ def main() -> int:
         worst |= over
         seconds = time.perf_counter() - started_s
         verdict = "OVER" if over else ""
-        print(f"{case.name:58} {case.ranks:5} {loss:9.1e} {norm:9.1e} {seconds:8.1f} {verdict}", flush=True)
+        print(f"{case.name:66} {case.ranks:5} {loss:9.1e} {norm:9.1e} {seconds:8.1f} {verdict}", flush=True)
     print(json.dumps({"layouts": len(cases), "all_within_limits": not worst}))
     return int(worst)
 

@@ -21,6 +21,7 @@ from pretrain.optimizers.adamw_config import AdamWConfig
 from pretrain.parallel.layout import resolve_layout
 
 VOCAB, SEQ_LENGTH, STEPS = 256, 32, 4
+ROLES = {"pad": 0, "classification": 1, "separator": 2, "mask": 3}
 PRELOAD = ("deepspeed", "pretrain.engine.engine", "pretrain.models.gpt.network", "pretrain.models.encoder.network")
 Trajectory = list[tuple[float, ...]]
 """Of each step the losses by name and then the gradient norm; at the end the validation loss and the parameter norm."""
@@ -220,7 +221,7 @@ def objective_of(config: RunConfig) -> Any:
     from pretrain.objectives.objective import ObjectiveContext
 
     return config.objective.implement()(
-        config.objective, ObjectiveContext(config.model, TokenFacts(VOCAB), config.seed)
+        config.objective, ObjectiveContext(config.model, TokenFacts(VOCAB, ROLES), config.seed)
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.pretrain.engine.encoder_cases import ENCODER_CASES
 from tests.pretrain.engine.equivalence_table import References, differences, limits
 from tests.pretrain.engine.layout_cases import Case
+from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
 
 # The rest of the table: `python -m tests.pretrain.engine.equivalence_table bert roberta modern`.
 FAST = ("bert, zero 1, tensor 2, sequence", "modern, zero 3, tensor 2, sequence")
@@ -24,8 +25,10 @@ SLOW = (
     "modern, zero 2, pipeline 2",
     "modern, zero 3, data 2, recompute full",
     "modern, zero 3, tensor 2, sequence, pipeline 2, bf16",
+    "bert, masked_pairs, zero 3, tensor 2, sequence, pipeline 2",
+    "modern, masked, length schedule, zero 2, tensor 2, sequence, data 2",
 )
-_BY_NAME = {case.name: case for case in ENCODER_CASES}
+_BY_NAME = {case.name: case for case in ENCODER_CASES + OBJECTIVE_CASES}
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +68,11 @@ def test_every_mechanism_is_in_the_table(family: str) -> None:
         assert {case.parallel.get(key) for case in cases} == values
     assert {case.precision for case in cases} == {"fp32", "bf16"}
     assert any(case.model.get("hidden_dropout") for case in cases)
+
+
+def test_the_objectives_make_batches_of_two_lengths_and_of_pairs_with_and_without_labels() -> None:
+    scheduled, pairs = (_BY_NAME[name] for name in SLOW[-1:-3:-1])
+    shapes = [{tuple(b.tokens_BS.shape) for b in scheduled.micro_batches(step, 0, 1)} for step in range(4)]
+    assert shapes == [{(4, 16)}, {(4, 16)}, {(2, 32)}, {(2, 32)}]
+    labels = [b.extras["pair_labels_B"].tolist() for b in pairs.micro_batches(0, 0, 1)]
+    assert {label for row in labels for label in row} == {-1, 0, 1}

@@ -11,7 +11,15 @@ import torch
 
 from configs.errors import CheckpointError, ConfigError, DataError
 from pretrain.models.gpt.config import GPTConfig
-from pretrain.models.huggingface.family import counterpart_of, from_config, obstacle_to_export, to_config
+from pretrain.models.huggingface.family import (
+    class_name,
+    counterpart_of,
+    from_config,
+    load_family,
+    obstacle_to_export,
+    sees_both_sides,
+    to_config,
+)
 from pretrain.models.huggingface.llama import Llama
 from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
 from pretrain.models.huggingface.transformers_model import model_from_tensors
@@ -200,6 +208,50 @@ def test_a_foreign_family_names_its_own_counterpart() -> None:
     assert obstacle_to_export(long) == "model.seq_length=96"
     with pytest.raises(ConfigError, match=r"model\.seq_length: 96 has no counterpart.*24 or 48 \(short\)"):
         to_config(long)
+
+
+class HeadedLlama(Llama):
+    """Was pretrained with a head of its own name."""
+
+    classes = {"next_word": "LlamaForCausalLM"}
+
+    def head(self, model: GPTConfig) -> str:
+        return "next_word" if model.num_layers < 3 else "next_sentence"
+
+
+class HeadedConfig(GPTConfig):
+    """Is exported as that."""
+
+    huggingface: ClassVar[tuple[str, ...]] = (f"{__name__}:HeadedLlama",)
+
+
+def test_a_foreign_family_has_heads_of_its_own_and_is_read_by_its_name() -> None:
+    from transformers import AutoConfig
+
+    model = HeadedConfig(**(BASE | MODELS["llama"] | {"num_layers": 2}))  # type: ignore[arg-type]
+    assert class_name(model) == "LlamaForCausalLM" and sees_both_sides(model) is False
+    fields = AutoConfig.for_model(**to_config(model)).to_dict() | {"model_type": "own"}
+    with pytest.raises(DataError, match="model_type is 'own'"):
+        from_config(fields)
+    again = from_config(fields, family=f"{__name__}:HeadedLlama")
+    assert (again.num_layers, again.hidden_size) == (model.num_layers, model.hidden_size)
+    with pytest.raises(ConfigError, match=r"(?s)the head 'next_sentence', for which HeadedLlama.*one of next_word"):
+        class_name(model.model_copy(update={"num_layers": 4}))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("lama", "(?s)'lama'.*is not known.*llama"),
+        ("nowhere:Family", "cannot be imported .ModuleNotFoundError"),
+        (f"{__name__}:Nothing", "cannot be imported .AttributeError"),
+        ("os:abort", "is no class"),
+        ("builtins:dict", "does not say its model_type"),
+    ],
+)
+def test_a_name_that_is_no_family_is_refused(name: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_family(name)
 
 
 def test_a_model_that_names_no_counterpart_has_none() -> None:
