@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError, ConfigError, DataError, nearest
 from data_prep.tokenizer import load_tokenizer
-from finetune.huggingface.document_start import RECORD_FILE, exported_start, trained_text
+from finetune.huggingface.document_start import RECORD_FILE, export_record, exported_start, trained_text
 from finetune.huggingface.plain_call import puts_special_tokens
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
 from pretrain.checkpoint.reader import find_checkpoints
@@ -68,7 +67,8 @@ class PretrainedModel:
         name = str((self.hf_config.get("architectures") or [""])[0])
         if self.family is not None and name in self.family.classes.values():
             return self.family.sees_both_sides
-        return name.endswith(_ENCODER_CLASSES) or (name.endswith("Model") and _is_encoder_body(self.hf_config))
+        is_body = name.endswith("Model") and not name.endswith("LMHeadModel")
+        return name.endswith(_ENCODER_CLASSES) or (is_body and _is_encoder_body(self.hf_config))
 
     @property
     def has_token_types(self) -> bool:
@@ -174,13 +174,7 @@ def exported_family(model: Path, model_type: str) -> HuggingFaceFamily | None:
     Raises:
         DataError: the export's record is damaged, or names a family whose module is not here.
     """
-    record = model / RECORD_FILE
-    name = model_type if model_type in HUGGING_FACE_FAMILIES else None
-    if record.is_file():
-        try:
-            name = json.loads(record.read_text("utf-8")).get("family", name)
-        except (ValueError, AttributeError):
-            raise DataError("is damaged", where=record, expected="the record of an export") from None
+    name = export_record(model).get("family", model_type if model_type in HUGGING_FACE_FAMILIES else None)
     if name is None:
         return None
     try:
@@ -188,7 +182,7 @@ def exported_family(model: Path, model_type: str) -> HuggingFaceFamily | None:
     except ConfigError as error:
         raise DataError(
             f"was exported by the Hugging Face family {name!r}, which {error.problem}",
-            where=record,
+            where=model / RECORD_FILE,
             expected="its module on PYTHONPATH, as when it was exported",
         ) from None
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError, ConfigError
 from configs.load import build_config
@@ -17,6 +17,11 @@ from pretrain.checkpoint.reader import read_metadata
 from pretrain.config import RunConfig
 from pretrain.data.history import saved_history
 from pretrain.monitor.console import ConsoleLog
+from pretrain.monitor.records import EvalRecord
+
+if TYPE_CHECKING:
+    from pretrain.data.run_data import RunData
+    from pretrain.engine.engine import TrainEngine
 
 FREE_SECTIONS = ("optimizer", "training")
 """What decides the course of a training, and nothing of an evaluation but its precision and batch size."""
@@ -60,7 +65,6 @@ def evaluate_checkpoint(
     if output is not None and not output.parent.is_dir():
         raise ConfigError("there is no such directory", where=output.parent, expected="a directory for --output")
 
-    from pretrain.checkpoint.loader import load_checkpoint
     from pretrain.engine import topology
     from pretrain.engine.engine import TrainEngine
     from pretrain.evaluation import Evaluator
@@ -69,35 +73,14 @@ def evaluate_checkpoint(
     config, tokens = plan.config, plan.data.tokens
     place = topology.start(plan.launch, plan.layout, config.monitor.report_waiting_after.value)
     engine = TrainEngine(config, place, make_objective(config, tokens, is_evaluation=False))
-
-    accepted: list[str] = []
-    data = plan.data
-
-    def check(metadata: dict[str, Any]) -> None:
-        nonlocal data
-        allowed = (*FREE_SECTIONS, *config.checkpoint.allow_changes)
-        fingerprints = plan.data.fingerprint, plan.data.tokenizer_fingerprint
-        try:
-            accepted[:] = check_compatible(metadata, config, *fingerprints, allowed, where=checkpoint)
-        except CheckpointError as error:
-            expected = "what it was trained with; changed data is accepted with checkpoint.allow_changes=[data]"
-            raise CheckpointError(error.problem, where=error.where, expected=expected) from None
-        before = saved_history(metadata)
-        if before is not None:
-            # A set that names a corpus of the training reads what was held out of it.
-            plan.data.check_split(config, before)
-            data = plan.data.continuing(config, before, metadata["step"], metadata["consumed_samples"])
-
-    metadata = load_checkpoint(checkpoint, engine.shards(), check=check)
-    engine.restore(metadata["optimizer_step"], None)
+    step, data, accepted = _load(checkpoint, config, plan.data, engine)
     objective = make_objective(config, tokens, is_evaluation=True)
     evaluator = Evaluator(config.evaluation, config.training, objective, engine, place)
-    sets = {**data.validation, **(data.test if with_test else {})}
-    records = evaluator.evaluate(sets, metadata["step"])
+    records = evaluator.evaluate({**data.validation, **(data.test if with_test else {})}, step)
     topology.stop()
     found = {
         "checkpoint": str(checkpoint),
-        "step": metadata["step"],
+        "step": step,
         "layout": str(plan.layout),
         "precision": config.training.precision,
         "sets": {
@@ -106,14 +89,44 @@ def evaluate_checkpoint(
         },
     }
     if place.rank == 0:
-        for line in accepted:
-            if not line.startswith(FREE_SECTIONS):
-                print(f"accepted change: {line}", file=sys.stderr, flush=True)
-        console = ConsoleLog(None)
-        for record in records:
-            console.write("validation", record.step, {"name": record.name, "loss": record.loss, **record.figures})
-        console.close()
+        _tell(records, accepted)
         if output is not None:
             with staged_file(output) as temporary:
                 temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return found
+
+
+def _load(checkpoint: Path, config: RunConfig, data: RunData, engine: TrainEngine) -> tuple[int, RunData, list[str]]:
+    """Load the weights; returns the step, the data with what was held out of it, the changes that were accepted."""
+    from pretrain.checkpoint.loader import load_checkpoint
+
+    found: list[tuple[RunData, list[str]]] = []
+
+    def check(metadata: dict[str, Any]) -> None:
+        allowed = (*FREE_SECTIONS, *config.checkpoint.allow_changes)
+        fingerprints = data.fingerprint, data.tokenizer_fingerprint
+        try:
+            accepted = check_compatible(metadata, config, *fingerprints, allowed, where=checkpoint)
+        except CheckpointError as error:
+            expected = "what it was trained with; changed data is accepted with checkpoint.allow_changes=[data]"
+            raise CheckpointError(error.problem, where=error.where, expected=expected) from None
+        before, read = saved_history(metadata), data
+        if before is not None:
+            # A set that names a corpus of the training reads what was held out of it.
+            data.check_split(config, before)
+            read = data.continuing(config, before, metadata["step"], metadata["consumed_samples"])
+        found[:] = [(read, accepted)]
+
+    metadata = load_checkpoint(checkpoint, engine.shards(), check=check)
+    engine.restore(metadata["optimizer_step"], None)
+    return metadata["step"], *found[0]
+
+
+def _tell(records: Sequence[EvalRecord], accepted: Sequence[str]) -> None:
+    for line in accepted:
+        if not line.startswith(FREE_SECTIONS):
+            print(f"accepted change: {line}", file=sys.stderr, flush=True)
+    console = ConsoleLog(None)
+    for record in records:
+        console.write("validation", record.step, {"name": record.name, "loss": record.loss, **record.figures})
+    console.close()

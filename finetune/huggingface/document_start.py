@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
 from finetune.huggingface.plain_call import PlainCall, pretraining_call
 from finetune.huggingface.tokenizer import role_ids
@@ -63,10 +64,25 @@ def document_start(metadata: Mapping[str, Any], tokenizer: Tokenizer) -> Documen
     return DocumentStart(borders["end_id"] if begin_id is None else begin_id, begin_id is not None, True)
 
 
+def export_record(directory: Path) -> dict[str, Any]:
+    """What `export` noted in the directory that it wrote; empty where it did not write it.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    path = directory / RECORD_FILE
+    try:
+        record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise DataError("is damaged", where=path, expected="the record of an export")
+    return record
+
+
 def exported_start(directory: Path) -> DocumentStart | None:
     """What an exported directory says; None: nothing, as other projects' and exports from before it was written."""
-    path = directory / RECORD_FILE
-    record = json.loads(path.read_text("utf-8")).get("document_start") if path.is_file() else None
+    record = export_record(directory).get("document_start")
     if record is None:
         return None
     return DocumentStart(record["id"], record["in_each_text"], record["recorded_by_pretraining"])
