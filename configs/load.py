@@ -1,11 +1,11 @@
-"""YAML recipe + `key=value` overrides -> one frozen, validated config, or one error that says what to change."""
+"""YAML recipes + `key=value` overrides -> one frozen, validated config, or one error that says what to change."""
 
 from __future__ import annotations
 
 import copy
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,9 +76,17 @@ def find_recipe(name: str | Path, room: str) -> Path:
     )
 
 
-def load_config(cls: type[Config], source: Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Build `cls` from a YAML file (or from defaults alone) and `key=value` overrides.
+def find_recipes(names: Sequence[str] | None, room: str) -> list[Path]:
+    """The files that several names mean; see `find_recipe`."""
+    return [find_recipe(name, room) for name in names or []]
 
+
+def load_config(
+    cls: type[Config], source: Path | Sequence[Path] | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """Build `cls` from YAML files (or from defaults alone) and `key=value` overrides.
+
+    Of several files, each adds its keys to those before it and replaces what they both say; lists are replaced whole.
     Values of overrides are read as YAML, so `data.train=[a,b]`, `x=null` and `lr=3e-4` mean what they say.
 
     Raises:
@@ -86,7 +94,13 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
             problem is in the one message, each with where it stands (the file or the command line), its key, the value
             found, what was expected, the nearest key.
     """
-    raw = read_yaml(source) if source is not None else {}
+    files = [source] if isinstance(source, Path) else list(source or [])
+    layers = [(path, read_yaml(path)) for path in files]
+    raw: dict[str, Any] = {}
+    for path, layer in layers:
+        before, raw = raw, _merged(raw, layer)
+        for note in _discard_keys_of_other_kinds(cls, raw, before, list(_leaves(layer))):
+            print(f"note: {path}: {note}", file=sys.stderr, flush=True)
     in_file = copy.deepcopy(raw)
     overridden = []
     for text in overrides:
@@ -98,13 +112,32 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
     try:
         return cls.model_validate(raw)
     except ValidationError as error:
-        raise explain(cls, raw, error, overridden, in_file, source) from None
+        raise explain(cls, raw, error, overridden, layers) from None
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings in one; where both have a key, mappings are merged, and of other values that of `above` stands."""
+    merged = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        mapped = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if mapped else copy.deepcopy(value)
+    return merged
+
+
+def _leaves(raw: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """The keys of all values that are no mappings, each as its parts."""
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*above, str(key)))
+        else:
+            yield [*above, str(key)]
 
 
 def _discard_keys_of_other_kinds(
     cls: type[BaseModel], raw: dict[str, Any], in_file: dict[str, Any], overridden: Sequence[Sequence[str]]
 ) -> list[str]:
-    """Where an override chooses another kind than the file: drop what the file says that this kind has no key for.
+    """Where an override, or a later file, chooses another kind than the file before: drop what that says that this
+    kind has no key for.
 
     Returns:
         a note for each section of which something was dropped.

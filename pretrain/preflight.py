@@ -45,7 +45,6 @@ def check(config: RunConfig) -> Plan:
     """
     launch = discover()
     layout = resolve_layout(config, launch.world_size)
-    _check_durations(config)
     RunSchedule(config.training, config.optimizer, config.model.seq_length, Progress())
     _check_device(config.training)
 
@@ -60,27 +59,6 @@ def check(config: RunConfig) -> Plan:
         _check_output(config.output_dir, config.monitor)
         _check_space(config.output_dir / "checkpoints", config.model, config.optimizer)
     return Plan(config=config, launch=launch, layout=layout, data=data)
-
-
-def _check_durations(config: RunConfig) -> None:
-    counted = ("steps", "samples", "tokens")
-    durations = [
-        ("training.duration", config.training.duration, counted),
-        ("training.session_limit", config.training.session_limit, ("steps", "seconds")),
-        ("optimizer.warmup", config.optimizer.warmup, counted),
-        ("optimizer.decay", config.optimizer.decay, counted),
-        ("evaluation.interval", config.evaluation.interval, ("steps",)),
-        ("checkpoint.interval", config.checkpoint.interval, ("steps", "seconds")),
-        ("checkpoint.keep_every", config.checkpoint.keep_every, ("steps",)),
-        ("monitor.stall_timeout", config.monitor.stall_timeout, ("seconds",)),
-    ]
-    for key, duration, units in durations:
-        if duration is not None and duration.unit not in units:
-            raise ConfigError(
-                f"'{duration}' counts {duration.unit}", where=key, expected=f"a duration in {' or '.join(units)}"
-            )
-        if duration is not None and duration.value <= 0 and key != "optimizer.warmup":
-            raise ConfigError(f"'{duration}' is not a length of time", where=key, expected="more than 0")
 
 
 def _check_device(training: TrainingConfig) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
 from configs.errors import ConfigError, DataError, nearest
 from configs.section import Section
 from data_prep.atomic import staged_file
@@ -68,7 +68,7 @@ def parse_source(text: str) -> dict[str, Any]:
 class MixConfig(Section):
     """`mix`: plan how often each corpus is read for a budget of tokens."""
 
-    budget: Annotated[Duration, BeforeValidator(_as_tokens)]
+    budget: Annotated[Duration, BeforeValidator(_as_tokens), Units("tokens")]
     """Tokens that the run reads in all, such as `20B tokens`."""
     sources: list[MixSource] = Field(min_length=1)
     """The corpora."""
@@ -78,12 +78,10 @@ class MixConfig(Section):
     split: tuple[float, float, float] = (0.98, 0.01, 0.01)
     """Shares of each corpus' documents that train, validate and test, as in pretraining; only the first is planned."""
     output: Path | None = None
-    """YAML file to write the mixture to, the `data` section of a pretraining config; null: it is only printed."""
+    """YAML file to write the mixture to, a second `--config` of pretraining; null: it is only printed."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MixConfig:
-        if self.budget.unit != "tokens" or self.budget.value < 1:
-            raise ValueError(f"budget = {self.budget} is no number of tokens, such as '20B tokens'")
         without = [str(source.path) for source in self.sources if source.weight is None]
         if without and len(without) < len(self.sources):
             raise ValueError(f"{without[0]} has no weight, others have; give all sources one, or none")
@@ -224,7 +222,7 @@ def data_section(config: MixConfig, plan: list[Drawn]) -> dict[str, Any]:
 
 
 def write_section(config: MixConfig, plan: list[Drawn], path: Path) -> None:
-    """Write the `data` section as a YAML file, with what it was planned for.
+    """Write mixture and duration as a YAML file, which pretraining takes as a second `--config`.
 
     Raises:
         DataError: if the file exists and is not one that this wrote.
@@ -239,7 +237,8 @@ def write_section(config: MixConfig, plan: list[Drawn], path: Path) -> None:
 def section_yaml(config: MixConfig, plan: list[Drawn]) -> str:
     """What `write_section` writes."""
     table = "".join(f"#   {line}\n" for line in _table(plan))
-    section = yaml.safe_dump({"data": data_section(config, plan)}, sort_keys=False, allow_unicode=True)
+    planned = {"data": data_section(config, plan), "training": {"duration": str(config.budget)}}
+    section = yaml.safe_dump(planned, sort_keys=False, allow_unicode=True)
     return f"{_MARK}, for {int(config.budget.value):,} tokens:\n{table}{section}"
 
 

@@ -116,15 +116,16 @@ def test_pretraining_draws_what_the_plan_says(tmp_path):
     assert plan[0].capped and plan[0].epochs == pytest.approx(2.5)
     write_section(config, plan, tmp_path / "data.yaml")
     written = yaml.safe_load((tmp_path / "data.yaml").read_text())
-    assert written == {"data": data_section(config, plan)}
+    assert written == {"data": data_section(config, plan), "training": {"duration": "20000 tokens"}}
     rest = {
         "output_dir": str(tmp_path / "run"),
         "model": {"num_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "seq_length": 10, "vocab_size": 100},
-        "training": {"duration": str(config.budget), "micro_batch_size": 1, "global_batch_size": 8},
+        "training": {"duration": "1 steps", "micro_batch_size": 1, "global_batch_size": 8},
         "optimizer": {"lr": 1e-3},
     }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(rest) + (tmp_path / "data.yaml").read_text())
-    run = load_config(RunConfig, tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(rest))
+    run = load_config(RunConfig, [tmp_path / "run.yaml", tmp_path / "data.yaml"])
+    assert run.training.duration == config.budget
     data = RunData.open(run, tokenizer_required=False)
     positions, _ = data.train.blend.locate(np.arange(20_000 // 10))
     drawn_tokens = 10 * np.bincount(positions)
@@ -167,8 +168,8 @@ def test_a_budget_is_a_number_of_tokens(budget):
 
 BAD = {
     "not a number": ({"budget": "much", "sources": [source(0)]}, "'much tokens' is not a duration"),
-    "another unit": ({"budget": "4h", "sources": [source(0)]}, "is no number of tokens"),
-    "nothing": ({"budget": 0, "sources": [source(0)]}, "is no number of tokens"),
+    "another unit": ({"budget": "4h", "sources": [source(0)]}, "is in seconds; expected tokens"),
+    "nothing": ({"budget": 0, "sources": [source(0)]}, "is no length"),
     "no source": ({"budget": 1, "sources": []}, "at least 1 item"),
     "some weights": ({"budget": 1, "sources": [source(0), source(1, weight=1)]}, "c0 has no weight, others have"),
     "negative weight": ({"budget": 1, "sources": [source(0, weight=-1)]}, "greater than 0"),

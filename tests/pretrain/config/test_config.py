@@ -37,6 +37,17 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
     assert says in refusal(**changes)
 
 
+def test_a_set_without_a_name_gets_that_of_its_part() -> None:
+    run = config(data__validation="held-out", data__test="[{corpus: a, weight: 2.0}, b]")
+    assert [str(part.corpus) for part in run.data.validation["validation"]] == ["held-out"]
+    assert [(str(part.corpus), part.weight) for part in run.data.test["test"]] == [("a", 2.0), ("b", 1.0)]
+
+
+@pytest.mark.parametrize("given", ["4h", "3 epochs"])
+def test_a_length_that_the_schedule_cannot_count_is_refused_at_once(given: str) -> None:
+    assert "expected steps, samples or tokens, such as '1000 steps'" in refusal(training__duration=given)
+
+
 def test_a_name_is_free_where_the_default_set_does_not_exist() -> None:
     assert config(data__validation="{test: a}", data__split="[0.9,0.1,0]").data.validation.keys() == {"test"}
     assert config(data__validation="{test: a}", data__test="{validation: a}").data.test.keys() == {"validation"}
