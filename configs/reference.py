@@ -28,10 +28,10 @@ Made from the config classes by `python -m configs reference`; do not edit.
 
 A config is a YAML file with the keys below, and `key=value` overrides on the command line, whose values are read as
 YAML: `optimizer.lr=3e-4`, `data.train=[a,b]`, `model.vocab_size=null`. `--config` takes a file or the name of a recipe
-in `configs/`; given several times, each file adds its keys to those before it and replaces what both say (`--config
-gpt-125m --config my-data.yaml`). `--print-config` prints the result without starting anything. A key that does not exist is an error that
-names the nearest one. `python -m configs check FILE` checks a file without starting anything;
-with `--ranks N` the layout on N ranks, too.
+in `configs/`; given several times, each file adds its keys to those before it and replaces what both say
+(`--config gpt-125m --config my-data.yaml`). `--print-config` prints the result without starting anything. A key that
+does not exist is an error that names the nearest one. `python -m configs check FILE` checks a file without starting
+anything; with `--ranks N` the layout on N ranks, too.
 
 A duration is a number with its unit: `1000 steps`, `2B tokens`, `5k samples`, `4h`, `90 s`, `3 epochs`.
 k, M, B and T are powers of a thousand.
