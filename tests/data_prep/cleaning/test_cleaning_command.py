@@ -149,14 +149,14 @@ def test_ray_that_is_not_installed_is_named(run, recipe, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("data_prep.cleaning.executors.find_spec", lambda name: None if name == "ray" else find(name))
     status, _, err = run(recipe, "executor=ray")
-    assert status == 2 and "needs the package ray" in err and "bessemer[ray]" in err
+    assert status == 2 and "needs the package ray" in err and "[ray]" in err
 
 
 def test_a_missing_extra_is_named(run, recipe, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("data_prep.cleaning.run.find_spec", lambda name: None if name == "ftfy" else find(name))
     status, _, err = run(recipe)
-    assert status == 2 and "cleaning needs ftfy" in err and "bessemer[clean]" in err
+    assert status == 2 and "cleaning needs ftfy" in err and "[clean]" in err
 
 
 def test_something_else_at_the_output_is_left_alone(run, recipe, tmp_path):
