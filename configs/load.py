@@ -16,6 +16,7 @@ from yaml.error import MarkedYAMLError
 from configs.errors import ConfigError, nearest
 from configs.explain import COMMAND_LINE, explain
 from configs.kinds import chosen_fields
+from configs.renamed import rename_keys
 from configs.section import Section
 
 RECIPES = Path(__file__).parent
@@ -95,7 +96,7 @@ def load_config(
             found, what was expected, the nearest key.
     """
     files = [source] if isinstance(source, Path) else list(source or [])
-    layers = [(path, read_yaml(path)) for path in files]
+    layers = [(path, _by_present_names(cls, read_yaml(path), path)) for path in files]
     raw: dict[str, Any] = {}
     for path, layer in layers:
         before, raw = raw, _merged(raw, layer)
@@ -105,6 +106,7 @@ def load_config(
     overridden = []
     for text in overrides:
         key, value = _parse_override(text)
+        key, value = _override_by_present_names(cls, key, value)
         _assign(raw, key, value)
         overridden.append(key.split("."))
     for note in _discard_keys_of_other_kinds(cls, raw, in_file, overridden):
@@ -113,6 +115,23 @@ def load_config(
         return cls.model_validate(raw)
     except ValidationError as error:
         raise explain(cls, raw, error, overridden, layers) from None
+
+
+def _by_present_names(cls: type[BaseModel], raw: dict[str, Any], where: object) -> dict[str, Any]:
+    renamed, notes = rename_keys(cls, raw, where)
+    for note in notes:
+        print(f"note: {where}: {note}", file=sys.stderr, flush=True)
+    return renamed
+
+
+def _override_by_present_names(cls: type[BaseModel], key: str, value: Any) -> tuple[str, Any]:
+    alone: dict[str, Any] = {}
+    _assign(alone, key, value)
+    value, parts = _by_present_names(cls, alone, COMMAND_LINE), []
+    for _ in key.split("."):
+        ((part, value),) = value.items()
+        parts.append(part)
+    return ".".join(parts), value
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
