@@ -145,10 +145,10 @@ def _divide(file: _File, name: str, protocol: str, unit_bytes: int) -> Iterator[
 def _find(name: str, source: CleanSource, left_out: tuple[Path, ...]) -> tuple[Any, list[_File]]:
     from fsspec.core import url_to_fs
 
-    where = f"sources.{name}.paths"
+    where = f"sources.{name}.input"
     found: dict[str, _File] = {}
     first: Any = None
-    for pattern in source.paths:
+    for pattern in source.input:
         try:
             system, path = url_to_fs(pattern)
         except (ValueError, ImportError) as error:
@@ -206,14 +206,14 @@ def _files_of_saved(system: Any, path: str, source: CleanSource) -> list[str] | 
     """The Arrow files of a dataset written by `save_to_disk`, without caches; None: `path` is no such dataset."""
     splits = _list_in(system, posixpath.join(path, "dataset_dict.json"), "splits")
     if splits is not None:
-        if source.split not in splits:
+        if source.dataset_split not in splits:
             raise DataError(
-                f"has no split {source.split!r}",
+                f"has no split {source.dataset_split!r}",
                 where=path,
                 expected=f"one of {', '.join(sorted(map(str, splits)))}",
-                nearest=nearest(source.split, map(str, splits)),
+                nearest=nearest(source.dataset_split, map(str, splits)),
             )
-        path = posixpath.join(path, source.split)
+        path = posixpath.join(path, source.dataset_split)
     entries = _list_in(system, posixpath.join(path, "state.json"), "_data_files")
     if entries is None:
         if splits is not None:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from configs.errors import DataError, MachineError, UserError
+from configs.renamed import rename_keys
 from data_prep.atomic import flush_to_disk, writing
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import write_whole
@@ -203,6 +204,8 @@ class Workspace:
             before = orjson.loads((folder / RECIPE).read_bytes())
         except orjson.JSONDecodeError:
             raise DataError("is damaged", where=folder / RECIPE, expected="--overwrite to begin anew") from None
+        if isinstance(before, dict) and isinstance(before.get("settings"), dict):
+            before["settings"], _ = rename_keys(CleanConfig, before["settings"], folder / RECIPE)
         lines = list(differences(before, self.identity))
         if lines:
             more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -123,9 +124,10 @@ def mix_command(
     settings: Settings = None,
     config: Recipe = None,
     budget: Annotated[str | None, typer.Option(help="Tokens that the run reads in all, such as 20B.")] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="path=CORPUS[,weight=0.3][,max_epochs=4]; given once for each corpus.")
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="CORPUS[,weight=0.3][,max_epochs=4]; given once for each corpus.")
     ] = None,
+    source: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     alpha: Annotated[float | None, typer.Option(help="Without weights: shares grow with tokens ** alpha.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="YAML file for the data section.")] = None,
     print_config: PrintConfig = False,
@@ -133,17 +135,19 @@ def mix_command(
     """Plan how often each corpus is read for a budget of tokens, and write the mixture for pretraining."""
     from configs.load import find_recipes, load_config, to_yaml
     from data_prep.commands.command_line import override
-    from data_prep.corpus_tools.mixing import MixConfig, parse_source
+    from data_prep.corpus_tools.mixing import MixConfig, parse_corpus
 
-    sources = [parse_source(text) for text in source] if source else None
-    given = {"budget": budget, "alpha": alpha, "sources": sources, "output": None if output is None else str(output)}
+    if source:
+        print("note: --source is called --corpus now", file=sys.stderr, flush=True)
+    corpora = [parse_corpus(text) for text in [*(corpus or []), *(source or [])]] or None
+    given = {"budget": budget, "alpha": alpha, "corpora": corpora, "output": None if output is None else str(output)}
     overrides = [override(key, value) for key, value in given.items() if value is not None]
     loaded = load_config(MixConfig, find_recipes(config, "data_prep"), overrides + list(settings or []))
     if print_config:
         return _print(to_yaml(loaded))
     from data_prep.corpus_tools import mixing
 
-    plan = mixing.plan_mixture(loaded, mixing.measure_sources(loaded))
+    plan = mixing.plan_mixture(loaded, mixing.measure_corpora(loaded))
     _print("\n".join(mixing.describe(loaded, plan)))
     if loaded.output is not None:
         mixing.write_section(loaded, plan, loaded.output)

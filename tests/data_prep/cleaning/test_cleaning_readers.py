@@ -27,7 +27,7 @@ from data_prep.cleaning.steps import reader_step
 def read(tmp_path: Path, *settings: str, paths: object) -> tuple[list, Ledger]:
     """The documents and the ledger of all tasks, in this process."""
     config = load_config(
-        CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.paths={json.dumps(paths)}", *settings]
+        CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.input={json.dumps(paths)}", *settings]
     )
     documents, ledger = [], Ledger()
     for task in range(config.tasks):
@@ -242,7 +242,7 @@ def test_a_saved_dataset_is_what_its_state_names(tmp_path: Path, several: bool, 
     assert [d.text for d in documents] == ["one", "two"]
     if several:
         with pytest.raises(DataError, match="has no split 'trains'") as error:
-            read(tmp_path, "sources.s.split=trains", paths=root)
+            read(tmp_path, "sources.s.dataset_split=trains", paths=root)
         assert error.value.nearest == "train"
     with fsspec.open(f"{folder}/state.json", "w") as stream:
         stream.write("{}")
@@ -287,7 +287,7 @@ def test_sampling_takes_the_same_documents_whatever_the_tasks(tmp_path: Path) ->
             [
                 "output=o",
                 "stages=[]",
-                f"sources.s.paths={path}",
+                f"sources.s.input={path}",
                 "sources.s.rate=0.3",
                 f"tasks={tasks}",
                 "unit_bytes=9999",
