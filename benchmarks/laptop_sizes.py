@@ -2,7 +2,7 @@
 
     python -m benchmarks.laptop_sizes --corpus runs/quickstart/corpus [--recipes gpt-tiny gpt-6m gpt-28m] [--steps 12]
 
-Each is a real run of `pretrain/main.py` for some steps, started by torchrun, with the machine's cores shared out between
+Each is a real run of `pretrain/main.py` for some steps, started by torchrun, with the cores shared out between
 the processes. Prints tokens per second without the first step, the largest resident memory of a process, and how long
 the recipe's own duration would take. Writes benchmarks/results/laptop_sizes.json.
 """
