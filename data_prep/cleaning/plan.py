@@ -60,7 +60,7 @@ class Unit:
 
 
 @dataclass
-class Part:
+class InputPart:
     """What one reader reads: the files of one source in one format, by task."""
 
     source: str
@@ -70,7 +70,7 @@ class Part:
 
 
 @dataclass
-class Plan:
+class CleaningPlan:
     """All input.
 
     Attributes:
@@ -79,7 +79,7 @@ class Plan:
         empty: files of no bytes, which are passed over.
     """
 
-    parts: list[Part]
+    parts: list[InputPart]
     inputs: list[tuple[str, int, str]]
     empty: list[str]
 
@@ -97,16 +97,16 @@ class _File:
     changed: str
 
 
-def make_plan(config: CleanConfig) -> Plan:
+def make_plan(config: CleanConfig) -> CleaningPlan:
     """Find the files of all sources and divide them between the tasks, the largest first to the least loaded task.
 
     Raises:
         DataError: if a path means no file, or a file is of an unknown kind or cannot be read.
     """
-    parts: dict[tuple[str, Format], Part] = {}
+    parts: dict[tuple[str, Format], InputPart] = {}
     inputs: list[tuple[str, int, str]] = []
     empty: list[str] = []
-    units: list[tuple[Part, Unit]] = []
+    units: list[tuple[InputPart, Unit]] = []
     for source_name, source in config.sources.items():
         system, files = _find(source_name, source, config.own_paths())
         protocol = protocol_of(system)
@@ -117,7 +117,7 @@ def make_plan(config: CleanConfig) -> Plan:
                 empty.append(file.path)
                 continue
             key = (source_name, file.format)
-            part = parts.setdefault(key, Part(*key, protocol, [[] for _ in range(config.tasks)]))
+            part = parts.setdefault(key, InputPart(*key, protocol, [[] for _ in range(config.tasks)]))
             name = posixpath.relpath(file.path, above) if above else file.path
             units.extend((part, unit) for unit in _divide(file, name, protocol, config.unit_bytes))
     loads = [0] * config.tasks
@@ -128,7 +128,7 @@ def make_plan(config: CleanConfig) -> Plan:
     for part in parts.values():
         for own in part.tasks:
             own.sort(key=lambda unit: (unit.path, unit.start))
-    return Plan(list(parts.values()), inputs, empty)
+    return CleaningPlan(list(parts.values()), inputs, empty)
 
 
 def _divide(file: _File, name: str, protocol: str, unit_bytes: int) -> Iterator[Unit]:

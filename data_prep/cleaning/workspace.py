@@ -20,7 +20,7 @@ from configs.renamed import rename_keys
 from data_prep.atomic import flush_to_disk, writing
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import write_whole
-from data_prep.cleaning.plan import Plan
+from data_prep.cleaning.plan import CleaningPlan
 
 RECIPE = "recipe.json"
 REPORT = "report.json"
@@ -41,7 +41,7 @@ class Workspace:
         plan: its input; both have to be the same when a work is continued.
     """
 
-    def __init__(self, config: CleanConfig, plan: Plan) -> None:
+    def __init__(self, config: CleanConfig, plan: CleaningPlan) -> None:
         self.output = config.output.absolute()
         self.partial = config.partial
         self.overwrite, self.is_local = config.overwrite, config.executor == "local"

@@ -20,7 +20,7 @@ from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import Ledger
 from data_prep.cleaning.metering import Metered
 from data_prep.cleaning.plan import make_plan
-from data_prep.cleaning.shard_files import ShardWriter
+from data_prep.cleaning.shard_files import CleanedWriter
 from data_prep.cleaning.steps import reader_step
 
 
@@ -111,7 +111,7 @@ def test_fields_of_the_source_keep_their_values(tmp_path: Path, settings: list[s
     record = OUTER | {"id": "own", "text": "no text", "language": "fr"}
     path = write_json_lines(tmp_path / "a.jsonl", [record])
     (document,), _ = read(tmp_path, *(f"sources.s.{setting}" for setting in settings), paths=str(path))
-    writer = ShardWriter(str(tmp_path / "shards"), None, final=True)
+    writer = CleanedWriter(str(tmp_path / "shards"), None, final=True)
     list(writer.run([document]))
     published = json.loads((tmp_path / "shards" / "00000.jsonl").read_text())
     assert published == {"text": "t", "source": "s"} | expected
@@ -120,7 +120,7 @@ def test_fields_of_the_source_keep_their_values(tmp_path: Path, settings: list[s
 def test_renamed_fields_take_no_other_fields_name(tmp_path: Path) -> None:
     fields = {"source": 1, "language": 2, "original_source": 3}
     document = Document("t", "i", metadata={"source": "s", "fields": fields, "language": "en"})
-    list(ShardWriter(str(tmp_path), None, final=True).run([document]))
+    list(CleanedWriter(str(tmp_path), None, final=True).run([document]))
     published = json.loads((tmp_path / "00000.jsonl").read_text())
     assert published == {
         "text": "t",
