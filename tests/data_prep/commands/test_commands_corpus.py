@@ -75,7 +75,9 @@ def test_mix_from_the_command_line_and_from_a_file(run, corpus, tmp_path):
     arguments = ("--corpus", f"{corpus},weight=1,max_epochs=9", "--output", tmp_path / "data.yaml")
     status, out, err = run("mix", "--budget", "30k", *arguments)
     assert (status, err) == (0, "") and "30,000 tokens" in out and f"written to {tmp_path}/data.yaml" in out
-    assert out.splitlines()[-1].startswith("next: deepspeed pretrain/main.py") and f"--config {tmp_path}/data.yaml" in out
+    assert (
+        out.splitlines()[-1].startswith("next: deepspeed pretrain/main.py") and f"--config {tmp_path}/data.yaml" in out
+    )
     status, printed, _ = run("mix", "--budget", "30k", *arguments, "--print-config")
     assert status == 0
     (tmp_path / "mix.yaml").write_text(printed)
