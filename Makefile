@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
+EXTRAS ?= finetune
 PYTEST_ARGS ?=
 RUN ?= runs/quickstart
 PIECE ?=
@@ -20,19 +21,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*##  */\1\t/p; s/^\([a-z-]*\):.*## */\1\t/p' $(MAKEFILE_LIST) | sort -u | expand -t 14
 
-venv: $(VENV)/.for-users  ## Make the environment for training and fine-tuning.
+venv: $(VENV)/.with-$(EXTRAS)  ## Make the environment for training and fine-tuning; EXTRAS=finetune,clean adds packages.
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; say make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.for-users: $(BIN)/python $(INPUTS)
-	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[finetune]'
+$(VENV)/.with-$(EXTRAS): $(BIN)/python $(INPUTS)
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.for-developers: $(BIN)/python $(INPUTS)
 	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e '.[dev]'
-	@touch $@ $(VENV)/.for-users
+	@touch $@ $(VENV)/.with-finetune
 
 quickstart: export OMP_NUM_THREADS = 1
 quickstart: export DS_ACCELERATOR = cpu

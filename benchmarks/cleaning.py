@@ -60,7 +60,7 @@ def write(path: Path, documents: list[tuple[str, str]]) -> Path:
 def run(folder: Path, source: Path, stages: list[str], *settings: str) -> tuple[dict[str, Any], list[str]]:
     """The report and the ids of kept documents."""
     output = Path(tempfile.mkdtemp(dir=folder)) / "out"
-    base = [f"output={output}", f"sources.s.paths={source}", f"stages={json.dumps(stages)}", "tasks=1", "workers=1"]
+    base = [f"output={output}", f"sources.s.input={source}", f"stages={json.dumps(stages)}", "tasks=1", "workers=1"]
     # Each run begins as a new process does, without the words that an earlier one met.
     word_splitter("en").forget()
     report = clean(load_config(CleanConfig, None, [*base, *settings])).report

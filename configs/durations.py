@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 _SCALE = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _SECONDS = {
@@ -24,6 +24,13 @@ _COUNTED = {
     **dict.fromkeys(("epoch", "epochs"), "epochs"),
 }
 _LONGEST = 10**24
+_EXAMPLES = {
+    "steps": "1000 steps",
+    "samples": "5k samples",
+    "tokens": "2B tokens",
+    "epochs": "3 epochs",
+    "seconds": "4h",
+}
 _NUMBER = r"[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?"
 _PATTERN = re.compile(rf"\s*({_NUMBER})\s*([a-zA-Z]+(?: +[a-zA-Z]+)?)\s*")
 
@@ -92,6 +99,52 @@ class Duration:
         if self.unit not in per_step:
             raise ValueError(f"{self} cannot be counted in steps")
         return -(-int(self.value) // per_step[self.unit])
+
+
+class Units:
+    """A duration of a config that has a meaning in some units only: `Annotated[Duration, Units("steps", "seconds")]`.
+
+    Attributes:
+        names: the units, of `steps`, `samples`, `tokens`, `epochs`, `seconds`.
+        zero: whether none at all is a length, too.
+    """
+
+    def __init__(self, *names: str, zero: bool = False) -> None:
+        self.names = names
+        self.zero = zero
+
+    def __str__(self) -> str:
+        *first, last = ["time" if name == "seconds" else name for name in self.names]
+        return f"{', '.join(first)} or {last}" if first else last
+
+    @property
+    def example(self) -> str:
+        """A duration in the first of the units."""
+        return _EXAMPLES[self.names[0]]
+
+    def check(self, duration: Duration) -> Duration:
+        """`duration` itself.
+
+        Raises:
+            PydanticCustomError: if it is in another unit, or no length at all.
+        """
+        if duration.unit not in self.names:
+            examples = " or ".join(repr(_EXAMPLES[name]) for name in self.names)
+            self._refuse(f"is in {duration.unit}; expected {self}, such as {examples}")
+        if duration.value <= 0 and not self.zero:
+            self._refuse(f"is no length; expected more than 0 {duration.unit}")
+        return duration
+
+    def _refuse(self, problem: str) -> None:
+        raise PydanticCustomError("duration_units", "{problem}", {"problem": problem})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"examples": [_EXAMPLES[name] for name in self.names]}
 
 
 def _split_scale(word: str) -> tuple[int, str]:

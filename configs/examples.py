@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
 from configs.kinds import kinds_of
 
 _SIMPLE = {bool: True, int: 1, float: 1.0, str: "NAME", Path: "PATH", Duration: "1000 steps"}
@@ -47,13 +47,21 @@ def _of_field(field: FieldInfo) -> Any:
         return {"name": kinds.default, **_of_annotation(kinds.declaration(kinds.default))}
     if field.examples:
         return field.examples[0]
+    if (units := _units(field.metadata)) is not None:
+        return units.example
     default = field.get_default(call_default_factory=True)
     if isinstance(default, bool | int | float | str) or (default and isinstance(default, list | tuple)):
         return list(default) if isinstance(default, tuple) else default
     return _of_annotation(field.annotation)
 
 
+def _units(metadata: Sequence[Any]) -> Units | None:
+    return next((item for item in metadata if isinstance(item, Units)), None)
+
+
 def _of_annotation(annotation: Any) -> Any:
+    if get_origin(annotation) is Annotated and (units := _units(annotation.__metadata__)) is not None:
+        return units.example
     origin, arguments = get_origin(annotation), [a for a in get_args(annotation) if a is not types.NoneType]
     if origin is Annotated or origin in (Union, types.UnionType):
         return _of_annotation(arguments[0])

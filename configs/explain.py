@@ -32,21 +32,19 @@ def explain(
     raw: Mapping[str, Any],
     error: ValidationError,
     overridden: Sequence[Sequence[str]],
-    in_file: Mapping[str, Any],
-    source: Path | None,
+    layers: Sequence[tuple[Path, Mapping[str, Any]]],
 ) -> ConfigError:
     """The one error that says everything that is wrong with a config.
 
     Args:
         cls: the config class.
-        raw: what was validated: the file with the overrides in it.
+        raw: what was validated: the files with the overrides in them.
         error: what validation found.
         overridden: keys of the overrides, each as its parts.
-        in_file: the file without the overrides.
-        source: the file; None: there is none.
+        layers: the files, each with what it holds; the last is the strongest.
     """
     items = error.errors(include_url=False)
-    return _one_error([(_place(item, overridden, in_file, source), _explain_one(cls, raw, item)) for item in items])
+    return _one_error([(_place(item, overridden, layers), _explain_one(cls, raw, item)) for item in items])
 
 
 def field_keys(cls: type[BaseModel], prefix: str = "", raw: Mapping[str, Any] | None = None) -> Iterator[str]:
@@ -78,18 +76,19 @@ def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
     return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
 
 
-def _place(item: Any, overridden: Sequence[Sequence[str]], in_file: Mapping[str, Any], source: Path | None) -> str:
+def _place(item: Any, overridden: Sequence[Sequence[str]], layers: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
     """Where the value was given that `item` is about: an override may have set it, what holds it, or a part of it."""
-    if source is None:
+    if not layers:
         return COMMAND_LINE
     # Of a key that is missing, the section tells who wrote that.
     location = item["loc"][:-1] if item["type"] == "missing" else item["loc"]
     parts = [str(part) for part in location]
     if any(parts[: len(key)] == key for key in overridden):
         return COMMAND_LINE
+    held_by = [path for path, layer in layers if _lookup(layer, location) is not _MISSING]
     if any(key[: len(parts)] == parts for key in overridden):
-        return COMMAND_LINE if _lookup(in_file, location) is _MISSING else f"{source} and {COMMAND_LINE}"
-    return str(source)
+        return f"{held_by[-1]} and {COMMAND_LINE}" if held_by else COMMAND_LINE
+    return str(held_by[-1] if held_by and location else layers[-1][0])
 
 
 def _one_error(problems: Sequence[tuple[str, str]]) -> ConfigError:

@@ -1,11 +1,11 @@
-"""YAML recipe + `key=value` overrides -> one frozen, validated config, or one error that says what to change."""
+"""YAML recipes + `key=value` overrides -> one frozen, validated config, or one error that says what to change."""
 
 from __future__ import annotations
 
 import copy
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from yaml.error import MarkedYAMLError
 from configs.errors import ConfigError, nearest
 from configs.explain import COMMAND_LINE, explain
 from configs.kinds import chosen_fields
+from configs.renamed import rename_keys
 from configs.section import Section
 
 RECIPES = Path(__file__).parent
@@ -76,9 +77,17 @@ def find_recipe(name: str | Path, room: str) -> Path:
     )
 
 
-def load_config(cls: type[Config], source: Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Build `cls` from a YAML file (or from defaults alone) and `key=value` overrides.
+def find_recipes(names: Sequence[str] | None, room: str) -> list[Path]:
+    """The files that several names mean; see `find_recipe`."""
+    return [find_recipe(name, room) for name in names or []]
 
+
+def load_config(
+    cls: type[Config], source: Path | Sequence[Path] | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """Build `cls` from YAML files (or from defaults alone) and `key=value` overrides.
+
+    Of several files, each adds its keys to those before it and replaces what they both say; lists are replaced whole.
     Values of overrides are read as YAML, so `data.train=[a,b]`, `x=null` and `lr=3e-4` mean what they say.
 
     Raises:
@@ -86,21 +95,30 @@ def load_config(cls: type[Config], source: Path | None = None, overrides: Sequen
             problem is in the one message, each with where it stands (the file or the command line), its key, the value
             found, what was expected, the nearest key.
     """
-    return build_config(cls, read_yaml(source) if source is not None else {}, source, overrides)
+    files = [source] if isinstance(source, Path) else list(source or [])
+    return _build(cls, [(path, _by_present_names(cls, read_yaml(path), path)) for path in files], overrides)
 
 
-def build_config(
-    cls: type[Config], in_file: dict[str, Any], source: Path | None, overrides: Sequence[str] = ()
-) -> Config:
-    """Build `cls` from the values `in_file`, which were read from `source`, and `key=value` overrides.
+def build_config(cls: type[Config], given: dict[str, Any], source: Path, overrides: Sequence[str] = ()) -> Config:
+    """Build `cls` from the values `given`, which were read from `source`, and `key=value` overrides.
 
     Raises:
         ConfigError: see `load_config`.
     """
-    raw = copy.deepcopy(in_file)
+    return _build(cls, [(source, rename_keys(cls, given, source)[0])], overrides)
+
+
+def _build(cls: type[Config], layers: Sequence[tuple[Path, dict[str, Any]]], overrides: Sequence[str]) -> Config:
+    raw: dict[str, Any] = {}
+    for path, layer in layers:
+        before, raw = raw, _merged(raw, layer)
+        for note in _discard_keys_of_other_kinds(cls, raw, before, list(_leaves(layer))):
+            print(f"note: {path}: {note}", file=sys.stderr, flush=True)
+    in_file = copy.deepcopy(raw)
     overridden = []
     for text in overrides:
         key, value = _parse_override(text)
+        key, value = _override_by_present_names(cls, key, value)
         _assign(raw, key, value)
         overridden.append(key.split("."))
     for note in _discard_keys_of_other_kinds(cls, raw, in_file, overridden):
@@ -108,13 +126,49 @@ def build_config(
     try:
         return cls.model_validate(raw)
     except ValidationError as error:
-        raise explain(cls, raw, error, overridden, in_file, source) from None
+        raise explain(cls, raw, error, overridden, layers) from None
+
+
+def _by_present_names(cls: type[BaseModel], raw: dict[str, Any], where: object) -> dict[str, Any]:
+    renamed, notes = rename_keys(cls, raw, where)
+    for note in notes:
+        print(f"note: {where}: {note}", file=sys.stderr, flush=True)
+    return renamed
+
+
+def _override_by_present_names(cls: type[BaseModel], key: str, value: Any) -> tuple[str, Any]:
+    alone: dict[str, Any] = {}
+    _assign(alone, key, value)
+    value, parts = _by_present_names(cls, alone, COMMAND_LINE), []
+    for _ in key.split("."):
+        ((part, value),) = value.items()
+        parts.append(part)
+    return ".".join(parts), value
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings in one; where both have a key, mappings are merged, and of other values that of `above` stands."""
+    merged = copy.deepcopy(dict(below))
+    for key, value in above.items():
+        mapped = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if mapped else copy.deepcopy(value)
+    return merged
+
+
+def _leaves(raw: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """The keys of all values that are no mappings, each as its parts."""
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*above, str(key)))
+        else:
+            yield [*above, str(key)]
 
 
 def _discard_keys_of_other_kinds(
     cls: type[BaseModel], raw: dict[str, Any], in_file: dict[str, Any], overridden: Sequence[Sequence[str]]
 ) -> list[str]:
-    """Where an override chooses another kind than the file: drop what the file says that this kind has no key for.
+    """Where an override, or a later file, chooses another kind than the file before: drop what that says that this
+    kind has no key for.
 
     Returns:
         a note for each section of which something was dropped.

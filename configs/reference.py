@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticUndefined, core_schema
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
 from configs.explain import sections_of
 from configs.kinds import kinds_of
 from configs.registry import ENTRIES, CommandEntry
@@ -28,9 +28,10 @@ Made from the config classes by `python -m configs reference`; do not edit.
 
 A config is a YAML file with the keys below, and `key=value` overrides on the command line, whose values are read as
 YAML: `optimizer.lr=3e-4`, `data.train=[a,b]`, `model.vocab_size=null`. `--config` takes a file or the name of a recipe
-in `configs/`; `--print-config` prints the result without starting anything. A key that does not exist is an error that
-names the nearest one. `python -m configs check FILE` checks a file without starting anything;
-with `--ranks N` the layout on N ranks, too.
+in `configs/`; given several times, each file adds its keys to those before it and replaces what both say
+(`--config gpt-125m --config my-data.yaml`). `--print-config` prints the result without starting anything. A key that
+does not exist is an error that names the nearest one. `python -m configs check FILE` checks a file without starting
+anything; with `--ranks N` the layout on N ranks, too.
 
 A duration is a number with its unit: `1000 steps`, `2B tokens`, `5k samples`, `4h`, `90 s`, `3 epochs`.
 k, M, B and T are powers of a thousand.
@@ -128,7 +129,8 @@ def _own_section(field: FieldInfo) -> bool:
 
 def _row(key: str, field: FieldInfo, values: BaseModel | None, name: str) -> str:
     described = " ".join((field.description or "").split())
-    kind = ", ".join([type_text(field.annotation), *_limits(field)])
+    units = "".join(f" in {item}" for item in field.metadata if isinstance(item, Units))
+    kind = ", ".join([type_text(field.annotation) + units, *_limits(field)])
     default = getattr(values, name) if values is not None else field.get_default(call_default_factory=True)
     shown = "required" if default is PydanticUndefined else f"`{_value_text(default)}`"
     return f"| `{key}` | {_cell(kind)} | {_cell(shown)} | {_cell(described)} |"
@@ -148,7 +150,8 @@ def type_text(annotation: Any) -> str:
     if origin is dict:
         return f"mapping of {type_text(arguments[0])} to {type_text(arguments[1])}"
     if hasattr(annotation, "__metadata__"):
-        return type_text(arguments[0])
+        units = "".join(f" in {item}" for item in annotation.__metadata__ if isinstance(item, Units))
+        return type_text(arguments[0]) + units
     if annotation is Duration:
         return "duration"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from configs.errors import ConfigError
-from configs.load import find_recipe, load_config, to_yaml
+from configs.load import find_recipes, load_config, to_yaml
 from configs.section import Section
 from data_prep.commands.command_line import override
 from finetune.generate_command import generate_command
@@ -26,7 +26,10 @@ app = typer.Typer(
 app.command("generate")(generate_command)
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
-Recipe = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/finetune.")]
+Recipe = Annotated[
+    list[str] | None,
+    typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/finetune; of several, the last wins."),
+]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
 Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace what an earlier run left in the output.")]
@@ -121,12 +124,14 @@ def run_command(
     _run_task(name, config, given, others, print_config)
 
 
-def _task_of(recipe: str | None) -> str:
-    """The task that a recipe names."""
+def _task_of(recipes: list[str] | None) -> str:
+    """The task that the last recipe which names one names."""
     from configs.load import read_yaml
     from finetune.tasks.kinds import TASKS
 
-    found = read_yaml(find_recipe(recipe, "finetune")).get("name", TASKS.default) if recipe is not None else None
+    layers = [read_yaml(path) for path in find_recipes(recipes, "finetune")]
+    named = [layer["name"] for layer in layers if "name" in layer]
+    found = named[-1] if named else TASKS.default if layers else None
     if not isinstance(found, str):
         known = ", ".join(TASKS.targets)
         raise ConfigError("no task was given", where="command line", expected=f"task=NAME, of {known}, or module:Class")
@@ -134,7 +139,7 @@ def _task_of(recipe: str | None) -> str:
 
 
 def _run_task(
-    name: str, recipe: str | None, options: Mapping[str, object], settings: list[str] | None, print_config: bool
+    name: str, recipes: list[str] | None, options: Mapping[str, object], settings: list[str] | None, print_config: bool
 ) -> None:
     """Load the config of the task `name`, run it, print its results."""
     from finetune.tasks.base_config import TaskConfig
@@ -146,7 +151,7 @@ def _run_task(
             raise ValueError(f"{name!r} is not the config class of a {TASKS.what}")
     except ValueError as error:
         raise ConfigError(str(error), where="task") from None
-    loaded = _load(declared, recipe, {"name": name, **options}, settings)
+    loaded = _load(declared, recipes, {"name": name, **options}, settings)
     if print_config:
         return _print(to_yaml(loaded))
     from pretrain.parallel.accelerator import prepare_environment
@@ -160,9 +165,8 @@ def _run_task(
 
 
 def _load(
-    cls: type[ConfigClass], recipe: str | None, options: Mapping[str, object], settings: list[str] | None
+    cls: type[ConfigClass], recipes: list[str] | None, options: Mapping[str, object], settings: list[str] | None
 ) -> ConfigClass:
-    source = find_recipe(recipe, "finetune") if recipe is not None else None
     given = []
     for key, value in options.items():
         if value is None:
@@ -171,7 +175,7 @@ def _load(
             # What is written names it, and what is printed: neither could.
             refuse_undecodable(str(value), key)
         given.append(override(key, value if isinstance(value, bool | int) else str(value)))
-    return load_config(cls, source, given + list(settings or []))
+    return load_config(cls, find_recipes(recipes, "finetune"), given + list(settings or []))
 
 
 def _print(text: str) -> None:

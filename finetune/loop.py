@@ -40,7 +40,7 @@ class TaskSchedule:
         """Bring all durations to steps.
 
         Raises:
-            ConfigError: a duration in time or tokens.
+            ConfigError: a duration of no steps.
         """
         total = _steps("training.duration", training.duration, steps_per_epoch, training.batch_size)
         every = _steps("training.evaluate_every", training.evaluate_every, steps_per_epoch, training.batch_size)
@@ -209,10 +209,8 @@ def _is_better(
 def _steps(key: str, duration: Duration, steps_per_epoch: int, batch_size: int) -> int:
     if duration.unit == "epochs":
         steps = int(duration.value) * steps_per_epoch
-    elif duration.unit in ("steps", "samples"):
-        steps = duration.in_steps(batch_size, 1)
     else:
-        raise ConfigError(f"is {duration}", where=key, expected="epochs, steps or samples, such as '3 epochs'")
+        steps = duration.in_steps(batch_size, 1)
     if steps < 1:
         raise ConfigError(f"is {duration}", where=key, expected="at least one step")
     return steps

@@ -19,7 +19,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 import typer
 
 from configs.errors import ExitStatus
-from configs.load import find_recipe, load_config, to_yaml
+from configs.load import find_recipes, load_config, to_yaml
 from pretrain.config import RunConfig
 from pretrain.parallel.accelerator import prepare_environment
 
@@ -33,7 +33,12 @@ def main(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the recipe.")
     ] = None,
-    config: Annotated[str, typer.Option(help="A recipe's name (configs/pretrain/) or a YAML file.")] = "gpt-tiny",
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A recipe's name (configs/pretrain/) or a YAML file; of several, the last wins. Default: gpt-tiny."
+        ),
+    ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the whole config and stop.")] = False,
     local_rank: LocalRank = 0,
 ) -> None:
@@ -41,7 +46,7 @@ def main(
 
     `pretrain/main.py evaluate --help` tells how to evaluate a checkpoint.
     """
-    run_config = load_config(RunConfig, find_recipe(config, "pretrain"), overrides or [])
+    run_config = load_config(RunConfig, find_recipes(config or ["gpt-tiny"], "pretrain"), overrides or [])
     if print_config:
         print(to_yaml(run_config), end="")
         return

@@ -45,7 +45,6 @@ def check(config: RunConfig) -> Plan:
     Raises:
         UserError: the first thing that will not work, with what would.
     """
-    _check_durations(config)
     lengths = SampleLengths.constant(config.model.seq_length)
     schedule = RunSchedule(config.training, config.optimizer, lengths, Progress())
     plan = check_model_and_data(config)
@@ -74,28 +73,6 @@ def check_model_and_data(config: RunConfig) -> Plan:
     config = config.model_copy(update={"model": _with_vocabulary(config.model, data)})
     _check_memory(config, layout, launch)
     return Plan(config=config, launch=launch, layout=layout, data=data)
-
-
-def _check_durations(config: RunConfig) -> None:
-    counted = ("steps", "samples", "tokens")
-    durations = [
-        ("training.duration", config.training.duration, counted),
-        ("training.session_limit", config.training.session_limit, ("steps", "seconds")),
-        ("optimizer.warmup", config.optimizer.warmup, counted),
-        ("optimizer.decay", config.optimizer.decay, counted),
-        ("evaluation.interval", config.evaluation.interval, ("steps",)),
-        ("checkpoint.interval", config.checkpoint.interval, ("steps", "seconds")),
-        ("checkpoint.keep_every", config.checkpoint.keep_every, ("steps",)),
-        ("monitor.report_waiting_after", config.monitor.report_waiting_after, ("seconds",)),
-        ("monitor.stall_timeout", config.monitor.stall_timeout, ("seconds",)),
-    ]
-    for key, duration, units in durations:
-        if duration is not None and duration.unit not in units:
-            raise ConfigError(
-                f"'{duration}' counts {duration.unit}", where=key, expected=f"a duration in {' or '.join(units)}"
-            )
-        if duration is not None and duration.value <= 0 and key != "optimizer.warmup":
-            raise ConfigError(f"'{duration}' is not a length of time", where=key, expected="more than 0")
 
 
 def _check_device(training: TrainingConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
@@ -57,7 +57,9 @@ ClockTime = Annotated[str, BeforeValidator(_clock_time)]
 class CleanSource(Section):
     """One source of raw documents; its name is in the metadata of each."""
 
-    paths: Paths
+    renamed: ClassVar[dict[str, str]] = {"paths": "input", "split": "dataset_split"}
+
+    input: Paths
     """Files, directories, patterns in quotes, or fsspec URLs (`s3://...`) of one file system."""
     format: Format | Literal["auto"] = "auto"
     """What the files are; auto: by their endings. WARC and HTML files go through text extraction."""
@@ -67,7 +69,7 @@ class CleanSource(Section):
     """Field or column that tells documents apart; where there is none, source, file and position do."""
     metadata_fields: list[str] | None = None
     """Other fields that are kept beside the text; null: all."""
-    split: str = "train"
+    dataset_split: str = "train"
     """Split that is read of a saved Hugging Face dataset that has several."""
     rate: float = Field(default=1.0, gt=0, le=1)
     """Share of the documents that is taken, the same ones in each run."""

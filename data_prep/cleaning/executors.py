@@ -22,6 +22,7 @@ from datatrove.utils.stats import PipelineStats
 from tqdm import tqdm
 
 from configs.errors import ConfigError, DataError, ExitStatus, MachineError, UserError
+from configs.extras import install_command
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import write_whole
 from data_prep.cleaning.phases import Phase
@@ -135,7 +136,7 @@ def check_ray() -> None:
         raise ConfigError(
             "executor = 'ray' needs the package ray, which is not installed",
             where="executor",
-            expected="pip install 'bessemer[ray]', or executor=local or slurm",
+            expected=f"{install_command('ray')}, or executor=local or slurm",
         )
 
 

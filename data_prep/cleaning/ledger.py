@@ -16,7 +16,7 @@ _BINS_PER_DECADE = 4
 
 
 @dataclass
-class Tally:
+class StageTally:
     """Documents of one source at one stage, and the UTF-8 bytes of their texts."""
 
     documents_in: int = 0
@@ -25,7 +25,7 @@ class Tally:
     bytes_out: int = 0
     changed: int = 0
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: StageTally) -> None:
         """Add the counts of another task."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
@@ -52,16 +52,16 @@ class StageLedger:
         seconds: processor time, of extraction wall time.
     """
 
-    sources: dict[str, Tally] = field(default_factory=dict)
+    sources: dict[str, StageTally] = field(default_factory=dict)
     reasons: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def tally(self, source: str) -> Tally:
+    def tally(self, source: str) -> StageTally:
         """The counts of `source`."""
         found = self.sources.get(source)
         if found is None:
-            found = self.sources[source] = Tally()
+            found = self.sources[source] = StageTally()
         return found
 
     def drop(self, reason: str, size_bytes: int, sample: Sample, limit: int) -> None:
@@ -139,7 +139,7 @@ class Ledger:
         raw: dict[str, Any] = orjson.loads(path.read_bytes())
         stages = {
             name: StageLedger(
-                {source: Tally(**tally) for source, tally in stage["sources"].items()},
+                {source: StageTally(**tally) for source, tally in stage["sources"].items()},
                 stage["reasons"],
                 {reason: [Sample(**s) for s in samples] for reason, samples in stage["samples"].items()},
                 stage["seconds"],

@@ -31,8 +31,8 @@ from data_prep.cleaning.decontamination import contamination_filter, indexer
 from data_prep.cleaning.hashing import accept_strings
 from data_prep.cleaning.ledger import Ledger
 from data_prep.cleaning.metering import Heartbeat, Metered, RejectNote, SaveLedger
-from data_prep.cleaning.plan import Plan
-from data_prep.cleaning.shard_files import ShardReader, ShardWriter
+from data_prep.cleaning.plan import CleaningPlan
+from data_prep.cleaning.shard_files import CleanedReader, CleanedWriter
 from data_prep.cleaning.steps import StableSampler, document_step, reader_step
 from data_prep.cleaning.words import word_splitter
 from data_prep.cleaning.workspace import DOCUMENTS
@@ -68,7 +68,7 @@ class PhaseBuilder:
         root: the directory of the unfinished output.
     """
 
-    def __init__(self, config: CleanConfig, plan: Plan, root: Path) -> None:
+    def __init__(self, config: CleanConfig, plan: CleaningPlan, root: Path) -> None:
         accept_strings()
         self.config, self.plan, self.root = config, plan, root
         self.phases: list[Phase] = []
@@ -96,7 +96,7 @@ class PhaseBuilder:
             else:
                 self._document_stage(stage)
         compression = None if self.config.compression == "none" else "zstd"
-        writer = ShardWriter(str(self.root / DOCUMENTS), compression, final=True)
+        writer = CleanedWriter(str(self.root / DOCUMENTS), compression, final=True)
         self._end("documents", [self._metered("write", writer)], final=True)
         return self.phases
 
@@ -149,13 +149,13 @@ class PhaseBuilder:
     ) -> None:
         """End the phase with signatures, compare them, begin the next phase with the filter."""
         documents = self._work(stage, "documents")
-        writer = ShardWriter(str(documents), "zstd", final=False)
+        writer = CleanedWriter(str(documents), "zstd", final=False)
         self._end(f"{stage}_signatures", [self._metered("write", writer), self._timed(stage, signature)])
         for name, step, tasks in finders:
             self.ledger = Ledger()
             self._add_phase(name, name.replace("_", " "), [self._timed(stage, step)], tasks)
         self.ledger = Ledger()
-        self._begin("reread", ShardReader(str(documents)))
+        self._begin("reread", CleanedReader(str(documents)))
         step, note, reason = last
         self.steps.append(self._metered(stage, step, note, reason))
         self.spent += [documents, *spent]
@@ -198,7 +198,7 @@ class ReadSources(PipelineStep):
 
     type, name = "READER", "sources"
 
-    def __init__(self, config: CleanConfig, plan: Plan, ledger: Ledger, samples: tuple[int, int]) -> None:
+    def __init__(self, config: CleanConfig, plan: CleaningPlan, ledger: Ledger, samples: tuple[int, int]) -> None:
         super().__init__()
         self.chains: list[list[PipelineStep]] = []
         # Seen by the report in this order, also where nothing is dropped.

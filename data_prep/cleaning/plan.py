@@ -60,7 +60,7 @@ class Unit:
 
 
 @dataclass
-class Part:
+class InputPart:
     """What one reader reads: the files of one source in one format, by task."""
 
     source: str
@@ -70,7 +70,7 @@ class Part:
 
 
 @dataclass
-class Plan:
+class CleaningPlan:
     """All input.
 
     Attributes:
@@ -79,7 +79,7 @@ class Plan:
         empty: files of no bytes, which are passed over.
     """
 
-    parts: list[Part]
+    parts: list[InputPart]
     inputs: list[tuple[str, int, str]]
     empty: list[str]
 
@@ -97,16 +97,16 @@ class _File:
     changed: str
 
 
-def make_plan(config: CleanConfig) -> Plan:
+def make_plan(config: CleanConfig) -> CleaningPlan:
     """Find the files of all sources and divide them between the tasks, the largest first to the least loaded task.
 
     Raises:
         DataError: if a path means no file, or a file is of an unknown kind or cannot be read.
     """
-    parts: dict[tuple[str, Format], Part] = {}
+    parts: dict[tuple[str, Format], InputPart] = {}
     inputs: list[tuple[str, int, str]] = []
     empty: list[str] = []
-    units: list[tuple[Part, Unit]] = []
+    units: list[tuple[InputPart, Unit]] = []
     for source_name, source in config.sources.items():
         system, files = _find(source_name, source, config.own_paths())
         protocol = protocol_of(system)
@@ -117,7 +117,7 @@ def make_plan(config: CleanConfig) -> Plan:
                 empty.append(file.path)
                 continue
             key = (source_name, file.format)
-            part = parts.setdefault(key, Part(*key, protocol, [[] for _ in range(config.tasks)]))
+            part = parts.setdefault(key, InputPart(*key, protocol, [[] for _ in range(config.tasks)]))
             name = posixpath.relpath(file.path, above) if above else file.path
             units.extend((part, unit) for unit in _divide(file, name, protocol, config.unit_bytes))
     loads = [0] * config.tasks
@@ -128,7 +128,7 @@ def make_plan(config: CleanConfig) -> Plan:
     for part in parts.values():
         for own in part.tasks:
             own.sort(key=lambda unit: (unit.path, unit.start))
-    return Plan(list(parts.values()), inputs, empty)
+    return CleaningPlan(list(parts.values()), inputs, empty)
 
 
 def _divide(file: _File, name: str, protocol: str, unit_bytes: int) -> Iterator[Unit]:
@@ -145,10 +145,10 @@ def _divide(file: _File, name: str, protocol: str, unit_bytes: int) -> Iterator[
 def _find(name: str, source: CleanSource, left_out: tuple[Path, ...]) -> tuple[Any, list[_File]]:
     from fsspec.core import url_to_fs
 
-    where = f"sources.{name}.paths"
+    where = f"sources.{name}.input"
     found: dict[str, _File] = {}
     first: Any = None
-    for pattern in source.paths:
+    for pattern in source.input:
         try:
             system, path = url_to_fs(pattern)
         except (ValueError, ImportError) as error:
@@ -206,14 +206,14 @@ def _files_of_saved(system: Any, path: str, source: CleanSource) -> list[str] | 
     """The Arrow files of a dataset written by `save_to_disk`, without caches; None: `path` is no such dataset."""
     splits = _list_in(system, posixpath.join(path, "dataset_dict.json"), "splits")
     if splits is not None:
-        if source.split not in splits:
+        if source.dataset_split not in splits:
             raise DataError(
-                f"has no split {source.split!r}",
+                f"has no split {source.dataset_split!r}",
                 where=path,
                 expected=f"one of {', '.join(sorted(map(str, splits)))}",
-                nearest=nearest(source.split, map(str, splits)),
+                nearest=nearest(source.dataset_split, map(str, splits)),
             )
-        path = posixpath.join(path, source.split)
+        path = posixpath.join(path, source.dataset_split)
     entries = _list_in(system, posixpath.join(path, "state.json"), "_data_files")
     if entries is None:
         if splits is not None:

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import Ledger, StageLedger, Tally, length_of_class
-from data_prep.cleaning.plan import Plan
+from data_prep.cleaning.ledger import Ledger, StageLedger, StageTally, length_of_class
+from data_prep.cleaning.plan import CleaningPlan
 
 # Stages that change or drop documents come with their names in the recipe; these stand around them.
 _BEFORE = ("read", "sample", "extract")
 _COSTS_ONLY = ("write", "reread")
 
 
-def make_report(config: CleanConfig, plan: Plan, ledger: Ledger, documents: Path, elapsed_s: float) -> dict[str, Any]:
+def make_report(
+    config: CleanConfig, plan: CleaningPlan, ledger: Ledger, documents: Path, elapsed_s: float
+) -> dict[str, Any]:
     """The report as plain values.
 
     Args:
@@ -112,4 +114,4 @@ def _histogram(counts: dict[str, int]) -> list[list[float]]:
 
 def total_dropped(stage: dict[str, Any], source: str) -> int:
     """Documents of one source that a stage of the report dropped."""
-    return int(stage["sources"].get(source, asdict(Tally()) | {"dropped": 0})["dropped"])
+    return int(stage["sources"].get(source, asdict(StageTally()) | {"dropped": 0})["dropped"])

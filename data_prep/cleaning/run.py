@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from configs.errors import DataError, MachineError
+from configs.extras import install_command
 from data_prep.cleaning.config import CleanConfig
 
 # What the recipe's stages need, beside datatrove: module and package.
@@ -97,9 +98,7 @@ def check_packages(uses: Sequence[str]) -> None:
     needed = [*_NEEDED, *(pair for use in uses for pair in _NEEDED_BY.get(use, ()))]
     missing = list(dict.fromkeys(package for module, package in needed if find_spec(module) is None))
     if missing:
-        raise MachineError(
-            f"cleaning needs {', '.join(missing)}", where="clean", expected="pip install 'bessemer[clean]'"
-        )
+        raise MachineError(f"cleaning needs {', '.join(missing)}", where="clean", expected=install_command("clean"))
     if ("trafilatura", "trafilatura") in needed:
         # datatrove takes pages for empty when the import fails.
         try:
@@ -107,7 +106,7 @@ def check_packages(uses: Sequence[str]) -> None:
         except ImportError as error:
             first = str(error).splitlines()[0]
             raise MachineError(
-                f"trafilatura cannot be imported: {first}", where="clean", expected="pip install 'bessemer[clean]'"
+                f"trafilatura cannot be imported: {first}", where="clean", expected=install_command("clean")
             ) from None
 
 

@@ -11,7 +11,7 @@ from datatrove.pipeline.writers import JsonlWriter
 _RENAMED = "original_"
 
 
-class ShardWriter(JsonlWriter):
+class CleanedWriter(JsonlWriter):
     """Writes a task's documents to `RANK.jsonl`, `.zst` if compressed; a task without documents writes an empty file.
 
     datatrove's writer makes no file then, and its name may come from a document's metadata: a later phase, which
@@ -38,7 +38,7 @@ class ShardWriter(JsonlWriter):
         return f"{str(rank).zfill(5)}{self.ending}"
 
 
-class ShardReader(JsonlReader):
+class CleanedReader(JsonlReader):
     """Reads back what the task of the same number wrote in an earlier phase."""
 
     name = "shards"

@@ -22,7 +22,7 @@ from data_prep.cleaning.language import LinguaFilter
 from data_prep.cleaning.ledger import StageLedger
 from data_prep.cleaning.masking import Masking
 from data_prep.cleaning.metering import RejectNote
-from data_prep.cleaning.plan import Part
+from data_prep.cleaning.plan import InputPart
 from data_prep.cleaning.readers import (
     CsvRows,
     DatasetRows,
@@ -81,7 +81,7 @@ class StableSampler(SamplerFilter):
         return xxhash.xxh3_64_intdigest(doc.id.encode(errors="replace"), seed=self.seed) < self.rate * 2**64
 
 
-def reader_step(part: Part, config: CleanConfig, ledger: StageLedger) -> CountingReader:
+def reader_step(part: InputPart, config: CleanConfig, ledger: StageLedger) -> CountingReader:
     """The reader of one part of the plan."""
     folder = whole_system(part.protocol)
     source = config.sources[part.source]

@@ -16,10 +16,11 @@ from typing import Any
 import orjson
 
 from configs.errors import DataError, MachineError, UserError
+from configs.renamed import rename_keys
 from data_prep.atomic import flush_to_disk, writing
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import write_whole
-from data_prep.cleaning.plan import Plan
+from data_prep.cleaning.plan import CleaningPlan
 
 RECIPE = "recipe.json"
 REPORT = "report.json"
@@ -40,7 +41,7 @@ class Workspace:
         plan: its input; both have to be the same when a work is continued.
     """
 
-    def __init__(self, config: CleanConfig, plan: Plan) -> None:
+    def __init__(self, config: CleanConfig, plan: CleaningPlan) -> None:
         self.output = config.output.absolute()
         self.partial = config.partial
         self.overwrite, self.is_local = config.overwrite, config.executor == "local"
@@ -203,6 +204,8 @@ class Workspace:
             before = orjson.loads((folder / RECIPE).read_bytes())
         except orjson.JSONDecodeError:
             raise DataError("is damaged", where=folder / RECIPE, expected="--overwrite to begin anew") from None
+        if isinstance(before, dict) and isinstance(before.get("settings"), dict):
+            before["settings"], _ = rename_keys(CleanConfig, before["settings"], folder / RECIPE)
         lines = list(differences(before, self.identity))
         if lines:
             more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []

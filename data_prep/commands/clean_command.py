@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_prep.commands.command_line import load
+from data_prep.commands.command_line import load, recipes_and_settings
 
 PathOption = Annotated[str | None, typer.Option("--output", "-o", help="The directory to write.")]
 
@@ -18,7 +18,9 @@ def clean_command(
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")
     ] = None,
-    config: Annotated[str | None, typer.Option("--config", "-c", help="The recipe, as other commands take it.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option("--config", "-c", help="The recipe, as other commands take it.")
+    ] = None,
     output: PathOption = None,
     workers: Annotated[int | None, typer.Option(help="Tasks at a time; the result does not depend on it.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Any record that cannot be read is an error.")] = False,
@@ -29,16 +31,11 @@ def clean_command(
     from configs.load import to_yaml
     from data_prep.cleaning.config import CleanConfig
 
-    given = list(settings or [])
-    if config is not None and recipe is not None:
-        given.insert(0, recipe)
-    elif config is None and recipe is not None and "=" in recipe:
-        given.insert(0, recipe)
-        recipe = None
+    recipes, given = recipes_and_settings(recipe, config, settings)
     options: dict[str, object] = {"output": output, "workers": workers, "overwrite": overwrite}
     if strict:
         options |= {"max_malformed_share": 0, "max_damaged_files": 0}
-    loaded = load(CleanConfig, config or recipe, options, given)
+    loaded = load(CleanConfig, recipes, options, given)
     if print_config:
         return print(to_yaml(loaded).rstrip("\n"), flush=True)
     from data_prep.cleaning.run import clean

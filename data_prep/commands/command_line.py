@@ -11,12 +11,15 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from configs.load import find_recipe, load_config
+from configs.load import find_recipes, load_config
 from configs.section import Section
 
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
-Recipe = Annotated[str | None, typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/data_prep.")]
+Recipe = Annotated[
+    list[str] | None,
+    typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/data_prep; of several, the last wins."),
+]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
 Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace the output if it exists.")]
@@ -29,20 +32,37 @@ TextField = Annotated[list[str] | None, typer.Option("--text-field", help="Field
 
 
 def load(
-    cls: type[ConfigClass], recipe: str | None, options: Mapping[str, object], settings: list[str] | None
+    cls: type[ConfigClass], recipes: list[str] | None, options: Mapping[str, object], settings: list[str] | None
 ) -> ConfigClass:
-    """The settings of a command: the recipe's, then those of options, then `key=value`.
+    """The settings of a command: the recipes', then those of options, then `key=value`.
 
     Raises:
         ConfigError: if one does not fit.
     """
-    source = find_recipe(recipe, "data_prep") if recipe is not None else None
     given = [
         override(key, value if isinstance(value, bool | int | list) else str(value))
         for key, value in options.items()
         if value is not None and value != []
     ]
-    return load_config(cls, source, given + list(settings or []))
+    return load_config(cls, find_recipes(recipes, "data_prep"), given + list(settings or []))
+
+
+def recipes_and_settings(
+    recipe: str | None, config: list[str] | None, settings: list[str] | None
+) -> tuple[list[str], list[str]]:
+    """The recipes and the `key=value` of a command that takes its recipe with or without `--config`.
+
+    Args:
+        recipe: the first word after the command; a setting, where it has an equals sign or `config` is given.
+        config: values of `--config`.
+        settings: the other words.
+    """
+    recipes, given = list(config or []), list(settings or [])
+    if recipe is not None and (recipes or "=" in recipe):
+        given.insert(0, recipe)
+    elif recipe is not None:
+        recipes = [recipe]
+    return recipes, given
 
 
 def override(key: str, value: object) -> str:

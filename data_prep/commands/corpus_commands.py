@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from configs.errors import ConfigError, DataError
+from data_prep.commands.command_line import PrintConfig, Recipe, Settings
 
 CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus directory or a Megatron prefix.")]
 TokenizerPath = Annotated[Path | None, typer.Option("--tokenizer", help="Tokenizer directory, for a bare prefix.")]
@@ -119,43 +121,44 @@ def stats_command(
 
 
 def mix_command(
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")
-    ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/data_prep.")
-    ] = None,
+    settings: Settings = None,
+    config: Recipe = None,
     budget: Annotated[str | None, typer.Option(help="Tokens that the run reads in all, such as 20B.")] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="path=CORPUS[,weight=0.3][,max_epochs=4]; given once for each corpus.")
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="CORPUS[,weight=0.3][,max_epochs=4]; given once for each corpus.")
     ] = None,
+    source: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     alpha: Annotated[float | None, typer.Option(help="Without weights: shares grow with tokens ** alpha.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="YAML file for the data section.")] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")] = False,
+    print_config: PrintConfig = False,
 ) -> None:
     """Plan how often each corpus is read for a budget of tokens, and write the mixture for pretraining."""
-    from configs.load import find_recipe, load_config, to_yaml
+    from configs.load import find_recipes, load_config, to_yaml
     from data_prep.commands.command_line import override
-    from data_prep.corpus_tools.mixing import MixConfig, parse_source
+    from data_prep.corpus_tools.mixing import MixConfig, parse_corpus
 
-    sources = [parse_source(text) for text in source] if source else None
-    given = {"budget": budget, "alpha": alpha, "sources": sources, "output": None if output is None else str(output)}
+    if source:
+        print("note: --source is called --corpus now", file=sys.stderr, flush=True)
+    corpora = [parse_corpus(text) for text in [*(corpus or []), *(source or [])]] or None
+    given = {"budget": budget, "alpha": alpha, "corpora": corpora, "output": None if output is None else str(output)}
     overrides = [override(key, value) for key, value in given.items() if value is not None]
-    recipe = find_recipe(config, "data_prep") if config is not None else None
-    loaded = load_config(MixConfig, recipe, overrides + list(settings or []))
+    loaded = load_config(MixConfig, find_recipes(config, "data_prep"), overrides + list(settings or []))
     if print_config:
         return _print(to_yaml(loaded))
     from data_prep.corpus_tools import mixing
 
-    plan = mixing.plan_mixture(loaded, mixing.measure_sources(loaded))
+    plan = mixing.plan_mixture(loaded, mixing.measure_corpora(loaded))
     _print("\n".join(mixing.describe(loaded, plan)))
     if loaded.output is not None:
         mixing.write_section(loaded, plan, loaded.output)
         _print(f"written to {loaded.output}")
     else:
         _print("\n" + mixing.section_yaml(loaded, plan))
-    mixture = " ".join(map(shlex.quote, mixing.training_overrides(loaded, plan)))
-    _print(f"next: deepspeed pretrain/main.py --config gpt-125m output_dir=runs/mix {mixture}")
+    if loaded.output is not None:
+        mixture = f"--config {shlex.quote(str(loaded.output))}"
+    else:
+        mixture = " ".join(map(shlex.quote, mixing.training_overrides(loaded, plan)))
+    _print(f"next: deepspeed pretrain/main.py --config gpt-125m {mixture} output_dir=runs/mix")
 
 
 def merge_command(

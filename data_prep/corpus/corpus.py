@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from configs.errors import DataError, nearest
-from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, Manifest
+from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
 from data_prep.corpus.shard_check import Problems, check_index
 from data_prep.corpus.shard_pieces import IndexPieces
 from data_prep.corpus.shards import ShardReader, bin_path, idx_path
@@ -28,7 +28,7 @@ class Corpus:
         num_documents, num_tokens: in all shards.
     """
 
-    def __init__(self, path: Path, shards: list[ShardReader], manifest: Manifest | None) -> None:
+    def __init__(self, path: Path, shards: list[ShardReader], manifest: CorpusManifest | None) -> None:
         self.path = path
         self.shards = shards
         self.manifest = manifest
@@ -53,7 +53,7 @@ class Corpus:
                     expected="a directory that `python -m data_prep tokenize` wrote, or a prefix of .bin and .idx",
                     nearest=str(prefixes[0]) if prefixes else _nearest_corpus(path),
                 )
-            manifest = Manifest.read(path)
+            manifest = CorpusManifest.read(path)
             return cls(path, [_open_shard(path, manifest, number) for number in range(len(manifest.shards))], manifest)
         if path.suffix in (".bin", ".idx"):
             path = path.with_suffix("")
@@ -162,7 +162,7 @@ class Corpus:
         return float(-(shares * np.log(shares)).sum())
 
 
-def _open_shard(directory: Path, manifest: Manifest, number: int) -> ShardReader:
+def _open_shard(directory: Path, manifest: CorpusManifest, number: int) -> ShardReader:
     entry = manifest.shards[number]
     reader = ShardReader(directory / entry.name)
     found = (reader.num_documents, reader.num_tokens, reader.dtype.name)

@@ -57,7 +57,7 @@ class SourceEntry(Section):
     """Records of it that could not be read, left out."""
 
 
-class Manifest(Section):
+class CorpusManifest(Section):
     """The table of contents of a corpus directory; it is written last, so a corpus with one is whole."""
 
     format_version: int = FORMAT_VERSION
@@ -120,7 +120,7 @@ class Manifest(Section):
             temporary.write_bytes(orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
 
     @classmethod
-    def read(cls, directory: Path) -> Manifest:
+    def read(cls, directory: Path) -> CorpusManifest:
         """The manifest of the corpus `directory`.
 
         Raises:

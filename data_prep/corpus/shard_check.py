@@ -20,7 +20,7 @@ _SEQUENCES_PER_PIECE = 1 << 19
 
 
 @dataclass(frozen=True)
-class Problem:
+class ShardProblem:
     """One thing that is wrong.
 
     Attributes:
@@ -40,19 +40,19 @@ class Problems:
     """Problems found; of one kind in one file, the first ones in words and how many more there are."""
 
     limit: int
-    found: list[Problem] = field(default_factory=list)
+    found: list[ShardProblem] = field(default_factory=list)
     seen: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
     def add(self, file: Path, kind: str, text: str) -> None:
         """Note a problem."""
         self.seen[file, kind] += 1
         if self.seen[file, kind] <= self.limit:
-            self.found.append(Problem(file, text))
+            self.found.append(ShardProblem(file, text))
 
     def add_many(self, file: Path, kind: str, texts: list[str], count: int) -> None:
         """Note `count` problems, the first of which `texts` says."""
         if count:
-            self.found += [Problem(file, text) for text in texts[: max(0, self.limit - self.seen[file, kind])]]
+            self.found += [ShardProblem(file, text) for text in texts[: max(0, self.limit - self.seen[file, kind])]]
             self.seen[file, kind] += count
 
     def take(self, other: Problems) -> None:

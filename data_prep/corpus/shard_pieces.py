@@ -85,7 +85,7 @@ class IndexPieces:
 
 
 @dataclass(frozen=True)
-class Documents:
+class ShardDocuments:
     """Documents that lie one after the other.
 
     Attributes:
@@ -115,7 +115,7 @@ def read_tokens(reader: ShardReader, first: int, end: int) -> np.ndarray:
 
 def read_documents(
     reader: ShardReader, first: int = 0, end: int | None = None, max_tokens: int = TOKENS_PER_PIECE
-) -> Iterator[Documents]:
+) -> Iterator[ShardDocuments]:
     """Documents [first, end) of a shard in groups of about `max_tokens`; a longer document comes alone and whole."""
     for begin, starts in IndexPieces(reader).document_pieces(first, end):
         done = 0
@@ -123,7 +123,7 @@ def read_documents(
             # At least one document, and as many as fit.
             stop = max(done + 1, int(np.searchsorted(starts, starts[done] + max_tokens, side="right")) - 1)
             tokens = read_tokens(reader, int(starts[done]), int(starts[stop]))
-            yield Documents(begin + done, starts[done : stop + 1] - starts[done], tokens)
+            yield ShardDocuments(begin + done, starts[done : stop + 1] - starts[done], tokens)
             done = stop
 
 

@@ -20,8 +20,8 @@ from data_prep.corpus.shards import ShardReader, metadata_path
 from data_prep.corpus_tools.lengths import LengthHistogram
 from data_prep.corpus_tools.statistics import entropy_nats, id_counts
 from data_prep.parallel.executor import available_cores, open_executor, run_tasks
-from data_prep.parallel.progress import Progress
-from data_prep.parallel.tally import Tally
+from data_prep.parallel.progress import WorkProgress
+from data_prep.parallel.tally import TaskTally
 from data_prep.tokenizer import Tokenizer, load_tokenizer
 
 _QUANTILES = (0, 10, 50, 90, 99, 100)
@@ -202,9 +202,9 @@ def search_corpus(
     sizes = [corpus.num_tokens // max(1, len(tasks))] * len(tasks)
     waiting: dict[int, list[Match]] = {}
     following = found = 0
-    tally = Tally()
+    tally = TaskTally()
     with (
-        Progress("search", sum(sizes), tally.look),
+        WorkProgress("search", sum(sizes), tally.look),
         open_executor(workers, ["data_prep.corpus_tools.inspection"]) as executor,
     ):
         assert executor is not None, "no MPI ranks here"

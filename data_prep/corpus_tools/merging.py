@@ -23,8 +23,8 @@ from data_prep.corpus.shard_pieces import IndexPieces, read_documents
 from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus.shards import ShardReader, bin_path, metadata_path
 from data_prep.corpus_tools.verification import check_token_counts, check_tokenizer
-from data_prep.parallel.progress import Progress
-from data_prep.parallel.tally import Tally
+from data_prep.parallel.progress import WorkProgress
+from data_prep.parallel.tally import TaskTally
 from data_prep.reading.files import reading
 
 
@@ -49,7 +49,7 @@ class _Source:
         self._tokens_hash, self._metadata_hash = xxhash.xxh3_128(), xxhash.xxh3_128()
         self._metadata_bytes = 0
 
-    def copy_documents(self, first: int, end: int, writer: ShardWriter, tally: Tally) -> None:
+    def copy_documents(self, first: int, end: int, writer: ShardWriter, tally: TaskTally) -> None:
         """Documents [first, end), which follow those copied before.
 
         Raises:
@@ -136,9 +136,9 @@ def merge_corpus(corpus: Corpus, output: Path, max_shard_bytes: int, overwrite: 
     pairs = zip(corpus.shards, manifest.shards)
     groups = list(_groups([_Source(shard, entry, corpus.path, counts) for shard, entry in pairs], max_shard_bytes))
     total = corpus.num_tokens * np.dtype(manifest.dtype).itemsize
-    tally = Tally()
+    tally = TaskTally()
     staged = staged_directory(output, MANIFEST, overwrite, [corpus.path])
-    with staged as directory, Progress("merge", total, tally.look):
+    with staged as directory, WorkProgress("merge", total, tally.look):
         _copy_files(corpus.path / TOKENIZER, directory / TOKENIZER)
         entries = [
             _write_shard(directory / f"shard_{number:05d}", group, np.dtype(manifest.dtype), tally)
@@ -179,7 +179,7 @@ def _groups(sources: list[_Source], max_shard_bytes: int) -> Iterator[list[_Piec
         yield group
 
 
-def _write_shard(prefix: Path, pieces: list[_Piece], dtype: np.dtype, tally: Tally) -> ShardEntry:
+def _write_shard(prefix: Path, pieces: list[_Piece], dtype: np.dtype, tally: TaskTally) -> ShardEntry:
     with ShardWriter(prefix, dtype) as writer:
         for piece in pieces:
             piece.source.copy_documents(piece.first, piece.end, writer, tally)

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
 from configs.errors import ConfigError, DataError, nearest
 from configs.section import Section
 from data_prep.atomic import staged_file
@@ -32,35 +32,37 @@ def _as_tokens(value: Any) -> Any:
         return f"{value} tokens"
 
 
-class MixSource(Section):
+class MixCorpus(Section):
     """One corpus of the mixture."""
 
-    path: Path
+    renamed: ClassVar[dict[str, str]] = {"path": "corpus"}
+
+    corpus: Path
     """A corpus directory or a Megatron prefix."""
     weight: float | None = Field(default=None, gt=0)
-    """Share of the tokens that are to come from it, relative to the other weights; given for all sources or none."""
+    """Share of the tokens that are to come from it, relative to the other weights; given for all corpora or none."""
     max_epochs: float | None = Field(default=None, gt=0)
     """It is read at most so often; what it cannot give is taken from the others, in proportion. Null: no limit."""
 
 
-def parse_source(text: str) -> dict[str, Any]:
-    """Read `path=CORPUS,weight=0.3,max_epochs=4` or just `CORPUS`.
+def parse_corpus(text: str) -> dict[str, Any]:
+    """Read `corpus=CORPUS,weight=0.3,max_epochs=4` or just `CORPUS`.
 
     Raises:
         ConfigError: if it is not such a text.
     """
-    known = list(MixSource.model_fields)
+    known = list(MixCorpus.model_fields)
     parts = text.split(",")
     fields: dict[str, Any] = {}
     for number, part in enumerate(parts):
         key, equals, value = part.partition("=")
         if not equals and number == 0:
-            key, value = "path", part
-        key = key.strip()
+            key, value = "corpus", part
+        key = MixCorpus.renamed.get(key.strip(), key.strip())
         if key not in known or key in fields or not value:
-            problem = f"{key} is given twice" if key in fields else f"{part!r} is not a setting of a source"
-            expected = "path=CORPUS[,weight=0.3][,max_epochs=4]"
-            raise ConfigError(problem, where=f"--source {text}", expected=expected, nearest=nearest(key, known))
+            problem = f"{key} is given twice" if key in fields else f"{part!r} is not a setting of a corpus"
+            expected = "corpus=CORPUS[,weight=0.3][,max_epochs=4]"
+            raise ConfigError(problem, where=f"--corpus {text}", expected=expected, nearest=nearest(key, known))
         fields[key] = value
     return fields
 
@@ -68,9 +70,11 @@ def parse_source(text: str) -> dict[str, Any]:
 class MixConfig(Section):
     """`mix`: plan how often each corpus is read for a budget of tokens."""
 
-    budget: Annotated[Duration, BeforeValidator(_as_tokens)]
+    renamed: ClassVar[dict[str, str]] = {"sources": "corpora"}
+
+    budget: Annotated[Duration, BeforeValidator(_as_tokens), Units("tokens")]
     """Tokens that the run reads in all, such as `20B tokens`."""
-    sources: list[MixSource] = Field(min_length=1)
+    corpora: list[MixCorpus] = Field(min_length=1)
     """The corpora."""
     alpha: float = Field(default=1.0, ge=0)
     """Without weights, a corpus' share grows with its tokens to this power: 1 in proportion, 0 all alike; between
@@ -78,15 +82,13 @@ class MixConfig(Section):
     split: tuple[float, float, float] = (0.98, 0.01, 0.01)
     """Shares of each corpus' documents that train, validate and test, as in pretraining; only the first is planned."""
     output: Path | None = None
-    """YAML file to write the mixture to, the `data` section of a pretraining config; null: it is only printed."""
+    """YAML file to write the mixture to, a second `--config` of pretraining; null: it is only printed."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MixConfig:
-        if self.budget.unit != "tokens" or self.budget.value < 1:
-            raise ValueError(f"budget = {self.budget} is no number of tokens, such as '20B tokens'")
-        without = [str(source.path) for source in self.sources if source.weight is None]
-        if without and len(without) < len(self.sources):
-            raise ValueError(f"{without[0]} has no weight, others have; give all sources one, or none")
+        without = [str(mixed.corpus) for mixed in self.corpora if mixed.weight is None]
+        if without and len(without) < len(self.corpora):
+            raise ValueError(f"{without[0]} has no weight, others have; give all corpora one, or none")
         if not without and self.alpha != 1.0:
             raise ValueError("alpha has a meaning only without weights")
         if abs(sum(self.split) - 1.0) > 1e-6 or min(self.split) < 0 or self.split[0] <= 0:
@@ -96,7 +98,7 @@ class MixConfig(Section):
 
 @dataclass(frozen=True)
 class Available:
-    """What one source has.
+    """What one corpus has.
 
     Attributes:
         path: as it was given.
@@ -111,16 +113,16 @@ class Available:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is read of one source.
+    """What is read of one corpus.
 
     Attributes:
-        source: what it has.
+        available: what it has.
         tokens: how many are read, repeated ones included.
         share: of the budget.
         capped: whether `max_epochs` held it back.
     """
 
-    source: Available
+    available: Available
     tokens: float
     share: float
     capped: bool
@@ -128,30 +130,30 @@ class Drawn:
     @property
     def epochs(self) -> float:
         """How often it is read."""
-        return self.tokens / self.source.tokens
+        return self.tokens / self.available.tokens
 
 
 def plan_mixture(config: MixConfig, available: list[Available]) -> list[Drawn]:
-    """Share out the budget: by weight, and what a capped source cannot give goes to the others by their weights.
+    """Share out the budget: by weight, and what a capped corpus cannot give goes to the others by their weights.
 
     Args:
         config: budget, weights, limits.
-        available: what each source of `config` has, in the same order.
+        available: what each corpus of `config` has, in the same order.
 
     Raises:
         ConfigError: if the limits leave too few tokens; names the largest budget that they allow.
     """
     budget = float(config.budget.value)
-    tokens = np.array([source.tokens for source in available], dtype=np.float64)
-    weights = np.array([source.weight if source.weight is not None else 0.0 for source in config.sources])
+    tokens = np.array([has.tokens for has in available], dtype=np.float64)
+    weights = np.array([mixed.weight if mixed.weight is not None else 0.0 for mixed in config.corpora])
     if not weights.any():
         weights = (tokens / tokens.max()) ** config.alpha
-    caps = tokens * np.array([np.inf if s.max_epochs is None else s.max_epochs for s in config.sources])
+    caps = tokens * np.array([np.inf if s.max_epochs is None else s.max_epochs for s in config.corpora])
     if caps.sum() < budget:
         raise ConfigError(
-            f"is {int(budget):,}, and the sources give {int(caps.sum()):,} tokens within their max_epochs",
+            f"is {int(budget):,}, and the corpora give {int(caps.sum()):,} tokens within their max_epochs",
             where="budget",
-            expected=f"at most {int(caps.sum()):,} tokens, higher max_epochs, or more sources",
+            expected=f"at most {int(caps.sum()):,} tokens, higher max_epochs, or more corpora",
         )
     drawn = np.zeros(len(tokens))
     free = np.full(len(tokens), True)
@@ -164,17 +166,17 @@ def plan_mixture(config: MixConfig, available: list[Available]) -> list[Drawn]:
         drawn[over] = caps[over]
         free &= ~over
     return [
-        Drawn(source, float(count), float(count / budget), bool(not is_free))
-        for source, count, is_free in zip(available, drawn, free)
+        Drawn(has, float(count), float(count / budget), bool(not is_free))
+        for has, count, is_free in zip(available, drawn, free)
     ]
 
 
-def measure_sources(config: MixConfig) -> list[Available]:
-    """Count what the training part of each source has, by its index alone.
+def measure_corpora(config: MixConfig) -> list[Available]:
+    """Count what the training part of each corpus has, by its index alone.
 
     Raises:
-        DataError: if a source is missing, damaged, has nothing to train on, or was made with another tokenizer.
-        ConfigError: if two sources are the same corpus.
+        DataError: if a corpus is missing, damaged, has nothing to train on, or was made with another tokenizer.
+        ConfigError: if a corpus is given twice.
     """
     from data_prep.corpus.corpus import Corpus
     from data_prep.corpus.shard_pieces import IndexPieces
@@ -183,23 +185,23 @@ def measure_sources(config: MixConfig) -> list[Available]:
     available: list[Available] = []
     first_tokenizer: tuple[Path, str] | None = None
     seen: dict[str, Path] = {}
-    for source in config.sources:
-        corpus = Corpus.open(source.path)
+    for mixed in config.corpora:
+        corpus = Corpus.open(mixed.corpus)
         if corpus.fingerprint in seen:
             raise ConfigError(
-                f"names the same corpus twice: {seen[corpus.fingerprint]} and {source.path}",
-                where="sources",
+                f"names the same corpus twice: {seen[corpus.fingerprint]} and {mixed.corpus}",
+                where="corpora",
                 expected="each corpus once, with the sum of its weights",
             )
-        seen[corpus.fingerprint] = source.path
+        seen[corpus.fingerprint] = mixed.corpus
         corpus.check_index()
         if corpus.tokenizer_fingerprint is not None:
-            first_tokenizer = first_tokenizer or (source.path, corpus.tokenizer_fingerprint)
+            first_tokenizer = first_tokenizer or (mixed.corpus, corpus.tokenizer_fingerprint)
             if corpus.tokenizer_fingerprint != first_tokenizer[1]:
                 raise DataError(
                     f"was made with the tokenizer {corpus.tokenizer_fingerprint}, {first_tokenizer[0]} with"
                     f" {first_tokenizer[1]}: the same id means different text",
-                    where=source.path,
+                    where=mixed.corpus,
                     expected="corpora that one tokenizer made; tokenize one of them again",
                 )
         tokens = documents = before = 0
@@ -212,19 +214,21 @@ def measure_sources(config: MixConfig) -> list[Available]:
                 documents += int(np.count_nonzero(training))
             before += shard.num_documents
         if not tokens:
-            raise DataError("has no documents that train", where=source.path, expected="a larger corpus or first share")
-        available.append(Available(source.path, tokens, documents))
+            raise DataError(
+                "has no documents that train", where=mixed.corpus, expected="a larger corpus or first share"
+            )
+        available.append(Available(mixed.corpus, tokens, documents))
     return available
 
 
 def data_section(config: MixConfig, plan: list[Drawn]) -> dict[str, Any]:
     """The `data` section of a pretraining config that reads the plan."""
-    mixture = [{"corpus": str(drawn.source.path), "weight": float(f"{drawn.share:.8g}")} for drawn in plan]
+    mixture = [{"corpus": str(drawn.available.path), "weight": float(f"{drawn.share:.8g}")} for drawn in plan]
     return {"train": mixture, "split": list(config.split)}
 
 
 def write_section(config: MixConfig, plan: list[Drawn], path: Path) -> None:
-    """Write the `data` section as a YAML file, with what it was planned for.
+    """Write mixture and duration as a YAML file, which pretraining takes as a second `--config`.
 
     Raises:
         DataError: if the file exists and is not one that this wrote.
@@ -239,7 +243,8 @@ def write_section(config: MixConfig, plan: list[Drawn], path: Path) -> None:
 def section_yaml(config: MixConfig, plan: list[Drawn]) -> str:
     """What `write_section` writes."""
     table = "".join(f"#   {line}\n" for line in _table(plan))
-    section = yaml.safe_dump({"data": data_section(config, plan)}, sort_keys=False, allow_unicode=True)
+    planned = {"data": data_section(config, plan), "training": {"duration": str(config.budget)}}
+    section = yaml.safe_dump(planned, sort_keys=False, allow_unicode=True)
     return f"{_MARK}, for {int(config.budget.value):,} tokens:\n{table}{section}"
 
 
@@ -257,7 +262,7 @@ def describe(config: MixConfig, plan: list[Drawn]) -> Iterator[str]:
     for drawn in plan:
         if drawn.epochs > MANY_EPOCHS:
             yield (
-                f"warning: {drawn.source.path} is read {drawn.epochs:.1f} times; beyond about {MANY_EPOCHS:g} epochs"
+                f"warning: {drawn.available.path} is read {drawn.epochs:.1f} times; beyond about {MANY_EPOCHS:g} epochs"
                 " repeated text teaches less and less (Muennighoff et al. 2023); max_epochs limits it"
             )
 
@@ -267,6 +272,6 @@ def _table(plan: list[Drawn]) -> Iterator[str]:
     for drawn in plan:
         capped = "  (limited by max_epochs)" if drawn.capped else ""
         yield (
-            f"{drawn.source.tokens:>17,}  {drawn.share:7.2%}  {drawn.epochs:8.3f}  {round(drawn.tokens):>17,}"
-            f"  {drawn.source.path}{capped}"
+            f"{drawn.available.tokens:>17,}  {drawn.share:7.2%}  {drawn.epochs:8.3f}  {round(drawn.tokens):>17,}"
+            f"  {drawn.available.path}{capped}"
         )

@@ -11,12 +11,12 @@ import numpy as np
 
 from configs.errors import DataError
 from data_prep.corpus.corpus import Corpus
-from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, Manifest
+from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
 from data_prep.corpus.shard_check import Problems, ShardCheck, ShardFindings, check_shard
 from data_prep.corpus.shards import ShardReader, bin_path, idx_path
 from data_prep.parallel.executor import available_cores, open_executor, run_tasks
-from data_prep.parallel.progress import Progress
-from data_prep.parallel.tally import Tally
+from data_prep.parallel.progress import WorkProgress
+from data_prep.parallel.tally import TaskTally
 
 _STRETCH_TOKENS = 1 << 27
 _SHOWN_SHARDS = 20
@@ -84,7 +84,7 @@ def verify_corpus(
     started_s = time.monotonic()
     result = Verification(Problems(limit))
     if path.is_dir() and (path / MANIFEST).is_file():
-        manifest = Manifest.read(path)
+        manifest = CorpusManifest.read(path)
         if check_tokenizer(path, manifest, result.problems):
             result.notes.append("tokenizer: fingerprint as written")
         checks = [
@@ -130,8 +130,11 @@ def verify_corpus(
 def _run(checks: list[ShardCheck], workers: int) -> list[ShardFindings]:
     findings: dict[int, ShardFindings] = {}
     total = sum(check.size_bytes for check in checks)
-    tally = Tally()
-    with Progress("verify", total, tally.look), open_executor(workers, ["data_prep.corpus.shard_check"]) as executor:
+    tally = TaskTally()
+    with (
+        WorkProgress("verify", total, tally.look),
+        open_executor(workers, ["data_prep.corpus.shard_check"]) as executor,
+    ):
         assert executor is not None, "no MPI ranks here"
         for number, found in run_tasks(executor, check_shard, checks, in_flight=2 * workers if workers > 1 else 1):
             findings[number] = found
@@ -176,7 +179,7 @@ def _bare_checks(path: Path, tokenizer: Path | None, end_of_document: int | None
     ]
 
 
-def check_tokenizer(directory: Path, manifest: Manifest, problems: Problems) -> bool:
+def check_tokenizer(directory: Path, manifest: CorpusManifest, problems: Problems) -> bool:
     """Whether the tokenizer of a corpus can be loaded and is the one that its manifest names."""
     from data_prep.tokenizer import load_tokenizer
 
@@ -211,7 +214,7 @@ def check_token_counts(directory: Path, counts: np.ndarray, problems: Problems) 
     return not len(wrong)
 
 
-def _check_sources(directory: Path, manifest: Manifest, result: Verification) -> None:
+def _check_sources(directory: Path, manifest: CorpusManifest, result: Verification) -> None:
     """Where the manifest counts each source file, the counts must add up."""
     for name, total in (
         ("documents", manifest.documents),
@@ -225,7 +228,7 @@ def _check_sources(directory: Path, manifest: Manifest, result: Verification) ->
             result.problems.add(directory / MANIFEST, "sources", text)
 
 
-def _note_strangers(directory: Path, manifest: Manifest, result: Verification) -> None:
+def _note_strangers(directory: Path, manifest: CorpusManifest, result: Verification) -> None:
     known = {entry.name for entry in manifest.shards}
     for file in sorted(directory.iterdir()):
         if file.suffix in (".bin", ".idx") and file.stem not in known:

@@ -13,8 +13,8 @@ from data_prep.corpus.shard_pieces import IndexPieces, read_documents
 from data_prep.corpus.shards import bin_path
 from data_prep.corpus.split import PARTS, PartName, part_of_documents, uniform
 from data_prep.ngram.ngram_counts import Stream
-from data_prep.parallel.progress import Progress
-from data_prep.parallel.tally import Tally
+from data_prep.parallel.progress import WorkProgress
+from data_prep.parallel.tally import TaskTally
 
 Keep = Callable[[np.ndarray], np.ndarray]
 """Which of the documents with these numbers, int64 [n], are taken, bool [n]."""
@@ -101,8 +101,8 @@ def _count(corpus: Corpus, keep: Keep) -> tuple[int, int]:
 def _fill(stream: Stream, corpus: Corpus, keep: Keep) -> None:
     """Copy the documents that `keep` takes into a stream, a begin token in front of each."""
     at = before = 0
-    tally = Tally()
-    with Progress("read", sum(shard.num_tokens * shard.dtype.itemsize for shard in corpus.shards), tally.look):
+    tally = TaskTally()
+    with WorkProgress("read", sum(shard.num_tokens * shard.dtype.itemsize for shard in corpus.shards), tally.look):
         for shard in corpus.shards:
             for piece in read_documents(shard):
                 lengths = np.diff(piece.starts)

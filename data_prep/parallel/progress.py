@@ -50,7 +50,7 @@ class Done:
     workers: tuple[AtWork, ...] = ()
 
 
-class Progress:
+class WorkProgress:
     """Shows how far a work is, in a thread of its own; use it in a `with` block.
 
     Args:
@@ -70,7 +70,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> WorkProgress:
         self._at_start = self._look()
         if sys.stderr.isatty():
             from rich.console import Console

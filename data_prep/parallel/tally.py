@@ -7,7 +7,7 @@ from dataclasses import replace
 from data_prep.parallel.progress import Done
 
 
-class Tally:
+class TaskTally:
     """Counts what is done; `look` is what `Progress` asks."""
 
     def __init__(self) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 from configs.errors import DataError
 from data_prep.atomic import flush_to_disk, staged_file, writing
 from data_prep.config import TokenizeConfig
-from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, Manifest, ShardEntry, SourceEntry
+from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, CorpusManifest, ShardEntry, SourceEntry
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path, token_dtype
 from data_prep.parallel.claims import claimed
-from data_prep.sharding.plan import PLAN, Plan
+from data_prep.sharding.plan import PLAN, ShardingPlan
 from data_prep.sharding.planning import LOCK, Work, check_output, check_plan
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, SourceCounts, counts_path
 from data_prep.tokenizer import load_tokenizer
@@ -27,7 +27,7 @@ _MIN_RECORDS = 1000
 _SHOWN = 5
 
 
-def finish(work: Work, config: TokenizeConfig) -> Manifest | None:
+def finish(work: Work, config: TokenizeConfig) -> CorpusManifest | None:
     """Complete the corpus if all its shards are there; None if others are still at work on some.
 
     Whoever comes last does it. A process that is killed here leaves what the next start completes.
@@ -40,10 +40,10 @@ def finish(work: Work, config: TokenizeConfig) -> Manifest | None:
     try:
         with claimed(partial / LOCK, wait=True):
             if not (partial / PLAN).exists():
-                return Manifest.read(output)
+                return CorpusManifest.read(output)
             check_plan(work)
             if (partial / MANIFEST).exists():
-                manifest = Manifest.read(partial)
+                manifest = CorpusManifest.read(partial)
             else:
                 records = [ShardRecord.read(partial, task.name) for task in work.tasks]
                 whole = [record for record in records if record is not None]
@@ -68,11 +68,11 @@ def finish(work: Work, config: TokenizeConfig) -> Manifest | None:
             return manifest
     except FileNotFoundError:
         # Another process was quicker: the directory has its final name.
-        return Manifest.read(output)
+        return CorpusManifest.read(output)
 
 
 @dataclass
-class Tally:
+class ShardTally:
     """Counts the records of shards, good and left out."""
 
     good: int = 0
@@ -110,8 +110,8 @@ def program_version() -> str:
         return "unknown"
 
 
-def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) -> Manifest:
-    tally = Tally()
+def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) -> CorpusManifest:
+    tally = ShardTally()
     for record in records:
         tally.add(record)
     tally.check(config, at_end=True)
@@ -123,7 +123,7 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
             print(f"metadata_fields: no record has the field {name!r}", file=sys.stderr, flush=True)
     tokenizer = load_tokenizer(work.tasks[0].tokenizer)
     end = tokenizer.role("end_of_document") if config.append_end_of_document else None
-    return Manifest(
+    return CorpusManifest(
         created_by=f"bessemer {program_version()}",
         dtype="uint16" if token_dtype(tokenizer.vocab_size).name == "uint16" else "int32",
         vocab_size=tokenizer.vocab_size,
@@ -155,7 +155,7 @@ def _shard_entry(record: ShardRecord) -> ShardEntry:
     )
 
 
-def _sources(plan: Plan, records: list[ShardRecord]) -> list[SourceEntry]:
+def _sources(plan: ShardingPlan, records: list[ShardRecord]) -> list[SourceEntry]:
     total: dict[str, SourceCounts] = {file.path: SourceCounts() for file in plan.files}
     for record in records:
         for path, found in record.sources.items():

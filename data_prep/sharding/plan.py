@@ -41,7 +41,7 @@ RECIPE_FIELDS = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardingPlan:
     """What will be made of what.
 
     Attributes:
@@ -79,7 +79,7 @@ class Plan:
             temporary.write_bytes(orjson.dumps(content) + b"\n")
 
     @classmethod
-    def read(cls, directory: Path) -> Plan:
+    def read(cls, directory: Path) -> ShardingPlan:
         """The plan that lies in `directory`.
 
         Raises:
@@ -130,7 +130,7 @@ def recipe_of(config: TokenizeConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", include=set(RECIPE_FIELDS))
 
 
-def differences(plan: Plan, config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> list[str]:
+def differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> list[str]:
     """How what is asked for now differs from what `plan` was made for; nothing: it does not."""
     found: list[str] = []
     recipe = recipe_of(config)
@@ -155,7 +155,9 @@ def differences(plan: Plan, config: TokenizeConfig, fingerprint: str, files: lis
     return found
 
 
-def refuse_changes(plan: Plan, config: TokenizeConfig, fingerprint: str, files: list[InputFile], where: Path) -> None:
+def refuse_changes(
+    plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, files: list[InputFile], where: Path
+) -> None:
     """Refuse to continue work that was begun on something else.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 from configs.errors import DataError, MachineError
 from data_prep.atomic import check_replaceable, foreign_entry, writing
 from data_prep.config import TokenizeConfig
-from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, Manifest
+from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path
 from data_prep.parallel.claims import claimed, is_claimed
 from data_prep.reading.documents import ReadCounts
@@ -23,7 +23,7 @@ from data_prep.reading.metadata_fields import check_metadata_fields
 from data_prep.reading.readers import read_batches
 from data_prep.reading.work_unit import WorkUnit
 from data_prep.sharding.encoding import ShardTask
-from data_prep.sharding.plan import PLAN, Plan, differences, plan_identity, recipe_of, refuse_changes
+from data_prep.sharding.plan import PLAN, ShardingPlan, differences, plan_identity, recipe_of, refuse_changes
 from data_prep.sharding.shard_record import RECORDS
 from data_prep.tokenizer import Tokenizer, choose_engine, load_tokenizer
 
@@ -52,13 +52,13 @@ class Work:
     """
 
     partial: Path
-    plan: Plan
+    plan: ShardingPlan
     identity: str | None
     tasks: list[ShardTask]
     sizes_bytes: list[int]
 
 
-def begin(config: TokenizeConfig) -> Manifest | Work:
+def begin(config: TokenizeConfig) -> CorpusManifest | Work:
     """Plan the corpus that `config` describes, or take up the plan of an earlier start.
 
     Returns:
@@ -167,12 +167,12 @@ def _refuse_foreign(partial: Path) -> None:
         )
 
 
-def _finished(config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> Manifest | None:
+def _finished(config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> CorpusManifest | None:
     """The manifest of a whole corpus that is what is asked for; None: there is none, or it may be replaced."""
     output = config.output
     if (output / MANIFEST).is_file() and (output / PLAN).is_file():
         try:
-            plan, manifest = Plan.read(output), Manifest.read(output)
+            plan, manifest = ShardingPlan.read(output), CorpusManifest.read(output)
             if not config.overwrite:
                 refuse_changes(plan, config, fingerprint, files, output)
             if not differences(plan, config, fingerprint, files):
@@ -196,7 +196,7 @@ def check_output(config: TokenizeConfig, files: list[str]) -> None:
     check_replaceable(config.output, MANIFEST, config.overwrite, inputs)
 
 
-def _refuse_damage(output: Path, manifest: Manifest) -> None:
+def _refuse_damage(output: Path, manifest: CorpusManifest) -> None:
     """Look at the sizes of a finished corpus' files."""
     expected: dict[Path, int | None] = {output / TOKEN_COUNTS: None}
     for shard in manifest.shards:
@@ -213,9 +213,9 @@ def _refuse_damage(output: Path, manifest: Manifest) -> None:
             )
 
 
-def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], partial: Path) -> Plan:
+def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], partial: Path) -> ShardingPlan:
     if (partial / PLAN).is_file():
-        plan = Plan.read(partial)
+        plan = ShardingPlan.read(partial)
         if not config.overwrite:
             refuse_changes(plan, config, tokenizer.fingerprint, files, partial)
         if not differences(plan, config, tokenizer.fingerprint, files):
@@ -234,7 +234,7 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
     engine, reason = choose_engine(config.tokenizer, config.engine, _sample(units, config))
     if config.engine != "reference":
         print(f"engine: {reason}", file=sys.stderr, flush=True)
-    plan = Plan(
+    plan = ShardingPlan(
         recipe=recipe_of(config),
         tokenizer=tokenizer.fingerprint,
         engine=engine,

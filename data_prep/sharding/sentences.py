@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from configs.errors import ConfigError
+from configs.extras import install_command
 
 
 def check_sentences() -> None:
@@ -17,7 +18,7 @@ def check_sentences() -> None:
         import blingfire  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "sentences = true needs the package blingfire", expected="pip install 'bessemer[sentences]'"
+            "sentences = true needs the package blingfire", expected=install_command("sentences")
         ) from None
 
 

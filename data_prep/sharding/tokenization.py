@@ -18,11 +18,11 @@ from pathlib import Path
 from configs.errors import UserError
 from data_prep.atomic import real_output
 from data_prep.config import TokenizeConfig
-from data_prep.corpus.manifest import MANIFEST, Manifest
+from data_prep.corpus.manifest import MANIFEST, CorpusManifest
 from data_prep.parallel.executor import available_cores, launcher_of, open_executor, run_tasks, slurm_share
-from data_prep.parallel.progress import AtWork, Done, Progress
+from data_prep.parallel.progress import AtWork, Done, WorkProgress
 from data_prep.sharding.encoding import Made, make_shard
-from data_prep.sharding.finishing import Tally, finish
+from data_prep.sharding.finishing import ShardTally, finish
 from data_prep.sharding.planning import Work, begin, discard_if_unused, working
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, read_pulse
 
@@ -52,7 +52,7 @@ class Tokenized:
         served: this was an MPI rank that worked for another.
     """
 
-    manifest: Manifest | None
+    manifest: CorpusManifest | None
     elapsed_s: float = 0.0
     shards: int = 0
     made: int = 0
@@ -80,7 +80,7 @@ def tokenize(config: TokenizeConfig) -> Tokenized:
 
 def _tokenize(config: TokenizeConfig, launcher: str, executor: AbstractContextManager | None) -> Tokenized:
     work = begin(config)
-    if isinstance(work, Manifest):
+    if isinstance(work, CorpusManifest):
         return Tokenized(work, shards=len(work.shards))
     if (work.partial / MANIFEST).exists():
         # An earlier start was killed between the last shard and the corpus' name; records may be gone already.
@@ -95,14 +95,14 @@ def _tokenize(config: TokenizeConfig, launcher: str, executor: AbstractContextMa
         in_flight = 2 * workers if workers > 1 else 1
     else:
         in_flight = 2 * max(1, _mpi_workers())
-    tally = Tally()
+    tally = ShardTally()
     shares: dict[str, WorkerShare] = {}
     made = 0
     try:
         watch = _Watch(work)
         with (
             working(work) as there,
-            Progress("tokenize", sum(work.sizes_bytes), watch) as progress,
+            WorkProgress("tokenize", sum(work.sizes_bytes), watch) as progress,
             executor as running,
         ):
             assert running is not None, "only an MPI rank that serves another has no executor"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from configs.errors import DataError, MachineError, UserError
+from configs.extras import install_command
 
 EngineName = Literal["reference", "kitoken"]
 
@@ -123,7 +124,7 @@ def load_kitoken(kind: str, vocabulary: bytes, path: Path, config: Mapping[str, 
         raise MachineError(
             "the fast engine is not installed",
             where="kitoken",
-            expected="pip install 'bessemer[fast]', or the reference engine",
+            expected=f"{install_command('fast')}, or the reference engine",
         ) from None
     readers: dict[str, Callable[[bytes], Any]] = {
         "sentencepiece": Kitoken.from_sentencepiece,

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from configs.errors import DataError, MachineError
+from configs.extras import install_command
 from data_prep.tokenizer.byte_alphabet import from_byte_alphabet
 from data_prep.tokenizer.engines import Engine, EngineName, HuggingFaceEngine, explaining, load_kitoken
 from data_prep.tokenizer.huggingface_guard import find_leaks, without_leaks
@@ -195,7 +196,7 @@ def _load(path: Path, content: bytes) -> Any:
         from tokenizers import Tokenizer as Pipeline
     except ImportError:
         raise MachineError(
-            "the library that reads it is not installed", where=path, expected="pip install 'bessemer[tokenizers]'"
+            "the library that reads it is not installed", where=path, expected=install_command("tokenizers")
         ) from None
     # Its own threads would fight with the worker processes for the cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

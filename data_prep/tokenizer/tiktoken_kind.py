@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from configs.errors import DataError, MachineError, nearest
+from configs.extras import install_command
 from data_prep.tokenizer.engines import Engine, EngineName, TiktokenEngine, explaining, load_kitoken
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import SENTINELS, Description, numbered_tokens, read_bytes, usual_roles
@@ -218,7 +219,7 @@ def _library(where: object) -> Any:
         import tiktoken_ext.openai_public
     except ImportError:
         raise MachineError(
-            "the library that reads it is not installed", where=where, expected="pip install 'bessemer[tokenizers]'"
+            "the library that reads it is not installed", where=where, expected=install_command("tokenizers")
         ) from None
     return tiktoken_ext
 

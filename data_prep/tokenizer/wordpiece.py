@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError, MachineError
+from configs.extras import install_command
 from data_prep.tokenizer.engines import explaining
 from data_prep.tokenizer.roles import ROLES_FILE, read_bytes, read_json
 
@@ -59,7 +60,7 @@ def wordpiece_json(path: Path, normalization: Normalization) -> bytes:
         from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     except ImportError:
         raise MachineError(
-            "the library that reads it is not installed", where=path, expected="pip install 'bessemer[tokenizers]'"
+            "the library that reads it is not installed", where=path, expected=install_command("tokenizers")
         ) from None
     pieces = _read_pieces(path)
     known = _resolve(normalization, path, pieces)

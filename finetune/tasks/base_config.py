@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
 from configs.kinds import ChosenBy, Named
 from configs.section import Section
 from finetune.tasks.kinds import TASKS
@@ -20,7 +20,7 @@ from pretrain.optimizers.adamw_config import AdamWConfig
 class TaskTraining(Section):
     """How long, how much at a time, how precise, and which weights are kept."""
 
-    duration: Duration = Duration(3, "epochs")
+    duration: Annotated[Duration, Units("epochs", "steps", "samples")] = Duration(3, "epochs")
     """Length of the training, in epochs, steps or samples."""
     batch_size: int = Field(default=32, gt=0)
     """Samples per optimizer step, over all ranks."""
@@ -32,7 +32,7 @@ class TaskTraining(Section):
     """Where to train: on GPUs where there are some, or on the CPU in any case."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What the ranks shard: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
-    evaluate_every: Duration = Duration(1, "epochs")
+    evaluate_every: Annotated[Duration, Units("epochs", "steps", "samples")] = Duration(1, "epochs")
     """Training between two validations."""
     select_by: str = "loss"
     """Validation figure whose best weights are kept; of equal ones, those of the smaller loss."""

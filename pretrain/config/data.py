@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from configs.section import Section
 
@@ -30,6 +30,13 @@ def _as_corpora(value: Any) -> Any:
     return [{"corpus": item} if isinstance(item, str | Path) else item for item in items]
 
 
+def _as_sets(value: Any, name: str) -> Any:
+    """A set without a name gets `name`: `data.validation=PATH`, as `data.train=PATH`."""
+    if isinstance(value, str | Path | list) or (isinstance(value, dict) and "corpus" in value and "weight" in value):
+        return {name: value}
+    return value
+
+
 Mixture = Annotated[list[WeightedCorpus], BeforeValidator(_as_corpora), Field(min_length=1)]
 
 
@@ -39,9 +46,9 @@ class DataConfig(Section):
     train: Mixture
     """The training mixture: one path, or a list of paths or of {corpus, weight}."""
     validation: dict[str, Mixture] = {}
-    """Validation sets by name; empty: the validation part of the training corpora, named `validation`."""
+    """Validation sets by name, or one path; empty: the validation part of the training corpora, named `validation`."""
     test: dict[str, Mixture] = {}
-    """Test sets by name, evaluated once at the end; empty: the test part of the training corpora."""
+    """Test sets by name, or one path, evaluated once at the end; empty: the test part of the training corpora."""
     split: tuple[float, float, float] = (0.98, 0.01, 0.01)
     """Shares of each training corpus' documents that train, validate and test; a hash of its number places each."""
     tokenizer: Path | None = None
@@ -52,6 +59,12 @@ class DataConfig(Section):
     """Where the sample index is kept, on a disk local to the machine; null: `<output_dir>/index`."""
     prefetch_batches: int = Field(default=2, ge=0)
     """Global batches that are read ahead."""
+
+    @field_validator("validation", "test", mode="before")
+    @classmethod
+    def _sets(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        return _as_sets(value, info.field_name)
 
     @field_validator("validation", "test")
     @classmethod

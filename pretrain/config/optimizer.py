@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
 from configs.kinds import Named
 
 
@@ -41,9 +41,9 @@ class OptimizerConfig(Named):
     """Learning rate at the end of the decay."""
     schedule: Literal["cosine", "linear", "constant", "inverse_sqrt", "wsd"] = "cosine"
     """Shape after the warm-up; wsd is warmup-stable-decay."""
-    warmup: Duration = Duration(0, "steps")
+    warmup: Annotated[Duration, Units("steps", "samples", "tokens", zero=True)] = Duration(0, "steps")
     """Linear warm-up from 0, in steps, samples or tokens."""
-    decay: Duration | None = None
+    decay: Annotated[Duration, Units("steps", "samples", "tokens")] | None = None
     """Length of the decay: null means up to the end of the run (wsd: its last tenth)."""
     wsd_decay: Literal["linear", "sqrt"] = "linear"
     """Shape of wsd's decay: `sqrt` falls with the square root of the time (1-sqrt; Haegele et al. 2024, section 3)."""

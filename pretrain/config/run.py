@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
 from configs.kinds import ChosenBy
 from configs.section import Section
 from pretrain.config.data import DataConfig
@@ -23,7 +23,7 @@ from pretrain.config.training import TrainingConfig
 class EvaluationConfig(Section):
     """Validation while training."""
 
-    interval: Duration | None = Duration(100, "steps")
+    interval: Annotated[Duration, Units("steps")] | None = Duration(100, "steps")
     """Steps between two validations; null: only at the end."""
     batches: int = Field(default=8, gt=0)
     """Global batches per validation set."""
@@ -32,11 +32,11 @@ class EvaluationConfig(Section):
 class CheckpointConfig(Section):
     """Saving and resuming."""
 
-    interval: Duration | None = Duration(500, "steps")
+    interval: Annotated[Duration, Units("steps", "seconds")] | None = Duration(500, "steps")
     """Training between two saves, in steps or in time; null: only at the end and on a signal."""
     keep_last: int = Field(default=2, gt=0)
     """Newest checkpoints that are kept."""
-    keep_every: Duration | None = None
+    keep_every: Annotated[Duration, Units("steps")] | None = None
     """Checkpoints at multiples of this are kept for ever, such as `10000 steps`; a multiple of `interval`."""
     asynchronous: bool = True
     """Whether training goes on while a checkpoint is hashed and written."""
@@ -94,9 +94,9 @@ class MonitorConfig(Section):
     """Weights & Biases project (extra `wandb`); null: none."""
     peak_tflops: float | None = Field(default=None, gt=0)
     """The device's dense peak for MFU, in TFLOP/s; null: looked up by the device's name, measured on a CPU."""
-    report_waiting_after: Duration = Duration(60, "seconds")
+    report_waiting_after: Annotated[Duration, Units("seconds")] = Duration(60, "seconds")
     """Time that ranks wait for others, to meet or in a collective, before one of them says which have not come."""
-    stall_timeout: Duration = Duration(1800, "seconds")
+    stall_timeout: Annotated[Duration, Units("seconds")] = Duration(1800, "seconds")
     """Time without a finished step after which every rank prints where it is; the run goes on."""
 
     @model_validator(mode="after")

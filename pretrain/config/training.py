@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
 from configs.section import Section
 
 
@@ -24,9 +24,9 @@ class BatchRamp(Section):
 class TrainingConfig(Section):
     """How long, how much at a time, how precise."""
 
-    duration: Duration
-    """Length of the run, such as `1000 steps` or `2B tokens`."""
-    session_limit: Duration | None = None
+    duration: Annotated[Duration, Units("steps", "samples", "tokens")]
+    """Length of the run, such as `1000 steps` or `2B tokens`; for a limit in time there is `session_limit`."""
+    session_limit: Annotated[Duration, Units("steps", "seconds")] | None = None
     """Steps or time after which this session saves and stops; the same command continues. Null: none."""
     micro_batch_size: int = Field(gt=0)
     """Samples per rank per forward pass."""

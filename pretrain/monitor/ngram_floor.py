@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import UserError
 from pretrain.config import DataConfig
@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from data_prep.ngram.ngram import NgramFloor
 
 
-def ngram_rows(config: DataConfig) -> Iterator[tuple[str, str]]:
+def ngram_rows(
+    config: DataConfig, evaluated: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[tuple[str, str]]:
     """Rows for the summary: a figure that can be held against the validation loss of this run, or nothing.
+
+    Args:
+        config: what the run reads.
+        evaluated: the run's own last evaluation of each set, with its `loss`: where counting n-grams does better, the
+            next row says what to do.
 
     It can where the run trains on one corpus, and the figure is of that corpus as it is now and of the same held-out
     documents. One of other documents is not shown, but how to get one that is; a file that cannot be read is said.
@@ -44,6 +51,13 @@ def ngram_rows(config: DataConfig) -> Iterator[tuple[str, str]]:
     if floor.counted_share < 1:
         about += f", from {floor.counted_share:.1%} of the training tokens"
     yield f"{floor.order}-gram", f"loss {floor.loss_nats:.4f} ({about})"
+    own = ((evaluated or {}).get(name) or {}).get("loss")
+    if own is not None and own > floor.loss_nats:
+        yield (
+            "",
+            f"which is better than this model's {own:.4f}: train longer (training.duration), with a higher optimizer.lr"
+            " or on smaller batches, then with more layers; below that loss it has learnt more than phrases",
+        )
 
 
 def _held_out_set(config: DataConfig, floor: NgramFloor, training_fingerprint: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,44 @@ def plot_run(run_dir: Path, output: Path | None = None) -> Path:
     with staged_file(target) as temporary:
         temporary.write_bytes(_draw(run_dir.resolve().name, steps, validations))
     return target
+
+
+def plot_comparison(runs: Mapping[str, Sequence[dict[str, Any]]], output: Path) -> Path:
+    """Draw the curves of several runs over each other, over the tokens that each was trained on.
+
+    Args:
+        runs: the records of each run's metrics file, by the name that it gets in the picture.
+        output: the picture.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        MachineError: if the picture cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = dict(zip((key for key, *_ in _PANELS), figure.subplots(2, 2).flat))
+    for number, (name, records) in enumerate(runs.items()):
+        steps = [record for record in records if record["kind"] == "train"]
+        tokens = {record["step"]: record["consumed_tokens"] for record in steps}
+        for key, _, unit in _PANELS:
+            curve = [(tokens[step], value / unit) for step, value in _known(steps, key)]
+            panels[key].plot(*zip(*curve, strict=True), color=f"C{number % 10}", label=name, linewidth=1.2)
+        seen = [r for r in records if r["kind"] == "validation" and r["loss"] is not None and r["step"] in tokens]
+        points = ([tokens[r["step"]] for r in seen], [r["loss"] for r in seen])
+        panels["loss"].plot(*points, color=f"C{number % 10}", marker="o", markersize=4, linestyle="")
+    for key, label, _ in _PANELS:
+        panels[key].set_xlabel("tokens")
+        panels[key].set_ylabel(label + (", points: validation and test" if key == "loss" else ""))
+        panels[key].grid(alpha=0.3)
+    panels["loss"].legend()
+    with staged_file(output) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    return output
 
 
 def _draw(title: str, steps: list[dict[str, Any]], validations: dict[str, list[dict[str, Any]]]) -> bytes:

@@ -129,7 +129,7 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
     if outcome.unigram_loss is not None:
         yield "unigram", f"loss {outcome.unigram_loss:.4f} (knows token frequencies only)"
     if config.objective.labels_are_tokens:
-        yield from ngram_rows(config.data)
+        yield from ngram_rows(config.data, figures.last)
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
     yield "checkpoint", str(outcome.checkpoint or "none")
     yield "logs", f"{config.output_dir}/{FILE_NAME}"

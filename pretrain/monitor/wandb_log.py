@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError
+from configs.extras import install_command
 from pretrain.monitor.tensorboard_log import scalars
 
 
@@ -22,7 +23,7 @@ def check_wandb_installed() -> None:
         raise ConfigError(
             "needs the package wandb, which is not installed",
             where="monitor.wandb_project",
-            expected="pip install 'bessemer[wandb]', or monitor.wandb_project=null",
+            expected=f"{install_command('wandb')}, or monitor.wandb_project=null",
         )
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from configs.durations import Duration
+from configs.durations import Duration, Units
+from configs.section import Section
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,32 @@ def test_steps_cover_the_duration_and_one_less_does_not(amount: int, batch: int,
 def test_what_cannot_be_counted_in_steps_says_so(text: str) -> None:
     with pytest.raises(ValueError, match="cannot be counted in steps"):
         Duration.parse(text).in_steps(8, 128)
+
+
+class Lengths(Section):
+    run: Annotated[Duration, Units("steps", "tokens")] = Duration(1, "steps")
+    limit: Annotated[Duration, Units("seconds")] | None = None
+    warmup: Annotated[Duration, Units("steps", zero=True)] = Duration(0, "steps")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"run": "4h"}, "is in seconds; expected steps or tokens, such as '1000 steps' or '2B tokens'"),
+        ({"run": "3 epochs"}, "is in epochs; expected steps or tokens"),
+        ({"run": "0 steps"}, "is no length; expected more than 0 steps"),
+        ({"limit": "10 steps"}, "is in steps; expected time, such as '4h'"),
+    ],
+)
+def test_a_unit_that_has_no_meaning_there_is_refused(given: dict[str, str], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Lengths.model_validate(given)
+
+
+def test_units_that_have_a_meaning_are_taken() -> None:
+    lengths = Lengths.model_validate({"run": "2k tokens", "limit": "4h", "warmup": "0 steps"})
+    assert (lengths.run, lengths.limit) == (Duration(2000, "tokens"), Duration(4 * 3600.0, "seconds"))
+    assert Lengths.model_validate({"limit": None}).limit is None
 
 
 def test_a_duration_is_itself() -> None:

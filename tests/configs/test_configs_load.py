@@ -84,6 +84,29 @@ def test_later_overrides_win_and_null_clears(tmp_path: Path) -> None:
     assert config.steps == 6 and config.ramp is None
 
 
+def test_several_files_are_one_config_and_the_last_is_strongest(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(GOOD + "  schedule: linear\nsteps: 3\nitems: [{path: a}]\nsets: {a: [{path: x}]}\n")
+    second.write_text("steps: 4\noptimizer: {lr: 0.25}\nitems: [{path: b}]\nsets: {b: [{path: y}]}\n")
+    config = load_config(Config, [first, second], ["flag=true"])
+    assert (config.name, config.steps, config.flag) == ("a", 4, True)
+    assert (config.optimizer.lr, config.optimizer.schedule) == (0.25, "linear")
+    assert [str(item.path) for item in config.items] == ["b"] and set(config.sets) == {"a", "b"}
+    assert load_config(Config, [second, first]).steps == 3
+
+
+def test_a_problem_names_the_file_that_said_it(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("name: a\noptimizer: {lr: 0.5}\nsteps: none\n")
+    second.write_text("optimizer: {lr: -1}\nflag: perhaps\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(Config, [first, second], ["flag=2"])
+    told = caught.value.render()
+    assert f"{first}: steps = 'none'" in told
+    assert f"{second}: optimizer.lr = -1" in told
+    assert "command line: flag = 2" in told
+
+
 def test_an_override_can_hold_an_equals_sign(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD, "name=a=b").name == "a=b"
 

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import xxhash
 
-from data_prep.corpus.manifest import TOKEN_COUNTS, TOKENIZER, Manifest, ShardEntry
+from data_prep.corpus.manifest import TOKEN_COUNTS, TOKENIZER, CorpusManifest, ShardEntry
 from data_prep.tokenizer import load_tokenizer
 
 Documents = list[list[list[int]]]
@@ -59,7 +59,7 @@ def write_corpus(path: Path, tokenizer_path: Path, texts: list[list[list[str]]],
         entries.append(write_shard(path / f"shard_{shard:05d}", encoded, rows if metadata else None))
     shutil.copytree(tokenizer_path, path / TOKENIZER)
     np.save(path / TOKEN_COUNTS, counts)
-    Manifest(
+    CorpusManifest(
         created_by="test",
         dtype="uint16",
         vocab_size=tokenizer.vocab_size,

@@ -112,7 +112,7 @@ def test_raw_files_become_a_corpus_and_a_report(tmp_path):
     recipe = {
         "output": str(tmp_path / "built"),
         "clean": {
-            "sources": {"a": {"paths": str(raw)}},
+            "sources": {"a": {"input": str(raw)}},
             "stages": ["unicode", "gopher_quality", "exact_dedup"],
             "tasks": 2,
         },

@@ -72,8 +72,8 @@ def test_any_character_in_an_option(run, tmp_path, name):
     )
     found = yaml.safe_load(out)
     assert (status, err) == (0, "") and (found["input"], found["output"]) == ([name], str(tmp_path / name))
-    status, out, err = run("mix", "--source", f"path={tmp_path / name}", "--budget", "3M", "--print-config")
-    assert (status, err) == (0, "") and yaml.safe_load(out)["sources"][0]["path"] == str(tmp_path / name)
+    status, out, err = run("mix", "--corpus", f"corpus={tmp_path / name}", "--budget", "3M", "--print-config")
+    assert (status, err) == (0, "") and yaml.safe_load(out)["corpora"][0]["corpus"] == str(tmp_path / name)
 
 
 def test_an_option_and_an_override_win_over_the_recipe(run):

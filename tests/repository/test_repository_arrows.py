@@ -146,6 +146,16 @@ def test_no_module_is_a_drawer_for_everything() -> None:
     assert [str(p.relative_to(ROOT)) for p in modules(*MAY_IMPORT, "benchmarks", "tests") if p.stem in drawers] == []
 
 
+def test_no_two_classes_of_the_rooms_have_one_name() -> None:
+    """Private ones aside: a name that is said in two rooms has to mean one thing."""
+    found: dict[str, list[str]] = {}
+    for path in modules(*MAY_IMPORT):
+        for node in parsed(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
 def test_modules_and_functions_fit_the_screen() -> None:
     long = []
     for path in modules(*MAY_IMPORT, "benchmarks", "tests"):

@@ -143,7 +143,7 @@ class Workspace:
         venv.mkdir()
         for part in ("bin", "lib", "pyvenv.cfg"):
             (venv / part).symlink_to(Path(sys.prefix) / part)
-        for stamp in (".for-users", ".for-developers"):
+        for stamp in (".with-finetune", ".for-developers"):
             (venv / stamp).touch()
         self.environ = {n: v for n, v in os.environ.items() if not n.startswith(("MAKE", "MFLAGS", "PYTEST_"))}
         # The editable install leads to the original: the copy comes first.

@@ -131,12 +131,12 @@ def write_all(root: Path) -> Path:
         f"""
 output: {root / "clean"}
 sources:
-  web: {{paths: {root / "web"}}}
-  table: {{paths: {root / "table.csv"}, text_field: body}}
-  columns: {{paths: {root / "columns.parquet"}}}
-  pages: {{paths: {root / "pages"}}}
-  crawl: {{paths: "{root}/*.warc.gz"}}
-  saved: {{paths: {root / "saved"}}}
+  web: {{input: {root / "web"}}}
+  table: {{input: {root / "table.csv"}, text_field: body}}
+  columns: {{input: {root / "columns.parquet"}}}
+  pages: {{input: {root / "pages"}}}
+  crawl: {{input: "{root}/*.warc.gz"}}
+  saved: {{input: {root / "saved"}}}
 stages:
   [unicode, language, gopher_quality, gopher_repetition, c4, fineweb, pii, exact_dedup, minhash_dedup, decontaminate]
 language: {{keep: [en], candidates: [en, de, fr], min_confidence: 0.5}}

@@ -30,7 +30,7 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "r.yaml"
     settings = {
         "output": str(tmp_path / "out"),
-        "sources": {"a": {"paths": str(tmp_path / "a.jsonl")}},
+        "sources": {"a": {"input": str(tmp_path / "a.jsonl")}},
         "stages": ["unicode", "exact_dedup"],
         "tasks": 2,
         "workers": 1,
@@ -71,7 +71,7 @@ def test_an_unfinished_output_of_another_recipe_is_refused_and_can_be_replaced(r
         (["executor=slurm"], "executor = 'slurm' needs slurm.partition"),
         (["minhash_dedup.bucket=3"], "did you mean minhash_dedup.buckets?"),
         (["sources.a.rate=2"], "sources.a.rate = 2: Input should be less than or equal to 1"),
-        (["sources.a.paths=/nowhere/a.jsonl"], "there is no such input: /nowhere/a.jsonl"),
+        (["sources.a.input=/nowhere/a.jsonl"], "there is no such input: /nowhere/a.jsonl"),
         (["stages=[language]", "language.keep=[eng]"], "'eng' is no language that lingua knows"),
         (["stages=[gopher_quality]", "word_language=klingon"], "there is no word splitter for 'klingon'"),
         (["stages=[decontaminate]", "decontaminate.files=[/nowhere]"], "there is no such file: /nowhere"),
@@ -149,14 +149,14 @@ def test_ray_that_is_not_installed_is_named(run, recipe, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("data_prep.cleaning.executors.find_spec", lambda name: None if name == "ray" else find(name))
     status, _, err = run(recipe, "executor=ray")
-    assert status == 2 and "needs the package ray" in err and "bessemer[ray]" in err
+    assert status == 2 and "needs the package ray" in err and "[ray]" in err
 
 
 def test_a_missing_extra_is_named(run, recipe, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr("data_prep.cleaning.run.find_spec", lambda name: None if name == "ftfy" else find(name))
     status, _, err = run(recipe)
-    assert status == 2 and "cleaning needs ftfy" in err and "bessemer[clean]" in err
+    assert status == 2 and "cleaning needs ftfy" in err and "[clean]" in err
 
 
 def test_something_else_at_the_output_is_left_alone(run, recipe, tmp_path):
@@ -198,7 +198,7 @@ def test_published_defaults_are_datatroves():
         GopherRepetitionFilter,
     )
 
-    config = CleanConfig(output=Path("o"), sources={"a": {"paths": "x"}}, stages=[])
+    config = CleanConfig(output=Path("o"), sources={"a": {"input": "x"}}, stages=[])
     for section, step in (
         (GopherQualitySettings(), GopherQualityFilter),
         (GopherRepetitionSettings(), GopherRepetitionFilter),

@@ -34,7 +34,7 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "r.yaml"
     settings = {
         "output": str(tmp_path / "out"),
-        "sources": {"a": {"paths": str(tmp_path / "a.jsonl")}},
+        "sources": {"a": {"input": str(tmp_path / "a.jsonl")}},
         "stages": ["unicode"],
         "tasks": 2,
         "workers": 1,
@@ -60,7 +60,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def test_input_from_a_web_server(run, recipe, address):
-    settings = [f"sources.a.paths={address}/a.jsonl", "stages=[decontaminate]"]
+    settings = [f"sources.a.input={address}/a.jsonl", "stages=[decontaminate]"]
     status, out, err = run(recipe, *settings, f"decontaminate.files=[{address}/a.jsonl]")
     assert status == 0 and "contaminated (20)" in out, err
 
@@ -100,7 +100,7 @@ def test_an_output_that_holds_an_input_is_refused(run, recipe, tmp_path, way):
     mine = tmp_path / "out" / "mine.txt"
     mine.write_text(prose(77))
     (tmp_path / "link.txt").symlink_to(mine)
-    setting = f"sources.a.paths={tmp_path / 'link.txt' if way == 'link' else mine}"
+    setting = f"sources.a.input={tmp_path / 'link.txt' if way == 'link' else mine}"
     if way == "evaluation":
         setting = f"decontaminate.files=[{tmp_path}/out/*.txt]"
     stages = "stages=[unicode,decontaminate]" if way == "evaluation" else "stages=[unicode]"
@@ -160,7 +160,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(tmp_path, name, change, fo
         write_json_lines(path, records)
     os.utime(path, ns=(1, 10**18))
     for before in (0, 1):  # documents that were read before
-        config = load_config(CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.paths={path}"])
+        config = load_config(CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.input={path}"])
         (part,), raw = make_plan(config).parts, path.read_bytes()
         task = next(number for number, units in enumerate(part.tasks) if units)
         documents = reader_step(part, config, Ledger().stage("read")).run(None, task, config.tasks)

@@ -20,14 +20,14 @@ from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import Ledger
 from data_prep.cleaning.metering import Metered
 from data_prep.cleaning.plan import make_plan
-from data_prep.cleaning.shard_files import ShardWriter
+from data_prep.cleaning.shard_files import CleanedWriter
 from data_prep.cleaning.steps import reader_step
 
 
 def read(tmp_path: Path, *settings: str, paths: object) -> tuple[list, Ledger]:
     """The documents and the ledger of all tasks, in this process."""
     config = load_config(
-        CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.paths={json.dumps(paths)}", *settings]
+        CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.input={json.dumps(paths)}", *settings]
     )
     documents, ledger = [], Ledger()
     for task in range(config.tasks):
@@ -111,7 +111,7 @@ def test_fields_of_the_source_keep_their_values(tmp_path: Path, settings: list[s
     record = OUTER | {"id": "own", "text": "no text", "language": "fr"}
     path = write_json_lines(tmp_path / "a.jsonl", [record])
     (document,), _ = read(tmp_path, *(f"sources.s.{setting}" for setting in settings), paths=str(path))
-    writer = ShardWriter(str(tmp_path / "shards"), None, final=True)
+    writer = CleanedWriter(str(tmp_path / "shards"), None, final=True)
     list(writer.run([document]))
     published = json.loads((tmp_path / "shards" / "00000.jsonl").read_text())
     assert published == {"text": "t", "source": "s"} | expected
@@ -120,7 +120,7 @@ def test_fields_of_the_source_keep_their_values(tmp_path: Path, settings: list[s
 def test_renamed_fields_take_no_other_fields_name(tmp_path: Path) -> None:
     fields = {"source": 1, "language": 2, "original_source": 3}
     document = Document("t", "i", metadata={"source": "s", "fields": fields, "language": "en"})
-    list(ShardWriter(str(tmp_path), None, final=True).run([document]))
+    list(CleanedWriter(str(tmp_path), None, final=True).run([document]))
     published = json.loads((tmp_path / "00000.jsonl").read_text())
     assert published == {
         "text": "t",
@@ -242,7 +242,7 @@ def test_a_saved_dataset_is_what_its_state_names(tmp_path: Path, several: bool, 
     assert [d.text for d in documents] == ["one", "two"]
     if several:
         with pytest.raises(DataError, match="has no split 'trains'") as error:
-            read(tmp_path, "sources.s.split=trains", paths=root)
+            read(tmp_path, "sources.s.dataset_split=trains", paths=root)
         assert error.value.nearest == "train"
     with fsspec.open(f"{folder}/state.json", "w") as stream:
         stream.write("{}")
@@ -287,7 +287,7 @@ def test_sampling_takes_the_same_documents_whatever_the_tasks(tmp_path: Path) ->
             [
                 "output=o",
                 "stages=[]",
-                f"sources.s.paths={path}",
+                f"sources.s.input={path}",
                 "sources.s.rate=0.3",
                 f"tasks={tasks}",
                 "unit_bytes=9999",

@@ -63,7 +63,7 @@ def recipe(tmp_path: Path) -> Path:
     write_json_lines(tmp_path / "raw" / "b.jsonl", [{"text": prose(700 + i), "id": f"b{i}"} for i in range(40)])
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        f"sources: {{web: {{paths: {tmp_path / 'raw'}}}}}\nminhash_dedup: {{buckets: 4}}\n"
+        f"sources: {{web: {{input: {tmp_path / 'raw'}}}}}\nminhash_dedup: {{buckets: 4}}\n"
         "tasks: 2\nmax_malformed_share: 0.2\nunit_bytes: 9000\n"
         "slurm: {partition: main, memory_per_cpu_gb: null, poll_s: 0.5}\n"
     )

@@ -72,18 +72,22 @@ def test_stats_as_text_json_and_picture(run, corpus, tmp_path):
 
 
 def test_mix_from_the_command_line_and_from_a_file(run, corpus, tmp_path):
-    arguments = ("--source", f"path={corpus},weight=1,max_epochs=9", "--output", tmp_path / "data.yaml")
+    arguments = ("--corpus", f"{corpus},weight=1,max_epochs=9", "--output", tmp_path / "data.yaml")
     status, out, err = run("mix", "--budget", "30k", *arguments)
     assert (status, err) == (0, "") and "30,000 tokens" in out and f"written to {tmp_path}/data.yaml" in out
-    assert out.splitlines()[-1].startswith("next: deepspeed pretrain/main.py") and "'data.train=[{corpus: " in out
+    assert (
+        out.splitlines()[-1].startswith("next: deepspeed pretrain/main.py") and f"--config {tmp_path}/data.yaml" in out
+    )
     status, printed, _ = run("mix", "--budget", "30k", *arguments, "--print-config")
     assert status == 0
     (tmp_path / "mix.yaml").write_text(printed)
     assert run("mix", "--config", tmp_path / "mix.yaml")[1] == out
     status, out, _ = run("mix", "--config", tmp_path / "mix.yaml", "--budget", "5B")
     assert status == 2 and out == ""
-    status, out, _ = run("mix", "--budget", "30k", "--source", corpus)
-    assert status == 0 and "data:\n  train:\n  - corpus:" in out
+    status, out, _ = run("mix", "--budget", "30k", "--corpus", corpus)
+    assert status == 0 and "data:\n  train:\n  - corpus:" in out and "'data.train=[{corpus: " in out
+    status, same, err = run("mix", "--budget", "30k", "--source", f"path={corpus}")
+    assert (status, same, err) == (0, out, "note: --source is called --corpus now\n")
 
 
 def test_the_overrides_of_mix_are_a_config(run, corpus):
@@ -92,7 +96,7 @@ def test_the_overrides_of_mix_are_a_config(run, corpus):
     from configs.load import find_recipe, load_config
     from pretrain.config import RunConfig
 
-    out = run("mix", "--budget", "2M", "--source", corpus)[1]
+    out = run("mix", "--budget", "2M", "--corpus", corpus)[1]
     words = shlex.split(out.splitlines()[-1])
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     config = load_config(RunConfig, find_recipe("gpt-125m", "pretrain"), overrides)
@@ -136,13 +140,13 @@ MISTAKES = {
     "stats: no corpus": (["stats", "nothing"], "nothing: there is no such corpus"),
     "stats: no picture": (["stats", "CORPUS", "--plot", "p.jpg"], "--plot: is 'p.jpg'"),
     "stats: no directory": (["stats", "CORPUS", "--json", "/proc/none/s.json"], "cannot be written"),
-    "mix: no budget": (["mix", "--source", "CORPUS"], "budget is missing"),
-    "mix: no source": (["mix", "--budget", "1M"], "sources is missing"),
-    "mix: no corpus": (["mix", "--budget", "1M", "--source", "nothing"], "nothing: there is no such corpus"),
-    "mix: unknown setting": (["mix", "--budget", "1M", "--source", "CORPUS,max_epoch=1"], "did you mean: max_epochs"),
-    "mix: not a number": (["mix", "--budget", "1M", "--source", "CORPUS,weight=much"], "sources.0.weight = 'much'"),
-    "mix: not a budget": (["mix", "--budget", "much", "--source", "CORPUS"], "'much tokens' is not a duration"),
-    "mix: too little": (["mix", "--budget", "9B", "--source", "CORPUS,max_epochs=4"], "expected: at most"),
+    "mix: no budget": (["mix", "--corpus", "CORPUS"], "budget is missing"),
+    "mix: no corpora": (["mix", "--budget", "1M"], "corpora is missing"),
+    "mix: no corpus": (["mix", "--budget", "1M", "--corpus", "nothing"], "nothing: there is no such corpus"),
+    "mix: unknown setting": (["mix", "--budget", "1M", "--corpus", "CORPUS,max_epoch=1"], "did you mean: max_epochs"),
+    "mix: not a number": (["mix", "--budget", "1M", "--corpus", "CORPUS,weight=much"], "corpora.0.weight = 'much'"),
+    "mix: not a budget": (["mix", "--budget", "much", "--corpus", "CORPUS"], "'much tokens' is not a duration"),
+    "mix: too little": (["mix", "--budget", "9B", "--corpus", "CORPUS,max_epochs=4"], "expected: at most"),
     "merge: no corpus": (["merge", "nothing", "out"], "nothing: there is no such corpus"),
     "merge: a prefix": (["merge", "CORPUS/shard_00000", "out"], "is a bare prefix"),
     "merge: onto itself": (["merge", "CORPUS", "CORPUS", "--overwrite"], "is the corpus that is merged"),

@@ -35,7 +35,7 @@ def corpus(request, tmp_path, tokenizer_path) -> Path:
         ("inspect", "CORPUS", "--document", 69),
         ("inspect", "CORPUS", "--document", 70),
         ("inspect", "CORPUS", "--search", "model"),
-        ("mix", "--source", "path=CORPUS,weight=1", "--budget", "1M", "--output", "OUTPUT"),
+        ("mix", "--corpus", "CORPUS,weight=1", "--budget", "1M", "--output", "OUTPUT"),
         ("merge", "CORPUS", "OUTPUT"),
     ],
     ids=lambda command: " ".join(map(str, command[:4])),

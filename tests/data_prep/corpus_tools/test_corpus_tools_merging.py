@@ -16,7 +16,7 @@ from sentence_corpora import write_corpus, write_shard
 
 from configs.errors import DataError, MachineError
 from data_prep.corpus import Corpus
-from data_prep.corpus.manifest import Manifest, ShardEntry
+from data_prep.corpus.manifest import CorpusManifest, ShardEntry
 from data_prep.corpus.shard_pieces import IndexPieces
 from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus_tools import merging
@@ -42,11 +42,11 @@ def finish_corpus(path: Path, tokenizer_path: Path, entries: list[ShardEntry], c
     np.save(path / "token_counts.npy", counts)
     values = {"created_by": "t", "dtype": "uint16", "vocab_size": tokenizer.vocab_size, "end_of_document": None}
     values |= {"tokenizer_fingerprint": tokenizer.fingerprint, "text_bytes": 0, "shards": entries}
-    Manifest.model_validate(values).write(path)
+    CorpusManifest.model_validate(values).write(path)
 
 
 def rewrite_entry(path: Path, number: int, **values: object) -> None:
-    manifest = Manifest.read(path)
+    manifest = CorpusManifest.read(path)
     manifest.shards[number] = manifest.shards[number].model_copy(update=values)
     manifest.write(path)
 

@@ -15,15 +15,15 @@ from data_prep.corpus_tools.mixing import (
     MixConfig,
     data_section,
     describe,
-    measure_sources,
-    parse_source,
+    measure_corpora,
+    parse_corpus,
     plan_mixture,
     write_section,
 )
 
 
 def mix(budget: object, *sources: dict, **values: object) -> MixConfig:
-    return MixConfig.model_validate({"budget": budget, "sources": list(sources), **values})
+    return MixConfig.model_validate({"budget": budget, "corpora": list(sources), **values})
 
 
 def available(*tokens: int) -> list[Available]:
@@ -31,7 +31,7 @@ def available(*tokens: int) -> list[Available]:
 
 
 def source(number: int, **values: object) -> dict:
-    return {"path": f"c{number}", **values}
+    return {"corpus": f"c{number}", **values}
 
 
 def write(path: Path, documents: int, seed: int) -> Path:
@@ -99,7 +99,7 @@ def test_many_epochs_are_warned_of():
 
 def test_the_training_part_is_measured(tmp_path):
     paths = [write(tmp_path / name, count, 0) for name, count in (("a", 300), ("b", 200))]
-    found = measure_sources(mix(9, *({"path": str(path)} for path in paths), split=(0.5, 0.25, 0.25)))
+    found = measure_corpora(mix(9, *({"corpus": str(path)} for path in paths), split=(0.5, 0.25, 0.25)))
     for measured, count in zip(found, (300, 200)):
         documents = int((part_of_documents(np.arange(count), (0.5, 0.25, 0.25)) == 0).sum())
         assert (measured.documents, measured.tokens) == (documents, 40 * documents)
@@ -110,27 +110,28 @@ def test_pretraining_draws_what_the_plan_says(tmp_path):
     from pretrain.data.run_data import RunData
 
     paths = [write(tmp_path / name, count, seed) for seed, (name, count) in enumerate((("a", 60), ("b", 400)))]
-    sources = [{"path": str(paths[0]), "weight": 0.7, "max_epochs": 2.5}, {"path": str(paths[1]), "weight": 0.3}]
+    sources = [{"corpus": str(paths[0]), "weight": 0.7, "max_epochs": 2.5}, {"corpus": str(paths[1]), "weight": 0.3}]
     config = mix("20k tokens", *sources, split=(0.9, 0.05, 0.05))
-    plan = plan_mixture(config, measure_sources(config))
+    plan = plan_mixture(config, measure_corpora(config))
     assert plan[0].capped and plan[0].epochs == pytest.approx(2.5)
     write_section(config, plan, tmp_path / "data.yaml")
     written = yaml.safe_load((tmp_path / "data.yaml").read_text())
-    assert written == {"data": data_section(config, plan)}
+    assert written == {"data": data_section(config, plan), "training": {"duration": "20000 tokens"}}
     rest = {
         "output_dir": str(tmp_path / "run"),
         "model": {"num_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "seq_length": 10, "vocab_size": 100},
-        "training": {"duration": str(config.budget), "micro_batch_size": 1, "global_batch_size": 8},
+        "training": {"duration": "1 steps", "micro_batch_size": 1, "global_batch_size": 8},
         "optimizer": {"lr": 1e-3},
     }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(rest) + (tmp_path / "data.yaml").read_text())
-    run = load_config(RunConfig, tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(rest))
+    run = load_config(RunConfig, [tmp_path / "run.yaml", tmp_path / "data.yaml"])
+    assert run.training.duration == config.budget
     data = RunData.open(run, tokenizer_required=False)
     positions, _ = data.train.blend.locate(np.arange(20_000 // 10))
     drawn_tokens = 10 * np.bincount(positions)
     assert drawn_tokens.tolist() == pytest.approx([drawn.tokens for drawn in plan], abs=20)
     for part, drawn in zip(data.train.parts, plan):
-        assert part.documents.num_tokens == drawn.source.tokens
+        assert part.documents.num_tokens == drawn.available.tokens
 
 
 def test_a_file_that_is_not_ours_is_kept(tmp_path):
@@ -145,19 +146,19 @@ def test_a_file_that_is_not_ours_is_kept(tmp_path):
 
 
 def test_sources_are_read():
-    assert parse_source("runs/a") == {"path": "runs/a"} == parse_source("path=runs/a")
-    assert parse_source("path=a b,weight=0.3,max_epochs=4") == {"path": "a b", "weight": "0.3", "max_epochs": "4"}
+    assert parse_corpus("runs/a") == {"corpus": "runs/a"} == parse_corpus("corpus=runs/a")
+    assert parse_corpus("corpus=a b,weight=0.3,max_epochs=4") == {"corpus": "a b", "weight": "0.3", "max_epochs": "4"}
     for text, problem in {
-        "path=a,wieght=1": "'wieght=1' is not a setting of a source",
+        "corpus=a,wieght=1": "'wieght=1' is not a setting of a corpus",
         "a,b": "'b' is not a setting",
-        "path=a,path=b": "path is given twice",
+        "corpus=a,corpus=b": "corpus is given twice",
         "": "is not a setting",
-        "path=": "is not a setting",
+        "corpus=": "is not a setting",
     }.items():
         with pytest.raises(ConfigError, match=problem):
-            parse_source(text)
+            parse_corpus(text)
     with pytest.raises(ConfigError, match="did you mean: weight"):
-        parse_source("path=a,wieght=1")
+        parse_corpus("corpus=a,wieght=1")
 
 
 @pytest.mark.parametrize("budget", ["20B", "20B tokens", 20_000_000_000, "20_000_000_000", "20000M"])
@@ -166,14 +167,14 @@ def test_a_budget_is_a_number_of_tokens(budget):
 
 
 BAD = {
-    "not a number": ({"budget": "much", "sources": [source(0)]}, "'much tokens' is not a duration"),
-    "another unit": ({"budget": "4h", "sources": [source(0)]}, "is no number of tokens"),
-    "nothing": ({"budget": 0, "sources": [source(0)]}, "is no number of tokens"),
-    "no source": ({"budget": 1, "sources": []}, "at least 1 item"),
-    "some weights": ({"budget": 1, "sources": [source(0), source(1, weight=1)]}, "c0 has no weight, others have"),
-    "negative weight": ({"budget": 1, "sources": [source(0, weight=-1)]}, "greater than 0"),
-    "alpha and weights": ({"budget": 1, "sources": [source(0, weight=1)], "alpha": 0.5}, "only without weights"),
-    "split": ({"budget": 1, "sources": [source(0)], "split": [0.5, 0.1, 0.1]}, "sum to 1"),
+    "not a number": ({"budget": "much", "corpora": [source(0)]}, "'much tokens' is not a duration"),
+    "another unit": ({"budget": "4h", "corpora": [source(0)]}, "is in seconds; expected tokens"),
+    "nothing": ({"budget": 0, "corpora": [source(0)]}, "is no length"),
+    "no source": ({"budget": 1, "corpora": []}, "at least 1 item"),
+    "some weights": ({"budget": 1, "corpora": [source(0), source(1, weight=1)]}, "c0 has no weight, others have"),
+    "negative weight": ({"budget": 1, "corpora": [source(0, weight=-1)]}, "greater than 0"),
+    "alpha and weights": ({"budget": 1, "corpora": [source(0, weight=1)], "alpha": 0.5}, "only without weights"),
+    "split": ({"budget": 1, "corpora": [source(0)], "split": [0.5, 0.1, 0.1]}, "sum to 1"),
 }
 
 
@@ -188,12 +189,12 @@ def test_what_is_no_plan_is_refused(case, tmp_path):
 def test_sources_that_do_not_fit_together_are_refused(tmp_path, tokenizer_path):
     a = write(tmp_path / "a", 10, 0)
     with pytest.raises(DataError, match="there is no such corpus"):
-        measure_sources(mix(9, {"path": str(tmp_path / "none")}))
+        measure_corpora(mix(9, {"corpus": str(tmp_path / "none")}))
     with pytest.raises(ConfigError, match="names the same corpus twice"):
-        measure_sources(mix(9, {"path": str(a)}, {"path": str(a)}))
+        measure_corpora(mix(9, {"corpus": str(a)}, {"corpus": str(a)}))
     write(tmp_path / "empty", 0, 0)
     with pytest.raises(DataError, match="has no documents that train"):
-        measure_sources(mix(9, {"path": str(tmp_path / "empty")}))
+        measure_corpora(mix(9, {"corpus": str(tmp_path / "empty")}))
     from sentence_corpora import write_corpus
 
     for name in ("x", "y"):
@@ -201,4 +202,4 @@ def test_sources_that_do_not_fit_together_are_refused(tmp_path, tokenizer_path):
     manifest = tmp_path / "y" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"tokenizer_fingerprint": "', '"tokenizer_fingerprint": "0'))
     with pytest.raises(DataError, match="the same id means different text"):
-        measure_sources(mix(9, {"path": str(tmp_path / "x")}, {"path": str(tmp_path / "y")}))
+        measure_corpora(mix(9, {"corpus": str(tmp_path / "x")}, {"corpus": str(tmp_path / "y")}))

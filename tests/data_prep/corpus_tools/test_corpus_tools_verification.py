@@ -9,7 +9,7 @@ from sentence_corpora import write_corpus
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.corpus.manifest import Manifest
+from data_prep.corpus.manifest import CorpusManifest
 from data_prep.corpus.shards import ShardReader
 from data_prep.corpus_tools.merging import merge_corpus
 from data_prep.corpus_tools.verification import verify_corpus
@@ -60,7 +60,7 @@ def edit_manifest(corpus: Path, **values: object) -> None:
 
 def test_what_was_written_is_right(corpus):
     result = verify_corpus(corpus, workers=1)
-    manifest = Manifest.read(corpus)
+    manifest = CorpusManifest.read(corpus)
     assert result.problems.count == 0 and len(manifest.shards) == 2
     assert (result.documents, result.tokens) == (manifest.documents, manifest.tokens)
     assert result.checked_bytes == sum(shard.bin_bytes for shard in manifest.shards)

@@ -18,7 +18,7 @@ def found(*patterns) -> list[str]:
 
 
 def found_by_clean(*patterns) -> list[str]:
-    config = CleanConfig(output="/nowhere", sources={"a": {"paths": [str(p) for p in patterns]}}, stages=[])
+    config = CleanConfig(output="/nowhere", sources={"a": {"input": [str(p) for p in patterns]}}, stages=[])
     return [name.removeprefix("file://") for name, _, _ in make_plan(config).inputs]
 
 
@@ -107,7 +107,7 @@ def test_what_the_command_writes_is_no_input(tmp_path, pattern):
     learned = [file.path for file in find_files(TokenizerConfig(**given, output=tmp_path / "tokenizer"))]
     assert len(learned) == (4 if pattern else 3) and set(kept) < set(learned)
     assert not any("vocabulary" in path for path in learned)
-    cleaned = CleanConfig(output=tmp_path / "corpus", sources={"a": {"paths": given["input"]}}, stages=[])
+    cleaned = CleanConfig(output=tmp_path / "corpus", sources={"a": {"input": given["input"]}}, stages=[])
     assert [name.removeprefix("file://") for name, _, _ in make_plan(cleaned).inputs] == [
         *kept,
         str(tmp_path / "tokenizer" / "vocabulary.json"),

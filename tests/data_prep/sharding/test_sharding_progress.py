@@ -8,7 +8,7 @@ import time
 import pytest
 
 from data_prep.parallel import progress
-from data_prep.parallel.progress import AtWork, Done, Progress, worker_lines
+from data_prep.parallel.progress import AtWork, Done, WorkProgress, worker_lines
 from data_prep.sharding import shard_record
 from data_prep.sharding.shard_record import RECORDS, Beat, Pulse, read_pulse
 
@@ -55,7 +55,7 @@ def test_a_log_gets_a_line_for_all_and_one_for_each_worker(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LOOK_INTERVAL_S", 0.05)
     workers = (AtWork("a:1", "one", 3e6, 0), AtWork("a:2", "two", 2e6, 5))
     printed = ""
-    with Progress("tokenize", 10_000_000, lambda: Done(5_000_000, 1_250_000, 5, workers)):
+    with WorkProgress("tokenize", 10_000_000, lambda: Done(5_000_000, 1_250_000, 5, workers)):
         while "a:1: one, 3.0 MB/s\n" not in printed:
             time.sleep(0.05)
             printed += capsys.readouterr().err

@@ -20,7 +20,7 @@ from configs.errors import DataError, MachineError
 from data_prep import atomic
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.corpus.manifest import Manifest
+from data_prep.corpus.manifest import CorpusManifest
 from data_prep.corpus_tools.verification import verify_corpus
 from data_prep.sharding import encoding, finishing, tokenization
 from data_prep.sharding.tokenization import tokenize
@@ -290,5 +290,5 @@ def test_the_manifest_survives_being_written(tmp_path, text_file, tokenizer_path
     manifest = tokenize(config_for(text_file, tokenizer_path, tmp_path / "c")).manifest
     (tmp_path / "copy").mkdir()
     manifest.write(tmp_path / "copy")
-    assert Manifest.read(tmp_path / "copy") == manifest
+    assert CorpusManifest.read(tmp_path / "copy") == manifest
     assert filecmp.cmp(tmp_path / "copy" / "manifest.json", tmp_path / "c" / "manifest.json", shallow=False)

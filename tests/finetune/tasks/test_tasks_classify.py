@@ -157,8 +157,6 @@ LAST_STEP = {"optimizer__lr": 1e30, "optimizer__warmup": "0 steps", "optimizer__
     ("changes", "named"),
     [
         ({"training__micro_batch_size": 5}, "training.micro_batch_size: is 5"),
-        ({"training__duration": "2 h"}, "training.duration: is 7200 seconds"),
-        ({"training__evaluate_every": "1M tokens"}, "training.evaluate_every"),
         ({"training__precision": "bf16"}, "training.zero_stage: is 0 together with precision=bf16"),
         ({"optimizer__lr": 1e30, "optimizer__clip_grad_norm": 0, "optimizer__warmup": "0 steps"}, "the loss is nan"),
         (LAST_STEP | {"training__duration": "2 steps"}, "the validation loss is nan at step 2"),

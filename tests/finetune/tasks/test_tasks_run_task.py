@@ -162,11 +162,11 @@ def test_a_task_of_ones_own(root: Path, importable: None, capsys: pytest.Capture
     assert f"next: ls {root / 'out'}" in out and "test: fine-tuned" in out and "from scratch" in out
     # The recipe that it leaves runs again, and replaces what it made and nothing else.
     with pytest.raises(DataError, match="exists already"):
-        run_command([], config=str(root / "out" / "recipe.yaml"))
-    run_command(["training.duration=1 steps"], config=str(root / "out" / "recipe.yaml"), overwrite=True)
+        run_command([], config=[str(root / "out" / "recipe.yaml")])
+    run_command(["training.duration=1 steps"], config=[str(root / "out" / "recipe.yaml")], overwrite=True)
     (root / "out" / "thesis.tex").touch()
     with pytest.raises(DataError, match=r"holds other things: thesis\.tex"):
-        run_command([], config=str(root / "out" / "recipe.yaml"), overwrite=True)
+        run_command([], config=[str(root / "out" / "recipe.yaml")], overwrite=True)
 
 
 @pytest.mark.slow
@@ -206,12 +206,12 @@ def test_mistakes_are_named(root: Path, importable: None, given: list[str], name
 
 
 def test_classify_is_the_task_of_that_name(capsys: pytest.CaptureFixture[str]) -> None:
-    run_command(["task=classify", "seed=7"], config="classify-kind", print_config=True)
+    run_command(["task=classify", "seed=7"], config=["classify-kind"], print_config=True)
     by_name = capsys.readouterr().out
-    classify_command(["seed=7"], config="classify-kind", print_config=True)
+    classify_command(["seed=7"], config=["classify-kind"], print_config=True)
     assert capsys.readouterr().out == by_name and by_name.startswith("name: classify\n")
     with pytest.raises(ConfigError, match=r"name is 'classfy'|no fine-tuning task"):
-        classify_command(["name=classfy"], config="classify-kind", print_config=True)
+        classify_command(["name=classfy"], config=["classify-kind"], print_config=True)
 
 
 def test_losses_are_one_per_example(root: Path, importable: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,3 +222,9 @@ def test_losses_are_one_per_example(root: Path, importable: None, monkeypatch: p
     with pytest.raises(ValueError, match=r"ToyTask\.losses gave the shape \(\) for 24 examples"):
         run_command(settings(root, "wrong"))
     assert not (root / "wrong").exists()
+
+
+@pytest.mark.parametrize(("key", "given"), [("duration", "2 h"), ("evaluate_every", "1M tokens")])
+def test_a_length_that_a_task_cannot_count_is_refused(key: str, given: str) -> None:
+    with pytest.raises(ConfigError, match=f"training.{key} = '{given}': is in .*; expected epochs, steps or samples"):
+        classify_command([f"training.{key}={given}"], config=["classify-kind"], print_config=True)

@@ -42,7 +42,7 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
     [
         ("data__train", "{a: 0.5}", "names no corpus; expected {corpus, weight}, such as [{corpus: a, weight: 0.5}]"),
         ("data__train", "5", "expected a list for data.train, such as [{corpus: runs/corpus, weight: 0.5}]"),
-        ("data__validation", "x", "expected names with values, such as {NAME: [{corpus: runs/corpus, weight: 0.5}]}"),
+        ("data__validation", "5", "expected names with values, such as {NAME: [{corpus: runs/corpus, weight: 0.5}]}"),
         ("data__split", "3", "data.split = 3: expected a list of 3 values, such as [0.98, 0.01, 0.01]"),
         ("data__split", "[1, 2]", "data.split = [1, 2]: expected a list of 3 values, such as [0.98, 0.01, 0.01]"),
         ("training__batch_ramp", "3", "expected keys with values, such as {start: 32, increment: 32, samples: 100000}"),
@@ -58,6 +58,17 @@ def test_a_value_of_another_sort_is_answered_with_an_example(key: str, value: st
 def test_a_key_inside_something_misread_shows_no_value_that_was_never_given() -> None:
     said = refusal(data__validation="{a: {corpus: x, b: 1}}")
     assert "unknown key data.validation.a.0.b" in said and "object at" not in said
+
+
+def test_a_set_without_a_name_gets_that_of_its_part() -> None:
+    run = config(data__validation="held-out", data__test="[{corpus: a, weight: 2.0}, b]")
+    assert [str(part.corpus) for part in run.data.validation["validation"]] == ["held-out"]
+    assert [(str(part.corpus), part.weight) for part in run.data.test["test"]] == [("a", 2.0), ("b", 1.0)]
+
+
+@pytest.mark.parametrize("given", ["4h", "3 epochs"])
+def test_a_length_that_the_schedule_cannot_count_is_refused_at_once(given: str) -> None:
+    assert "expected steps, samples or tokens, such as '1000 steps'" in refusal(training__duration=given)
 
 
 def test_a_name_is_free_where_the_default_set_does_not_exist() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.corpus.manifest import TOKEN_COUNTS, Manifest, ShardEntry
+from data_prep.corpus.manifest import TOKEN_COUNTS, CorpusManifest, ShardEntry
 from data_prep.corpus.shard_writer import ShardWriter
 from pretrain.config import RunConfig
 
@@ -52,7 +52,7 @@ def write_corpus(
         )
     if len(tokens) == 0 or tokens.max() < vocab_size:
         np.save(path / TOKEN_COUNTS, np.bincount(tokens, minlength=vocab_size))
-    Manifest(
+    CorpusManifest(
         created_by="test",
         dtype="int32",
         vocab_size=vocab_size,

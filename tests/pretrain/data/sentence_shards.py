@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.corpus import Corpus
-from data_prep.corpus.manifest import Manifest, ShardEntry
+from data_prep.corpus.manifest import CorpusManifest, ShardEntry
 from data_prep.corpus.shard_writer import ShardWriter
 
 END = 4
@@ -63,7 +63,7 @@ def write_sentences(path: Path, sizes: Sizes, *, shards: int = 1, sentences: boo
                 idx_xxh3=writer.idx_xxh3,
             )
         )
-    Manifest(
+    CorpusManifest(
         created_by="test",
         dtype="int32",
         vocab_size=VOCAB_SIZE,

@@ -204,7 +204,7 @@ def test_wandb_without_the_package_is_one_error_that_says_how_to_get_it(
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else found(name))
-    with pytest.raises(ConfigError, match=r"bessemer\[wandb\]"):
+    with pytest.raises(ConfigError, match=r"\[wandb\]"):
         monitor(run_config(tmp_path, "monitor.wandb_project=demo", "monitor.tensorboard=false"))
 
 

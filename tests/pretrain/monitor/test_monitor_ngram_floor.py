@@ -57,6 +57,18 @@ def test_the_figure_stands_beside_the_unigram_loss(tmp_path: Path, corpus: Path)
     assert lines[at + 1] == f"1-gram      loss {loss:.4f} (modified Kneser-Ney)"
 
 
+@pytest.mark.parametrize(("own", "told"), [(9.0, True), (0.1, False), (None, False)])
+def test_where_counting_does_better_the_summary_says_what_to_do(
+    tmp_path: Path, corpus: Path, own: float | None, told: bool
+) -> None:
+    count(corpus)
+    data = run_config(tmp_path / "run", f"data.train={corpus}", f"data.split={list(SPLIT)}").data
+    found = list(ngram_rows(data, {"validation": {"loss": own}}))
+    assert (len(found) == 2) == told
+    if told:
+        assert "better than this model's 9.0000: train longer (training.duration)" in found[1][1]
+
+
 def test_a_sample_is_said(tmp_path: Path, corpus: Path) -> None:
     count(corpus, max_tokens=1000)
     ((_, text),) = rows(tmp_path, corpus)

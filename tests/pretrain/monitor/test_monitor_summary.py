@@ -40,8 +40,8 @@ def outcome(**changes: Any) -> RunOutcome:
     return RunOutcome(**(values | changes))
 
 
-def trained(output_dir: Path) -> RunConfig:
-    config = run_config(output_dir, "monitor.tensorboard=false")
+def trained(output_dir: Path, *overrides: str) -> RunConfig:
+    config = run_config(output_dir, "monitor.tensorboard=false", *overrides)
     for resumed_step, steps in ((None, range(1, 21)), (20, range(21, 41))):
         watched = monitor(config, resumed_step=resumed_step)
         for step in steps:

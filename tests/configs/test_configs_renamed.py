@@ -1,0 +1,48 @@
+"""Keys that had another name are taken by it, and the new one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.load import load_config
+from configs.section import Section
+
+
+class OldItem(Section):
+    renamed: ClassVar[dict[str, str]] = {"path": "corpus"}
+
+    corpus: Path
+
+
+class OldNames(Section):
+    renamed: ClassVar[dict[str, str]] = {"output_dir": "output", "sources": "corpora"}
+
+    output: Path
+    corpora: list[OldItem] = []
+
+
+def test_old_names_are_taken_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("output_dir: a\nsources: [{path: x}, {corpus: y}]\n")
+    config = load_config(OldNames, path)
+    assert (str(config.output), [str(item.corpus) for item in config.corpora]) == ("a", ["x", "y"])
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        f"note: {path}: output_dir is called output now",
+        f"note: {path}: sources is called corpora now",
+        f"note: {path}: corpora.path is called corpora.corpus now",
+    ]
+    config = load_config(OldNames, path, ["output_dir=b", "sources=[{path: z}]"])
+    assert (str(config.output), [str(item.corpus) for item in config.corpora]) == ("b", ["z"])
+    assert "note: command line: output_dir is called output now" in capsys.readouterr().err
+
+
+def test_a_key_by_both_of_its_names_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("output_dir: a\noutput: b\n")
+    with pytest.raises(ConfigError, match="output_dir is the old name of output, and both are given"):
+        load_config(OldNames, path)
