@@ -95,6 +95,8 @@ def test_toy_kinds_train_resume_export_and_are_fine_tuned(
     assert record["architecture"] == "LlamaForCausalLM" and record["logits"]["largest_difference"] < 1e-5
     assert record["family"] == "toy_kinds:ToyHuggingFace"
     check_read_back(tmp_path / "export", tmp_path / "parted")
+    assert record["document_start"]["token"] == "</s>" and record["document_start"]["recorded_by_pretraining"]
+    assert record["token_rows_equal_to_source"] == record["model"]["vocab_size"]
     task = ["task=toy_kinds:ToyTaskConfig", f"model={tmp_path / 'parted'}", f"output_dir={tmp_path / 'task'}"]
     run_command([*task, f"texts={tmp_path / 'corpus' / 'text.jsonl'}", "training.duration=3 steps"])
     assert 0 < json.loads((tmp_path / "task" / "task.json").read_text())["test"]["fine-tuned"]["loss"] < 10

@@ -70,7 +70,9 @@ def outputs(expected: Mapping[str, Any]) -> str:
     for number, logits in load_file(expected["logits"]).items():
         with torch.no_grad():
             found = model(**tokenizer(expected["calls"][int(number)][0], return_tensors="pt")).logits
-        largest = max(largest, float((found[0] - logits).abs().max()))
+        difference = float((found[0] - logits).abs().max())
+        assert difference == difference, "an output is not a number"
+        largest = max(largest, difference)
     assert largest <= expected["tolerance"], f"outputs differ by {largest:.1e}"
     return f"{largest:.0e}"
 
