@@ -170,7 +170,7 @@ BAD = {
     "not a number": ({"budget": "much", "corpora": [source(0)]}, "'much tokens' is not a duration"),
     "another unit": ({"budget": "4h", "corpora": [source(0)]}, "is in seconds; expected tokens"),
     "nothing": ({"budget": 0, "corpora": [source(0)]}, "is no length"),
-    "no source": ({"budget": 1, "corpora": []}, "at least 1 item"),
+    "no source": ({"budget": 1, "corpora": []}, "expected a list, such as"),
     "some weights": ({"budget": 1, "corpora": [source(0), source(1, weight=1)]}, "c0 has no weight, others have"),
     "negative weight": ({"budget": 1, "corpora": [source(0, weight=-1)]}, "greater than 0"),
     "alpha and weights": ({"budget": 1, "corpora": [source(0, weight=1)], "alpha": 0.5}, "only without weights"),

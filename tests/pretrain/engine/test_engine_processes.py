@@ -94,7 +94,7 @@ def test_srun_with_a_gpu_per_task(command: str, gpus: SimpleNamespace, monkeypat
     monkeypatch.setattr(os, "environ", {**os.environ, **SRUN})
     seen: list[Any] = []
 
-    def join(launch: Launch, device: torch.device, *options: Any) -> None:
+    def join(launch: Launch, device: torch.device, *options: Any, **named: Any) -> None:
         seen.append((launch.rank, device, os.environ["LOCAL_RANK"], os.environ["RANK"]))
         raise Joined
 
@@ -127,6 +127,8 @@ def test_a_rank_on_a_gpu_joins_without_splitting_the_world(
         dist, "init_process_group", lambda backend, **options: calls.append({"backend": backend, **options})
     )
     store = dist.HashStore()
+    monkeypatch.setattr(processes, "meet", lambda launch, timeout, report_after_s: store)
+    monkeypatch.setattr(processes, "WaitReport", lambda *arguments, **options: None)
     monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="GPU-1"))
     started = Launch(0, 1, 0, 1, address, 1234 if address else None, "python")
