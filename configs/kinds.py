@@ -12,6 +12,8 @@ import importlib
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -148,6 +150,18 @@ def resolve(target: str) -> Any:
     """The object that `module:name` means."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def comes_with(target: str, directory: Path) -> bool:
+    """Whether the module of `module:name` lies in `directory`, such as that of a downloaded model; imports nothing.
+
+    A name in a downloaded file may mean a module that is installed here, but never code that came along with it.
+    """
+    found = PathFinder.find_spec(target.partition(":")[0].partition(".")[0])
+    if ":" not in target or found is None:
+        return False
+    places = [found.origin, *(found.submodule_search_locations or ())]
+    return any(Path(place).resolve().is_relative_to(directory.resolve()) for place in places if place)
 
 
 def chosen_fields(cls: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Kinds]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from configs.errors import CheckpointError, DataError
+from configs.kinds import comes_with
 from data_prep.tokenizer import Tokenizer, is_tokenizer, load_tokenizer
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.config.kinds import FAMILIES
@@ -69,6 +70,14 @@ def open_checkpoint(path: Path) -> ModelCheckpoint:
     saved = metadata.get("model")
     if not isinstance(saved, dict):
         raise CheckpointError("does not say what model it holds", where=reader.path, expected="metadata with 'model'")
+    objective = (metadata.get("config") or {}).get("objective") or {}
+    for kind in (saved, objective):
+        if comes_with(str(kind.get("name", "")), run_directory(reader.path)):
+            raise CheckpointError(
+                f"names {kind['name']!r}, whose module lies in the run's directory and is not run",
+                where=reader.path,
+                expected="a module that was installed apart from the run",
+            )
     try:
         model = _declared(saved)
     except ValidationError as error:
@@ -80,6 +89,11 @@ def open_checkpoint(path: Path) -> ModelCheckpoint:
     if model.vocab_size is None:
         raise CheckpointError("does not say how many token ids its model knows", where=reader.path)
     return ModelCheckpoint(reader.path, model, CheckpointTensors(reader), metadata)
+
+
+def run_directory(step: Path) -> Path:
+    """The run that one of its checkpoints lies in; a checkpoint that lies by itself is its own."""
+    return step.parent.parent if step.parent.name == "checkpoints" else step
 
 
 def _declared(saved: Mapping[str, Any]) -> ModelConfig:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError, ConfigError, DataError, nearest
+from configs.kinds import comes_with
 from data_prep.tokenizer import load_tokenizer
 from finetune.huggingface.document_start import RECORD_FILE, export_record, exported_start, trained_text
 from finetune.huggingface.plain_call import puts_special_tokens
@@ -177,6 +178,12 @@ def exported_family(model: Path, model_type: str) -> HuggingFaceFamily | None:
     name = export_record(model).get("family", model_type if model_type in HUGGING_FACE_FAMILIES else None)
     if name is None:
         return None
+    if comes_with(str(name), model):
+        raise DataError(
+            f"names the Hugging Face family {name!r}, whose module lies in the same directory and is not run",
+            where=model / RECORD_FILE,
+            expected="a module that was installed apart from the model",
+        )
     try:
         return load_family(str(name))
     except ConfigError as error:

@@ -63,6 +63,14 @@ def plot_comparison(runs: Mapping[str, Sequence[dict[str, Any]]], output: Path) 
     Raises:
         MachineError: if the picture cannot be written.
     """
+    with drawable(list(runs)) as names:
+        picture = _comparison(dict(zip(names, runs.values(), strict=True)))
+    with staged_file(output) as temporary:
+        temporary.write_bytes(picture)
+    return output
+
+
+def _comparison(runs: Mapping[str, Sequence[dict[str, Any]]]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -83,9 +91,9 @@ def plot_comparison(runs: Mapping[str, Sequence[dict[str, Any]]], output: Path) 
         panels[key].set_ylabel(label + (", points: validation and test" if key == "loss" else ""))
         panels[key].grid(alpha=0.3)
     panels["loss"].legend()
-    with staged_file(output) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    return output
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
 
 
 def _draw(title: str, steps: list[dict[str, Any]], validations: dict[str, list[dict[str, Any]]]) -> bytes:

@@ -128,6 +128,14 @@ def check_read_back(export: Path, checkpoint: Path) -> None:
             read_pretrained(export)
         said = refused.value.render()
         assert "export.json" in said and repr(family) in said and says in said and "PYTHONPATH" in said
+    came_along = export / "came_along.py"
+    came_along.write_text("raise SystemExit('it was run')")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.syspath_prepend(export)
+    (export / "export.json").write_text(json.dumps(record | {"family": "came_along:Family"}))
+    with pytest.raises(DataError, match="whose module lies in the same directory and is not run"):
+        read_pretrained(export)
+    monkeypatch.undo()
     (export / "export.json").write_text("[]")
     with pytest.raises(DataError, match=r"export\.json: is damaged"):
         read_pretrained(export)
