@@ -18,6 +18,7 @@ from pretrain.config import RunConfig
 from pretrain.data.history import saved_history
 from pretrain.monitor.console import ConsoleLog
 from pretrain.monitor.records import EvalRecord
+from pretrain.parallel.launch import discover
 
 if TYPE_CHECKING:
     from pretrain.data.run_data import RunData
@@ -30,6 +31,8 @@ FREE_SECTIONS = ("optimizer", "training")
 def evaluation_config(checkpoint: Path, overrides: Sequence[str]) -> RunConfig:
     """The config that a checkpoint was trained with, and `key=value` overrides; `output_dir` is where it lies now.
 
+    On ranks that its tensor and pipeline sizes do not divide, both are 1, unless overrides say how the model is cut.
+
     Raises:
         CheckpointError: `checkpoint` is none, or is damaged.
         ConfigError: an override that does not fit.
@@ -37,6 +40,17 @@ def evaluation_config(checkpoint: Path, overrides: Sequence[str]) -> RunConfig:
     saved = dict(read_metadata(checkpoint).get("config") or {})
     if checkpoint.parent.name == "checkpoints":
         saved["output_dir"] = str(checkpoint.parent.parent)
+    launch, parallel = discover(), dict(saved.get("parallel") or {})
+    plane = parallel.get("tensor_size", 1) * parallel.get("pipeline_size", 1)
+    if launch.world_size % plane and not any(text.startswith("parallel.") for text in overrides):
+        saved["parallel"] = parallel | {"tensor_size": 1, "pipeline_size": 1, "sequence_parallel": False}
+        if launch.rank == 0:
+            print(
+                f"note: trained with {plane} ranks for each copy of the model, evaluated with one;"
+                " parallel.tensor_size and parallel.pipeline_size choose others",
+                file=sys.stderr,
+                flush=True,
+            )
     return build_config(RunConfig, saved, checkpoint, overrides)
 
 

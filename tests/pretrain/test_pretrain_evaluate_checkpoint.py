@@ -12,6 +12,7 @@ from configs.errors import CheckpointError, ConfigError
 from configs.load import load_config
 from pretrain.checkpoint.directory import step_name
 from pretrain.evaluate_checkpoint import evaluation_config
+from pretrain.parallel.launch import Launch
 from tests.distributed import RankFailure, run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD
 from tests.pretrain.tiny_run import make_corpus, tiny_config
@@ -122,3 +123,18 @@ def test_the_config_is_the_checkpoints_with_overrides_and_lies_where_it_lies_now
     with pytest.raises(ConfigError, match=r"evaluation\.batchs.*did you mean evaluation\.batches"):
         evaluation_config(checkpoint, ["evaluation.batchs=3"])
     assert evaluation_config(checkpoint, ["output_dir=x"]).output_dir == Path("x")
+
+
+def test_on_fewer_ranks_than_the_model_was_cut_for_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parallel = {"parallel__tensor_size": 2, "parallel__pipeline_size": 2, "parallel__sequence_parallel": True}
+    config = tiny_config(tmp_path / "run", Path("corpus"), **parallel)
+    metadata = {"config": config.model_dump(mode="json")}
+    monkeypatch.setattr("pretrain.evaluate_checkpoint.read_metadata", lambda path: metadata)
+    found = evaluation_config(tmp_path / "step", []).parallel
+    assert (found.tensor_size, found.pipeline_size, found.sequence_parallel) == (1, 1, False)
+    assert "trained with 4 ranks for each copy of the model, evaluated with one" in capsys.readouterr().err
+    assert evaluation_config(tmp_path / "step", ["parallel.pipeline_size=1"]).parallel.tensor_size == 2
+    monkeypatch.setattr("pretrain.evaluate_checkpoint.discover", lambda: Launch(0, 8, 0, 8, None, None, "python"))
+    assert evaluation_config(tmp_path / "step", []).parallel == config.parallel
