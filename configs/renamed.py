@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
@@ -45,7 +45,13 @@ def _renamed(cls: type[BaseModel], raw: Mapping[str, Any], where: object, prefix
 def _inside(cls: type[BaseModel], key: str, value: Any, where: object, prefix: str, notes: list[str]) -> Any:
     field = cls.model_fields.get(key)
     for section in sections_of(field) if field is not None else []:
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and field is not None and get_origin(field.annotation) is dict:
+            # Its keys are names that somebody chose.
+            value = {
+                name: _renamed(section, v, where, f"{prefix}{name}.", notes) if isinstance(v, Mapping) else v
+                for name, v in value.items()
+            }
+        elif isinstance(value, Mapping):
             value = _renamed(section, value, where, prefix, notes)
         elif isinstance(value, list):
             value = [_renamed(section, v, where, prefix, notes) if isinstance(v, Mapping) else v for v in value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def evaluate_checkpoint(
         raise ConfigError(
             "there is no set to evaluate", where="data.validation", expected="such as data.validation={wiki: runs/wiki}"
         )
-    if output is not None and not output.parent.is_dir():
+    if output is not None and plan.launch.rank == 0 and not output.parent.is_dir():
         raise ConfigError("there is no such directory", where=output.parent, expected="a directory for --output")
 
     from pretrain.engine import topology
@@ -106,7 +107,9 @@ def evaluate_checkpoint(
         _tell(records, accepted)
         if output is not None:
             with staged_file(output) as temporary:
-                temporary.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                temporary.write_text(
+                    json.dumps(_finite(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+                )
     return found
 
 
@@ -134,6 +137,13 @@ def _load(checkpoint: Path, config: RunConfig, data: RunData, engine: TrainEngin
     metadata = load_checkpoint(checkpoint, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], None)
     return metadata["step"], *found[0]
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for numbers that JSON has not."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _tell(records: Sequence[EvalRecord], accepted: Sequence[str]) -> None:

@@ -5,6 +5,8 @@ Imports neither torch's distributed parts nor DeepSpeed, so a wrong config is re
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +49,8 @@ def check(config: RunConfig) -> Plan:
     """
     lengths = SampleLengths.constant(config.model.seq_length)
     schedule = RunSchedule(config.training, config.optimizer, lengths, Progress())
-    plan = check_model_and_data(config)
+    _check_restarts(config, os.environ)
+    plan = check_model_and_data(config, trains=True)
     # Last, since it makes the directory.
     if plan.launch.rank == 0:
         _check_output(config.output_dir, config.monitor)
@@ -55,7 +58,7 @@ def check(config: RunConfig) -> Plan:
     return plan
 
 
-def check_model_and_data(config: RunConfig) -> Plan:
+def check_model_and_data(config: RunConfig, *, trains: bool = False) -> Plan:
     """What `check` looks at before there is something to train or to write: ranks, device, corpora, vocabulary.
 
     Raises:
@@ -71,8 +74,20 @@ def check_model_and_data(config: RunConfig) -> Plan:
     for role in (*config.objective.roles(), *config.model.roles):
         data.tokens.role(role)
     config = config.model_copy(update={"model": _with_vocabulary(config.model, data)})
-    _check_memory(config, layout, launch)
+    _check_memory(config, layout, launch, trains)
     return Plan(config=config, launch=launch, layout=layout, data=data)
+
+
+def _check_restarts(config: RunConfig, environment: Mapping[str, str]) -> None:
+    """Refuse to begin anew each time that a scheduler or launcher starts the same command again."""
+    for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"):
+        if config.checkpoint.resume == "never" and environment.get(name, "0") != "0":
+            raise ConfigError(
+                f"never, and {name}={environment[name]}: this command was started again by itself, and would throw"
+                " away what its first start trained",
+                where="checkpoint.resume",
+                expected="auto, to go on from the newest checkpoint, if that is of the first start",
+            )
 
 
 def _check_device(training: TrainingConfig) -> None:
@@ -89,14 +104,14 @@ def _check_device(training: TrainingConfig) -> None:
         )
 
 
-def _check_memory(config: RunConfig, layout: Layout, launch: Launch) -> None:
+def _check_memory(config: RunConfig, layout: Layout, launch: Launch, trains: bool) -> None:
     """Refuse what cannot fit even without activations."""
     from pretrain.monitor.memory import device_total_bytes, host_total_bytes
 
     stages = weights_of_stages(config.model, layout)
     # Which stages this machine has is not known yet: at least the smallest.
-    most, least = (state_memory(config, layout, weights) for weights in (max(stages), min(stages)))
-    device_bytes, ranks = device_total_bytes(), launch.local_world_size
+    most, least = (state_memory(config, layout, weights, trains=trains) for weights in (max(stages), min(stages)))
+    device_bytes, ranks = device_total_bytes(launch.local_rank), launch.local_world_size
     host_needed = ranks * (least.host_bytes + (0 if device_bytes else least.device_bytes))
     on_host = f"{ranks} ranks hold" if ranks > 1 else "it holds"
     for holder, needed, what, there_is in (
@@ -133,7 +148,9 @@ def _check_space(config: RunConfig, total_steps: int | None) -> None:
     steps = [step for step, _ in list_checkpoints(root)]
     # What is of another run is set aside, and stays.
     present = [] if saving.resume == "never" else steps[-saving.keep_last :]
-    saves = saving.num_saves(total_steps, after=max(present, default=0))
+    # Samples of another length before make the end in tokens another step than `total_steps`.
+    known = total_steps if not present or config.training.duration.unit == "steps" else None
+    saves = saving.num_saves(known, after=max(present, default=0))
     # What a dead attempt left is removed before the first save.
     check_free_space(
         root,

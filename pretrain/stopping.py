@@ -121,7 +121,7 @@ class StopRequest:
     def _take(self, number: signal.Signals) -> None:
         now = time.monotonic()
         if not self._has_begun:
-            _say(f"{number.name}: training has not begun, nothing is lost; the same command starts again")
+            _say(f"{number.name}: nothing was begun that could be lost; the same command starts again")
             os._exit(int(ExitStatus.INTERRUPTED))
         if number == signal.SIGINT:
             if self._first_interrupt_s is None:

@@ -57,15 +57,19 @@ def _tests(*paths: str) -> Callable[[Settings], dict[str, Any]]:
 
 
 def test_counts(output: str) -> dict[str, Any]:
-    """How many tests ended how, from pytest's last line.
+    """How many tests ended how, from pytest's line about it.
 
     Raises:
         PieceFailed: none passed, or one was skipped or failed.
     """
-    lines = output.strip().splitlines()
-    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", lines[-1])}
+    # Libraries may print something when the process ends.
+    counted = [
+        line for line in output.splitlines() if re.search(r"\d+ (passed|failed|skipped|error).* in [\d.]+", line)
+    ]
+    last = counted[-1] if counted else (output.strip().splitlines() or ["nothing was printed"])[-1]
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
     if not counts.get("passed") or set(counts) != {"passed"}:
-        raise PieceFailed(f"pytest: {lines[-1]}")
+        raise PieceFailed(f"pytest: {last}")
     return counts
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from configs.kinds import Kinds
+from configs.kinds import Kinds, resolve
 from pretrain.config import RunConfig
 from pretrain.config.kinds import FAMILIES, OBJECTIVES
 from pretrain.config.sampling import PairSampleCutting, SampleCutting
@@ -147,7 +147,7 @@ class DataHistory:
 
     def encode(self) -> dict[str, Any]:
         """As JSON."""
-        return {"seed": self.seed, "phases": [asdict(phase) for phase in self.phases]}
+        return {"seed": self.seed, "phases": [asdict(phase) | _class_of(phase.sampling) for phase in self.phases]}
 
     @classmethod
     def decode(cls, raw: Mapping[str, Any]) -> DataHistory:
@@ -181,7 +181,10 @@ def saved_history(metadata: Mapping[str, Any]) -> DataHistory | None:
     None if the metadata do not say what was read, or name kinds that are not there any more.
     """
     if "data_history" in metadata:
-        return DataHistory.decode(metadata["data_history"])
+        try:
+            return DataHistory.decode(metadata["data_history"])
+        except (ImportError, AttributeError):
+            return None  # the module of a cutting that is not there any more
     config, read = metadata.get("config"), metadata.get("data_fingerprint")
     if not config or not read:
         return None
@@ -220,9 +223,19 @@ def _section(kinds: Kinds, raw: Mapping[str, Any]) -> Any:
     return cls.model_validate({key: raw[key] for key in cls.model_fields if key in raw} | {"name": name})
 
 
+def _class_of(sampling: SampleCutting) -> dict[str, str]:
+    """Where the class of somebody else's cutting stands; nothing for ours, which the fields tell."""
+    cls = type(sampling)
+    if cls in (SampleCutting, PairSampleCutting):
+        return {}
+    return {"sampling_class": f"{cls.__module__}:{cls.__name__}"}
+
+
 def _decode_phase(raw: Mapping[str, Any]) -> DataPhase:
     sampling = raw["sampling"]
-    cutting = PairSampleCutting if "pairs" in sampling else SampleCutting
+    cutting: type[SampleCutting] = PairSampleCutting if "pairs" in sampling else SampleCutting
+    if "sampling_class" in raw:
+        cutting = resolve(raw["sampling_class"])
     return DataPhase(
         from_step=raw["from_step"],
         from_sample=raw["from_sample"],

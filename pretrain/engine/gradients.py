@@ -69,8 +69,8 @@ class GradientFinisher:
         self._expected = torch.cat([loss_shares.double(), own_flags])
 
     def finish(self) -> tuple[torch.Tensor, bool]:
-        """Finish the gradients in place; the one place of a step that waits for the device, before and after the sums
-        where the gradients are in host memory.
+        """Finish the gradients in place; the one place of a step in our code that waits for the device, before and
+        after the sums where the gradients are in host memory.
 
         Returns:
             Their global norm, scaled by the loss scale, in host memory, so that nothing that is computed from it waits

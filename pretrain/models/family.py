@@ -62,9 +62,9 @@ class Output:
         """Negative log-probability of each label in nats, fp32 [B, S]. Every tensor rank must call it."""
         if self.tensor_group is None:
             # Flat: torch has no deterministic kernel on a GPU for more dimensions.
-            logits_TV = self.logits_SBV.float().transpose(0, 1).flatten(0, 1)
-            nll_T = torch.nn.functional.cross_entropy(logits_TV, labels_BS.flatten(), reduction="none")
-            return nll_T.view_as(labels_BS)
+            logits_TV, labels_SB = self.logits_SBV.float().flatten(0, 1), labels_BS.transpose(0, 1)
+            nll_T = torch.nn.functional.cross_entropy(logits_TV, labels_SB.flatten(), reduction="none")
+            return nll_T.view_as(labels_SB).transpose(0, 1)
         from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
 
         labels_SB = labels_BS.transpose(0, 1).contiguous()

@@ -27,11 +27,14 @@ def host_total_bytes() -> int:
     return total
 
 
-def device_total_bytes() -> int | None:
-    """Memory of this process' accelerator; None without one."""
+def device_total_bytes(local_rank: int) -> int | None:
+    """Memory of the accelerator of a rank of this machine; None without one."""
     import torch
 
-    return int(torch.cuda.get_device_properties().total_memory) if torch.cuda.is_available() else None
+    if not torch.cuda.is_available():
+        return None
+    # Asked by number: whoever asks for the present one has all ranks begin on the first.
+    return int(torch.cuda.get_device_properties(local_rank % torch.cuda.device_count()).total_memory)
 
 
 def device_memory_bytes() -> int | None:

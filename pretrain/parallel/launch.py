@@ -79,7 +79,8 @@ def _from_torch(env: dict[str, str]) -> Launch:
             f"RANK is {rank} of WORLD_SIZE {world}", where="environment", expected="0 <= RANK < WORLD_SIZE"
         )
     launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in env else env.get("BESSEMER_LAUNCHER", "deepspeed")
-    local_world = _integer(env, "LOCAL_WORLD_SIZE", env.get("LOCAL_SIZE", str(world)))
+    # Nobody says how many ranks this machine has: at least those up to this one.
+    local_world = _integer(env, "LOCAL_WORLD_SIZE", env.get("LOCAL_SIZE", str(_integer(env, "LOCAL_RANK", "0") + 1)))
     return Launch(
         rank,
         world,

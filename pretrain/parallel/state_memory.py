@@ -26,8 +26,11 @@ class StateMemory:
     host_bytes: int
 
 
-def state_memory(config: RunConfig, layout: Layout, weights: int) -> StateMemory:
+def state_memory(config: RunConfig, layout: Layout, weights: int, *, trains: bool = True) -> StateMemory:
     """What a rank of this run holds whose tensor x pipeline shard has so many weights.
+
+    Without training there are no gradients, but in the buffers that stage 3 and an offloaded optimizer make at their
+    start, and no copy for checkpoints.
 
     Gradients are fp32, whatever the precision. With an offloaded optimizer ZeRO-2 and 3 keep them twice in host
     memory: accumulated, and as what the optimizer reads.
@@ -37,7 +40,10 @@ def state_memory(config: RunConfig, layout: Layout, weights: int) -> StateMemory
     state = FP32_BYTES * (1 + len(config.optimizer.states))
     part = -(-weights // layout.data)
     states, gradients, held = (part if parallel.zero_stage >= stage else weights for stage in (1, 2, 3))
-    device, host = weight * held, state * part  # the checkpoint's copy: of replicas, one rank writes
+    if not trains and parallel.zero_stage < 3 and not parallel.offload_optimizer:
+        gradients = 0
+    device = weight * held
+    host = state * part if trains else 0  # the checkpoint's copy: of replicas, one rank writes
     if parallel.offload_optimizer:
         host += (state + FP32_BYTES) * states
         if parallel.zero_stage == 1:

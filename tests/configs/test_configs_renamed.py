@@ -23,6 +23,7 @@ class OldNames(Section):
 
     output: Path
     corpora: list[OldItem] = []
+    named: dict[str, OldItem] = {}
 
 
 def test_old_names_are_taken_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +40,17 @@ def test_old_names_are_taken_and_told(tmp_path: Path, capsys: pytest.CaptureFixt
     config = load_config(OldNames, path, ["output_dir=b", "sources=[{path: z}]"])
     assert (str(config.output), [str(item.corpus) for item in config.corpora]) == ("b", ["z"])
     assert "note: command line: output_dir is called output now" in capsys.readouterr().err
+
+
+def test_in_a_mapping_the_names_that_somebody_chose_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("output: a\nnamed: {path: {path: x}, sources: {corpus: y}}\n")
+    config = load_config(OldNames, path, ["named.z.path=w"])
+    assert {name: str(item.corpus) for name, item in config.named.items()} == {"path": "x", "sources": "y", "z": "w"}
+    assert capsys.readouterr().err.splitlines() == [
+        f"note: {path}: named.path.path is called named.path.corpus now",
+        "note: command line: named.z.path is called named.z.corpus now",
+    ]
 
 
 def test_a_key_by_both_of_its_names_is_refused(tmp_path: Path) -> None:

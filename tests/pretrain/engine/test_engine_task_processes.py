@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[3]
 # In a C function that no signal makes return, as a rank that waits for others may be.
 RANK = """if True:
-    import ctypes, os, sys
+    import ctypes, os, signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
     from pretrain.engine import task_engine
 
     task_engine.join_ranks = lambda *_: None

@@ -53,7 +53,7 @@ class Patch:
     """One patch.
 
     Attributes:
-        name: its module and what it replaces, such as `cpu_bridge_cuda_synchronize`.
+        name: its module and what it replaces, such as `cpu_bridge_cuda_current_device`.
         place: file and line of the text that names the upstream lines.
         references: those lines.
         is_complete: whether the text names every upstream file with path, line and function.

@@ -120,7 +120,7 @@ def test_before_there_is_anything_to_lose_a_signal_ends_it_at_once(name: str) ->
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=45, cwd=ROOT)
     assert done.returncode == 75, done.stderr
-    assert f"{name}: training has not begun" in done.stderr and "Traceback" not in done.stderr
+    assert f"{name}: nothing was begun that could be lost" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_from_the_beginning_on_a_signal_is_a_wish() -> None:

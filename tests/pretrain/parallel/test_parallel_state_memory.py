@@ -53,8 +53,8 @@ def test_stages_share_the_weights() -> None:
 
 def check(monkeypatch: pytest.MonkeyPatch, config: RunConfig, host: float, device: float | None) -> None:
     monkeypatch.setattr(memory, "host_total_bytes", lambda: int(host * 1e12))
-    monkeypatch.setattr(memory, "device_total_bytes", lambda: None if device is None else int(device * 1e9))
-    preflight._check_memory(config, resolve_layout(config, LAUNCH.world_size), LAUNCH)
+    monkeypatch.setattr(memory, "device_total_bytes", lambda local_rank: None if device is None else int(device * 1e9))
+    preflight._check_memory(config, resolve_layout(config, LAUNCH.world_size), LAUNCH, trains=True)
 
 
 def test_what_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +85,13 @@ def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPa
     for text, expected in (("max\n", machine), ("1000000\n", 1_000_000), (f"{2**62}\n", machine)):
         write(text)
         assert memory.host_total_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "expected"),
+    [(0, [BF16], 14), (2, [BF16], 2 + 12 / 4), (3, ["training.precision=fp32"], 20 / 4)],
+)
+def test_an_evaluation_holds_no_gradients_and_no_copy(stage: int, settings: list[str], expected: float) -> None:
+    config = recipe("gpt-125m", f"parallel.zero_stage={stage}", *settings)
+    found = state_memory(config, Layout(data=4), 4_000_000, trains=False)
+    assert (found.device_bytes / 4e6, found.host_bytes) == (pytest.approx(expected), 0)
