@@ -24,6 +24,7 @@ from pretrain.config import RunConfig
 from pretrain.monitor import wording
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 from pretrain.schedule.batch_size import steps_and_samples
+from pretrain.schedule.sample_lengths import SampleLengths
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -55,7 +56,9 @@ def measure(recipe: str, corpus: Path, processes: int, steps: int) -> dict[str, 
     time_s = sum(record["interval_time_s"] for record in measured)
     tokens_per_s = sum(record["interval_tokens"] for record in measured) / time_s
     config = load_config(RunConfig, find_recipe(recipe, "pretrain"))
-    length = steps_and_samples(config.training.duration, config.training, config.model.seq_length)
+    length = steps_and_samples(
+        config.training.duration, config.training, SampleLengths.constant(config.model.seq_length)
+    )
     tokens = length.samples * config.model.seq_length
     return {
         "recipe": recipe,
