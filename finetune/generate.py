@@ -53,13 +53,34 @@ def generate(
             write_batch(network, causal, [row], sampling, TextStream(partial(stream, row.prompt), sampling.stop))
             yield row.generated(causal.context)
         return
-    size, window = sampling.batch_size, sampling.batch_size * _BATCHES_PER_WINDOW
+    window = sampling.batch_size * _BATCHES_PER_WINDOW
     for start in range(0, len(rows), window):
         here = rows[start : start + window]
-        near = sorted(here, key=lambda row: len(row.ids))
-        for at in range(0, len(near), size):
-            write_batch(network, causal, near[at : at + size], sampling, None)
+        for batch in _batches(here, sampling, causal.context):
+            write_batch(network, causal, batch, sampling, None)
         yield from (row.generated(causal.context) for row in here)
+
+
+def _batches(rows: Sequence[Row], sampling: Sampling, context: int | None) -> Iterator[list[Row]]:
+    """Rows of similar length, as many as are written at a time.
+
+    All rows of a batch are padded and computed until its last one ends: none may be carried past the context by a
+    shorter one, since learned positions end there.
+    """
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        if batch and (len(batch) == sampling.batch_size or not _fits(row, batch[0], sampling, context)):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _fits(row: Row, shortest: Row, sampling: Sampling, context: int | None) -> bool:
+    if context is None:
+        return True
+    return len(row.ids) + min(sampling.max_new_tokens, context - len(shortest.ids)) <= context
 
 
 def _encode(codec: TextCodec, prompt: str, sampling: Sampling, context: int | None, model_dir: Path) -> list[int]:
