@@ -86,10 +86,12 @@ def _fits(row: Row, shortest: Row, sampling: Sampling, context: int | None) -> b
 def _encode(codec: TextCodec, prompt: str, sampling: Sampling, context: int | None, model_dir: Path) -> list[int]:
     ids = codec.encode_batch([prompt])[0]
     # Nothing to go on from: what stands before the first word of a document is the end of the one before.
-    if sampling.at_document_start or not ids:
+    if sampling.at_document_start or not (ids or codec.begin_of_text is not None):
         if codec.document_start is None:
             raise DataError("has no token that begins documents, so a prompt cannot be empty", where=model_dir)
         ids = [codec.document_start, *ids]
+    elif codec.begin_of_text is not None:
+        ids = [codec.begin_of_text, *ids]  # as a plain call of the exported tokenizer
     if context is not None and len(ids) >= context:
         raise DataError(
             f"a prompt has {len(ids)} tokens ({prompt[:40]!r}...)",
