@@ -41,6 +41,7 @@ def read_causal(model: Path) -> CausalModel:
         UserError: neither, damaged, without its tokenizer, or another kind of model.
     """
     import torch
+    from transformers import GenerationConfig
 
     from pretrain.models.huggingface.transformers_model import load_causal, model_from_tensors, refuse_not_causal
 
@@ -51,6 +52,8 @@ def read_causal(model: Path) -> CausalModel:
         network, codec = model_from_tensors(pretrained.hf_config, pretrained.tensors), pretrained.codec
     else:
         network, codec = load_causal(model, None if torch.cuda.is_available() else "float32"), load_codec(model)
+    # What a directory wishes (beams, penalties) would fill in what is asked for here.
+    network.generation_config = GenerationConfig()
     known = int(network.config.vocab_size)
     if codec.vocab_size > known:
         raise DataError(

@@ -28,7 +28,11 @@ ConfigClass = TypeVar("ConfigClass", bound=Section)
 
 Recipe = Annotated[
     list[str] | None,
-    typer.Option("--config", "-c", help="A YAML file, or a recipe of configs/finetune; of several, the last wins."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="A YAML file, or a recipe of configs/finetune; each adds to and overrides those before it.",
+    ),
 ]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]

@@ -53,22 +53,45 @@ def generate(
             write_batch(network, causal, [row], sampling, TextStream(partial(stream, row.prompt), sampling.stop))
             yield row.generated(causal.context)
         return
-    size, window = sampling.batch_size, sampling.batch_size * _BATCHES_PER_WINDOW
+    window = sampling.batch_size * _BATCHES_PER_WINDOW
     for start in range(0, len(rows), window):
         here = rows[start : start + window]
-        near = sorted(here, key=lambda row: len(row.ids))
-        for at in range(0, len(near), size):
-            write_batch(network, causal, near[at : at + size], sampling, None)
+        for batch in _batches(here, sampling, causal.context):
+            write_batch(network, causal, batch, sampling, None)
         yield from (row.generated(causal.context) for row in here)
+
+
+def _batches(rows: Sequence[Row], sampling: Sampling, context: int | None) -> Iterator[list[Row]]:
+    """Rows of similar length, as many as are written at a time.
+
+    All rows of a batch are padded and computed until its last one ends: none may be carried past the context by a
+    shorter one, since learned positions end there.
+    """
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        if batch and (len(batch) == sampling.batch_size or not _fits(row, batch[0], sampling, context)):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _fits(row: Row, shortest: Row, sampling: Sampling, context: int | None) -> bool:
+    if context is None:
+        return True
+    return len(row.ids) + min(sampling.max_new_tokens, context - len(shortest.ids)) <= context
 
 
 def _encode(codec: TextCodec, prompt: str, sampling: Sampling, context: int | None, model_dir: Path) -> list[int]:
     ids = codec.encode_batch([prompt])[0]
     # Nothing to go on from: what stands before the first word of a document is the end of the one before.
-    if sampling.at_document_start or not ids:
+    if sampling.at_document_start or not (ids or codec.begin_of_text is not None):
         if codec.document_start is None:
             raise DataError("has no token that begins documents, so a prompt cannot be empty", where=model_dir)
         ids = [codec.document_start, *ids]
+    elif codec.begin_of_text is not None:
+        ids = [codec.begin_of_text, *ids]  # as a plain call of the exported tokenizer
     if context is not None and len(ids) >= context:
         raise DataError(
             f"a prompt has {len(ids)} tokens ({prompt[:40]!r}...)",

@@ -43,7 +43,7 @@ def generate_command(
     seed: Annotated[int, typer.Option(help="Decides the samples.")] = 0,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute all keys and values for every token.")] = False,
     document_start: Annotated[
-        bool, typer.Option("--document-start", help="The prompt begins a document: put the separator before it.")
+        bool, typer.Option("--document-start", help="Put the token before the prompt that documents began with.")
     ] = False,
 ) -> None:
     """Continue prompts with a pretrained or exported model."""

@@ -117,7 +117,9 @@ def save_tokenizer(folder: Path, pretrained: PretrainedModel, template: TextTemp
         return
     codec.tokenizer.copy_to(folder / OWN_FOLDER)
     try:
-        ids = hf_tokenizer.role_ids(codec.tokenizer, pretrained.hf_config.get("bos_token_id"))
+        begin = pretrained.hf_config.get("bos_token_id")
+        known = isinstance(begin, int) and 0 <= begin < codec.vocab_size  # configs have defaults of other vocabularies
+        ids = hf_tokenizer.role_ids(codec.tokenizer, begin if known else None)
         hf_tokenizer.save(codec.tokenizer, folder, template.max_tokens, ids=ids, call=call, pad=template.pad)
         check_same_ids(codec.tokenizer, folder)
         check_plain_call(codec.tokenizer, folder, call)

@@ -21,7 +21,7 @@ class Sampling:
         seed: decides the samples, together with the prompt and how often it stood before: neither the other prompts nor
             the size of the batch change an answer, and a prompt that is repeated gets another one.
         use_cache: keep keys and values instead of computing them again for every token.
-        at_document_start: put the end-of-document token in front, as documents were separated in training.
+        at_document_start: put the token in front that pretraining saw before a document.
         samples: answers to each prompt.
         batch_size: answers that are written at a time.
         stop: an answer ends before the first of these texts.

@@ -36,7 +36,8 @@ def main(
     config: Annotated[
         list[str] | None,
         typer.Option(
-            help="A recipe's name (configs/pretrain/) or a YAML file; of several, the last wins. Default: gpt-tiny."
+            help="A recipe's name (configs/pretrain/) or a YAML file; each adds to and overrides those before it."
+            " Default: gpt-tiny."
         ),
     ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the whole config and stop.")] = False,

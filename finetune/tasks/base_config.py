@@ -89,3 +89,16 @@ class TaskConfig(Named):
             known = ", ".join(self.selects)
             raise ValueError(f"training.select_by is {self.training.select_by!r}; expected one of {known}")
         return self
+
+    @model_validator(mode="after")
+    def _optimizer_fits(self) -> TaskConfig:
+        problems = self.optimizer.problems()
+        for key in ("warmup", "decay"):
+            given: Duration | None = getattr(self.optimizer, key)
+            if given is not None and given.unit == "tokens":
+                problems.append(
+                    f"optimizer.{key} = '{given}': is in tokens, which texts differ in; expected steps or samples"
+                )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

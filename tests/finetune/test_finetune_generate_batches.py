@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from finetune.generate_command import generate_command
 from finetune.generated_rows import Row, RowNoise, TextStream
 from finetune.huggingface.export import export
 from finetune.sampling import Generated, Sampling
+from finetune.text_codec import load_codec
 from tests.finetune.finetune_oracle import oracle_outputs
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_tokenizers import train_tokenizer
@@ -67,6 +69,27 @@ def test_the_batch_changes_no_answer(root: Path, model: str) -> None:
         assert [answer.text for answer in alone] == [a.text for a in together if a.number == number]
     greedy = replace(SAMPLING, samples=1, greedy=True)
     assert answers(root / model, greedy) == answers(root / model, replace(greedy, batch_size=1))
+
+
+@pytest.mark.parametrize("model", ["llama", "gpt2"])
+@pytest.mark.parametrize("new", [30, 500])
+def test_a_long_and_a_short_prompt_end_at_the_context_each(root: Path, model: str, new: int) -> None:
+    codec = load_codec(root / model)
+    long = "".join(f" {number}" for number in range(22))
+    assert 44 < len(codec.encode_batch([long])[0]) < 64, "its answer must end at the context"
+    asked = Sampling(max_new_tokens=new, greedy=True, batch_size=4)
+    together = answers(root / model, asked, [long, "x", "The try statement"])
+    assert together == answers(root / model, replace(asked, batch_size=1), [long, "x", "The try statement"])
+    assert together[0].ended_by == "context", "the model ends by itself: choose another prompt"
+    assert new > 30 or together[1].tokens == new
+
+
+def test_the_models_own_generation_config_has_no_part_in_it(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "llama", tmp_path / "model")
+    theirs = {"num_beams": 2, "repetition_penalty": 3.0, "no_repeat_ngram_size": 2, "do_sample": True, "top_k": 3}
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps(theirs))
+    for sampling in (SAMPLING, replace(SAMPLING, samples=1, greedy=True)):
+        assert answers(tmp_path / "model", sampling) == answers(root / "llama", sampling)
 
 
 def test_repeated_prompts_and_samples_differ(root: Path) -> None:

@@ -10,8 +10,9 @@ import transformers
 
 from configs.errors import DataError
 from finetune.huggingface import tokenizer as hf_tokenizer
-from finetune.networks import head_network
+from finetune.networks import head_network, save_tokenizer
 from finetune.pretrained import read_pretrained
+from finetune.text_template import text_template
 from tests.finetune.finetune_tokenizers import train_tokenizer
 
 SIZE = {"vocab_size": 420, "hidden_size": 32}
@@ -64,3 +65,14 @@ def test_what_is_no_language_model_of_texts_is_told(root: Path) -> None:
         read_pretrained(root / "empty")
     with pytest.raises(DataError, match=r"does not exist[\s\S]*did you mean: .*bert-bare"):
         read_pretrained(root / "bert-bar")
+
+
+def test_a_begin_token_that_our_tokenizer_does_not_have(tmp_path: Path) -> None:
+    """GPT-2's config names its own vocabulary's where nothing else is said."""
+    train_tokenizer(tmp_path / "tok")
+    config = transformers.GPT2Config(vocab_size=500, n_positions=32, n_embd=16, n_layer=1, n_head=2)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    pretrained = read_pretrained(tmp_path / "gpt2", tmp_path / "tok")
+    assert pretrained.hf_config["bos_token_id"] == 50256
+    save_tokenizer(tmp_path, pretrained, text_template(pretrained, 32))
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path).bos_token_id is None

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from data_prep.tokenizer import Tokenizer
+from finetune import generated_rows
 from finetune.config import ExportConfig
 from finetune.generate import Sampling, generate
+from finetune.generated_rows import Row
 from finetune.huggingface.export import export
 from finetune.pretrained import read_pretrained
 from finetune.text_codec import load_codec
@@ -58,6 +60,30 @@ def test_a_prompt_at_the_start_of_a_document(tokenizer: Tokenizer, tmp_path: Pat
         first = load_causal(out)(torch.tensor([[BEGIN, *tokenizer.encode("The")]])).logits[0, -1].argmax()
     (answer,) = generate(out, ["The"], asked)
     assert answer.text == tokenizer.decode([*tokenizer.encode("The"), int(first)]).removeprefix("The")
+
+
+@pytest.mark.parametrize("borders", BORDERS)
+def test_a_prompt_is_read_as_a_plain_call_gives_it(
+    borders: str, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    run, out = make(tmp_path, tokenizer, borders)
+    plain = AutoTokenizer.from_pretrained(out)("The try")["input_ids"]
+    assert (plain[0] == BEGIN) == (borders == "begin")
+    seen: list[list[int]] = []
+
+    def note(network: object, causal: object, rows: list[Row], *others: object) -> None:
+        seen.extend(row.ids for row in rows)
+        for row in rows:
+            row.ended_by = "stop"
+
+    monkeypatch.setattr(generated_rows, "write_batch", note)
+    for place in (run, out):
+        list(generate(place, ["The try"], Sampling()))
+        list(generate(place, ["The try"], Sampling(at_document_start=True)))
+    started = [BEGIN if borders == "begin" else END, *tokenizer.encode("The try")]
+    assert seen == [plain, started] * 2
 
 
 def test_an_export_from_before_they_say_it(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -228,3 +228,21 @@ def test_losses_are_one_per_example(root: Path, importable: None, monkeypatch: p
 def test_a_length_that_a_task_cannot_count_is_refused(key: str, given: str) -> None:
     with pytest.raises(ConfigError, match=f"training.{key} = '{given}': is in .*; expected epochs, steps or samples"):
         classify_command([f"training.{key}={given}"], config=["classify-kind"], print_config=True)
+
+
+@pytest.mark.parametrize("key", ["warmup", "decay"])
+def test_a_schedule_in_tokens_is_refused(key: str) -> None:
+    expected = f"optimizer.{key} = '1000 tokens': is in tokens, which texts differ in; expected steps or samples"
+    with pytest.raises(ConfigError, match=expected):
+        classify_command([f"optimizer.{key}=1k tokens"], config=["classify-kind"], print_config=True)
+    classify_command([f"optimizer.{key}=10 samples"], config=["classify-kind"], print_config=True)
+
+
+def test_an_optimizer_that_is_not_element_wise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lamb_of_mine.py").write_text(
+        "from pretrain.config import OptimizerConfig\nclass Lamb(OptimizerConfig):\n    implementation = 'nowhere:X'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    given = ["optimizer.name=lamb_of_mine:Lamb", "optimizer.lr=0.1"]
+    with pytest.raises(ConfigError, match="does not declare that its updates are element-wise"):
+        classify_command(given, config=["classify-kind"], print_config=True)
