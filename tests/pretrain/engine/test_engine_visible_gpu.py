@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ MODELS: dict[str, ModelConfig] = {
 
 
 def show_gpu(visible: bool) -> None:
+    # A command that a test before this one ran in its own process may have hidden all GPUs.
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     if visible:
         from tests.cuda_stand_in.visible_gpu import stand_in
 
