@@ -69,4 +69,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Nobody has taken the process group down, and gloo's threads may abort a shutdown with it up.
+    os._exit(status)
