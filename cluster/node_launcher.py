@@ -31,6 +31,9 @@ PEER_FAILED = signal.SIGURG
 SETTLE_S = 3.0
 """How long other ranks may end by themselves after a failure: the one that knows why may be the slower one."""
 POLL_S = 0.1
+START_S = 10.0
+"""How long after its own start a launcher takes it that others still start, who miss what they are told."""
+TELL_AGAIN_S = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -108,6 +111,7 @@ class NodeLauncher:
     ended: dict[int, int] = field(default_factory=dict)
     forwarded: set[int] = field(default_factory=set)
     peer_failed: bool = False
+    started_s: float = field(default_factory=time.monotonic)
 
     def run(self) -> int:
         """Start the ranks, wait for them, return the status to exit with."""
@@ -180,6 +184,12 @@ class NodeLauncher:
         signal.signal(PEER_FAILED, signal.SIG_IGN)
         command = ["scancel", f"--signal={int(PEER_FAILED)}", self.place.step]
         told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        while told.returncode == 0 and time.monotonic() - self.started_s < START_S:
+            # A launcher that does not listen yet loses the signal, and its ranks would wait for ever.
+            time.sleep(TELL_AGAIN_S)
+            told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            if told.returncode != 0:
+                return  # the step is over
         if told.returncode != 0:
             print(f"the other nodes could not be told: {told.stderr.strip()}", file=sys.stderr, flush=True)
 

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cluster import node_launcher
 from cluster.node_launcher import PEER_FAILED, STOP_SIGNALS, NodePlace, entry_command, verdict
 from configs.errors import ConfigError, MachineError
 
@@ -120,6 +122,37 @@ def test_what_tells_of_a_failure_means_nothing_else() -> None:
     from pretrain.stopping import StopRequest
 
     assert set(STOP_SIGNALS) == set(StopRequest.SIGNALS) and PEER_FAILED not in STOP_SIGNALS
+
+
+@pytest.mark.parametrize(
+    ("age_s", "succeeds", "sent"),
+    [
+        (0.0, 99, 11),  # others may still start: told again until they cannot any more
+        (7.5, 99, 4),
+        (60.0, 99, 1),
+        (0.0, 3, 4),  # the step is over
+        (0.0, 0, 1),
+    ],
+)
+def test_nodes_that_still_start_are_told_again(
+    age_s: float, succeeds: int, sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    clock = SimpleNamespace(now_s=100.0)
+
+    def run(command: list[str], **options: object) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=int(len(commands) > succeeds), stderr="no step")
+
+    def sleep(seconds: float) -> None:
+        clock.now_s += seconds
+
+    monkeypatch.setattr(node_launcher.subprocess, "run", run)
+    monkeypatch.setattr(node_launcher, "time", SimpleNamespace(monotonic=lambda: clock.now_s, sleep=sleep))
+    monkeypatch.setattr(node_launcher.signal, "signal", lambda number, handler: None)
+    launcher = node_launcher.NodeLauncher(NodePlace(0, 2, 1, "7.0"), [], started_s=100.0 - age_s)
+    launcher._tell_peers()
+    assert commands == [["scancel", f"--signal={int(PEER_FAILED)}", "7.0"]] * sent
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,8 +24,16 @@ class Run:
     def __init__(self, slurm: SlurmHost, folder: Path) -> None:
         self.slurm, self.folder, self.log = slurm, folder, folder / "job.log"
 
-    def submit(self, *arguments: str, nodes: int, ranks_per_node: int = 1, options: tuple[str, ...] = ()) -> Job:
+    def submit(
+        self,
+        *arguments: str,
+        nodes: int,
+        ranks_per_node: int = 1,
+        options: tuple[str, ...] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> Job:
         environ = {
+            **(variables or {}),
             "BESSEMER_VENV": sys.prefix,
             "BESSEMER_ENTRY": "tests/cluster/stand_in.py",
             "BESSEMER_RANKS_PER_NODE": str(ranks_per_node),
@@ -84,6 +92,26 @@ def test_the_failing_ranks_status_is_the_jobs(run: Run, status: int) -> None:
     ended = job.wait_for(*ENDED, limit_s=60)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", f"{status}:0", "0"), run.text()
     assert f"rank {status % 4} ended with status {status}; ending the others on all nodes" in run.text()
+
+
+LATE_NODE = """import os, sys, time
+# The launcher of the first node starts when the rank of another has failed and everybody was told of it.
+if os.environ.get("SLURM_NODEID") == "0" and "cluster.node_launcher" in sys.orig_argv:
+    while not os.path.exists(os.environ["FAILED_RANK_WAS_HERE"]):
+        time.sleep(0.1)
+    time.sleep(1.5)
+"""
+
+
+def test_a_node_that_still_starts_when_another_fails_is_ended_too(run: Run) -> None:
+    late = run.folder / "late"
+    late.mkdir()
+    (late / "sitecustomize.py").write_text(LATE_NODE)
+    variables = {"PYTHONPATH": f"{late}:{ROOT}", "FAILED_RANK_WAS_HERE": str(run.folder / "rank1.start0.json")}
+    job = run.submit("meet=no", "hang=yes", "fail_rank=1", "fail_status=9", nodes=2, variables=variables)
+    ended = job.wait_for(*ENDED, limit_s=60)
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "9:0", "0"), run.text()
+    assert "rank 1 ended with status 9; ending the others on all nodes" in run.text()
 
 
 def test_a_user_error_outlives_the_broken_collectives_of_its_peers(run: Run) -> None:
