@@ -79,7 +79,12 @@ class ClassifyConfig(TaskConfig):
     product: ClassVar[str] = "classifier"
     marker: ClassVar[str] = "classify.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "examples", "ran")
-    files: ClassVar[tuple[str, ...]] = ("labels.json", "confusion-test.png", "confusion-validation.png")
+    files: ClassVar[tuple[str, ...]] = (
+        "labels.json",
+        "confusion-test.png",
+        "confusion-validation.png",
+        "mean_pooling.py",
+    )
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {
         "macro_f1": "highest",
         "accuracy": "highest",
@@ -92,8 +97,8 @@ class ClassifyConfig(TaskConfig):
     """Labelled texts, and how they are split."""
     pooling: Literal["auto", "last", "first", "mean"] = "auto"
     """Where the new layer reads a text: at its last token (decoders), at its first, the classification token
-    (encoders), or the mean of all (ModernBERT); auto: last for decoders, first for encoders, and for encoders that were
-    trained without special tokens the mean, where their class can take it."""
+    (encoders), or the mean of all (encoders; for all but ModernBERT by a class of ours that is saved with the model);
+    auto: last for decoders, first for encoders, and the mean for a ModernBERT trained without special tokens."""
     training: ClassifyTraining = ClassifyTraining()
     """How long, how much at a time, how precise, and which weights are kept."""
     class_weights: Literal["none", "balanced"] = "none"
