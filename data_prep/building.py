@@ -10,11 +10,11 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.build_config import BuildConfig
 from data_prep.config import MAY_SHARE, TokenizerConfig
 from data_prep.corpus.corpus import Corpus
 from data_prep.reading.inputs import find_files
+from data_prep.storage.publishing import staged_file
 
 RECIPE = "recipe.json"
 

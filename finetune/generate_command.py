@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import ConfigError
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 from finetune.prompts import Prompt, answer_line, check_answers_file, read_prompts
 from finetune.utf8 import refuse_undecodable
 

@@ -24,10 +24,10 @@ from tqdm import tqdm
 from configs.errors import ConfigError, DataError, ExitStatus, MachineError, UserError
 from configs.extras import install_command
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import write_whole
 from data_prep.cleaning.phases import Phase
 from data_prep.cleaning.workspace import LOGS, SLURM_JOB
 from data_prep.parallel.executor import available_cores, open_executor, run_tasks
+from data_prep.storage.publishing import write_whole
 
 
 def quiet() -> None:

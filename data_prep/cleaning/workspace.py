@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +14,11 @@ import orjson
 
 from configs.errors import DataError, MachineError, UserError
 from configs.renamed import rename_keys
-from data_prep.atomic import flush_to_disk, writing
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import write_whole
 from data_prep.cleaning.plan import CleaningPlan
+from data_prep.storage.durable import flush_to_disk, writing
+from data_prep.storage.locks import locked
+from data_prep.storage.publishing import publish_directory, write_whole
 
 RECIPE = "recipe.json"
 REPORT = "report.json"
@@ -98,13 +96,10 @@ class Workspace:
         with writing(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
             self._check_partial()
-            descriptor = os.open(self.partial / _LOCK, os.O_CREAT | os.O_RDWR)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                raise MachineError("another process works in it", where=self.partial) from None
-            try:
+            # Worker processes, which may outlive a killed command and write on, hold it with the command.
+            with locked(self.partial / _LOCK, inherited=True) as mine:
+                if not mine:
+                    raise MachineError("another process works in it", where=self.partial)
                 if not self.overwrite and self._has_begun():
                     self._check(self.partial, "was begun")
                 else:
@@ -116,8 +111,6 @@ class Workspace:
                     if self._is_no_use(error):
                         shutil.rmtree(self.partial, ignore_errors=True)
                     raise
-            finally:
-                os.close(descriptor)
 
     def _check_inputs(self) -> None:
         own = [folder.resolve() for folder in (self.output, self.partial)]
@@ -189,15 +182,9 @@ class Workspace:
             for path in sorted((self.partial / DOCUMENTS).iterdir()):
                 flush_to_disk(path)
             (self.partial / _LOCK).unlink(missing_ok=True)
-            flush_to_disk(self.partial)
-            replaced = self.output.with_name(f".{self.output.name}.old-{secrets.token_hex(4)}")
-            if self.output.exists():
-                self.output.rename(replaced)
-            self.partial.rename(self.output)
-            flush_to_disk(self.output.parent)
+            publish_directory(self.partial, self.output)
             # Until here a second run would have needed them for the report.
             shutil.rmtree(self.output / "ledgers", ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
 
     def _check(self, folder: Path, verb: str) -> None:
         try:

@@ -121,7 +121,7 @@ def tokenizer_report_command(
     loaded = load(TokenizerReportConfig, config, given, settings)
     if print_config:
         return say(to_yaml(loaded))
-    from data_prep.atomic import staged_file
+    from data_prep.storage.publishing import staged_file
     from data_prep.tokenizer.report import make_report
     from data_prep.tokenizer.report_table import table_lines
 

@@ -15,7 +15,6 @@ import numpy as np
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import check_replaceable, staged_directory, writing
 from data_prep.corpus.corpus import Corpus
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, ShardEntry
 from data_prep.corpus.shard_check import Problems, ShardFindings, check_hash, count_ids, files_differ
@@ -26,6 +25,9 @@ from data_prep.corpus_tools.verification import check_token_counts, check_tokeni
 from data_prep.parallel.progress import WorkProgress
 from data_prep.parallel.tally import TaskTally
 from data_prep.reading.files import reading
+from data_prep.storage.durable import writing
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 
 
 class _Source:

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from configs.durations import Duration, Units
 from configs.errors import ConfigError, DataError, nearest
 from configs.section import Section
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 
 MANY_EPOCHS = 4.0
 """Up to here repeated text is worth about as much as new one: Muennighoff et al. 2023, "Scaling Data-Constrained

@@ -15,11 +15,11 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.config import TokenizeConfig
 from data_prep.reading.files import FileState
 from data_prep.reading.inputs import InputFile
 from data_prep.reading.work_unit import WorkUnit
+from data_prep.storage.publishing import staged_file
 
 PLAN = "plan.json"
 PLAN_VERSION = 1

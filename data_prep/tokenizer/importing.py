@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from configs.errors import ConfigError, DataError, nearest
-from data_prep.atomic import check_replaceable, staged_directory
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer import (
     ROLES,
     ROLES_FILE,
