@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -91,7 +90,7 @@ def tokenize_command(
     config: Recipe = None,
     input: Input = None,
     output: Output = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer directory.")] = None,
     text_field: TextField = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes; the result does not depend on it.")] = None,
     engine: Annotated[str | None, typer.Option(help="reference, kitoken or auto.")] = None,

@@ -8,7 +8,7 @@ import typer
 
 from data_prep.commands.command_line import load, recipes_and_settings
 
-PathOption = Annotated[str | None, typer.Option("--output", "-o", help="The directory to write.")]
+PathOption = Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="The directory to write.")]
 
 
 def clean_command(

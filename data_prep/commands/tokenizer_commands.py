@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from configs.paths import input_path, output_path
 from data_prep.commands.command_line import (
     Input,
     Output,
@@ -63,13 +64,21 @@ def train_tokenizer_command(
 
 def import_tokenizer_command(
     source: Annotated[
-        Path, typer.Argument(help="A .model, tokenizer.json, .tiktoken or vocab.txt, or their directory.")
+        Path,
+        typer.Argument(
+            parser=input_path,
+            metavar="SOURCE",
+            help="A .model, tokenizer.json, .tiktoken or vocab.txt, or their directory.",
+        ),
     ],
     roles: Annotated[
         list[str] | None,
         typer.Argument(metavar="[role=spelling ...]", help="Which token plays a role; `none`: no token does."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The tokenizer directory to write.")] = ...,  # type: ignore[assignment]
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="PATH", parser=output_path, help="The tokenizer directory to write."),
+    ] = ...,  # type: ignore[assignment]
     encoding: Annotated[
         str | None,
         typer.Option(help="Pattern and special tokens of a .tiktoken file: a name that tiktoken knows, or a file."),
@@ -92,6 +101,8 @@ def import_tokenizer_command(
     from data_prep.tokenizer.importing import describe, import_tokenizer, parse_roles
     from data_prep.tokenizer.wordpiece import Normalization
 
+    if encoding is not None:
+        encoding = str(input_path(encoding))
     normalization = Normalization(lower_case, strip_accents, split_chinese)
     tokenizer = import_tokenizer(source, output, parse_roles(roles), encoding, bool(overwrite), normalization)
     say("\n".join(describe(tokenizer, output)))
@@ -106,7 +117,9 @@ def tokenizer_report_command(
     input: Input = None,
     group_by: Annotated[str | None, typer.Option(help="Field of the records that gets a row per value.")] = None,
     sample_bytes: Annotated[int | None, typer.Option(help="Bytes of text to measure on.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="PATH", help="Write the figures there as well.")
+    ] = None,
     text_field: TextField = None,
     print_config: PrintConfig = False,
 ) -> None:

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from configs.durations import Duration, Units
 from configs.errors import ConfigError, DataError, nearest
+from configs.paths import InputPath, OutputPath
 from configs.section import Section
 from data_prep.storage.publishing import staged_file
 
@@ -37,7 +38,7 @@ class MixCorpus(Section):
 
     renamed: ClassVar[dict[str, str]] = {"path": "corpus"}
 
-    corpus: Path
+    corpus: InputPath
     """A corpus directory or a Megatron prefix."""
     weight: float | None = Field(default=None, gt=0)
     """Share of the tokens that are to come from it, relative to the other weights; given for all corpora or none."""
@@ -81,7 +82,7 @@ class MixConfig(Section):
     them, small corpora are read more often than their size says."""
     split: tuple[float, float, float] = (0.98, 0.01, 0.01)
     """Shares of each corpus' documents that train, validate and test, as in pretraining; only the first is planned."""
-    output: Path | None = None
+    output: OutputPath | None = None
     """YAML file to write the mixture to, a second `--config` of pretraining; null: it is only printed."""
 
     @model_validator(mode="after")
