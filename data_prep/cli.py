@@ -6,6 +6,7 @@ settings that are given most.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -125,8 +126,12 @@ corpus_commands.register(app)
 @contextmanager
 def _tidy_when_stopped() -> Iterator[None]:
     """End by an exception, not abruptly, on SIGINT and SIGTERM: half-made outputs are removed on the way out."""
+    me = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != me:
+            # A forked process, such as one that extracts text, which datatrove ends so: nobody stopped the command.
+            os._exit(128 + number)
         print(f"stopped by {signal.Signals(number).name}; what is finished stays", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
 

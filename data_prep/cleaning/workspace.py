@@ -104,10 +104,10 @@ class Workspace:
                     self._check(self.partial, "was begun")
                 else:
                     self._clear()
-                write_whole(self.partial / RECIPE, orjson.dumps(self.identity, option=orjson.OPT_INDENT_2))
                 try:
+                    write_whole(self.partial / RECIPE, orjson.dumps(self.identity, option=orjson.OPT_INDENT_2))
                     yield self.partial
-                except UserError as error:
+                except (UserError, OSError) as error:
                     if self._is_no_use(error):
                         shutil.rmtree(self.partial, ignore_errors=True)
                     raise
@@ -158,12 +158,12 @@ class Workspace:
         logs = self.partial / LOGS
         return any(logs.glob("*/completions/[0-9]*")) or any(logs.glob(f"*/{SLURM_JOB}"))
 
-    def _is_no_use(self, error: UserError) -> bool:
+    def _is_no_use(self, error: Exception) -> bool:
         """Whether nothing that was made before an error is worth keeping, be it to look at."""
         if self._has_begun():
             return False
         # Tasks of a Ray cluster may still write, and where a machine is the cause, its logs tell more.
-        return not (self.partial / LOGS).exists() or (self.is_local and not isinstance(error, MachineError))
+        return not (self.partial / LOGS).exists() or (self.is_local and not isinstance(error, MachineError | OSError))
 
     def _clear(self) -> None:
         for path in self.partial.iterdir():

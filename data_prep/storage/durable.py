@@ -26,7 +26,9 @@ def writing(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except OSError as error:
-        raise MachineError(f"cannot be written: {error.strerror or error}", where=error.filename or path) from error
+        raise MachineError(
+            f"cannot be written: {error.strerror or error}", where=error.filename2 or error.filename or path
+        ) from error
 
 
 def flush_to_disk(path: Path) -> None:
