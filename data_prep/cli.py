@@ -109,12 +109,12 @@ def tokenize_command(
     loaded = load(TokenizeConfig, config, given, settings)
     if print_config:
         return say(to_yaml(loaded))
-    from data_prep.sharding.tokenization import summarize, tokenize
+    from data_prep.sharding.tokenization import summarize_tokenization, tokenize
 
     result = tokenize(loaded)
     if result.served:
         return
-    say("\n".join(summarize(result, loaded.output)))
+    say("\n".join(summarize_tokenization(result, loaded.output)))
     if result.manifest is not None:
         say(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
         say_next("inspect", loaded.output, "--document", 0)

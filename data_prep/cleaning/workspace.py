@@ -193,7 +193,7 @@ class Workspace:
             raise DataError("is damaged", where=folder / RECIPE, expected="--overwrite to begin anew") from None
         if isinstance(before, dict) and isinstance(before.get("settings"), dict):
             before["settings"], _ = rename_keys(CleanConfig, before["settings"], folder / RECIPE)
-        lines = list(differences(before, self.identity))
+        lines = list(changed_settings(before, self.identity))
         if lines:
             more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
             raise DataError(
@@ -203,7 +203,7 @@ class Workspace:
             )
 
 
-def differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+def changed_settings(before: Any, now: Any, key: str = "") -> Iterator[str]:
     """What changed between two nested mappings, one line for each key."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in dict.fromkeys([*before, *now]):
@@ -213,7 +213,7 @@ def differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
             elif name not in before:
                 yield f"{inner.removeprefix('settings.')} is new: {_short(now[name])}"
             else:
-                yield from differences(before[name], now[name], inner)
+                yield from changed_settings(before[name], now[name], inner)
     elif before != orjson.loads(orjson.dumps(now)):
         yield f"{key.removeprefix('settings.')} was {_short(before)}, is {_short(now)}"
 

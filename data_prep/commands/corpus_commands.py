@@ -117,12 +117,12 @@ def stats_command(
 ) -> None:
     """Count document lengths, ids, shards and sources of a corpus."""
     from data_prep.corpus.corpus import Corpus
-    from data_prep.corpus_tools.statistics import describe, gather, write_json
+    from data_prep.corpus_tools.statistics import describe_statistics, gather, write_json
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"is {str(plot)!r}", where="--plot", expected="a file ending in .png")
     stats = gather(Corpus.open(corpus), tokenizer, top)
-    _print("\n".join(describe(stats, top)))
+    _print("\n".join(describe_statistics(stats, top)))
     if json is not None:
         write_json(stats, json, top)
     if plot is not None:
@@ -161,7 +161,7 @@ def mix_command(
     from data_prep.corpus_tools import mixing
 
     plan = mixing.plan_mixture(loaded, mixing.measure_corpora(loaded))
-    _print("\n".join(mixing.describe(loaded, plan)))
+    _print("\n".join(mixing.describe_mixture(loaded, plan)))
     if loaded.output is not None:
         mixing.write_section(loaded, plan, loaded.output)
         _print(f"written to {loaded.output}")

@@ -51,10 +51,10 @@ def train_tokenizer_command(
     loaded = load(TokenizerConfig, config, given, settings)
     if print_config:
         return say(to_yaml(loaded))
-    from data_prep.tokenizer.importing import describe
+    from data_prep.tokenizer.importing import describe_tokenizer
     from data_prep.tokenizer.training import train_tokenizer
 
-    say("\n".join(describe(train_tokenizer(loaded), loaded.output)))
+    say("\n".join(describe_tokenizer(train_tokenizer(loaded), loaded.output)))
     source = [word for path in loaded.input for word in ("--input", path)]
     reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
     settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in reading.items()]
@@ -98,14 +98,14 @@ def import_tokenizer_command(
     overwrite: Overwrite = None,
 ) -> None:
     """Make a tokenizer directory of a vocabulary of another project."""
-    from data_prep.tokenizer.importing import describe, import_tokenizer, parse_roles
+    from data_prep.tokenizer.importing import describe_tokenizer, import_tokenizer, parse_roles
     from data_prep.tokenizer.wordpiece import Normalization
 
     if encoding is not None:
         encoding = str(input_path(encoding))
     normalization = Normalization(lower_case, strip_accents, split_chinese)
     tokenizer = import_tokenizer(source, output, parse_roles(roles), encoding, bool(overwrite), normalization)
-    say("\n".join(describe(tokenizer, output)))
+    say("\n".join(describe_tokenizer(tokenizer, output)))
     say_next("tokenizer-report", output, "--input", "TEXT")
 
 
@@ -135,10 +135,10 @@ def tokenizer_report_command(
     if print_config:
         return say(to_yaml(loaded))
     from data_prep.storage.publishing import staged_file
-    from data_prep.tokenizer.report import make_report
+    from data_prep.tokenizer.report import measure_tokenizers
     from data_prep.tokenizer.report_table import table_lines
 
-    report = make_report(loaded)
+    report = measure_tokenizers(loaded)
     say("\n".join(table_lines(report)))
     if loaded.json_file is not None:
         with staged_file(loaded.json_file) as temporary:

@@ -256,7 +256,7 @@ def training_overrides(config: MixConfig, plan: list[Drawn]) -> list[str]:
     return [f"data.train=[{mixture}]", f"data.split={section['split']}", f"training.duration={config.budget}"]
 
 
-def describe(config: MixConfig, plan: list[Drawn]) -> Iterator[str]:
+def describe_mixture(config: MixConfig, plan: list[Drawn]) -> Iterator[str]:
     """The lines that the command prints."""
     yield f"budget  {int(config.budget.value):,} tokens"
     yield from _table(plan)

@@ -160,7 +160,7 @@ def as_json(stats: CorpusStatistics, top: int = SHOWN) -> dict[str, Any]:
     }
 
 
-def describe(stats: CorpusStatistics, top: int = SHOWN) -> Iterator[str]:
+def describe_statistics(stats: CorpusStatistics, top: int = SHOWN) -> Iterator[str]:
     """The lines that the command prints."""
     mean = stats.tokens / max(1, stats.documents)
     yield f"corpus     {stats.path}"

@@ -21,7 +21,7 @@ from data_prep.reading.metadata_fields import check_metadata_fields
 from data_prep.reading.readers import read_batches
 from data_prep.reading.work_unit import WorkUnit
 from data_prep.sharding.encoding import ShardTask
-from data_prep.sharding.plan import PLAN, ShardingPlan, differences, plan_identity, recipe_of, refuse_changes
+from data_prep.sharding.plan import PLAN, ShardingPlan, plan_differences, plan_identity, recipe_of, refuse_changes
 from data_prep.sharding.shard_record import RECORDS
 from data_prep.storage.durable import writing
 from data_prep.storage.locks import is_locked, locked
@@ -176,7 +176,7 @@ def _finished(config: TokenizeConfig, fingerprint: str, files: list[InputFile]) 
             plan, manifest = ShardingPlan.read(output), CorpusManifest.read(output)
             if not config.overwrite:
                 refuse_changes(plan, config, fingerprint, files, output)
-            if not differences(plan, config, fingerprint, files):
+            if not plan_differences(plan, config, fingerprint, files):
                 _refuse_damage(output, manifest)
                 return manifest
         except DataError:
@@ -219,7 +219,7 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
         plan = ShardingPlan.read(partial)
         if not config.overwrite:
             refuse_changes(plan, config, tokenizer.fingerprint, files, partial)
-        if not differences(plan, config, tokenizer.fingerprint, files):
+        if not plan_differences(plan, config, tokenizer.fingerprint, files):
             (partial / RECORDS).mkdir(exist_ok=True)
             return plan
         if _is_in_use(partial):

@@ -172,7 +172,7 @@ def _add(done: Done, input_bytes: int, tokens: int, left_out: int) -> Done:
     return Done(done.input_bytes + input_bytes, done.tokens + tokens, done.left_out + left_out)
 
 
-def summarize(result: Tokenized, output: Path) -> list[str]:
+def summarize_tokenization(result: Tokenized, output: Path) -> list[str]:
     """Lines that say what was made and how fast."""
     manifest = result.manifest
     if manifest is None:

@@ -98,7 +98,7 @@ def _read(source: Path, encoding: str | None, normalization: Normalization | Non
     return tokenizer, tokenizer.model_path.read_bytes()
 
 
-def describe(tokenizer: Tokenizer, directory: Path) -> list[str]:
+def describe_tokenizer(tokenizer: Tokenizer, directory: Path) -> list[str]:
     """Lines that say what a tokenizer directory holds, and what its user should know."""
     taken = {name: token for name in ROLES if (token := tokenizer.role(name)) is not None}
     spelled = ", ".join(f"{name} {token} {tokenizer.piece(token)!r}" for name, token in taken.items()) or "none"

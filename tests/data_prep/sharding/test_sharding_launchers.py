@@ -16,7 +16,7 @@ from data_prep.corpus import Corpus
 from data_prep.parallel.executor import launcher_of, slurm_share
 from data_prep.sharding.planning import begin
 from data_prep.sharding.shard_record import lock_path
-from data_prep.sharding.tokenization import summarize, tokenize
+from data_prep.sharding.tokenization import summarize_tokenization, tokenize
 from data_prep.storage.locks import locked
 from data_prep.tokenizer import load_tokenizer
 from tests.data_prep import kill_and_rerun
@@ -58,7 +58,7 @@ def test_a_shard_that_another_process_makes_is_left_to_it(tmp_path, text_file, t
             assert not mine
         result = tokenize(config)
         assert result.manifest is None and result.made == result.shards - 1
-        assert "other processes are at work" in summarize(result, config.output)[0]
+        assert "other processes are at work" in summarize_tokenization(result, config.output)[0]
         assert not config.output.exists()
     finally:
         other.kill()

@@ -98,7 +98,7 @@ def test_left_out_records_are_counted(tmp_path, tokenizer_path):
     result = tokenize(config.model_copy(update={"max_malformed_share": 0.25}))
     assert result.made == 0
     assert (result.manifest.documents, result.manifest.empty_documents, result.manifest.malformed_records) == (2, 1, 1)
-    assert "1 empty, 1 malformed" in "\n".join(tokenization.summarize(result, tmp_path / "c"))
+    assert "1 empty, 1 malformed" in "\n".join(tokenization.summarize_tokenization(result, tmp_path / "c"))
 
 
 @pytest.mark.parametrize("change", ["overwritten", "cut short"])
