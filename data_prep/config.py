@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from configs.paths import InputPath, OutputPath, expanded
 from configs.section import Section
 
 
@@ -14,13 +15,19 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Path) else value
 
 
-Paths = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+def _pattern(text: str) -> str:
+    return f"@{expanded(text[1:])}" if text.startswith("@") else expanded(text)
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+InputPattern = Annotated[str, AfterValidator(_pattern)]
+Paths = Annotated[list[InputPattern], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class SampleCorpusConfig(Section):
     """`sample-corpus`: the documentation found in this Python installation, as a text corpus."""
 
-    output: Path
+    output: OutputPath
     """The `.jsonl` file to write, one document per line."""
     min_bytes: int = Field(5_000_000, ge=0)
     """UTF-8 bytes of text below which the installation is found too small."""
@@ -43,7 +50,7 @@ class SourceConfig(Section):
 
     input: Paths
     """Files, directories, glob patterns, URLs, or `@LIST` for a file with one of these per line."""
-    text_field: Paths = ["text"]
+    text_field: Names = ["text"]
     """Field or column of a record that holds its text; several are joined."""
     text_separator: str = "\n\n"
     """What several text fields are joined with."""
@@ -119,7 +126,7 @@ class SpecialTokens(Section):
 class TokenizerConfig(SourceConfig):
     """`train-tokenizer`: learn a SentencePiece vocabulary from a sample of the documents."""
 
-    output: Path
+    output: OutputPath
     """The tokenizer directory to write."""
     algorithm: Literal["bpe", "unigram", "char", "word"] = "bpe"
     """How pieces are chosen: merges, a unigram language model, single characters, or whole words."""
@@ -152,9 +159,9 @@ class TokenizerConfig(SourceConfig):
 class TokenizeConfig(SourceConfig):
     """`tokenize`: documents -> a corpus directory of memory-mapped shards."""
 
-    tokenizer: Path
+    tokenizer: InputPath
     """Tokenizer: a directory, or a vocabulary file of one of the known kinds."""
-    output: Path
+    output: OutputPath
     """The corpus directory to write; what is not finished yet lies beside it in `OUTPUT.partial`."""
     engine: Literal["reference", "kitoken", "auto"] = "reference"
     """Who makes ids: the tokenizer's own library; `kitoken` (faster), if it agrees on a sample; `auto`: that, if it is

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -60,10 +59,11 @@ def export_command(
     settings: Settings = None,
     config: Recipe = None,
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="A run's output directory, or one step_... of it.")
+        str | None,
+        typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or one step_... of it."),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(hidden=True)] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(hidden=True)] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="huggingface, sentencepiece-only or none.")] = None,
     overwrite: Overwrite = None,
@@ -109,9 +109,10 @@ def classify_command(
     settings: Settings = None,
     config: Recipe = None,
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="A run's output directory, or an exported model.")
+        str | None,
+        typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or an exported model."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
     local_rank: LocalRank = 0,
@@ -126,9 +127,10 @@ def run_command(
     settings: Settings = None,
     config: Recipe = None,
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="A run's output directory, or an exported model.")
+        str | None,
+        typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or an exported model."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
     local_rank: LocalRank = 0,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError, DataError
-from data_prep.atomic import staged_directory
+from data_prep.storage.publishing import staged_directory
 from finetune.batches import by_length
 from finetune.stopping import tidy_when_stopped
 from finetune.task_output import check_output, directory_kind, draw_plots, refuse_not_finite, write_lines, write_record

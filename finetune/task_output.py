@@ -11,7 +11,8 @@ from typing import Any
 
 from configs.errors import ExitStatus, UserError
 from configs.load import to_yaml
-from data_prep.atomic import TRANSFORMERS_FILES, DirectoryKind, check_replaceable, foreign_entry, writing
+from data_prep.storage.durable import writing
+from data_prep.storage.replaceable import TRANSFORMERS_FILES, DirectoryKind, check_replaceable, foreign_entry
 from finetune.tasks.base import FINE_TUNED
 from finetune.tasks.base_config import TaskConfig
 

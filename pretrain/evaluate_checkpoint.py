@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError, ConfigError
 from configs.load import build_config
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 from pretrain import preflight
 from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.reader import read_metadata

@@ -20,6 +20,7 @@ import typer
 
 from configs.errors import ExitStatus
 from configs.load import find_recipes, load_config, to_yaml
+from configs.paths import input_path, output_path
 from pretrain.config import RunConfig
 from pretrain.parallel.accelerator import prepare_environment
 
@@ -56,12 +57,21 @@ def main(
 
 @evaluate_app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (step_...), or a run's directory: its newest one.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            parser=input_path,
+            help="A checkpoint (step_...), or a run's directory: its newest one.",
+        ),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the checkpoint's own settings.")
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="Evaluate the test sets, too.")] = False,
-    output: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="PATH", parser=output_path, help="A JSON file for the figures.")
+    ] = None,
     local_rank: LocalRank = 0,
 ) -> None:
     """Evaluate a checkpoint on the sets of data.validation, on as many processes, in any layout."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from configs.load import to_yaml
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.config import ModelConfig, ObjectiveConfig, RunConfig

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from configs.section import Section
+from data_prep.config import InputPattern
 
 
 class ExtractionSettings(Section):
@@ -162,7 +163,7 @@ class MinhashDedupSettings(Section):
 class DecontaminationSettings(Section):
     """Removal of documents that share an n-gram with an evaluation file."""
 
-    files: list[str] = []
+    files: list[InputPattern] = []
     """Evaluation files: .jsonl, .parquet, .csv (each text value of a record counts) or .txt; patterns are allowed."""
     fields: list[str] | None = None
     """Fields of a record that count; null: all that hold text."""

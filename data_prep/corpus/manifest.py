@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from configs.errors import DataError
 from configs.section import Section
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 
 MANIFEST = "manifest.json"
 TOKEN_COUNTS = "token_counts.npy"

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from data_prep.atomic import staged_file, writing
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path
 from data_prep.sharding.plan import plan_identity
+from data_prep.storage.durable import writing
+from data_prep.storage.publishing import staged_file
 
 RECORDS = "finished"
 PULSE_INTERVAL_S = 2.0

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from configs.errors import ConfigError, MachineError
-from data_prep.atomic import check_replaceable, staged_directory
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer import MODEL_FILE, Tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from configs.durations import Duration, Units
 from configs.kinds import ChosenBy
+from configs.paths import OutputPath
 from configs.section import Section
 from pretrain.config.data import DataConfig
 from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
@@ -114,7 +114,7 @@ class RunConfig(Section):
 
     renamed: ClassVar[dict[str, str]] = {"output_dir": "output"}
 
-    output: Path
+    output: OutputPath
     """Where checkpoints, logs and the summary go; shared by all machines."""
     seed: int = Field(default=1234, ge=0, lt=2**31)
     """Decides initial weights, data order and dropout."""

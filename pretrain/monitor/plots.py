@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.plot_names import drawable
+from data_prep.storage.publishing import staged_file
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 
 _PANELS = (

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from configs.columns import to_left, width
 from configs.durations import Duration
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 from pretrain.config import DataConfig, RunConfig
 from pretrain.monitor import wording
 from pretrain.monitor.evaluated import is_of_present_set, sets_of_last_session

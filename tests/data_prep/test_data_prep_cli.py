@@ -1,4 +1,6 @@
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import yaml
 from configs.load import RECIPES, load_config
 from data_prep.build_config import BuildConfig
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cli import _tidy_when_stopped
 from data_prep.config import SampleCorpusConfig, TokenizeConfig, TokenizerConfig
 
 
@@ -163,3 +166,14 @@ def test_the_room_imports_no_torch_and_no_later_room():
                     "deepspeed",
                     "megatron",
                 }
+
+
+def test_the_end_of_a_forked_process_is_not_told_as_that_of_the_command(capfd):
+    """As datatrove ends the one that extracts text, with the signal that stops a command."""
+    with _tidy_when_stopped():
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
+    assert capfd.readouterr().err == ""
