@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from configs.section import Section
+from data_prep.reading.encodings import canonical_encoding
 
 
 def _as_list(value: object) -> object:
@@ -49,6 +50,18 @@ class SourceConfig(Section):
     """What several text fields are joined with."""
     text_documents: Literal["file", "line", "paragraph"] = "file"
     """What one document is in a .txt file: all of it, a line, or lines up to an empty one."""
+    encoding: Annotated[str, AfterValidator(canonical_encoding)] = "utf-8"
+    """Encoding of text, JSON and CSV files, as Python names it, such as `gb18030`, `big5`, `cp932` or `utf-16`; a file
+    in another one than UTF-8 is read by one worker."""
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    """Character between two fields of a table; null: a comma in .csv, a tab in .tsv files."""
+    quoting: Literal["double", "none"] | None = None
+    """Whether double quotes may enclose a field of a table, and line breaks in it; null: `double` in .csv, `none` in
+    .tsv files."""
+    header: list[str] = []
+    """Names of the columns of tables without a first row that names them; empty: the first row does."""
+    max_window_bytes: int = Field(2**31, ge=2**10, le=2**31)
+    """Largest window of a Zstandard file that is read; a worker takes as much memory (`zstd --long=31` makes 2 GiB)."""
     dataset_split: str = "train"
     """Split that is read of a saved Hugging Face dataset that has several."""
     malformed: Literal["skip", "stop"] = "skip"
