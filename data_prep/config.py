@@ -49,7 +49,8 @@ class SourceConfig(Section):
     text_separator: str = "\n\n"
     """What several text fields are joined with."""
     text_documents: Literal["file", "line", "paragraph"] = "file"
-    """What one document is in a .txt file: all of it, a line, or lines up to an empty one."""
+    """What one document is in a .txt file: all of it, a line, or lines up to an empty one. Line breaks of Windows are
+    read as line feeds, and in whole files other carriage returns too."""
     encoding: Annotated[str, AfterValidator(canonical_encoding)] = "utf-8"
     """Encoding of text, JSON and CSV files, as Python names it, such as `gb18030`, `big5`, `cp932` or `utf-16`; a file
     in another one than UTF-8 is read by one worker."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import io
 import re
 from dataclasses import dataclass
 from encodings.aliases import aliases
 from typing import Any, BinaryIO, Literal
 
 from configs.errors import nearest
+from data_prep.reading.byte_stream import ByteStream
 
 UTF_8 = "utf-8"
 _READ_BYTES = 1 << 18
@@ -78,61 +78,47 @@ _MARK = "data_prep.mark_bad_byte"
 codecs.register_error(_MARK, _mark_bad_byte)
 
 
-class Utf8Stream(io.RawIOBase):
-    """The text of a stream of bytes in another encoding, as UTF-8; closing it closes the stream.
+class Utf8Stream(ByteStream):
+    """The text of a stream of bytes in another encoding, as UTF-8.
 
     A byte that cannot be decoded becomes the three bytes of a lone surrogate, which UTF-8 forbids.
     """
 
     def __init__(self, raw: BinaryIO, encoding: str) -> None:
-        self._raw, self._encoding, self._ready = raw, encoding, b""
-        self._decoder: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder(encoding)(_MARK)
-        self._read: Any = getattr(raw, "read1", raw.read)
+        super().__init__(raw)
+        self._encoding, self._ended = encoding, False
+        self._decoder = codecs.getincrementaldecoder(encoding)(_MARK)
 
-    def read1(self, size: int = -1) -> bytes:
-        """The next bytes, at most `size` unless that is negative; nothing at the end."""
-        while not self._ready and self._decoder is not None:
-            chunk = self._read(_READ_BYTES)
-            pending = b"" if chunk or _is_wide(self._encoding) else self._decoder.getstate()[0]
-            # Python's decoders of several bytes a letter lose what is behind the first bad byte when they are ended.
-            text = pending.decode(self._encoding, _MARK) if pending else self._decoder.decode(chunk, not chunk)
-            self._ready = text.encode(UTF_8, "surrogatepass")
-            if not chunk:
-                self._decoder = None
-        if size < 0 or size >= len(self._ready):
-            ready, self._ready = self._ready, b""
-        else:
-            ready, self._ready = self._ready[:size], self._ready[size:]
-        return ready
+    def _next_piece(self) -> bytes | None:
+        if self._ended:
+            return None
+        chunk = self._read(_READ_BYTES)
+        self._ended = not chunk
+        pending = b"" if chunk or _is_wide(self._encoding) else self._decoder.getstate()[0]
+        # Python's decoders of several bytes a letter lose what is behind the first bad byte when they are ended.
+        text = pending.decode(self._encoding, _MARK) if pending else self._decoder.decode(chunk, not chunk)
+        return text.encode(UTF_8, "surrogatepass")
 
-    def readable(self) -> bool:
-        """Always true."""
-        return True
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the next bytes; 0 at the end."""
-        ready = self.read1(len(buffer))
-        buffer[: len(ready)] = ready
-        return len(ready)
-
-    def close(self) -> None:
-        """Close the stream."""
-        self._raw.close()
-        super().close()
+def valid_bytes(data: bytes) -> int:
+    """How many bytes there are before the first that is not UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(data)
 
 
 def decoding_problem(data: bytes, encoding: str) -> str | None:
     """What keeps UTF-8, or what `Utf8Stream` made of another encoding, from being text; None: nothing."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        byte = data[error.start]
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1)
-        if encoding != UTF_8:
-            byte = ord(data[error.start : error.start + 3].decode(UTF_8, "surrogatepass")) - 0xDC00
-        name = "UTF-8" if encoding == UTF_8 else encoding
-        return f"is not {name}: byte 0x{byte:02x} at byte {column + 1} of the line"
-    return None
+    start = valid_bytes(data)
+    if start == len(data):
+        return None
+    column = start - (data.rfind(b"\n", 0, start) + 1)
+    if encoding == UTF_8:
+        return f"is not UTF-8: byte 0x{data[start]:02x} at byte {column + 1} of the line"
+    byte = ord(data[start : start + 3].decode(UTF_8, "surrogatepass")) - 0xDC00
+    return f"is not {encoding}: byte 0x{byte:02x} at byte {column + 1} of the line"
 
 
 def said_guess(sample: bytes) -> str | None:

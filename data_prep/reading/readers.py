@@ -11,9 +11,10 @@ import orjson
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import Batch, DamagedFileError, Document, ReadCounts
-from data_prep.reading.files import open_stream, reading
+from data_prep.reading.encodings import decoding_problem, valid_bytes
+from data_prep.reading.files import open_stream, reading, said_content
 from data_prep.reading.lines import Block, line_blocks, line_number, lines_of, paragraphs, whole
-from data_prep.reading.records import ALL_FIELDS, metadata_of, text_of, too_long
+from data_prep.reading.records import ALL_FIELDS, metadata_of, parse_record, text_of, too_long
 from data_prep.reading.work_unit import WorkUnit
 
 _PARAGRAPHS_PER_BATCH = 256
@@ -50,7 +51,7 @@ def read_batches(
             from data_prep.reading.separated import read_separated
 
             yield from read_separated(unit, config, counts, fields)
-        elif unit.kind == "jsonl":
+        elif unit.kind in ("jsonl", "json"):
             yield from _read_jsonl(unit, config, counts, fields)
         else:
             yield from _read_text(unit, config, counts, fields)
@@ -64,7 +65,7 @@ def _read_jsonl(
     limit, single = config.max_document_bytes, len(config.text_field) == 1
     field = config.text_field[0]
     loads = orjson.loads
-    for block in line_blocks(unit, limit, _left_out(unit, config, counts)):
+    for block in line_blocks(unit, limit, _left_out(unit, config, counts), config):
         if fields is None and len(block[1]) <= limit:
             # The road of nearly all text: one comprehension, checked as a whole; anything odd is taken line by line.
             try:
@@ -95,8 +96,9 @@ def _parse_each(
             too_long(config, counts, f"{unit.path}, byte {at}")
             continue
         try:
-            record = orjson.loads(line)
+            record, replaced = parse_record(line)
             texts.append(text_of(record, config))
+            counts.replaced += replaced
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
             if line and not line.isspace():
                 counts.leave_out(_explain_record(unit, at, line, config), "malformed", config)
@@ -108,14 +110,14 @@ def _parse_each(
 
 def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) -> DataError:
     # Where the work goes on, the byte has to do: counting lines costs a pass over all that lies before.
-    place = f"line {line_number(unit.path, at)}" if config.malformed == "stop" else f"byte {at}"
+    place = f"line {line_number(unit.path, at, config)}" if config.malformed == "stop" else f"byte {at}"
     where = f"{unit.path}, {place}"
     named = " and ".join(map(repr, config.text_field))
     expected = f"a JSON object with the text field {named}"
     try:
-        record = orjson.loads(line)
+        record, _ = parse_record(line)
     except orjson.JSONDecodeError as error:
-        problem = _utf8_problem(line) or f"is not valid JSON: {error}"
+        problem = _no_text(unit, line, config) or f"is not valid JSON: {error}"
         return DataError(problem, where=where, expected=expected)
     if not isinstance(record, dict):
         return DataError(f"holds a JSON {type(record).__name__}", where=where, expected=expected)
@@ -137,7 +139,7 @@ def _read_text(
 ) -> Iterator[Batch]:
     left_out = _left_out(unit, config, counts)
     if config.text_documents == "file":
-        with open_stream(unit.path) as stream, reading(unit.path):
+        with open_stream(unit.path, config) as stream, reading(unit.path):
             data = whole(stream, config.max_document_bytes)
         if data is None:
             left_out(0)
@@ -145,12 +147,13 @@ def _read_text(
             yield _decode_each(unit, iter([(0, data)]), config, counts, fields)
         return
     if config.text_documents == "paragraph":
-        parts = paragraphs(unit, config.max_document_bytes, left_out)
+        parts = paragraphs(unit, config.max_document_bytes, left_out, config)
         while group := list(itertools.islice(parts, _PARAGRAPHS_PER_BATCH)):
             yield _decode_each(unit, iter(group), config, counts, fields)
         return
-    for block in line_blocks(unit, config.max_document_bytes, left_out):
-        if fields is None and len(block[1]) <= config.max_document_bytes and b"\r" not in block[1]:
+    for block in line_blocks(unit, config.max_document_bytes, left_out, config):
+        odd = b"\r" in block[1] or b"\0" in block[1]
+        if fields is None and len(block[1]) <= config.max_document_bytes and not odd:
             try:
                 yield Batch(block[1].decode().removesuffix("\n").split("\n"))
                 continue
@@ -169,16 +172,21 @@ def _decode_each(
         if len(part) > config.max_document_bytes:
             too_long(config, counts, f"{unit.path}, byte {at}")
             continue
+        problem = None
         try:
-            texts.append(part.decode())
-        except UnicodeDecodeError as error:
-            place = f"byte {at + error.start}"
+            text = part.decode()
+            if "\0" in text:
+                problem = _no_text(unit, part, config)
+        except UnicodeDecodeError:
+            problem = _no_text(unit, part, config)
+        if problem is not None:
+            place = f"byte {at}"
             if config.malformed == "stop":
-                place = f"line {line_number(unit.path, at) + part[: error.start].count(10)}"
-            problem = _utf8_problem(part) or "is not UTF-8"
-            found = DataError(problem, where=f"{unit.path}, {place}", expected="UTF-8 text")
+                place = f"line {line_number(unit.path, at, config) + part[: valid_bytes(part)].count(10)}"
+            found = DataError(problem, where=f"{unit.path}, {place}", expected=f"text in {config.encoding}")
             counts.leave_out(found, "malformed", config)
             continue
+        texts.append(_with_line_feeds(text, config) if "\r" in text else text)
         if fields is not None:
             metadata.append({"id": unit.name if unit.stop is None and at == 0 else f"{unit.name}@{at}"})
     return Batch(texts, None if fields is None else metadata)
@@ -188,10 +196,17 @@ def _left_out(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Calla
     return lambda at: too_long(config, counts, f"{unit.path}, byte {at}")
 
 
-def _utf8_problem(data: bytes) -> str | None:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1)
-        return f"is not UTF-8: byte 0x{data[error.start]:02x} at byte {column + 1} of the line"
-    return None
+def _with_line_feeds(text: str, config: SourceConfig) -> str:
+    """The text with line feeds for the line breaks of Windows and, in whole files, those of old Macs."""
+    text = text.replace("\r\n", "\n")
+    return text.replace("\r", "\n") if config.text_documents == "file" else text
+
+
+def _no_text(unit: WorkUnit, data: bytes, config: SourceConfig) -> str | None:
+    """Why bytes are no text, and what the file may be instead."""
+    problem = decoding_problem(data, config.encoding)
+    if problem is None and b"\0" in data:
+        shown = said_content(unit.path, config.encoding)
+        return f"holds zero bytes; the file {shown}" if shown is not None else None
+    shown = said_content(unit.path, config.encoding) if problem is not None else None
+    return f"{problem}; the file {shown}" if shown is not None else problem

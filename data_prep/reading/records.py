@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
+
+import orjson
 
 from configs.errors import DataError
 from data_prep.config import SourceConfig
@@ -12,6 +16,34 @@ from data_prep.reading.documents import ReadCounts
 ALL_FIELDS: tuple[str, ...] = ("*",)
 """Asks for every field of a record."""
 ID = "id"
+
+
+_BOM = b"\xef\xbb\xbf"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse_record(line: bytes) -> tuple[Any, bool]:
+    """The JSON value of a line, and whether halves of surrogate pairs in it were replaced by U+FFFD.
+
+    Also what Python's own library writes and JSON does not know: `NaN`, `Infinity`, lone surrogates; and a byte order
+    mark, which stands before a line where files were joined.
+
+    Raises:
+        orjson.JSONDecodeError: if it is none.
+    """
+    try:
+        return orjson.loads(line), False
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(line.removeprefix(_BOM).decode())
+        except (ValueError, RecursionError):
+            value = None
+        if value is None:
+            raise
+    text = json.dumps(value, ensure_ascii=False)
+    if not _SURROGATE.search(text):
+        return value, False
+    return json.loads(_SURROGATE.sub("\ufffd", text)), True
 
 
 def too_long(config: SourceConfig, counts: ReadCounts, where: str) -> None:
