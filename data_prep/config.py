@@ -54,11 +54,13 @@ class SourceConfig(Section):
     encoding: Annotated[str, AfterValidator(canonical_encoding)] = "utf-8"
     """Encoding of text, JSON and CSV files, as Python names it, such as `gb18030`, `big5`, `cp932` or `utf-16`; a file
     in another one than UTF-8 is read by one worker."""
-    delimiter: str | None = Field(None, min_length=1, max_length=1)
-    """Character between two fields of a table; null: a comma in .csv, a tab in .tsv files."""
+    delimiter: Annotated[str | None, BeforeValidator(lambda value: "\t" if value in ("tab", "\\t") else value)] = Field(
+        None, pattern=r'^[^"\r\n]$'
+    )
+    """Character between two fields of a table, `tab` for a tab; null: a comma in .csv, a tab in .tsv files."""
     quoting: Literal["double", "none"] | None = None
-    """Whether double quotes may enclose a field of a table, and line breaks in it; null: `double` in .csv, `none` in
-    .tsv files."""
+    """Whether double quotes may enclose a field of a table, and line breaks in it; null: `double` in .csv files and in
+    .tsv files whose first line has all fields in quotes, else `none`."""
     header: list[str] = []
     """Names of the columns of tables without a first row that names them; empty: the first row does."""
     max_window_bytes: int = Field(2**31, ge=2**10, le=2**31)

@@ -37,6 +37,10 @@ _META_BYTES = 4096
 _HANGUL, _OTHER_LETTERS = re.compile("[가-힣]"), re.compile(r"[^\W\d_a-zA-Z가-힣]")
 # Characters that a decoder placed for each that it could not: fewer, and the encoding is another.
 _GOOD_PER_BAD = 4
+_LETTERS, _HIRAGANA = re.compile(r"[^\W\d_a-zA-Z]"), re.compile("[ぁ-ん]")
+_CJK = re.compile("[ぁ-んァ-ヶー一-鿿]")
+# Fewer bytes tell nothing.
+_NOT_ASCII, _LEAST_LETTERS = re.compile(rb"[\x80-\xff]"), 4
 # So many letters of several bytes are UTF-8 by chance in no other encoding.
 _UTF_8_LEADS, _CERTAIN_LETTERS = re.compile(rb"[\xc2-\xf4]"), 12
 
@@ -146,7 +150,9 @@ def guess_encoding(sample: bytes) -> str | None:
     lines = [line for line in sample.split(b"\n") if not line.isascii()]
     other = [line for line in lines if not _decodes(line, UTF_8, final=len(line) < _META_BYTES)]
     data = b"\n".join(other)
-    if (len(other) * 2 <= len(lines) and len(lines) > 1) or not other or b"\0" in data:
+    if (len(other) * 2 <= len(lines) and len(lines) > 1) or b"\0" in data:
+        return None
+    if len(_NOT_ASCII.findall(data)) < _LEAST_LETTERS:
         return None
     korean = data.decode("cp949", "ignore")
     if len(_HANGUL.findall(korean)) > 9 * len(_OTHER_LETTERS.findall(korean)) and _decodes(data, "cp949", final=False):
@@ -154,8 +160,24 @@ def guess_encoding(sample: bytes) -> str | None:
     import cchardet
 
     found = cchardet.detect(data)["encoding"]
-    encoding = _in_practice(found) if found and _is_of_files(found) else None
-    return encoding if encoding and encoding != UTF_8 and _decodes(data, encoding, final=False) else None
+    encoding = _in_practice(found) if found and _is_of_files(found) else UTF_8
+    if encoding != UTF_8 and _decodes(data, encoding, final=False):
+        return encoding
+    # It weighs letters and may name one that cannot be; of those that can, the strictest.
+    return next((name for name in ("cp932", "euc_jp", "big5hkscs", "gb18030") if _may_be(data, name)), None)
+
+
+def _may_be(data: bytes, encoding: str) -> bool:
+    if not _decodes(data, encoding, final=False):
+        return False
+    text = data.decode(encoding, "ignore")
+    letters = len(_LETTERS.findall(text))
+    japanese = encoding in ("cp932", "euc_jp")
+    return (
+        letters > 0
+        and len(_CJK.findall(text)) > 0.9 * letters
+        and (not japanese or len(_HIRAGANA.findall(text)) > 0.1 * letters)
+    )
 
 
 @dataclass(frozen=True, slots=True)

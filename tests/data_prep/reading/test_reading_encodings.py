@@ -18,7 +18,10 @@ from data_prep.reading.encodings import (
     said_guess,
 )
 
-CHINESE = "这本书我读了很久，终于在昨天晚上读完了。作者的文笔很好，故事也很感人。\n酒店的位置很方便，离地铁站只有五分钟的路程。"
+CHINESE = (
+    "这本书我读了很久，终于在昨天晚上读完了。作者的文笔很好，故事也很感人。\n"
+    "酒店的位置很方便，离地铁站只有五分钟的路程。"
+)
 TAIWANESE = (
     "這本書我讀了很久，終於在昨天晚上讀完了。作者的文筆很好，故事也很感人。\n臺灣大學的研究人員發現，需要大量的語料。"
 )
@@ -45,6 +48,12 @@ WRITTEN = [
     (FRENCH, "utf-16-be", "utf-16-be"),
     (CHINESE, "utf-32", "utf-32"),
 ]
+
+
+@pytest.mark.parametrize(("text", "written", "guessed"), WRITTEN)
+def test_rows_of_a_table_look_like_their_encoding(text, written, guessed):
+    rows = "".join(f"{line},{number}\n" for number in range(4) for line in text.split("\n"))
+    assert guess_encoding(rows.encode(written)) == guessed
 
 
 @pytest.mark.parametrize(("text", "written", "guessed"), WRITTEN)
