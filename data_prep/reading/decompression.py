@@ -87,7 +87,7 @@ class DecompressedStream(ByteStream):
             self._compressed = self._read(_CHUNK_BYTES)
             if not self._compressed:
                 if self._stream is not None:
-                    raise EOFError("ends within a stream")
+                    raise EOFError
                 return None
         if self._stream is None:
             if self._begun:

@@ -155,8 +155,8 @@ def reading(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except EOFError:
-        expected = f"a complete {compression_of(path) or 'compressed'} file"
+    except EOFError as error:
+        expected = str(error) or f"a complete {compression_of(path) or 'compressed'} file"
         raise DamagedFileError("is truncated", where=path, expected=expected) from None
     except OSError as error:
         if error.errno is None:  # the decompressors' own

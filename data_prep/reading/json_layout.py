@@ -146,5 +146,5 @@ class JsonRecordsStream(ByteStream):
         if piece:
             return self._structure.lines_of(piece)
         if self._structure.depth or self._structure.in_string:
-            raise EOFError
+            raise EOFError("the closing bracket of its last record or array")
         return None

@@ -14,7 +14,7 @@ from data_prep.reading.documents import Batch, DamagedFileError, Document, ReadC
 from data_prep.reading.encodings import decoding_problem, valid_bytes
 from data_prep.reading.files import open_stream, reading, said_content
 from data_prep.reading.lines import Block, line_blocks, line_number, lines_of, paragraphs, whole
-from data_prep.reading.records import ALL_FIELDS, metadata_of, parse_record, text_of, too_long
+from data_prep.reading.records import ALL_FIELDS, field_names, field_of, metadata_of, parse_record, text_of, too_long
 from data_prep.reading.work_unit import WorkUnit
 
 _PARAGRAPHS_PER_BATCH = 256
@@ -62,7 +62,7 @@ def read_batches(
 def _read_jsonl(
     unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
 ) -> Iterator[Batch]:
-    limit, single = config.max_document_bytes, len(config.text_field) == 1
+    limit, single = config.max_document_bytes, len(config.text_field) == 1 and "." not in config.text_field[0]
     field = config.text_field[0]
     loads = orjson.loads
     for block in line_blocks(unit, limit, _left_out(unit, config, counts), config):
@@ -122,16 +122,25 @@ def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) 
     if not isinstance(record, dict):
         return DataError(f"holds a JSON {type(record).__name__}", where=where, expected=expected)
     for field in config.text_field:
-        if field not in record:
-            keys = [str(key) for key in record]
+        try:
+            value = field_of(record, field)
+        except (KeyError, TypeError, IndexError):
+            keys = field_names(record)
             return DataError(
                 f"has no field {field!r}, only {', '.join(keys[:12]) or 'nothing'}",
                 where=where,
                 expected=f"{expected} (--text-field names it)",
                 nearest=nearest(field, keys),
             )
-    field = next((f for f in config.text_field if type(record[f]) not in (str, type(None))), config.text_field[0])
-    return DataError(f"its field {field!r} holds {type(record[field]).__name__}", where=where, expected="a string")
+        if isinstance(value, dict):
+            inner = [f"{field}.{key}" for key in value]
+            return DataError(
+                f"its field {field!r} holds dict", where=where, expected="a string", nearest=inner[0] if inner else None
+            )
+    values = [(name, field_of(record, name)) for name in config.text_field]
+    field, value = next((found for found in values if type(found[1]) not in (str, type(None))), values[0])
+    what = "a list that is no conversation" if isinstance(value, list) else type(value).__name__
+    return DataError(f"its field {field!r} holds {what}", where=where, expected="a string, texts, or messages")
 
 
 def _read_text(
@@ -193,7 +202,9 @@ def _decode_each(
 
 
 def _left_out(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Callable[[int], None]:
-    return lambda at: too_long(config, counts, f"{unit.path}, byte {at}")
+    divided = {"file": "line or paragraph", "paragraph": "line"}.get(config.text_documents, "")
+    parts = divided if unit.kind == "text" else ""
+    return lambda at: too_long(config, counts, f"{unit.path}, byte {at}", parts)
 
 
 def _with_line_feeds(text: str, config: SourceConfig) -> str:
