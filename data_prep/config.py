@@ -55,7 +55,7 @@ class SourceConfig(Section):
     """Encoding of text, JSON and CSV files, as Python names it, such as `gb18030`, `big5`, `cp932` or `utf-16`; a file
     in another one than UTF-8 is read by one worker."""
     delimiter: Annotated[str | None, BeforeValidator(lambda value: "\t" if value in ("tab", "\\t") else value)] = Field(
-        None, pattern=r'^[^"\r\n]$'
+        None, pattern=r'^[^"\r\n]$', examples=["|"]
     )
     """Character between two fields of a table, `tab` for a tab; null: a comma in .csv, a tab in .tsv files."""
     quoting: Literal["double", "none"] | None = None

@@ -184,7 +184,7 @@ def _decode_each(
         problem = None
         try:
             text = part.decode()
-            if "\0" in text:
+            if b"\0" in part:
                 problem = _no_text(unit, part, config)
         except UnicodeDecodeError:
             problem = _no_text(unit, part, config)
@@ -195,7 +195,7 @@ def _decode_each(
             found = DataError(problem, where=f"{unit.path}, {place}", expected=f"text in {config.encoding}")
             counts.leave_out(found, "malformed", config)
             continue
-        texts.append(_with_line_feeds(text, config) if "\r" in text else text)
+        texts.append(_with_line_feeds(text, config) if b"\r" in part else text)
         if fields is not None:
             metadata.append({"id": unit.name if unit.stop is None and at == 0 else f"{unit.name}@{at}"})
     return Batch(texts, None if fields is None else metadata)

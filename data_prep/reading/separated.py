@@ -84,8 +84,10 @@ def _problem(row: list[str], header: list[str], path: str, config: SourceConfig)
         return f"has {len(row)} fields"
     for value in row:
         if not value.isascii():
-            problem = decoding_problem(value.encode(errors="surrogateescape"), config.encoding)
-            if problem is not None:
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                problem = decoding_problem(value.encode(errors="surrogateescape"), config.encoding) or "is not UTF-8"
                 shown = said_content(path, config.encoding)
                 problem = problem.replace("of the line", "of its field")
                 return problem if shown is None else f"{problem}; the file {shown}"

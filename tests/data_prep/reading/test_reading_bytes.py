@@ -62,9 +62,7 @@ def test_zstandard_of_large_windows(tmp_path):
     for log in (28, 31):
         (tmp_path / "t.jsonl.zst").write_bytes(zstd_of_window(log, LINES))
         assert read(tmp_path / "t.jsonl.zst") == TEXTS
-    with pytest.raises(
-        DataError, match="t.jsonl.zst: is not valid zstd: its window is larger than max_window_bytes = 1024"
-    ):
+    with pytest.raises(DataError, match="window is larger than max_window_bytes = 1024"):
         read(tmp_path / "t.jsonl.zst", max_window_bytes=1024)
 
 
@@ -82,10 +80,10 @@ def test_what_is_no_text_is_named(tmp_path):
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr("t.txt", CHINESE * 20)
     (tmp_path / "t.txt").write_bytes(archive.getvalue())
-    with pytest.raises(DataError, match="t.txt, line 1: is not UTF-8: .*; the file looks like a ZIP archive"):
+    with pytest.raises(DataError, match=r"t.txt, line 1: is not UTF-8: .*; the file looks like a ZIP archive"):
         read(tmp_path / "t.txt", malformed="stop")
     (tmp_path / "t.parquet").write_bytes(archive.getvalue())
-    with pytest.raises(DataError, match="t.parquet: cannot be read: .*; it looks like a ZIP archive"):
+    with pytest.raises(DataError, match=r"t.parquet: cannot be read: .*; it looks like a ZIP archive"):
         read(tmp_path / "t.parquet")
     assert content_shown(b"%PDF-1.7") == "a PDF file" and content_shown(b"plain text") is None
     assert content_shown(b"BZh is how a text may begin") is None
@@ -117,7 +115,7 @@ def test_a_letter_that_is_none_costs_its_record_and_is_named(tmp_path):
     counts = ReadCounts()
     assert read(tmp_path / "t.jsonl", encoding="gbk", counts=counts) == CHINESE.split("\n")
     assert counts.malformed == 1 and "is not gbk: byte 0xff at byte" in counts.first[0]
-    with pytest.raises(DataError, match="t.jsonl, line 2: is not gbk: byte 0xff"):
+    with pytest.raises(DataError, match=r"t.jsonl, line 2: is not gbk: byte 0xff"):
         read(tmp_path / "t.jsonl", encoding="gbk", malformed="stop")
     # One bad line in UTF-8 is no other encoding.
     (tmp_path / "t.jsonl").write_bytes(orjson.dumps({"text": JAPANESE}) + b'\n{"text": "\xff"}\n')
