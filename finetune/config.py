@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,7 +14,9 @@ from configs.section import Section
 class ExportConfig(Section):
     """One checkpoint, written for Hugging Face transformers."""
 
-    checkpoint: Path
+    renamed: ClassVar[Mapping[str, str]] = {"checkpoint": "model"}
+
+    model: Path
     """A pretraining run's output directory (its newest checkpoint is taken), or one `step_...` directory."""
     output: Path
     """Directory to write; it appears only when everything in it is complete and checked."""

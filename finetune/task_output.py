@@ -31,10 +31,10 @@ def check_output(config: TaskConfig) -> None:
         DataError: it holds something else, or an earlier result and `overwrite` is false.
         MachineError: it cannot be written.
     """
-    check_replaceable(config.output_dir, config.marker, config.overwrite, kind=directory_kind(config))
-    with writing(config.output_dir):
-        config.output_dir.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=config.output_dir.parent, prefix=".probe-").cleanup()
+    check_replaceable(config.output, config.marker, config.overwrite, kind=directory_kind(config))
+    with writing(config.output):
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=config.output.parent, prefix=".probe-").cleanup()
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -158,7 +158,7 @@ def mix_command(
         mixture = f"--config {shlex.quote(str(loaded.output))}"
     else:
         mixture = " ".join(map(shlex.quote, mixing.training_overrides(loaded, plan)))
-    _print(f"next: deepspeed pretrain/main.py --config gpt-125m {mixture} output_dir=runs/mix")
+    _print(f"next: deepspeed pretrain/main.py --config gpt-125m {mixture} output=runs/mix")
 
 
 def merge_command(

@@ -62,7 +62,7 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
         UserError: anything that stands in the way, the comparison of the logits above all; nothing is written then.
     """
     check_replaceable(config.output, RECORD_FILE, config.overwrite)
-    source = open_checkpoint(config.checkpoint)
+    source = open_checkpoint(config.model)
     counterpart_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
     text = trained_text(source.model, source.metadata, tokenizer) if tokenizer is not None else None

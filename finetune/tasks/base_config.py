@@ -60,10 +60,12 @@ class TaskConfig(Named):
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {"loss": "lowest"}
     """Validation figures that may select the weights, and which value of them is the best."""
 
-    output_dir: Path
+    renamed: ClassVar[Mapping[str, str]] = {"output_dir": "output"}
+
+    output: Path
     """Directory to write: the fine-tuned model, its figures, its predictions."""
     overwrite: bool = False
-    """Whether an earlier result of the same task in `output_dir` is replaced."""
+    """Whether an earlier result of the same task in `output` is replaced."""
     seed: int = Field(default=1234, ge=0, lt=2**31)
     """Decides the split, the order, the new layer's weights and dropout."""
     model: Path

@@ -25,12 +25,14 @@ Label = Annotated[str, BeforeValidator(label_text)]
 class ClassifyData(Section):
     """Labelled texts, and how they are split."""
 
-    train: Paths
+    renamed: ClassVar[Mapping[str, str]] = {part: f"{part}_texts" for part in ("train", "validation", "test")}
+
+    train_texts: Paths
     """Labelled texts: JSON lines, CSV, TSV (also .gz, .zst), Parquet, or a saved Hugging Face dataset."""
-    validation: Paths | None = None
-    """Files that choose the best epoch; null: a part of `train`, as `split` says."""
-    test: Paths | None = None
-    """Files of the final figures; null: a part of `train`, as `split` says, or none where that says 0."""
+    validation_texts: Paths | None = None
+    """Files that choose the best epoch; null: a part of `train_texts`, as `split` says."""
+    test_texts: Paths | None = None
+    """Files of the final figures; null: a part of `train_texts`, as `split` says, or none where that says 0."""
     text_field: str = "text"
     """Field that holds the text."""
     label_field: str = "label"
@@ -40,10 +42,10 @@ class ClassifyData(Section):
     labels: list[Label] | None = None
     """Labels that count, in the order of their numbers; others are left out. null: all that the training part has."""
     min_label_count: int = Field(default=1, ge=1)
-    """Labels with fewer texts in `train` are left out."""
+    """Labels with fewer texts in `train_texts` are left out."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Shares of `train` that train, validate and test; the last two count only where no files are named. With a last
-    share of 0 there is no test part."""
+    """Shares of `train_texts` that train, validate and test; the last two count only where no files are named. With a
+    last share of 0 there is no test part."""
     split_by: str | None = None
     """Field whose equal values stay on one side of the split, such as `package`; null: the text itself."""
     max_tokens: int = Field(default=256, ge=2)

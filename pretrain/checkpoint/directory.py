@@ -155,7 +155,7 @@ def check_free_space(root: Path, needed_bytes: int, soon_free_bytes: int = 0, *,
         raise CheckpointError(
             f"{one}{several if count > 1 else ''} the disk has {free} bytes free ({free / 1e9:.2f} GB)",
             where=root,
-            expected="more space, a smaller checkpoint.keep_last, or another output_dir",
+            expected="more space, a smaller checkpoint.keep_last, or another output",
         )
 
 

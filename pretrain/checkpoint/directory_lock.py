@@ -41,7 +41,7 @@ class DirectoryLock:
                 raise CheckpointError(
                     f"another run ({holder}) is writing checkpoints here",
                     where=root,
-                    expected="an output_dir of its own for each run",
+                    expected="an output of its own for each run",
                 )
             if not told:
                 print(f"waiting for {holder}, which holds {self._path}", file=sys.stderr, flush=True)

@@ -56,7 +56,7 @@ class DataConfig(Section):
     reset_attention_at_documents: bool = False
     """Whether a token attends only within its own document of a packed sample (positions restart, too)."""
     index_cache: Path | None = None
-    """Where the sample index is kept, on a disk local to the machine; null: `<output_dir>/index`."""
+    """Where the sample index is kept, on a disk local to the machine; null: `<output>/index`."""
     prefetch_batches: int = Field(default=2, ge=0)
     """Global batches that are read ahead."""
 

@@ -19,7 +19,7 @@ def main() -> None:
 
 @app.command()
 def plot(
-    run_dir: Annotated[Path, typer.Argument(help="output_dir of a run")],
+    run_dir: Annotated[Path, typer.Argument(help="output of a run")],
     output: Annotated[Path | None, typer.Option(help="the picture; default: RUN_DIR/curves.png")] = None,
 ) -> None:
     """Draw loss, validation, learning rate, gradient norm and speed from metrics.jsonl."""
@@ -30,7 +30,7 @@ def plot(
 
 @app.command()
 def compare(
-    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="output_dir of each run")],
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="output of each run")],
     output: Annotated[Path | None, typer.Option(help="draw their curves over each other into this picture")] = None,
 ) -> None:
     """Print the figures of several runs side by side, and the settings that differ."""

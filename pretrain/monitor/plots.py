@@ -37,9 +37,7 @@ def plot_run(run_dir: Path, output: Path | None = None) -> Path:
     records = list(read_metrics(run_dir / FILE_NAME))
     steps = [record for record in records if record["kind"] == "train"]
     if not steps:
-        raise DataError(
-            "has no training records to draw", where=run_dir / FILE_NAME, expected="the output_dir of a run"
-        )
+        raise DataError("has no training records to draw", where=run_dir / FILE_NAME, expected="the output of a run")
     validations: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         if record["kind"] == "validation":

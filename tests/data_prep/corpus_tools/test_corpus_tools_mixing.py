@@ -118,7 +118,7 @@ def test_pretraining_draws_what_the_plan_says(tmp_path):
     written = yaml.safe_load((tmp_path / "data.yaml").read_text())
     assert written == {"data": data_section(config, plan), "training": {"duration": "20000 tokens"}}
     rest = {
-        "output_dir": str(tmp_path / "run"),
+        "output": str(tmp_path / "run"),
         "model": {"num_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "seq_length": 10, "vocab_size": 100},
         "training": {"duration": "1 steps", "micro_batch_size": 1, "global_batch_size": 8},
         "optimizer": {"lr": 1e-3},
