@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from configs.paths import InputPath, OutputPath, expanded
 from configs.section import Section
+from data_prep.reading.encodings import canonical_encoding
 
 
 def _as_list(value: object) -> object:
@@ -55,7 +56,22 @@ class SourceConfig(Section):
     text_separator: str = "\n\n"
     """What several text fields are joined with."""
     text_documents: Literal["file", "line", "paragraph"] = "file"
-    """What one document is in a .txt file: all of it, a line, or lines up to an empty one."""
+    """What one document is in a .txt file: all of it, a line, or lines up to an empty one. Line breaks of Windows are
+    read as line feeds, and in whole files other carriage returns too."""
+    encoding: Annotated[str, AfterValidator(canonical_encoding)] = "utf-8"
+    """Encoding of text, JSON and CSV files, as Python names it, such as `gb18030`, `big5`, `cp932` or `utf-16`; a file
+    in another one than UTF-8 is read by one worker."""
+    delimiter: Annotated[str | None, BeforeValidator(lambda value: "\t" if value in ("tab", "\\t") else value)] = Field(
+        None, pattern=r'^[^"\r\n]$', examples=["|"]
+    )
+    """Character between two fields of a table, `tab` for a tab; null: a comma in .csv, a tab in .tsv files."""
+    quoting: Literal["double", "none"] | None = None
+    """Whether double quotes may enclose a field of a table, and line breaks in it; null: `double` in .csv files and in
+    .tsv files whose first line has all fields in quotes, else `none`."""
+    header: list[str] = []
+    """Names of the columns of tables without a first row that names them; empty: the first row does."""
+    max_window_bytes: int = Field(2**31, ge=2**10, le=2**31)
+    """Largest window of a Zstandard file that is read; a worker takes as much memory (`zstd --long=31` makes 2 GiB)."""
     dataset_split: str = "train"
     """Split that is read of a saved Hugging Face dataset that has several."""
     malformed: Literal["skip", "stop"] = "skip"

@@ -84,6 +84,8 @@ class CorpusManifest(Section):
     """Records that could not be read, left out."""
     too_long_records: int = 0
     """Records above `max_document_bytes`, left out."""
+    replaced_records: int = 0
+    """Records that were read with U+FFFD in place of half a surrogate pair, as programs write that cut text."""
     damaged_files: int = 0
     """Files that break in the middle, or are empty; what could be read of them was."""
     left_out: list[str] = []

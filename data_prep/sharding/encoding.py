@@ -122,6 +122,7 @@ def _make(task: ShardTask) -> ShardRecord:
             _check_unchanged(task)
     record.documents, record.sequences, record.tokens = writer.num_documents, writer.num_sequences, writer.num_tokens
     record.malformed, record.too_long = left_out.malformed, left_out.too_long
+    record.replaced = left_out.replaced
     record.damaged_files, record.first = left_out.damaged_files, left_out.first
     record.bin_bytes, record.idx_bytes = writer.bin_bytes, writer.idx_bytes
     record.bin_xxh3, record.idx_xxh3 = writer.bin_xxh3, writer.idx_xxh3

@@ -134,6 +134,7 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
         empty_documents=sum(record.empty for record in records),
         malformed_records=sum(record.malformed for record in records),
         too_long_records=sum(record.too_long for record in records),
+        replaced_records=sum(record.replaced for record in records),
         damaged_files=sum(record.damaged_files for record in records) + len(work.plan.left_out),
         left_out=[*work.plan.left_out, *(line for record in records for line in record.first)][:20],
         shards=[_shard_entry(record) for record in records if record.documents],

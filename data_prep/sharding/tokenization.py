@@ -209,4 +209,6 @@ def summarize_tokenization(result: Tokenized, output: Path) -> list[str]:
     if any(left_out.values()):
         lines.append("  left out   " + ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count))
         lines += [f"             - {line}" for line in manifest.left_out[:5]]
+    if manifest.replaced_records:
+        lines.append(f"  replaced   half a surrogate pair by U+FFFD in {manifest.replaced_records:,} records")
     return lines
