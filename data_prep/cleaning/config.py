@@ -106,7 +106,8 @@ class CleanConfig(Section):
     stages: list[StageName]
     """What is done, in this order; a stage that is not named is left out."""
     word_language: str = "en"
-    """Language whose rules split words and sentences in the quality filters and n-grams; xx: mixed languages."""
+    """ISO 639 code of the language whose rules split words and sentences in the quality filters and n-grams (zh, zho
+    and cmn are one); xx: mixed languages, words stand between spaces."""
     extraction: ExtractionSettings = ExtractionSettings()
     """Text out of WARC and HTML files."""
     unicode: UnicodeSettings = UnicodeSettings()

@@ -34,7 +34,7 @@ from data_prep.cleaning.metering import Heartbeat, Metered, RejectNote, SaveLedg
 from data_prep.cleaning.plan import CleaningPlan
 from data_prep.cleaning.shard_files import CleanedReader, CleanedWriter
 from data_prep.cleaning.steps import StableSampler, document_step, reader_step
-from data_prep.cleaning.words import word_splitter
+from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 from data_prep.cleaning.workspace import DOCUMENTS
 
 _TASKS_PER_FINDER = 8
@@ -104,7 +104,7 @@ class PhaseBuilder:
         note = RejectNote()
         step: PipelineStep
         if stage == "decontaminate":
-            step = contamination_filter(self.config, self._work("evaluation"), note)
+            step = contamination_filter(self.config, self._work("evaluation"), note, self.ledger.stage(stage))
             self.spent.append(self._work("evaluation"))
         else:
             step = document_step(stage, self.config, note)
@@ -125,9 +125,15 @@ class PhaseBuilder:
 
     def _minhash_dedup(self) -> None:
         settings = self.config.minhash_dedup
-        config = MinhashConfig(settings.n_grams, settings.buckets, settings.hashes_per_bucket, settings.seed)
+        config = MinhashConfig(
+            settings.n_grams,
+            settings.buckets,
+            settings.hashes_per_bucket,
+            settings.seed,
+            text_simplification(self.config.word_language, settings.ignore_numbers),
+        )
         signatures, pairs, removed = (self._work("minhash", name) for name in ("signatures", "pairs", "removed"))
-        words: Any = word_splitter(self.config.word_language)
+        words: Any = CountingSplitter(word_splitter(self.config.word_language), self.ledger.stage("minhash_dedup"))
         buckets = MinhashDedupBuckets(str(signatures), str(pairs), config=config, lines_to_buffer=1000)
         clusters = MinhashDedupCluster(str(pairs), str(removed), config, lines_to_buffer=1000)
         note = RejectNote()
