@@ -19,7 +19,9 @@ from data_prep.cleaning.stage_config import (
     LanguageSettings,
     MinhashDedupSettings,
     PiiSettings,
+    SentenceDedupSettings,
     UnicodeSettings,
+    UrlDedupSettings,
 )
 from data_prep.config import Paths
 
@@ -32,7 +34,9 @@ StageName = Literal[
     "c4",
     "fineweb",
     "pii",
+    "url_dedup",
     "exact_dedup",
+    "sentence_dedup",
     "minhash_dedup",
     "decontaminate",
 ]
@@ -124,8 +128,12 @@ class CleanConfig(Section):
     """Settings of the stage fineweb."""
     pii: PiiSettings = PiiSettings()
     """Settings of the stage pii."""
+    url_dedup: UrlDedupSettings = UrlDedupSettings()
+    """Settings of the stage url_dedup."""
     exact_dedup: ExactDedupSettings = ExactDedupSettings()
     """Settings of the stage exact_dedup."""
+    sentence_dedup: SentenceDedupSettings = SentenceDedupSettings()
+    """Settings of the stage sentence_dedup."""
     minhash_dedup: MinhashDedupSettings = MinhashDedupSettings()
     """Settings of the stage minhash_dedup."""
     decontaminate: DecontaminationSettings = DecontaminationSettings()

@@ -96,7 +96,12 @@ def written_language(code: str, where: str = "word_language") -> WrittenLanguage
         if wanted in _names(iso_639_1, language)
     ]
     if not fitting:
-        known = {name for _, _, iso_639_1, language in _table() for name in (iso_639_1, language.key.rpartition("_")[0]) if name}
+        known = {
+            name
+            for _, _, iso_639_1, language in _table()
+            for name in (iso_639_1, language.key.rpartition("_")[0])
+            if name
+        }
         subtag = wanted.partition("-")[0]
         raise ConfigError(
             f"there is no word splitter for {code!r}",

@@ -37,7 +37,7 @@ def warnings_of_result(config: CleanConfig, report: dict[str, Any]) -> list[str]
         if stage["words"] * _CHARACTERS_PER_WORD < stage["characters"]:
             lines.append(
                 f"{stage['name']} saw {stage['words']:,} words in {stage['characters']:,} characters, less than one in "
-                f"{_CHARACTERS_PER_WORD}: near copies pass; word_language = {config.word_language} may not be the texts'"
+                f"{_CHARACTERS_PER_WORD}: copies pass it; word_language = {config.word_language} is not the texts'"
             )
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -139,11 +140,41 @@ class PiiSettings(Section):
     """Leave private and reserved addresses as they are."""
 
 
+class UrlDedupSettings(Section):
+    """Removal of documents with the same address, or the same value of another field; those without it are kept."""
+
+    field: str = "url"
+    """The field, beside the text, that has the address."""
+    keep: Literal["first", "longest"] = "longest"
+    """Which document of an address is kept; up to 65,535 characters tell texts' lengths apart."""
+    against: list[Path] = []
+    """Outputs of earlier `clean`s, directories: a document whose address one of them has is dropped, too."""
+
+
 class ExactDedupSettings(Section):
     """Removal of documents with the same text."""
 
     ignore_whitespace: bool = False
     """Take texts for the same that differ in white space alone."""
+    against: list[Path] = []
+    """Outputs of earlier `clean`s, directories: a document whose text one of them has is dropped, too."""
+
+
+class SentenceDedupSettings(Section):
+    """Removal, from documents, of sentences or lines that an earlier document has in the same order."""
+
+    unit: Literal["sentence", "line"] = "sentence"
+    """What a document is made of; a paragraph that is one line of text is found by `line`."""
+    span: int = Field(default=3, ge=1)
+    """Units in a row that have to agree; with 1 every second copy goes, of a heading too."""
+    min_doc_words: int = Field(default=50, ge=0)
+    """Fewest words that a document has to have left if it lost some."""
+    min_num_sentences: int = Field(default=3, ge=0)
+    """Fewest sentences that a document has to have left if it lost some."""
+    ignore_numbers: bool = False
+    """Take all numbers for one."""
+    against: list[Path] = []
+    """Outputs of earlier `clean`s, directories: what one of them has is removed, too."""
 
 
 class MinhashDedupSettings(Section):
@@ -159,6 +190,8 @@ class MinhashDedupSettings(Section):
     """Chooses the hash functions."""
     ignore_numbers: bool = False
     """Take all numbers for one: two price lists that differ in every figure are then near duplicates."""
+    against: list[Path] = []
+    """Outputs of earlier `clean`s, directories: a document that is near one of theirs is dropped, too."""
 
 
 class DecontaminationSettings(Section):

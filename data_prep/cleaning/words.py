@@ -190,6 +190,4 @@ class CountingSplitter(WordTokenizer):
 
 def text_simplification(language: str, ignore_numbers: bool) -> TextNormConfig:
     """What texts are compared without: case, punctuation and, where they are accents, marks; numbers if asked."""
-    return TextNormConfig(
-        norm_numbers=ignore_numbers, norm_unicode_diacritics=written_language(language).has_accents
-    )
+    return TextNormConfig(norm_numbers=ignore_numbers, norm_unicode_diacritics=written_language(language).has_accents)
