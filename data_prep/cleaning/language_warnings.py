@@ -10,6 +10,7 @@ from data_prep.cleaning.language_codes import MIXED, two_letters, written_langua
 
 _SEEING_WORDS = ("gopher_repetition", "gopher_quality", "c4", "fineweb", "minhash_dedup", "decontaminate")
 _CHARACTERS_PER_WORD = 10
+_UNSPACED_SHARE = 0.05
 _WIDE_PUNCTUATION = frozenset({"zh", "ja", "ko"})
 
 
@@ -34,11 +35,13 @@ def warnings_of_result(config: CleanConfig, report: dict[str, Any]) -> list[str]
         found = f"most documents are in {most}"
         lines += [f"{found}, {line}" for line in (*_of_words(config, {most}), *_of_filters(config, most))]
     for stage in report["stages"]:
-        if stage["words"] * _CHARACTERS_PER_WORD < stage["characters"]:
-            lines.append(
-                f"{stage['name']} saw {stage['words']:,} words in {stage['characters']:,} characters, less than one in "
-                f"{_CHARACTERS_PER_WORD}: copies pass it; word_language = {config.word_language} is not the texts'"
-            )
+        words, characters, unspaced = (stage[key] for key in ("words", "characters", "unspaced_characters"))
+        seen = f"{stage['name']} saw {words:,} words in {characters:,} characters"
+        fault = f"copies pass it: word_language = {config.word_language} is not the texts'"
+        if words * _CHARACTERS_PER_WORD < characters:
+            lines.append(f"{seen}, less than one in {_CHARACTERS_PER_WORD}; {fault}")
+        elif unspaced > _UNSPACED_SHARE * characters and _is_spaced(config.word_language):
+            lines.append(f"{seen}, {unspaced / characters:.0%} of a script without spaces between words; {fault}")
     return lines
 
 

@@ -50,7 +50,7 @@ class StageLedger:
         reasons: documents and bytes that were dropped, by reason and source.
         samples: the first dropped documents of each reason.
         seconds: processor time, of extraction wall time.
-        words, characters: what a comparison by n-grams saw.
+        words, characters, unspaced: what a comparison by n-grams saw; characters of scripts without spaces.
     """
 
     sources: dict[str, StageTally] = field(default_factory=dict)
@@ -59,6 +59,7 @@ class StageLedger:
     seconds: float = 0.0
     words: int = 0
     characters: int = 0
+    unspaced: int = 0
 
     def tally(self, source: str) -> StageTally:
         """The counts of `source`."""
@@ -100,6 +101,7 @@ class StageLedger:
         self.seconds += other.seconds
         self.words += other.words
         self.characters += other.characters
+        self.unspaced += other.unspaced
 
 
 @dataclass
@@ -150,6 +152,7 @@ class Ledger:
                 stage["seconds"],
                 stage.get("words", 0),
                 stage.get("characters", 0),
+                stage.get("unspaced", 0),
             )
             for name, stage in raw["stages"].items()
         }

@@ -102,6 +102,7 @@ def _stage(name: str, stage: StageLedger) -> dict[str, Any]:
         "dropped": stage.dropped(),
         "words": stage.words,
         "characters": stage.characters,
+        "unspaced_characters": stage.unspaced,
         "sources": {
             source: asdict(tally) | {"dropped": stage.dropped(source)}
             for source, tally in sorted(stage.sources.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from functools import lru_cache
@@ -17,6 +18,8 @@ from data_prep.cleaning.ledger import StageLedger
 _MAX_KNOWN = 200_000
 # spaCy takes time with the square of a piece's length: hours for a megabyte of brackets. Longer pieces are cut.
 _LONGEST_PIECE = 256
+# Thai, Lao, Tibetan, Burmese, Khmer, Kana, Han: scripts that put no space between words.
+_UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
 
 
 class WordSplitter(WordTokenizer):
@@ -177,6 +180,8 @@ class CountingSplitter(WordTokenizer):
         words = self.splitter.word_tokenize(text)
         self.stage.words += len(words)
         self.stage.characters += len(text)
+        if not text.isascii():
+            self.stage.unspaced += sum(map(len, _UNSPACED.findall(text)))
         return words
 
     def sent_tokenize(self, text: str) -> list[str]:

@@ -21,9 +21,10 @@ from data_prep.cleaning.hashing import accept_strings
 from data_prep.cleaning.language import candidates_of
 from data_prep.cleaning.language_codes import check_splitter, two_letters, written_language
 from data_prep.cleaning.language_warnings import warnings_of_result, warnings_of_settings
+from data_prep.cleaning.ledger import StageLedger
 from data_prep.cleaning.run import clean
 from data_prep.cleaning.stage_config import LanguageSettings
-from data_prep.cleaning.words import text_simplification, word_splitter
+from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 
 PRICES = (
     "Apples cost {} euro and pears cost {} euro, and {} of them were sold in the year {} to {} people of the town.\n"
@@ -152,13 +153,25 @@ def test_stages_made_for_english_are_said() -> None:
 
 def test_what_was_recognised_is_compared_with_the_settings() -> None:
     config = config_of(stages=["language", "minhash_dedup"], language={"keep": []})
-    stage = {"name": "minhash_dedup", "words": 99, "characters": 1000}
+    stage = {"name": "minhash_dedup", "words": 99, "characters": 1000, "unspaced_characters": 0}
     report = {"languages": {"zh": 7, "en": 3}, "stages": [stage]}
     said = warnings_of_result(config, report)
     assert len(said) == 2 and "most documents are in zh" in said[0] and "word_language=zh" in said[0]
     assert "minhash_dedup saw 99 words in 1,000 characters" in said[1]
     report = {"languages": {"en": 3}, "stages": [{**stage, "words": 100}]}
     assert warnings_of_result(config, report) == []
+    report["stages"] = [{**stage, "words": 200, "unspaced_characters": 51}]
+    (said,) = warnings_of_result(config, report)
+    assert "5% of a script without spaces" in said
+    chinese_recipe = config_of(stages=["minhash_dedup"], word_language="zh")
+    assert warnings_of_result(chinese_recipe, report) == []
+
+
+def test_what_a_comparison_sees_is_counted() -> None:
+    stage = StageLedger()
+    for text in ("操作系统的 test", "two words"):
+        CountingSplitter(word_splitter("zh"), stage).word_tokenize(text)
+    assert (stage.words, stage.characters, stage.unspaced) == (5, 19, 5)
 
 
 @pytest.mark.slow
