@@ -20,7 +20,9 @@ from data_prep.cleaning.stage_config import (
     LanguageSettings,
     MinhashDedupSettings,
     PiiSettings,
+    SentenceDedupSettings,
     UnicodeSettings,
+    UrlDedupSettings,
 )
 from data_prep.config import Paths
 
@@ -33,7 +35,9 @@ StageName = Literal[
     "c4",
     "fineweb",
     "pii",
+    "url_dedup",
     "exact_dedup",
+    "sentence_dedup",
     "minhash_dedup",
     "decontaminate",
 ]
@@ -107,7 +111,8 @@ class CleanConfig(Section):
     stages: list[StageName]
     """What is done, in this order; a stage that is not named is left out."""
     word_language: str = "en"
-    """Language whose rules split words and sentences in the quality filters and n-grams; xx: mixed languages."""
+    """ISO 639 code of the language whose rules split words and sentences in the quality filters and n-grams (zh, zho
+    and cmn are one); xx: mixed languages, words stand between spaces."""
     extraction: ExtractionSettings = ExtractionSettings()
     """Text out of WARC and HTML files."""
     unicode: UnicodeSettings = UnicodeSettings()
@@ -124,8 +129,12 @@ class CleanConfig(Section):
     """Settings of the stage fineweb."""
     pii: PiiSettings = PiiSettings()
     """Settings of the stage pii."""
+    url_dedup: UrlDedupSettings = UrlDedupSettings()
+    """Settings of the stage url_dedup."""
     exact_dedup: ExactDedupSettings = ExactDedupSettings()
     """Settings of the stage exact_dedup."""
+    sentence_dedup: SentenceDedupSettings = SentenceDedupSettings()
+    """Settings of the stage sentence_dedup."""
     minhash_dedup: MinhashDedupSettings = MinhashDedupSettings()
     """Settings of the stage minhash_dedup."""
     decontaminate: DecontaminationSettings = DecontaminationSettings()

@@ -18,7 +18,7 @@ import datatrove.utils.logging
 import dill
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
-from datatrove.pipeline.dedup import exact_dedup, minhash
+from datatrove.pipeline.dedup import exact_dedup, minhash, sentence_dedup
 from datatrove.utils.stats import PipelineStats
 from loguru._error_interceptor import ErrorInterceptor
 from tqdm import tqdm
@@ -34,7 +34,7 @@ from data_prep.storage.publishing import write_whole
 
 def quiet() -> None:
     """Keep datatrove's log lines and bars off the terminal; the files in `logs/` get all of them."""
-    for module in (exact_dedup, minhash):
+    for module in (exact_dedup, minhash, sentence_dedup):
         module.tqdm = partial(tqdm, disable=True)  # type: ignore[attr-defined]
     nowhere = SimpleNamespace(write=lambda message: None, flush=lambda: None)
     datatrove.utils.logging.sys = SimpleNamespace(stderr=nowhere)  # type: ignore[attr-defined]

@@ -51,12 +51,16 @@ class StageLedger:
         reasons: documents and bytes that were dropped, by reason and source.
         samples: the first dropped documents of each reason.
         seconds: processor time, of extraction wall time.
+        words, characters, unspaced: what a comparison by n-grams saw; characters of scripts without spaces.
     """
 
     sources: dict[str, StageTally] = field(default_factory=dict)
     reasons: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     seconds: float = 0.0
+    words: int = 0
+    characters: int = 0
+    unspaced: int = 0
 
     def tally(self, source: str) -> StageTally:
         """The counts of `source`."""
@@ -96,6 +100,9 @@ class StageLedger:
             kept = self.samples.setdefault(reason, [])
             kept.extend(samples[: max(0, limit - len(kept))])
         self.seconds += other.seconds
+        self.words += other.words
+        self.characters += other.characters
+        self.unspaced += other.unspaced
 
 
 @dataclass
@@ -144,6 +151,9 @@ class Ledger:
                 stage["reasons"],
                 {reason: [Sample(**s) for s in samples] for reason, samples in stage["samples"].items()},
                 stage["seconds"],
+                stage.get("words", 0),
+                stage.get("characters", 0),
+                stage.get("unspaced", 0),
             )
             for name, stage in raw["stages"].items()
         }

@@ -35,6 +35,7 @@ def summarize_cleaning(report: dict[str, Any], output: Path, was_there: bool) ->
         cells = [to_left(row[0], widths[0]), *aligned, row[-1]]
         yield "  " + "  ".join(cells).rstrip()
     yield from _unreadable(report)
+    yield from (f"warning: {line}" for line in report.get("warnings", ()))
     cost = report["cost"]
     if was_there:
         yield "finished before; nothing was done"

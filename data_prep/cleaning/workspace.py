@@ -47,6 +47,8 @@ class Workspace:
         if "decontaminate" in config.stages:
             matches = (glob(pattern) for pattern in config.decontaminate.files)  # noqa: PTH207 (may be absolute)
             self.inputs += _local_files(name for names in matches for name in names)
+        for stage in config.stages:
+            self.inputs += getattr(getattr(config, stage), "against", [])
         self.identity: dict[str, Any] = {
             "datatrove": version("datatrove"),
             "settings": config.result_settings(),
