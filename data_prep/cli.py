@@ -94,7 +94,7 @@ def tokenize_command(
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer directory.")] = None,
     text_field: TextField = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes; the result does not depend on it.")] = None,
-    engine: Annotated[str | None, typer.Option(help="reference, kitoken or auto.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto or reference.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record or file that is damaged.")] = False,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from configs.paths import InputPath, OutputPath, expanded
 from configs.section import Section
@@ -179,9 +180,11 @@ class TokenizeConfig(SourceConfig):
     """Tokenizer: a directory, or a vocabulary file of one of the known kinds."""
     output: OutputPath
     """The corpus directory to write; what is not finished yet lies beside it in `OUTPUT.partial`."""
-    engine: Literal["reference", "kitoken", "auto"] = "reference"
-    """Who makes ids: the tokenizer's own library; `kitoken` (faster), if it agrees on a sample; `auto`: that, if it is
-    installed."""
+    engine: Literal["auto", "reference"] = "auto"
+    """Who makes ids: `auto`, the fastest way whose ids are shown to be those of the tokenizer's own library;
+    `reference`, that library alone."""
+    prepend_beginning_of_document: bool = False
+    """Put the beginning-of-document id before each document."""
     append_end_of_document: bool = True
     """Put the end-of-document id after each document."""
     sentences: bool = False
@@ -195,6 +198,20 @@ class TokenizeConfig(SourceConfig):
     """Number of processes on this machine; null: one for each processor core. The result is the same for any number."""
     overwrite: bool = False
     """Replace the output if it exists, and begin anew what is not finished."""
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> TokenizeConfig:
+        if self.prepend_beginning_of_document and self.sentences:
+            raise ValueError("prepend_beginning_of_document is for documents, not for corpora of sentences=true")
+        return self
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _no_longer(cls, engine: object) -> object:
+        if engine != "kitoken":
+            return engine
+        print("engine=kitoken is engine=auto now: kitoken is not used any more", file=sys.stderr, flush=True)
+        return "auto"
 
     @property
     def partial(self) -> Path:

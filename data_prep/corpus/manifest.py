@@ -70,10 +70,12 @@ class CorpusManifest(Section):
     """Number of ids that the tokenizer has; every id of the corpus is below it."""
     end_of_document: int | None
     """Id that ends each document; null: none was appended."""
+    beginning_of_document: int | None = None
+    """Id that begins each document; null: none was put there."""
     tokenizer_fingerprint: str
     """Fingerprint of the tokenizer, a copy of which lies in `tokenizer/`."""
     engine: str = "reference"
-    """Who made the ids: the tokenizer's own library, or one that was checked against it."""
+    """Who made the ids: `reference`, the tokenizer's own library, or `auto`, the fastest that gives the same."""
     sentences: bool = False
     """Whether each sentence is a sequence of the index; else each document is."""
     text_bytes: int
@@ -108,7 +110,10 @@ class CorpusManifest(Section):
     @property
     def fingerprint(self) -> str:
         """Hash of what a reader sees: tokens, document borders and tokenizer, not where they came from."""
-        content = [self.format_version, self.dtype, self.vocab_size, self.end_of_document, self.tokenizer_fingerprint]
+        content: list[object] = [self.format_version, self.dtype, self.vocab_size, self.end_of_document]
+        content.append(self.tokenizer_fingerprint)
+        # Came later: where there is none, the hash is what it was before.
+        content += [] if self.beginning_of_document is None else [self.beginning_of_document]
         rows = [[s.name, s.documents, s.tokens, s.bin_bytes, s.idx_bytes, s.bin_xxh3, s.idx_xxh3] for s in self.shards]
         return xxhash.xxh3_128_hexdigest(orjson.dumps([content, rows]))
 

@@ -94,6 +94,7 @@ class ShardCheck:
         dtype: type of the ids by the manifest; None: any.
         vocab_size: ids must be below it; None: not known.
         end_of_document: id that ends each document and occurs nowhere else; None: not checked.
+        beginning_of_document: id that begins each document and occurs nowhere else; None: not checked.
         limit: problems of one kind that are put into words.
         size_bytes: how much there is to read, for the progress.
         index: whether the index and metadata are looked at.
@@ -106,6 +107,7 @@ class ShardCheck:
     vocab_size: int | None
     end_of_document: int | None
     limit: int = 20
+    beginning_of_document: int | None = None
     size_bytes: int = 0
     index: bool = True
     first_token: int = 0
@@ -246,7 +248,9 @@ def _check_metadata(check: ShardCheck, documents: int, problems: Problems) -> No
 
 def _check_tokens(check: ShardCheck, reader: ShardReader, pieces: IndexPieces | None, findings: ShardFindings) -> None:
     path, end = bin_path(check.prefix), reader.num_tokens if check.end_token is None else check.end_token
-    ends = DocumentEnds(pieces, check.first_token) if pieces and check.end_of_document is not None else None
+    asked = check.end_of_document is not None or check.beginning_of_document is not None
+    ends = DocumentEnds(pieces, check.first_token) if pieces and asked else None
+    starts_here = True
     digest = xxhash.xxh3_128()
     for begin in range(check.first_token, end, TOKENS_PER_PIECE):
         tokens = read_tokens(reader, begin, min(begin + TOKENS_PER_PIECE, end))
@@ -255,7 +259,13 @@ def _check_tokens(check: ShardCheck, reader: ShardReader, pieces: IndexPieces | 
         findings.checked_bytes += tokens.nbytes
         count_ids(tokens, begin, path, findings)
         if ends is not None:
-            _check_ends(tokens, begin, ends, check, findings.problems)
+            first, stops = ends.take(begin + len(tokens))
+            if check.end_of_document is not None:
+                _check_ends(tokens, begin, first, stops, check, findings.problems)
+            if check.beginning_of_document is not None:
+                starts = np.append(begin, stops) if starts_here else stops
+                _check_starts(tokens, begin, starts[starts < begin + len(tokens)], check, findings.problems)
+            starts_here = bool(len(stops)) and int(stops[-1]) == begin + len(tokens)
     if check.entry is not None and check.entry.bin_bytes == findings.checked_bytes:
         check_hash(path, digest.hexdigest(), check.entry.bin_xxh3, findings.problems)
 
@@ -275,8 +285,19 @@ def count_ids(tokens: np.ndarray, begin: int, path: Path, findings: ShardFinding
         findings.counts += np.bincount(tokens, minlength=vocab_size)
 
 
-def _check_ends(tokens: np.ndarray, begin: int, ends: DocumentEnds, check: ShardCheck, problems: Problems) -> None:
-    first, stops = ends.take(begin + len(tokens))
+def _check_starts(tokens: np.ndarray, begin: int, starts: np.ndarray, check: ShardCheck, problems: Problems) -> None:
+    found = np.flatnonzero(tokens == check.beginning_of_document) + begin
+    for kind, wrong, text in (
+        ("beginning of document missing", np.setdiff1d(starts, found), "begins a document without that id"),
+        ("beginning of document within", np.setdiff1d(found, starts), "is that id within a document"),
+    ):
+        texts = [f"token {at:,} {text} ({check.beginning_of_document})" for at in wrong[: check.limit].tolist()]
+        problems.add_many(bin_path(check.prefix), kind, texts, len(wrong))
+
+
+def _check_ends(
+    tokens: np.ndarray, begin: int, first: int, stops: np.ndarray, check: ShardCheck, problems: Problems
+) -> None:
     found = np.flatnonzero(tokens == check.end_of_document) + begin
     if len(found) == len(stops) and np.array_equal(found, stops - 1):
         return

@@ -94,6 +94,7 @@ def verify_corpus(
                 dtype=manifest.dtype,
                 vocab_size=manifest.vocab_size,
                 end_of_document=manifest.end_of_document,
+                beginning_of_document=manifest.beginning_of_document,
                 limit=limit,
                 size_bytes=entry.bin_bytes,
             )

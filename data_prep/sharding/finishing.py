@@ -120,13 +120,15 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
     for name in config.metadata_fields:
         if name not in seen:
             print(f"metadata_fields: no record has the field {name!r}", file=sys.stderr, flush=True)
-    tokenizer = load_tokenizer(work.tasks[0].tokenizer)
+    tokenizer = load_tokenizer(work.tasks[0].tokenizer, config.engine)
+    begin = tokenizer.role("beginning_of_document") if config.prepend_beginning_of_document else None
     end = tokenizer.role("end_of_document") if config.append_end_of_document else None
     return CorpusManifest(
         created_by=f"bessemer {program_version()}",
         dtype="uint16" if token_dtype(tokenizer.vocab_size).name == "uint16" else "int32",
         vocab_size=tokenizer.vocab_size,
         end_of_document=end,
+        beginning_of_document=begin,
         tokenizer_fingerprint=tokenizer.fingerprint,
         engine=work.plan.engine,
         sentences=config.sentences,

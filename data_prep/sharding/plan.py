@@ -35,6 +35,7 @@ RECIPE_FIELDS = (
     "max_document_bytes",
     "work_unit_bytes",
     "append_end_of_document",
+    "prepend_beginning_of_document",
     "sentences",
     "metadata_fields",
 )
@@ -135,7 +136,8 @@ def plan_differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: st
     found: list[str] = []
     recipe = recipe_of(config)
     for key in RECIPE_FIELDS:
-        before, now = plan.recipe.get(key), recipe[key]
+        # A plan from before a setting was there was made with what it is by default.
+        before, now = plan.recipe.get(key, TokenizeConfig.model_fields[key].default), recipe[key]
         if before != now:
             found.append(f"{key} was {before!r}, is {now!r}")
     if plan.tokenizer != fingerprint:

@@ -95,7 +95,7 @@ def _read(source: Path, encoding: str | None, normalization: Normalization | Non
             expected="a vocab.txt; other kinds say it in their own files",
         )
     tokenizer = load_tokenizer(source) if encoding is None else TiktokenTokenizer.read_as(source, encoding)
-    return tokenizer, tokenizer.model_path.read_bytes()
+    return tokenizer, tokenizer.vocabulary
 
 
 def describe_tokenizer(tokenizer: Tokenizer, directory: Path) -> list[str]:

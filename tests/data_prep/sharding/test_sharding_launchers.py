@@ -170,21 +170,24 @@ def test_megatron_reads_every_shard(tmp_path, text_file, texts, tokenizer_path):
         assert decoded == texts
 
 
-def test_kitoken_is_taken_where_it_agrees_and_said_where_not(tmp_path, text_file, tokenizer_path, texts, capsys):
+def test_both_engines_write_the_same_bytes_and_say_who_made_them(tmp_path, text_file, tokenizer_path, capsys):
     from data_prep_helpers import trained
 
-    tokenize(config_for(text_file, tokenizer_path, tmp_path / "reference"))
-    result = tokenize(config_for(text_file, tokenizer_path, tmp_path / "fast", engine="kitoken"))
-    assert "using kitoken: the ids of" in capsys.readouterr().err
-    assert result.manifest.engine == "kitoken"
+    tokenize(config_for(text_file, tokenizer_path, tmp_path / "reference", engine="reference"))
+    assert "engine: using sentencepiece alone, as asked" in capsys.readouterr().err
+    result = tokenize(config_for(text_file, tokenizer_path, tmp_path / "fast"))
+    assert "engine: using sentencepiece with a memory of words" in capsys.readouterr().err
+    assert result.manifest.engine == "auto"
     for name in ("shard_00000.bin", "shard_00000.idx", "token_counts.npy"):
         assert (tmp_path / "fast" / name).read_bytes() == (tmp_path / "reference" / name).read_bytes()
     trained(text_file, tmp_path / "unigram", "unigram")
-    result = tokenize(config_for(text_file, tmp_path / "unigram", tmp_path / "slow", engine="auto"))
-    said = capsys.readouterr().err
-    assert ("differs" in said or "using kitoken" in said) and result.manifest.engine in said.replace(
-        "sentencepiece", "reference"
-    )
+    tokenize(config_for(text_file, tmp_path / "unigram", tmp_path / "slow"))
+    assert "engine: using sentencepiece alone: only a BPE" in capsys.readouterr().err
+
+
+def test_an_engine_of_earlier_versions_is_told_kindly(text_file, tokenizer_path, tmp_path, capsys):
+    assert config_for(text_file, tokenizer_path, tmp_path / "c", engine="kitoken").engine == "auto"
+    assert "kitoken is not used any more" in capsys.readouterr().err
 
 
 @pytest.mark.slow
