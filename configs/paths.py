@@ -71,7 +71,8 @@ def _local_input(text: str) -> Path:
 
 
 def _validator(read: Callable[[str], Path]) -> Callable[[Any], Any]:
-    return lambda value: read(str(value)) if isinstance(value, str | Path) else value
+    # As text: pydantic takes no path for one in JSON.
+    return lambda value: str(read(str(value))) if isinstance(value, str | Path) else value
 
 
 InputPath = Annotated[Path, BeforeValidator(_validator(_local_input), json_schema_input_type=Path)]

@@ -17,8 +17,9 @@ import xxhash
 from configs.errors import DataError
 from data_prep.corpus.corpus import Corpus
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, ShardEntry
-from data_prep.corpus.shard_check import Problems, ShardFindings, check_hash, count_ids, files_differ
+from data_prep.corpus.shard_check import ShardFindings, check_hash, count_ids, files_differ
 from data_prep.corpus.shard_pieces import IndexPieces, read_shard_documents
+from data_prep.corpus.shard_problems import Problems
 from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus.shards import ShardReader, bin_path, metadata_path
 from data_prep.corpus_tools.verification import check_token_counts, check_tokenizer

@@ -60,6 +60,8 @@ def read_separated(
             problem = _problem(row, header, unit.path, config)
             if problem is not None:
                 where, expected = f"{unit.path}, line {begin}", f"{len(header)} fields of UTF-8"
+                if unit.kind == "tsv" and config.quoting is None and any('"' in value for value in row):
+                    expected += ", or quoting=double where quotes enclose fields"
                 counts.leave_out(DataError(problem, where=where, expected=expected), "malformed", config)
                 counts.malformed += row.lines - 1 if isinstance(row, BrokenRow) else 0
                 continue

@@ -33,6 +33,9 @@ class ClassifyData(Section):
     """Files that choose the best epoch; null: a part of `train_texts`, as `split` says."""
     test_texts: Paths | None = None
     """Files of the final figures; null: a part of `train_texts`, as `split` says, or none where that says 0."""
+    quoting: Literal["double", "none"] | None = None
+    """Whether CSV and TSV fields may stand in double quotes; null: those of CSV may, those of TSV where all fields of
+    the first line do."""
     text_field: str = "text"
     """Field that holds the text."""
     label_field: str = "label"

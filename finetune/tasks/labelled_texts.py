@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from data_prep.reading.documents import Document
     from data_prep.reading.inputs import InputFile
 
-_OWN_WORDS = (("--text-field", "data.text_field"), (", or damaged_files=skip", ""))
+_OWN_WORDS = (("--text-field", "data.text_field"), ("quoting=", "data.quoting="), (", or damaged_files=skip", ""))
 """What the readers of data preparation advise -> what helps here: they have other options and settings."""
 
 
@@ -139,7 +139,8 @@ def _read(files: list[InputFile], config: ClassifyData, where: str) -> tuple[lis
 def _source(paths: Sequence[str], config: ClassifyData) -> Any:
     from data_prep.config import SourceConfig
 
-    return SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field, "malformed": "stop"})
+    told = {"text_field": config.text_field, "quoting": config.quoting, "malformed": "stop"}
+    return SourceConfig.model_validate({"input": list(paths), **told})
 
 
 def _refuse_trained_files(files: dict[str, list[InputFile]]) -> None:

@@ -101,13 +101,6 @@ def test_left_out_records_are_counted(tmp_path, tokenizer_path):
     assert "1 empty, 1 malformed" in "\n".join(tokenization.summarize_tokenization(result, tmp_path / "c"))
 
 
-def test_halves_of_surrogate_pairs_are_counted_and_told(tmp_path, tokenizer_path):
-    (tmp_path / "t.jsonl").write_bytes(b'{"text": "cut \\ud83d"}\n{"text": "b", "score": NaN}\n')
-    result = tokenize(config_for(tmp_path / "t.jsonl", tokenizer_path, tmp_path / "c"))
-    assert (result.manifest.documents, result.manifest.replaced_records, result.manifest.malformed_records) == (2, 1, 0)
-    assert "half a surrogate pair by U+FFFD in 1 records" in "\n".join(tokenization.summarize(result, tmp_path / "c"))
-
-
 @pytest.mark.parametrize("change", ["overwritten", "cut short"])
 def test_a_file_that_changes_while_it_is_read_is_no_corpus(tmp_path, texts, tokenizer_path, monkeypatch, change):
     write_jsonl(tmp_path / "text.jsonl", texts)

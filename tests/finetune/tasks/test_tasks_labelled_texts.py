@@ -155,7 +155,11 @@ def test_tables_are_read_as_lines_of_json_are(tmp_path: Path, kind: str) -> None
             writer.writeheader()
             writer.writerows(given)
     expected = load(write(tmp_path / "a.jsonl", given))
-    assert load(tmp_path / f"a.{kind}") == expected and expected.labels == ["0", "1"]
+    options = {"quoting": "double"} if kind == "tsv" else {}
+    if options:
+        with pytest.raises(DataError, match="or data.quoting=double where quotes enclose fields"):
+            load(tmp_path / "a.tsv")
+    assert load(tmp_path / f"a.{kind}", **options) == expected and expected.labels == ["0", "1"]
 
 
 def test_labels_may_be_named_as_they_stand_in_the_lines(tmp_path: Path) -> None:

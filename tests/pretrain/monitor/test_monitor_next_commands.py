@@ -25,7 +25,7 @@ def commands(config: RunConfig) -> list[str]:
     return next_commands(config.output, config.model, outcome(), has_tensorboard=config.monitor.tensorboard)
 
 
-@pytest.mark.parametrize("name", ["run", "my run's $HOME", "-run"])
+@pytest.mark.parametrize("name", ["run", "my run's $(HOME)", "-run"])
 def test_paths_are_words_of_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     export, tensorboard, plot = map(shlex.split, commands(run_config(Path(name))))
