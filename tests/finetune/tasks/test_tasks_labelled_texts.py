@@ -157,7 +157,7 @@ def test_tables_are_read_as_lines_of_json_are(tmp_path: Path, kind: str) -> None
     expected = load(write(tmp_path / "a.jsonl", given))
     options = {"quoting": "double"} if kind == "tsv" else {}
     if options:
-        with pytest.raises(DataError, match="or data.quoting=double where quotes enclose fields"):
+        with pytest.raises(DataError, match=r"or data\.quoting=double where quotes enclose fields"):
             load(tmp_path / "a.tsv")
     assert load(tmp_path / f"a.{kind}", **options) == expected and expected.labels == ["0", "1"]
 
