@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from data_prep.storage.durable import flush_to_disk, writing
+from data_prep.storage.locks import locked_directory
 from data_prep.storage.replaceable import DirectoryKind, check_replaceable, real_output
 
 
@@ -58,6 +60,8 @@ def staged_directory(
 ) -> Iterator[Path]:
     """Yield an empty temporary directory beside `path`; rename it to `path` when the block ends without an error.
 
+    What an earlier process left that was killed in the block is removed.
+
     Args:
         path: where the directory is to be, a link followed; its parents are made.
         marker: the file that tells a directory of this kind, so that nothing else is ever replaced.
@@ -72,8 +76,13 @@ def staged_directory(
     path = real_output(path)
     check_replaceable(path, marker, overwrite, inputs, kind)
     temporary = _beside(path, "tmp")
-    with writing(path):
+    with writing(path), ExitStack() as held:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+            with locked_directory(left) as abandoned:
+                if abandoned:
+                    shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(parents=True)
+        held.enter_context(locked_directory(temporary))
         try:
             yield temporary
             for file in sorted(temporary.rglob("*")):
