@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,6 +14,9 @@ from pathlib import Path
 from data_prep.storage.durable import flush_to_disk, writing
 from data_prep.storage.locks import locked_directory
 from data_prep.storage.replaceable import DirectoryKind, check_replaceable, real_output
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 @contextmanager
@@ -60,7 +65,8 @@ def staged_directory(
 ) -> Iterator[Path]:
     """Yield an empty temporary directory beside `path`; rename it to `path` when the block ends without an error.
 
-    What an earlier process left that was killed in the block is removed.
+    One that is replaced is there until that moment, where the file system can exchange two names (Linux, local). What
+    an earlier process left that was killed in the block is removed.
 
     Args:
         path: where the directory is to be, a link followed; its parents are made.
@@ -87,9 +93,22 @@ def staged_directory(
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 flush_to_disk(file)
-            publish_directory(temporary, path)
+            flush_to_disk(temporary)
+            if path.exists() and _exchange(temporary, path):
+                flush_to_disk(path.parent)
+            else:
+                publish_directory(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Give two directories each other's name in one step; whether the file system and the C library can."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    here = ctypes.c_int(_AT_FDCWD)
+    return rename(here, os.fsencode(one), here, os.fsencode(other), ctypes.c_uint(_RENAME_EXCHANGE)) == 0
 
 
 def publish_directory(made: Path, path: Path, aside: Path | None = None) -> None:
