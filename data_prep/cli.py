@@ -96,6 +96,9 @@ def tokenize_command(
     workers: Annotated[int | None, typer.Option(help="Number of processes; the result does not depend on it.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto or reference.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record or file that is damaged.")] = False,
+    append: Annotated[
+        bool | None, typer.Option("--append", help="Add the files that are new to the finished corpus.")
+    ] = None,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
 ) -> None:
@@ -103,8 +106,7 @@ def tokenize_command(
     from data_prep.config import TokenizeConfig
 
     given: dict[str, object] = {"input": input, "output": output, "tokenizer": tokenizer, "text_field": text_field}
-    given |= {"workers": workers}
-    given |= {"engine": engine, "overwrite": overwrite}
+    given |= {"workers": workers, "engine": engine, "append": append, "overwrite": overwrite}
     given |= {"malformed": "stop", "damaged_files": "stop"} if strict else {}
     loaded = load(TokenizeConfig, config, given, settings)
     if print_config:

@@ -196,8 +196,10 @@ class TokenizeConfig(SourceConfig):
     was started under."""
     workers: int | None = Field(None, ge=1)
     """Number of processes on this machine; null: one for each processor core. The result is the same for any number."""
+    append: bool = False
+    """Add those input files that are not in it yet to the finished corpus `output`, as further shards."""
     overwrite: bool = False
-    """Replace the output if it exists, and begin anew what is not finished."""
+    """Replace the output if it exists, and begin anew what is not finished; with `append`, the latter alone."""
 
     @model_validator(mode="after")
     def _one_beginning(self) -> TokenizeConfig:
@@ -218,6 +220,12 @@ class TokenizeConfig(SourceConfig):
         """Where the corpus lies while it is made."""
         return self.output.with_name(self.output.name + ".partial")
 
+    @property
+    def appending(self) -> Path:
+        """Where the corpus of the new files lies until it is joined with the one that they are appended to."""
+        return self.output.with_name(self.output.name + ".appending")
+
     def own_paths(self) -> tuple[Path, ...]:
         """The tokenizer, and the corpus while it is made and afterwards."""
-        return self.tokenizer, self.output, self.partial, *self._own
+        own = (self.tokenizer, self.output, self.partial, *self._own)
+        return (*own, self.appending, self.appending.with_name(f"{self.appending.name}.partial"))

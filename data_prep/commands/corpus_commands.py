@@ -175,7 +175,10 @@ def mix_command(
 
 
 def merge_command(
-    corpus: CorpusPath,
+    corpora: Annotated[
+        list[Path],
+        typer.Argument(metavar="CORPUS...", parser=input_path, help="Corpus directories or Megatron prefixes."),
+    ],
     output: Annotated[
         Path, typer.Argument(metavar="OUTPUT", parser=output_path, help="The corpus directory to write.")
     ],
@@ -183,17 +186,17 @@ def merge_command(
         1 << 62
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    tokenizer: TokenizerPath = None,
 ) -> None:
-    """Copy a corpus into one shard, or into shards of another size. Training does not need it."""
+    """Join corpora in the order given, or copy one into shards of another size. Training needs neither."""
     from data_prep.corpus.corpus import Corpus
-    from data_prep.corpus_tools.merging import merge_corpus
+    from data_prep.corpus_tools.merging import merge_corpora
 
-    opened = Corpus.open(corpus)
-    shards = merge_corpus(opened, output, max_shard_bytes, overwrite)
-    _print(
-        f"{opened.num_documents:,} documents, {opened.num_tokens:,} tokens:"
-        f" {len(opened.shards)} -> {len(shards)} shard{'s' if len(shards) != 1 else ''}"
-    )
+    opened = [Corpus.open(path) for path in corpora]
+    merged = merge_corpora(opened, output, max_shard_bytes, overwrite, tokenizer)
+    before, after = sum(len(corpus.shards) for corpus in opened), len(merged.shards)
+    plural = "s" if after != 1 else ""
+    _print(f"{merged.documents:,} documents, {merged.tokens:,} tokens: {before} -> {after} shard{plural}")
     _print(f"next: python -m data_prep verify {shlex.quote(str(output))}")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 import xxhash
@@ -11,12 +12,14 @@ from pydantic import ValidationError
 
 from configs.errors import DataError
 from configs.section import Section
+from data_prep.corpus.shards import token_dtype
 from data_prep.storage.publishing import staged_file
 
 MANIFEST = "manifest.json"
 TOKEN_COUNTS = "token_counts.npy"
 TOKENIZER = "tokenizer"
 FORMAT_VERSION = 1
+MAX_LEFT_OUT = 20
 
 
 class ShardEntry(Section):
@@ -75,7 +78,8 @@ class CorpusManifest(Section):
     tokenizer_fingerprint: str
     """Fingerprint of the tokenizer, a copy of which lies in `tokenizer/`."""
     engine: str = "reference"
-    """Who made the ids: `reference`, the tokenizer's own library, or `auto`, the fastest that gives the same."""
+    """Who made the ids: `reference`, the tokenizer's own library, or `auto`, the fastest that gives the same; `unknown`
+    of a bare prefix, and several names where several were merged."""
     sentences: bool = False
     """Whether each sentence is a sequence of the index; else each document is."""
     text_bytes: int
@@ -151,3 +155,32 @@ class CorpusManifest(Section):
             first = error.errors(include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"])
             raise DataError(f"{key}: {first['msg']}", where=path, expected="the manifest of a corpus") from None
+
+
+def joined_manifest(parts: list[CorpusManifest], shards: list[ShardEntry]) -> CorpusManifest:
+    """The manifest of a corpus that holds what `parts`, made by one tokenizer with the same settings, hold in order.
+
+    Args:
+        parts: the manifests.
+        shards: those of the corpus.
+    """
+    sums = ("text_bytes", "empty_documents", "malformed_records", "too_long_records", "replaced_records")
+    joined: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in (*sums, "damaged_files")}
+    joined["left_out"] = [line for part in parts for line in part.left_out][:MAX_LEFT_OUT]
+    joined["dtype"] = dtype_name(parts[0].vocab_size)
+    joined["engine"] = ", ".join(dict.fromkeys(part.engine for part in parts))
+    joined["sources"] = [source for part in parts for source in part.sources]
+    return parts[0].model_copy(update={"created_by": program(), "shards": shards, **joined})
+
+
+def dtype_name(vocab_size: int) -> Literal["uint16", "int32"]:
+    """The type of a corpus' ids."""
+    return "uint16" if token_dtype(vocab_size).itemsize == 2 else "int32"
+
+
+def program() -> str:
+    """Name and version of this package; the version is `unknown` when it runs without being installed."""
+    try:
+        return f"bessemer {version('bessemer')}"
+    except PackageNotFoundError:
+        return "bessemer unknown"

@@ -5,15 +5,23 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
-from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, CorpusManifest, ShardEntry, SourceEntry
-from data_prep.corpus.shards import bin_path, idx_path, metadata_path, token_dtype
+from data_prep.corpus.manifest import (
+    MANIFEST,
+    MAX_LEFT_OUT,
+    TOKEN_COUNTS,
+    CorpusManifest,
+    ShardEntry,
+    SourceEntry,
+    dtype_name,
+    program,
+)
+from data_prep.corpus.shards import bin_path, idx_path, metadata_path
 from data_prep.sharding.plan import PLAN, ShardingPlan
 from data_prep.sharding.planning import LOCK, Work, check_output, check_plan
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, SourceCounts, counts_path
@@ -101,14 +109,6 @@ class ShardTally:
         )
 
 
-def program_version() -> str:
-    """Version of this package, `unknown` when it runs without being installed."""
-    try:
-        return version("bessemer")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) -> CorpusManifest:
     tally = ShardTally()
     for record in records:
@@ -124,8 +124,8 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
     begin = tokenizer.role("beginning_of_document") if config.prepend_beginning_of_document else None
     end = tokenizer.role("end_of_document") if config.append_end_of_document else None
     return CorpusManifest(
-        created_by=f"bessemer {program_version()}",
-        dtype="uint16" if token_dtype(tokenizer.vocab_size).name == "uint16" else "int32",
+        created_by=program(),
+        dtype=dtype_name(tokenizer.vocab_size),
         vocab_size=tokenizer.vocab_size,
         end_of_document=end,
         beginning_of_document=begin,
@@ -138,7 +138,7 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
         too_long_records=sum(record.too_long for record in records),
         replaced_records=sum(record.replaced for record in records),
         damaged_files=sum(record.damaged_files for record in records) + len(work.plan.left_out),
-        left_out=[*work.plan.left_out, *(line for record in records for line in record.first)][:20],
+        left_out=[*work.plan.left_out, *(line for record in records for line in record.first)][:MAX_LEFT_OUT],
         shards=[_shard_entry(record) for record in records if record.documents],
         sources=_sources(work.plan, records),
     )

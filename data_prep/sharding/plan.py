@@ -29,6 +29,10 @@ RECIPE_FIELDS = (
     "text_field",
     "text_separator",
     "text_documents",
+    "encoding",
+    "delimiter",
+    "quoting",
+    "header",
     "dataset_split",
     "malformed",
     "damaged_files",
@@ -158,7 +162,12 @@ def plan_differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: st
 
 
 def refuse_changes(
-    plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, files: list[InputFile], where: Path
+    plan: ShardingPlan,
+    config: TokenizeConfig,
+    fingerprint: str,
+    files: list[InputFile],
+    where: Path,
+    expected: str = "the same as before, another output, or --overwrite to begin anew",
 ) -> None:
     """Refuse to continue work that was begun on something else.
 
@@ -174,5 +183,5 @@ def refuse_changes(
     raise DataError(
         "was begun with other input or settings:" + "".join(shown),
         where=where,
-        expected="the same as before, another output, or --overwrite to begin anew",
+        expected=expected,
     )

@@ -176,7 +176,7 @@ def _finished(config: TokenizeConfig, fingerprint: str, files: list[InputFile]) 
             if not config.overwrite:
                 refuse_changes(plan, config, fingerprint, files, output)
             if not plan_differences(plan, config, fingerprint, files):
-                _refuse_damage(output, manifest)
+                refuse_damage(output, manifest)
                 return manifest
         except DataError:
             if not config.overwrite:
@@ -196,8 +196,12 @@ def check_output(config: TokenizeConfig, files: list[str]) -> None:
     check_replaceable(config.output, MANIFEST, config.overwrite, inputs)
 
 
-def _refuse_damage(output: Path, manifest: CorpusManifest) -> None:
-    """Look at the sizes of a finished corpus' files."""
+def refuse_damage(output: Path, manifest: CorpusManifest) -> None:
+    """Look at the sizes of a finished corpus' files.
+
+    Raises:
+        DataError: if one is missing or of another size than was written.
+    """
     expected: dict[Path, int | None] = {output / TOKEN_COUNTS: None}
     for shard in manifest.shards:
         expected |= {bin_path(output / shard.name): shard.bin_bytes, idx_path(output / shard.name): shard.idx_bytes}

@@ -67,6 +67,24 @@ def locked(
             os.close(descriptor)
 
 
+@contextmanager
+def locked_directory(path: Path) -> Iterator[bool]:
+    """Hold a lock on a directory itself; yields False when another process has it, or the file system has none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        yield False
+        return
+    try:
+        try:
+            mine = _lock(descriptor, wait=False, shared=False, inherited=True) is True
+        except OSError:
+            mine = False  # NFS locks what is open for writing alone
+        yield mine
+    finally:
+        os.close(descriptor)
+
+
 def is_locked(path: Path) -> bool:
     """Whether another process holds the lock `path`, alone or with others; none does where there is no such file."""
     if not path.exists():

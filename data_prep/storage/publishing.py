@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import glob
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from data_prep.storage.durable import flush_to_disk, writing
+from data_prep.storage.locks import locked_directory
 from data_prep.storage.replaceable import DirectoryKind, check_replaceable, real_output
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 @contextmanager
@@ -58,6 +65,9 @@ def staged_directory(
 ) -> Iterator[Path]:
     """Yield an empty temporary directory beside `path`; rename it to `path` when the block ends without an error.
 
+    One that is replaced is there until that moment, where the file system can exchange two names (Linux, local). What
+    an earlier process left that was killed in the block is removed.
+
     Args:
         path: where the directory is to be, a link followed; its parents are made.
         marker: the file that tells a directory of this kind, so that nothing else is ever replaced.
@@ -72,15 +82,33 @@ def staged_directory(
     path = real_output(path)
     check_replaceable(path, marker, overwrite, inputs, kind)
     temporary = _beside(path, "tmp")
-    with writing(path):
+    with writing(path), ExitStack() as held:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+            with locked_directory(left) as abandoned:
+                if abandoned:
+                    shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(parents=True)
+        held.enter_context(locked_directory(temporary))
         try:
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 flush_to_disk(file)
-            publish_directory(temporary, path)
+            flush_to_disk(temporary)
+            if path.exists() and _exchange(temporary, path):
+                flush_to_disk(path.parent)
+            else:
+                publish_directory(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Give two directories each other's name in one step; whether the file system and the C library can."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    here = ctypes.c_int(_AT_FDCWD)
+    return rename(here, os.fsencode(one), here, os.fsencode(other), ctypes.c_uint(_RENAME_EXCHANGE)) == 0
 
 
 def publish_directory(made: Path, path: Path, aside: Path | None = None) -> None:
