@@ -30,6 +30,7 @@ ELSEWHERE = {
     "preprocess_data.py": "a tool of Megatron-LM's repository, which the package megatron-core leaves out",
     "create_pretraining_data.py": "makes the samples in the repository of the BERT paper, which is no package",
     "extensions/my_kind.py": "what a reader of docs/extending.md makes",
+    "runs/chinese/make.py": "what a reader of docs/chinese.md makes",
     "dupe_factor": "an option of create_pretraining_data.py",
 }
 
