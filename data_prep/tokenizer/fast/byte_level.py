@@ -66,7 +66,7 @@ class ByteLevelEngine(Engine):
             except Exception as error:  # noqa: BLE001 (whatever a library says of a vocabulary that it cannot use)
                 self._reason = self._reason or f"gigatoken cannot use the vocabulary: {str(error).splitlines()[0]}"
                 continue
-            other = partial(_lists, encoder)
+            other = partial(self._lists, encoder)
             differs = first_difference(self._reference.lists, other, self._pieces)
             if differs is None:
                 differs = next(iter(differing_characters(self._reference.lists, other, _ASCII)), None)
@@ -112,6 +112,12 @@ class ByteLevelEngine(Engine):
                 parts[number] = part
         return join(parts, append)
 
+    def _lists(self, encoder: Any, texts: Sequence[str]) -> list[list[int]]:
+        if self._is_normalized:
+            texts = [unicodedata.normalize("NFC", text) for text in texts]  # others never come to it
+        found: list[list[int]] = encoder.encode_batch_list(list(texts), parallel=False)
+        return found
+
     def _is_worth(self, texts: Sequence[str]) -> bool:
         if self._encoder is None and (self._reason is not None or sum(map(len, texts)) < _WORTH_CHARS):
             return False
@@ -127,7 +133,7 @@ class ByteLevelEngine(Engine):
             new = np.unique(points[known == _UNSEEN])
             self._known[new] = _SAME
             chars = [chr(point) for point in new]
-            for char in differing_characters(self._reference.lists, partial(_lists, self._encoder), chars):
+            for char in differing_characters(self._reference.lists, partial(self._lists, self._encoder), chars):
                 self._known[ord(char)] = _OTHER
             known = self._known[points]
         return not (known == _OTHER).any()
@@ -155,8 +161,3 @@ def _flat(encoder: Any, texts: Sequence[str], append: int | None = None) -> tupl
     if append is not None:
         ids, lengths = np.insert(ids, offsets[1:] - offsets[0], append), lengths + 1
     return ids, lengths
-
-
-def _lists(encoder: Any, texts: Sequence[str]) -> list[list[int]]:
-    found: list[list[int]] = encoder.encode_batch_list(list(texts), parallel=False)
-    return found

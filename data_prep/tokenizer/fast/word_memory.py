@@ -65,7 +65,7 @@ class WordMemory(Engine):
 
     def _passes(self, texts: Sequence[str]) -> bool:
         """Whether these texts go to the other engine as they are."""
-        if not texts or sum(map(len, texts)) < _SMALL_CHARS:
+        if sum(map(len, texts)) < _SMALL_CHARS:
             return True
         self._skip -= 1
         return self._skip >= 0

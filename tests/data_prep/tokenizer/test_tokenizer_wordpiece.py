@@ -152,9 +152,11 @@ def test_damaged_vocabularies_are_refused(tmp_path, content, problem):
 
 def test_only_where_it_belongs(tmp_path):
     path = write_vocabulary(tmp_path / "vocab.txt")
-    with pytest.raises(DataError, match="import-tokenizer makes of a WordPiece"):
-        load_tokenizer(path)
     imported = import_tokenizer(path, tmp_path / "t", {})
+    for source in (path, tmp_path):
+        load_tokenizer(source).copy_to(tmp_path / "copy")
+        copied = load_tokenizer(tmp_path / "copy")
+        assert copied.fingerprint == load_tokenizer(source).fingerprint == imported.fingerprint
     with pytest.raises(ConfigError, match="for WordPiece vocabularies only"):
         import_tokenizer(tmp_path / "t", tmp_path / "u", {}, normalization=Normalization(lower_case=True))
     again = import_tokenizer(tmp_path / "t", tmp_path / "u", {}, normalization=Normalization())
