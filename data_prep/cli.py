@@ -6,12 +6,12 @@ settings that are given most.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -91,7 +91,7 @@ def tokenize_command(
     config: Recipe = None,
     input: Input = None,
     output: Output = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer directory.")] = None,
     text_field: TextField = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes; the result does not depend on it.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto or reference.")] = None,
@@ -109,12 +109,12 @@ def tokenize_command(
     loaded = load(TokenizeConfig, config, given, settings)
     if print_config:
         return say(to_yaml(loaded))
-    from data_prep.sharding.tokenization import summarize, tokenize
+    from data_prep.sharding.tokenization import summarize_tokenization, tokenize
 
     result = tokenize(loaded)
     if result.served:
         return
-    say("\n".join(summarize(result, loaded.output)))
+    say("\n".join(summarize_tokenization(result, loaded.output)))
     if result.manifest is not None:
         say(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
         say_next("inspect", loaded.output, "--document", 0)
@@ -126,8 +126,12 @@ corpus_commands.register(app)
 @contextmanager
 def _tidy_when_stopped() -> Iterator[None]:
     """End by an exception, not abruptly, on SIGINT and SIGTERM: half-made outputs are removed on the way out."""
+    me = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != me:
+            # A forked process, such as one that extracts text, which datatrove ends so: nobody stopped the command.
+            os._exit(128 + number)
         print(f"stopped by {signal.Signals(number).name}; what is finished stays", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
 

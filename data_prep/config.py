@@ -6,22 +6,30 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from configs.paths import InputPath, OutputPath, expanded
 from configs.section import Section
+from data_prep.reading.encodings import canonical_encoding
 
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Path) else value
 
 
-Paths = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+def _pattern(text: str) -> str:
+    return f"@{expanded(text[1:])}" if text.startswith("@") else expanded(text)
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+InputPattern = Annotated[str, AfterValidator(_pattern)]
+Paths = Annotated[list[InputPattern], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class SampleCorpusConfig(Section):
     """`sample-corpus`: the documentation found in this Python installation, as a text corpus."""
 
-    output: Path
+    output: OutputPath
     """The `.jsonl` file to write, one document per line."""
     min_bytes: int = Field(5_000_000, ge=0)
     """UTF-8 bytes of text below which the installation is found too small."""
@@ -44,12 +52,27 @@ class SourceConfig(Section):
 
     input: Paths
     """Files, directories, glob patterns, URLs, or `@LIST` for a file with one of these per line."""
-    text_field: Paths = ["text"]
+    text_field: Names = ["text"]
     """Field or column of a record that holds its text; several are joined."""
     text_separator: str = "\n\n"
     """What several text fields are joined with."""
     text_documents: Literal["file", "line", "paragraph"] = "file"
-    """What one document is in a .txt file: all of it, a line, or lines up to an empty one."""
+    """What one document is in a .txt file: all of it, a line, or lines up to an empty one. Line breaks of Windows are
+    read as line feeds, and in whole files other carriage returns too."""
+    encoding: Annotated[str, AfterValidator(canonical_encoding)] = "utf-8"
+    """Encoding of text, JSON and CSV files, as Python names it, such as `gb18030`, `big5`, `cp932` or `utf-16`; a file
+    in another one than UTF-8 is read by one worker."""
+    delimiter: Annotated[str | None, BeforeValidator(lambda value: "\t" if value in ("tab", "\\t") else value)] = Field(
+        None, pattern=r'^[^"\r\n]$', examples=["|"]
+    )
+    """Character between two fields of a table, `tab` for a tab; null: a comma in .csv, a tab in .tsv files."""
+    quoting: Literal["double", "none"] | None = None
+    """Whether double quotes may enclose a field of a table, and line breaks in it; null: `double` in .csv files and in
+    .tsv files whose first line has all fields in quotes, else `none`."""
+    header: list[str] = []
+    """Names of the columns of tables without a first row that names them; empty: the first row does."""
+    max_window_bytes: int = Field(2**31, ge=2**10, le=2**31)
+    """Largest window of a Zstandard file that is read; a worker takes as much memory (`zstd --long=31` makes 2 GiB)."""
     dataset_split: str = "train"
     """Split that is read of a saved Hugging Face dataset that has several."""
     malformed: Literal["skip", "stop"] = "skip"
@@ -120,7 +143,7 @@ class SpecialTokens(Section):
 class TokenizerConfig(SourceConfig):
     """`train-tokenizer`: learn a SentencePiece vocabulary from a sample of the documents."""
 
-    output: Path
+    output: OutputPath
     """The tokenizer directory to write."""
     algorithm: Literal["bpe", "unigram", "char", "word"] = "bpe"
     """How pieces are chosen: merges, a unigram language model, single characters, or whole words."""
@@ -153,9 +176,9 @@ class TokenizerConfig(SourceConfig):
 class TokenizeConfig(SourceConfig):
     """`tokenize`: documents -> a corpus directory of memory-mapped shards."""
 
-    tokenizer: Path
+    tokenizer: InputPath
     """Tokenizer: a directory, or a vocabulary file of one of the known kinds."""
-    output: Path
+    output: OutputPath
     """The corpus directory to write; what is not finished yet lies beside it in `OUTPUT.partial`."""
     engine: Literal["auto", "reference"] = "auto"
     """Who makes ids: `auto`, the fastest way whose ids are shown to be those of the tokenizer's own library;

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from configs.paths import OutputPath
 from configs.section import Section
 from data_prep.cleaning.stage_config import (
     C4Settings,
@@ -19,7 +20,9 @@ from data_prep.cleaning.stage_config import (
     LanguageSettings,
     MinhashDedupSettings,
     PiiSettings,
+    SentenceDedupSettings,
     UnicodeSettings,
+    UrlDedupSettings,
 )
 from data_prep.config import Paths
 
@@ -32,7 +35,9 @@ StageName = Literal[
     "c4",
     "fineweb",
     "pii",
+    "url_dedup",
     "exact_dedup",
+    "sentence_dedup",
     "minhash_dedup",
     "decontaminate",
 ]
@@ -99,14 +104,15 @@ class SlurmSettings(Section):
 class CleanConfig(Section):
     """`clean`: raw files -> cleaned documents as JSON lines, and a report of what was dropped and why."""
 
-    output: Path
+    output: OutputPath
     """The directory to write: `documents/`, `report.json`, `report.html`, `logs/`."""
     sources: dict[SourceName, CleanSource] = Field(min_length=1)
     """The sources by name."""
     stages: list[StageName]
     """What is done, in this order; a stage that is not named is left out."""
     word_language: str = "en"
-    """Language whose rules split words and sentences in the quality filters and n-grams; xx: mixed languages."""
+    """ISO 639 code of the language whose rules split words and sentences in the quality filters and n-grams (zh, zho
+    and cmn are one); xx: mixed languages, words stand between spaces."""
     extraction: ExtractionSettings = ExtractionSettings()
     """Text out of WARC and HTML files."""
     unicode: UnicodeSettings = UnicodeSettings()
@@ -123,8 +129,12 @@ class CleanConfig(Section):
     """Settings of the stage fineweb."""
     pii: PiiSettings = PiiSettings()
     """Settings of the stage pii."""
+    url_dedup: UrlDedupSettings = UrlDedupSettings()
+    """Settings of the stage url_dedup."""
     exact_dedup: ExactDedupSettings = ExactDedupSettings()
     """Settings of the stage exact_dedup."""
+    sentence_dedup: SentenceDedupSettings = SentenceDedupSettings()
+    """Settings of the stage sentence_dedup."""
     minhash_dedup: MinhashDedupSettings = MinhashDedupSettings()
     """Settings of the stage minhash_dedup."""
     decontaminate: DecontaminationSettings = DecontaminationSettings()

@@ -16,9 +16,10 @@ from fsspec.core import url_to_fs
 
 from configs.errors import DataError, nearest
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.ledger import StageLedger
 from data_prep.cleaning.plan import format_of, protocol_of
 from data_prep.cleaning.readers import LONGEST_FIELD, open_bytes, whole_system
-from data_prep.cleaning.words import word_splitter
+from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 from data_prep.reading.table_rows import BrokenRowError, table_rows
 
 
@@ -64,15 +65,16 @@ def indexer(config: CleanConfig, folder: Path) -> EvaluationIndexer:
             raise DataError(
                 f"holds no text of {config.decontaminate.n_grams} words",
                 where=f"decontaminate.files, {path}",
-                expected="evaluation texts, or a smaller decontaminate.n_grams",
+                expected=f"evaluation texts, or a smaller decontaminate.n_grams, or another word_language than "
+                f"{config.word_language}",
             )
         step.evaluation_texts[name] = texts
     return step
 
 
-def contamination_filter(config: CleanConfig, folder: Path, note: Any) -> NGramsDecontFilter:
-    """The filter that drops documents with an n-gram of the index in `folder`."""
-    words: Any = word_splitter(config.word_language)
+def contamination_filter(config: CleanConfig, folder: Path, note: Any, stage: StageLedger) -> NGramsDecontFilter:
+    """The filter that drops documents with an n-gram of the index in `folder`; `stage` gets the words that it saw."""
+    words: Any = CountingSplitter(word_splitter(config.word_language), stage)
     return NGramsDecontFilter(str(folder), _ngrams(config), note, language=words)
 
 
@@ -155,7 +157,9 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _ngrams(config: CleanConfig) -> NGramsDecontConfig:
-    return NGramsDecontConfig(n_grams=config.decontaminate.n_grams)
+    settings = config.decontaminate
+    simplified = text_simplification(config.word_language, settings.ignore_numbers)
+    return NGramsDecontConfig(n_grams=settings.n_grams, norm_config=simplified)
 
 
 def _unique(name: str, taken: dict[str, list[str]]) -> str:

@@ -9,6 +9,7 @@ from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from configs.errors import ConfigError, nearest
+from data_prep.cleaning.language_codes import two_letters
 from data_prep.cleaning.stage_config import LanguageSettings
 
 UNKNOWN = "unknown"
@@ -28,7 +29,7 @@ class LinguaFilter(BaseFilter):
 
     def __init__(self, settings: LanguageSettings, exclusion_writer: Any = None) -> None:
         super().__init__(exclusion_writer)
-        self.keep = frozenset(code.lower() for code in settings.keep)
+        self.keep = frozenset(map(two_letters, settings.keep))
         self.min_confidence, self.max_chars = settings.min_confidence, settings.max_chars
         self.candidates = candidates_of(settings)
         self.low_accuracy = settings.accuracy == "low"
@@ -55,22 +56,22 @@ def candidates_of(settings: LanguageSettings) -> tuple[str, ...] | None:
     Raises:
         ConfigError: for a code that lingua does not know, or a kept language that is no candidate.
     """
-    from lingua import IsoCode639_1, Language
+    from lingua import Language
 
     known = {language.iso_code_639_1.name.lower() for language in Language.all()}
     for key, codes in (("keep", settings.keep), ("candidates", settings.candidates or [])):
         for code in codes:
-            if code.lower() not in known or not hasattr(IsoCode639_1, code.upper()):
+            if two_letters(code) not in known:
                 raise ConfigError(
                     f"{code!r} is no language that lingua knows",
                     where=f"language.{key}",
-                    expected=f"ISO 639-1 codes: {', '.join(sorted(known))}",
-                    nearest=nearest(code.lower(), known, cutoff=0.5),
+                    expected=f"ISO 639 codes of one of {', '.join(sorted(known))}",
+                    nearest=nearest(code.lower().partition("-")[0], known, cutoff=0.5),
                 )
     if settings.candidates is None:
         return None
-    candidates = sorted({code.lower() for code in settings.candidates})
-    missing = sorted({code.lower() for code in settings.keep} - set(candidates))
+    candidates = sorted(set(map(two_letters, settings.candidates)))
+    missing = sorted(set(map(two_letters, settings.keep)) - set(candidates))
     if missing:
         raise ConfigError(
             f"{missing[0]!r} is kept and not among the candidates",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from data_prep.storage.publishing import write_whole
 
 MALFORMED = "malformed"
 DAMAGED = "damaged_file"
@@ -50,12 +51,16 @@ class StageLedger:
         reasons: documents and bytes that were dropped, by reason and source.
         samples: the first dropped documents of each reason.
         seconds: processor time, of extraction wall time.
+        words, characters, unspaced: what a comparison by n-grams saw; characters of scripts without spaces.
     """
 
     sources: dict[str, StageTally] = field(default_factory=dict)
     reasons: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     seconds: float = 0.0
+    words: int = 0
+    characters: int = 0
+    unspaced: int = 0
 
     def tally(self, source: str) -> StageTally:
         """The counts of `source`."""
@@ -95,6 +100,9 @@ class StageLedger:
             kept = self.samples.setdefault(reason, [])
             kept.extend(samples[: max(0, limit - len(kept))])
         self.seconds += other.seconds
+        self.words += other.words
+        self.characters += other.characters
+        self.unspaced += other.unspaced
 
 
 @dataclass
@@ -143,6 +151,9 @@ class Ledger:
                 stage["reasons"],
                 {reason: [Sample(**s) for s in samples] for reason, samples in stage["samples"].items()},
                 stage["seconds"],
+                stage.get("words", 0),
+                stage.get("characters", 0),
+                stage.get("unspaced", 0),
             )
             for name, stage in raw["stages"].items()
         }
@@ -162,14 +173,6 @@ def length_of_class(number: int) -> float:
 def utf8_size(text: str) -> int:
     """Bytes of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def _add_counts(to: dict[str, int], other: dict[str, int]) -> None:

@@ -30,6 +30,7 @@ details { background: #fff; border: 1px solid #dfe3e0; border-radius: 8px; paddi
 summary { cursor: pointer; } pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f5f1; padding: 8px;
   border-radius: 6px; font-size: 12.5px; margin: 4px 0 10px; }
 .where { color: #5b6770; font-size: 13px; }
+.warning { background: #fdf3dc; border: 1px solid #d98e04; border-radius: 8px; padding: 6px 12px; margin: 10px 0; }
 """
 _PLOTS = (
     ("Documents left after each stage", plots.funnel),
@@ -72,6 +73,8 @@ def _head(report: dict[str, Any]) -> Iterator[str]:
     if given["empty_files"]:
         yield f'<p class="where">{len(given["empty_files"])} empty files were passed over, the first '
         yield f"{escape(given['empty_files'][0])}.</p>"
+    for line in report["warnings"]:
+        yield f'<p class="warning">Warning: {escape(line)}.</p>'
 
 
 def _pictures(report: dict[str, Any]) -> Iterator[str]:

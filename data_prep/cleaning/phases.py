@@ -13,19 +13,9 @@ from typing import Any
 
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
-from datatrove.pipeline.dedup import (
-    ExactDedupConfig,
-    ExactDedupFilter,
-    ExactDedupSignature,
-    ExactFindDedups,
-    MinhashConfig,
-    MinhashDedupBuckets,
-    MinhashDedupCluster,
-    MinhashDedupFilter,
-    MinhashDedupSignature,
-)
 from datatrove.pipeline.extractors import Trafilatura
 
+from data_prep.cleaning.comparison import COMPARING, OlderDocuments, comparison
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.decontamination import contamination_filter, indexer
 from data_prep.cleaning.hashing import accept_strings
@@ -34,10 +24,7 @@ from data_prep.cleaning.metering import Heartbeat, Metered, RejectNote, SaveLedg
 from data_prep.cleaning.plan import CleaningPlan
 from data_prep.cleaning.shard_files import CleanedReader, CleanedWriter
 from data_prep.cleaning.steps import StableSampler, document_step, reader_step
-from data_prep.cleaning.words import word_splitter
 from data_prep.cleaning.workspace import DOCUMENTS
-
-_TASKS_PER_FINDER = 8
 
 
 @dataclass
@@ -89,10 +76,8 @@ class PhaseBuilder:
             self._add_phase("evaluation", "index of evaluation files", [step], 1)
         self._begin("read", ReadSources(self.config, self.plan, self.ledger, self.samples))
         for stage in self.config.stages:
-            if stage == "exact_dedup":
-                self._exact_dedup()
-            elif stage == "minhash_dedup":
-                self._minhash_dedup()
+            if stage in COMPARING:
+                self._compare(stage)
             else:
                 self._document_stage(stage)
         compression = None if self.config.compression == "none" else "zstd"
@@ -104,61 +89,32 @@ class PhaseBuilder:
         note = RejectNote()
         step: PipelineStep
         if stage == "decontaminate":
-            step = contamination_filter(self.config, self._work("evaluation"), note)
+            step = contamination_filter(self.config, self._work("evaluation"), note, self.ledger.stage(stage))
             self.spent.append(self._work("evaluation"))
         else:
             step = document_step(stage, self.config, note)
         self.steps.append(self._metered(stage, step, note))
 
-    def _exact_dedup(self) -> None:
-        config = ExactDedupConfig(_without_whitespace if self.config.exact_dedup.ignore_whitespace else _text)
-        finders = max(1, self.config.tasks // _TASKS_PER_FINDER)
-        signatures, found = self._work("exact", "signatures"), self._work("exact", "found")
-        note = RejectNote()
-        self._break(
-            "exact_dedup",
-            ExactDedupSignature(str(signatures), config, finders),
-            [("exact_find", ExactFindDedups(str(signatures), str(found), config, lines_to_buffer=1000), finders)],
-            (ExactDedupFilter(str(found), config, note), note, "duplicate"),  # type: ignore[arg-type]
-            [signatures, found],
-        )
-
-    def _minhash_dedup(self) -> None:
-        settings = self.config.minhash_dedup
-        config = MinhashConfig(settings.n_grams, settings.buckets, settings.hashes_per_bucket, settings.seed)
-        signatures, pairs, removed = (self._work("minhash", name) for name in ("signatures", "pairs", "removed"))
-        words: Any = word_splitter(self.config.word_language)
-        buckets = MinhashDedupBuckets(str(signatures), str(pairs), config=config, lines_to_buffer=1000)
-        clusters = MinhashDedupCluster(str(pairs), str(removed), config, lines_to_buffer=1000)
-        note = RejectNote()
-        self._break(
-            "minhash_dedup",
-            MinhashDedupSignature(str(signatures), config, language=words),
-            [("minhash_buckets", buckets, settings.buckets), ("minhash_clusters", clusters, 1)],
-            (MinhashDedupFilter(str(removed), note, lines_to_buffer=1000), note, "near_duplicate"),  # type: ignore[arg-type]
-            [signatures, pairs, removed],
-        )
-
-    def _break(
-        self,
-        stage: str,
-        signature: PipelineStep,
-        finders: list[tuple[str, PipelineStep, int]],
-        last: tuple[PipelineStep, RejectNote, str],
-        spent: list[Path],
-    ) -> None:
+    def _compare(self, stage: str) -> None:
         """End the phase with signatures, compare them, begin the next phase with the filter."""
         documents = self._work(stage, "documents")
+        made = comparison(stage, self.config, self._work(stage), self.ledger.stage(stage))
         writer = CleanedWriter(str(documents), "zstd", final=False)
-        self._end(f"{stage}_signatures", [self._metered("write", writer), self._timed(stage, signature)])
-        for name, step, tasks in finders:
-            self.ledger = Ledger()
-            self._add_phase(name, name.replace("_", " "), [self._timed(stage, step)], tasks)
+        self._end(f"{stage}_signatures", [self._metered("write", writer), self._timed(stage, made.signature)])
+        if made.index is not None:
+            folders, signature, index, tasks = made.index
+            self._find(stage, "older_signatures", [OlderDocuments(folders), signature], self.config.tasks)
+            self._find(stage, "older_index", [index], tasks)
+        for name, step, tasks in made.finders:
+            self._find(stage, name, [step], tasks)
         self.ledger = Ledger()
         self._begin("reread", CleanedReader(str(documents)))
-        step, note, reason = last
-        self.steps.append(self._metered(stage, step, note, reason))
-        self.spent += [documents, *spent]
+        self.steps.append(self._metered(stage, made.last, made.note, made.reason))
+        self.spent += [documents, *made.folders]
+
+    def _find(self, stage: str, name: str, steps: list[PipelineStep], tasks: int) -> None:
+        self.ledger = Ledger()
+        self._add_phase(name, name.replace("_", " "), [*steps[:-1], self._timed(stage, steps[-1])], tasks)
 
     def _begin(self, key: str, reader: PipelineStep) -> None:
         raw = isinstance(reader, ReadSources)
@@ -224,11 +180,3 @@ class ReadSources(PipelineStep):
             for step in chain:
                 documents = step.run(documents, rank, world_size)
             yield from documents
-
-
-def _text(document: Document) -> str:
-    return document.text
-
-
-def _without_whitespace(document: Document) -> str:
-    return "".join(document.text.split())

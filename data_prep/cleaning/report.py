@@ -7,13 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.language_warnings import warnings_of_result, warnings_of_settings
 from data_prep.cleaning.ledger import Ledger, StageLedger, StageTally, length_of_class
 from data_prep.cleaning.plan import CleaningPlan
 
 # Stages that change or drop documents come with their names in the recipe; these stand around them.
 _BEFORE = ("read", "sample", "extract")
 _COSTS_ONLY = ("write", "reread")
+_SHOWN_REASONS = 3
 
 
 def make_report(
@@ -32,7 +35,7 @@ def make_report(
     stages = [_stage(name, ledger.stages[name]) for name in order]
     first, last = ledger.stages["read"], ledger.stages[order[-1]] if order else StageLedger()
     shards = sorted(documents.glob("*.jsonl*"))
-    return {
+    report = {
         "recipe": config.model_dump(mode="json"),
         "input": {
             "files": len(plan.inputs),
@@ -58,6 +61,36 @@ def make_report(
             "stages": {name: _cost(ledger, name) for name in (*order, *_COSTS_ONLY) if name in ledger.stages},
         },
     }
+    told = [*warnings_of_settings(config), *warnings_of_result(config, report)]
+    return report | {"warnings": list(dict.fromkeys(told))}
+
+
+def check_something_is_kept(report: dict[str, Any], page: Path) -> None:
+    """See that the result is not nothing.
+
+    Args:
+        report: of a finished work.
+        page: where its page lies.
+
+    Raises:
+        DataError: if no document is left; names the reasons that dropped most.
+    """
+    if report["output"]["documents_out"]:
+        return
+    reasons = [
+        (entry["documents"], f"{stage['name']}: {reason}")
+        for stage in report["stages"]
+        for reason, entry in stage["reasons"].items()
+    ]
+    most = [f"{reason} ({count:,})" for count, reason in sorted(reasons, key=lambda item: -item[0])[:_SHOWN_REASONS]]
+    notes = "".join(f"\n  - {line}" for line in report["warnings"])
+    raise DataError(
+        f"keeps none of {report['input']['documents_in']:,} documents"
+        + (f"; most were dropped by {', '.join(most)}" if most else "")
+        + notes,
+        where="clean",
+        expected=f"thresholds that these texts pass; {page} shows samples of what was dropped",
+    )
 
 
 def _stage(name: str, stage: StageLedger) -> dict[str, Any]:
@@ -67,6 +100,9 @@ def _stage(name: str, stage: StageLedger) -> dict[str, Any]:
         **_flow(stage, "out"),
         "changed": sum(tally.changed for tally in stage.sources.values()),
         "dropped": stage.dropped(),
+        "words": stage.words,
+        "characters": stage.characters,
+        "unspaced_characters": stage.unspaced,
         "sources": {
             source: asdict(tally) | {"dropped": stage.dropped(source)}
             for source, tally in sorted(stage.sources.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,14 +56,17 @@ def clean(config: CleanConfig) -> Cleaned:
 
     Raises:
         ConfigError: for a setting that means what is not there.
-        DataError: for input that cannot be read, too much malformed input, or an output of another recipe.
+        DataError: for input that cannot be read, too much malformed input, an output of another recipe, or a result
+            without a document; its report stays, under the name of the unfinished output.
         MachineError: for a machine that lacks a package, space or a cluster.
     """
     check_packages(config.stages)
     # datatrove takes a second to import, which no mistake in the recipe has to wait for.
     from data_prep.cleaning.executors import check_ray, quiet, run_phase
+    from data_prep.cleaning.language_warnings import warnings_of_settings
     from data_prep.cleaning.phases import PhaseBuilder
     from data_prep.cleaning.plan import make_plan
+    from data_prep.cleaning.report import check_something_is_kept
     from data_prep.cleaning.watch import Watch
     from data_prep.cleaning.workspace import REPORT, Workspace
 
@@ -77,6 +81,8 @@ def clean(config: CleanConfig) -> Cleaned:
     began = time.monotonic()
     with workspace.working() as root:
         phases = PhaseBuilder(config, plan, root).build()
+        for line in warnings_of_settings(config):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
         with Watch(root, [(phase.name, phase.what, phase.tasks) for phase in phases]) as watch:
             for number, phase in enumerate(phases):
                 watch.begin(number)
@@ -85,6 +91,7 @@ def clean(config: CleanConfig) -> Cleaned:
                 for folder in phase.spent:
                     shutil.rmtree(folder, ignore_errors=True)
         report = _report(config, plan, root, time.monotonic() - began)
+        check_something_is_kept(report, root / "report.html")
         workspace.publish()
     return Cleaned(report, was_there=False)
 
@@ -147,10 +154,10 @@ def merged_ledger(config: CleanConfig, root: Path) -> Any:
 
 
 def _report(config: CleanConfig, plan: Any, root: Path, elapsed_s: float) -> dict[str, Any]:
-    from data_prep.atomic import staged_file
     from data_prep.cleaning.page import page
     from data_prep.cleaning.report import make_report
     from data_prep.cleaning.workspace import REPORT
+    from data_prep.storage.publishing import staged_file
 
     report = make_report(config, plan, merged_ledger(config, root), root / "documents", elapsed_s)
     with staged_file(root / "report.html") as temporary:

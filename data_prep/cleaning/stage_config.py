@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from configs.paths import InputPath
 from configs.section import Section
+from data_prep.config import InputPattern
 
 
 class ExtractionSettings(Section):
@@ -24,9 +26,9 @@ class UnicodeSettings(Section):
     """Repair of wrongly decoded text, by ftfy."""
 
     normalization: Literal["NFC", "NFD", "NFKC", "NFKD"] | None = None
-    """Unicode normal form of the result; null: as it is."""
+    """Unicode normal form of the result; null: as it is. NFKC and NFKD make ，！？ of Chinese and Japanese ASCII."""
     uncurl_quotes: bool = False
-    """Make typographic quotes straight."""
+    """Make typographic quotes straight, those of Chinese too."""
     fix_line_breaks: bool = False
     """Make all line breaks line feeds."""
 
@@ -35,7 +37,7 @@ class LanguageSettings(Section):
     """Language identification, by lingua; adds `language` and `language_score` to the metadata."""
 
     keep: list[str] = ["en"]
-    """ISO 639-1 codes of the languages that are kept; empty: all, they are only told."""
+    """ISO 639 codes of the languages that are kept (zh, zho and cmn are one); empty: all, they are only told."""
     candidates: list[str] | None = None
     """Languages that are told apart, kept ones included; null: all 75. Fewer are faster and need less memory."""
     min_confidence: float = Field(default=0.65, ge=0, le=1)
@@ -64,14 +66,14 @@ class GopherRepetitionSettings(Section):
 
 
 class GopherQualitySettings(Section):
-    """Gopher's filter of documents that are not prose; null: no limit."""
+    """Gopher's filter of documents that are not prose; null: no limit. Defaults are for English."""
 
     min_doc_words: int | None = 50
     """Fewest words."""
     max_doc_words: int | None = 100_000
     """Most words."""
     min_avg_word_length: float | None = 3
-    """Shortest mean word, in characters."""
+    """Shortest mean word, in characters; Chinese has 1.5 to 2."""
     max_avg_word_length: float | None = 10
     """Longest mean word, in characters."""
     max_symbol_word_ratio: float | None = 0.1
@@ -85,22 +87,22 @@ class GopherQualitySettings(Section):
     min_stop_words: int | None = 2
     """Fewest different stop words."""
     stop_words: list[str] | None = None
-    """The stop words; null: eight English ones."""
+    """The stop words; null: eight English ones, which no text of another language has."""
 
 
 class C4Settings(Section):
-    """C4's filter; it drops lines, too."""
+    """C4's filter; it drops lines, too. Made for English: words stand between spaces, phrases are English."""
 
     remove_citations: bool = True
     """Take out `[1]` and `[edit]`."""
     filter_no_terminal_punct: bool = True
-    """Drop lines that do not end as a sentence does."""
+    """Drop lines that do not end with . ? ! or a straight quote; in Chinese and Japanese that is every line."""
     min_num_sentences: int = 5
     """Fewest sentences that are left; -1: no limit."""
     min_words_per_line: int = 3
-    """Drop lines of fewer words; -1: none."""
+    """Drop lines of fewer words between spaces, as nearly all Chinese lines are; -1: none."""
     max_word_length: int = 1000
-    """Drop lines with a longer word; -1: none."""
+    """Drop lines with a longer word between spaces, as a long Chinese paragraph is; -1: none."""
     filter_lorem_ipsum: bool = True
     """Drop documents with lorem ipsum."""
     filter_javascript: bool = True
@@ -112,7 +114,7 @@ class C4Settings(Section):
 
 
 class FineWebSettings(Section):
-    """FineWeb's filter of lists and menus."""
+    """FineWeb's filter of lists and menus. Defaults are for English; sentences may end as in any language."""
 
     line_punct_thr: float = Field(default=0.12, ge=0, le=1)
     """Least lines that end as a sentence does."""
@@ -121,7 +123,7 @@ class FineWebSettings(Section):
     short_line_thr: float = Field(default=0.67, ge=0, le=1)
     """Most short lines."""
     short_line_length: int = Field(default=30, ge=0)
-    """Characters up to which a line is short."""
+    """Characters up to which a line is short; 30 are five English words, and twenty Chinese ones."""
     char_duplicates_ratio: float = Field(default=0.01, ge=0, le=1)
     """Most characters in duplicate lines."""
     new_line_ratio: float = Field(default=0.3, ge=0)
@@ -139,11 +141,41 @@ class PiiSettings(Section):
     """Leave private and reserved addresses as they are."""
 
 
+class UrlDedupSettings(Section):
+    """Removal of documents with the same address, or the same value of another field; those without it are kept."""
+
+    field: str = "url"
+    """The field, beside the text, that has the address."""
+    keep: Literal["first", "longest"] = "longest"
+    """Which document of an address is kept; up to 65,535 characters tell texts' lengths apart."""
+    against: list[InputPath] = []
+    """Outputs of earlier `clean`s, directories: a document whose address one of them has is dropped, too."""
+
+
 class ExactDedupSettings(Section):
     """Removal of documents with the same text."""
 
     ignore_whitespace: bool = False
     """Take texts for the same that differ in white space alone."""
+    against: list[InputPath] = []
+    """Outputs of earlier `clean`s, directories: a document whose text one of them has is dropped, too."""
+
+
+class SentenceDedupSettings(Section):
+    """Removal, from documents, of sentences or lines that an earlier document has in the same order."""
+
+    unit: Literal["sentence", "line"] = "sentence"
+    """What a document is made of; a paragraph that is one line of text is found by `line`."""
+    span: int = Field(default=3, ge=1)
+    """Units in a row that have to agree; with 1 every second copy goes, of a heading too."""
+    min_doc_words: int = Field(default=50, ge=0)
+    """Fewest words that a document has to have left if it lost some."""
+    min_num_sentences: int = Field(default=3, ge=0)
+    """Fewest sentences that a document has to have left if it lost some."""
+    ignore_numbers: bool = False
+    """Take all numbers for one."""
+    against: list[InputPath] = []
+    """Outputs of earlier `clean`s, directories: what one of them has is removed, too."""
 
 
 class MinhashDedupSettings(Section):
@@ -157,14 +189,20 @@ class MinhashDedupSettings(Section):
     """Hashes of a band; documents of similarity (1 / buckets) ^ (1 / hashes) are found half of the time or more."""
     seed: int = Field(default=1, ge=0, lt=2**32)
     """Chooses the hash functions."""
+    ignore_numbers: bool = False
+    """Take all numbers for one: two price lists that differ in every figure are then near duplicates."""
+    against: list[InputPath] = []
+    """Outputs of earlier `clean`s, directories: a document that is near one of theirs is dropped, too."""
 
 
 class DecontaminationSettings(Section):
     """Removal of documents that share an n-gram with an evaluation file."""
 
-    files: list[str] = []
+    files: list[InputPattern] = []
     """Evaluation files: .jsonl, .parquet, .csv (each text value of a record counts) or .txt; patterns are allowed."""
     fields: list[str] | None = None
     """Fields of a record that count; null: all that hold text."""
     n_grams: int = Field(default=12, ge=2)
     """Words that have to agree in a row."""
+    ignore_numbers: bool = False
+    """Take all numbers for one: any twelve figures in a row then agree with those of an evaluation table."""

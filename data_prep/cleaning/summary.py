@@ -14,7 +14,7 @@ from data_prep.cleaning.report import total_dropped
 _SHOWN_SOURCES = 6
 
 
-def summarize(report: dict[str, Any], output: Path, was_there: bool) -> Iterator[str]:
+def summarize_cleaning(report: dict[str, Any], output: Path, was_there: bool) -> Iterator[str]:
     """The lines: kept and dropped by stage and source, what was unreadable, speed."""
     given, made = report["input"], report["output"]
     share = made["documents_out"] / max(1, given["documents_in"])
@@ -35,6 +35,7 @@ def summarize(report: dict[str, Any], output: Path, was_there: bool) -> Iterator
         cells = [to_left(row[0], widths[0]), *aligned, row[-1]]
         yield "  " + "  ".join(cells).rstrip()
     yield from _unreadable(report)
+    yield from (f"warning: {line}" for line in report.get("warnings", ()))
     cost = report["cost"]
     if was_there:
         yield "finished before; nothing was done"

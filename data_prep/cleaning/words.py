@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
+import warnings
 from functools import lru_cache
 from typing import Any
 
+from datatrove.utils.text import TextNormConfig
 from datatrove.utils.word_tokenizers import SpaCyTokenizer, WordTokenizer, load_word_tokenizer, strip_strings
 
-from configs.errors import ConfigError
+from data_prep.cleaning.language_codes import MIXED, check_splitter, written_language
+from data_prep.cleaning.ledger import StageLedger
 
-MIXED = "xx"
 _MAX_KNOWN = 200_000
 # spaCy takes time with the square of a piece's length: hours for a megabyte of brackets. Longer pieces are cut.
 _LONGEST_PIECE = 256
+# Thai, Lao, Tibetan, Burmese, Khmer, Kana, Han: scripts that put no space between words.
+_UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
 
 
 class WordSplitter(WordTokenizer):
@@ -26,8 +32,11 @@ class WordSplitter(WordTokenizer):
     """
 
     def __init__(self, language: str) -> None:
-        super().__init__(language)
-        self.inner = SpaCyTokenizer(MIXED) if language == MIXED else load_word_tokenizer(language)
+        self.written = check_splitter(language)
+        super().__init__(self.written.key)
+        if self.written.splitter == "SpaCyTokenizer zh":
+            _import_jieba()
+        self.inner = SpaCyTokenizer(MIXED) if self.language == MIXED else load_word_tokenizer(self.written.key)
         self._known: dict[str, list[str]] = {}
         self._splits_pieces: bool | None = None
         self._enders: frozenset[str] | None = None
@@ -132,20 +141,58 @@ def import_spacy() -> None:
             del sys.modules["torch"]
 
 
-@lru_cache(maxsize=4)
+def _import_jieba() -> None:
+    """Import jieba without what it prints about its dictionary and about setuptools."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import jieba
+    jieba.setLogLevel(logging.WARNING)
+
+
 def word_splitter(language: str) -> WordSplitter:
-    """What splits words of `language`.
+    """What splits words of `language`; the same one for all codes of it.
 
     Raises:
         ConfigError: for a language without a splitter, or whose splitter is not installed.
     """
-    try:
-        return WordSplitter(language)
-    except ValueError:
-        raise ConfigError(
-            f"there is no word splitter for {language!r}",
-            where="word_language",
-            expected="an ISO 639 code such as en, de or zh, or xx for mixed languages",
-        ) from None
-    except ImportError as error:
-        raise ConfigError(str(error), where="word_language") from None
+    return _word_splitter(check_splitter(language).key)
+
+
+@lru_cache(maxsize=4)
+def _word_splitter(key: str) -> WordSplitter:
+    return WordSplitter(key)
+
+
+class CountingSplitter(WordTokenizer):
+    """Splits words as another splitter does, and counts them and the characters that they were found in.
+
+    Args:
+        splitter: what splits.
+        stage: gets the counts.
+    """
+
+    def __init__(self, splitter: WordSplitter, stage: StageLedger) -> None:
+        super().__init__(splitter.language)
+        self.splitter, self.stage = splitter, stage
+
+    def word_tokenize(self, text: str) -> list[str]:
+        """The words and punctuation marks of `text`."""
+        words = self.splitter.word_tokenize(text)
+        self.stage.words += len(words)
+        self.stage.characters += len(text)
+        if not text.isascii():
+            self.stage.unspaced += sum(map(len, _UNSPACED.findall(text)))
+        return words
+
+    def sent_tokenize(self, text: str) -> list[str]:
+        """The sentences of `text`."""
+        return self.splitter.sent_tokenize(text)
+
+    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+        """Where sentences begin and end."""
+        return self.splitter.span_tokenize(text)
+
+
+def text_simplification(language: str, ignore_numbers: bool) -> TextNormConfig:
+    """What texts are compared without: case, punctuation and, where they are accents, marks; numbers if asked."""
+    return TextNormConfig(norm_numbers=ignore_numbers, norm_unicode_diacritics=written_language(language).has_accents)

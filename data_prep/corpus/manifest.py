@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from configs.errors import DataError
 from configs.section import Section
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 
 MANIFEST = "manifest.json"
 TOKEN_COUNTS = "token_counts.npy"
@@ -86,6 +86,8 @@ class CorpusManifest(Section):
     """Records that could not be read, left out."""
     too_long_records: int = 0
     """Records above `max_document_bytes`, left out."""
+    replaced_records: int = 0
+    """Records that were read with U+FFFD in place of half a surrogate pair, as programs write that cut text."""
     damaged_files: int = 0
     """Files that break in the middle, or are empty; what could be read of them was."""
     left_out: list[str] = []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,76 +11,13 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
+from data_prep.corpus.border_check import check_ends, check_starts
 from data_prep.corpus.manifest import ShardEntry
 from data_prep.corpus.shard_pieces import TOKENS_PER_PIECE, DocumentEnds, IndexPieces, read_tokens
+from data_prep.corpus.shard_problems import Problems
 from data_prep.corpus.shards import ShardReader, bin_path, idx_path, metadata_path
 
 _SEQUENCES_PER_PIECE = 1 << 19
-
-
-@dataclass(frozen=True)
-class ShardProblem:
-    """One thing that is wrong.
-
-    Attributes:
-        file: where.
-        text: place within the file, and what is wrong there.
-    """
-
-    file: Path
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.text}"
-
-
-@dataclass
-class Problems:
-    """Problems found; of one kind in one file, the first ones in words and how many more there are."""
-
-    limit: int
-    found: list[ShardProblem] = field(default_factory=list)
-    seen: Counter[tuple[Path, str]] = field(default_factory=Counter)
-
-    def add(self, file: Path, kind: str, text: str) -> None:
-        """Note a problem."""
-        self.seen[file, kind] += 1
-        if self.seen[file, kind] <= self.limit:
-            self.found.append(ShardProblem(file, text))
-
-    def add_many(self, file: Path, kind: str, texts: list[str], count: int) -> None:
-        """Note `count` problems, the first of which `texts` says."""
-        if count:
-            self.found += [ShardProblem(file, text) for text in texts[: max(0, self.limit - self.seen[file, kind])]]
-            self.seen[file, kind] += count
-
-    def take(self, other: Problems) -> None:
-        """Add what was found elsewhere."""
-        self.found += other.found
-        self.seen += other.seen
-
-    def refuse(self, corpus: Path) -> None:
-        """Raise the first problem, if there is one, of `corpus`.
-
-        Raises:
-            DataError: that problem.
-        """
-        if self.found:
-            expected = f"what was written; `python -m data_prep verify {corpus}` names every problem"
-            raise DataError(self.found[0].text, where=self.found[0].file, expected=expected)
-
-    @property
-    def count(self) -> int:
-        """How many there are, those not put into words included."""
-        return self.seen.total()
-
-    def left_out(self) -> list[str]:
-        """A line for each file and kind of which not all are in words."""
-        return [
-            f"{file}: {count - self.limit:,} more of: {kind}"
-            for (file, kind), count in self.seen.items()
-            if count > self.limit
-        ]
 
 
 @dataclass(frozen=True)
@@ -261,10 +197,11 @@ def _check_tokens(check: ShardCheck, reader: ShardReader, pieces: IndexPieces | 
         if ends is not None:
             first, stops = ends.take(begin + len(tokens))
             if check.end_of_document is not None:
-                _check_ends(tokens, begin, first, stops, check, findings.problems)
+                check_ends(tokens, begin, first, stops, check.end_of_document, path, findings.problems)
             if check.beginning_of_document is not None:
                 starts = np.append(begin, stops) if starts_here else stops
-                _check_starts(tokens, begin, starts[starts < begin + len(tokens)], check, findings.problems)
+                own = starts[starts < begin + len(tokens)]
+                check_starts(tokens, begin, own, check.beginning_of_document, path, findings.problems)
             starts_here = bool(len(stops)) and int(stops[-1]) == begin + len(tokens)
     if check.entry is not None and check.entry.bin_bytes == findings.checked_bytes:
         check_hash(path, digest.hexdigest(), check.entry.bin_xxh3, findings.problems)
@@ -283,37 +220,3 @@ def count_ids(tokens: np.ndarray, begin: int, path: Path, findings: ShardFinding
         tokens = np.delete(tokens, bad)
     if vocab_size:
         findings.counts += np.bincount(tokens, minlength=vocab_size)
-
-
-def _check_starts(
-    tokens: np.ndarray, begin: int, starts: np.ndarray, check: ShardCheck, problems: Problems
-) -> None:
-    found = np.flatnonzero(tokens == check.beginning_of_document) + begin
-    for kind, wrong, text in (
-        ("beginning of document missing", np.setdiff1d(starts, found), "begins a document without that id"),
-        ("beginning of document within", np.setdiff1d(found, starts), "is that id within a document"),
-    ):
-        texts = [f"token {at:,} {text} ({check.beginning_of_document})" for at in wrong[: check.limit].tolist()]
-        problems.add_many(bin_path(check.prefix), kind, texts, len(wrong))
-
-
-def _check_ends(
-    tokens: np.ndarray, begin: int, first: int, stops: np.ndarray, check: ShardCheck, problems: Problems
-) -> None:
-    found = np.flatnonzero(tokens == check.end_of_document) + begin
-    if len(found) == len(stops) and np.array_equal(found, stops - 1):
-        return
-    empty = np.diff(stops, prepend=begin) == 0
-    missing = np.flatnonzero(~empty & ~np.isin(stops - 1, found))
-    stray = np.setdiff1d(found, stops - 1)
-    limit, path = check.limit, bin_path(check.prefix)
-    texts = [
-        f"document {first + i:,} does not end with the end-of-document id (token {int(stops[i]) - 1:,})"
-        for i in missing[:limit].tolist()
-    ]
-    problems.add_many(path, "end of document missing", texts, len(missing))
-    texts = [f"token {at:,} is the end-of-document id within a document" for at in stray[:limit].tolist()]
-    problems.add_many(path, "end of document within", texts, len(stray))
-    bare = np.flatnonzero(empty)
-    texts = [f"document {first + i:,} is empty, without even an end-of-document id" for i in bare[:limit].tolist()]
-    problems.add_many(path, "empty document", texts, len(bare))

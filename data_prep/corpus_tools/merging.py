@@ -15,17 +15,20 @@ import numpy as np
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import check_replaceable, staged_directory, writing
 from data_prep.corpus.corpus import Corpus
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, ShardEntry
-from data_prep.corpus.shard_check import Problems, ShardFindings, check_hash, count_ids, files_differ
-from data_prep.corpus.shard_pieces import IndexPieces, read_documents
+from data_prep.corpus.shard_check import ShardFindings, check_hash, count_ids, files_differ
+from data_prep.corpus.shard_pieces import IndexPieces, read_shard_documents
+from data_prep.corpus.shard_problems import Problems
 from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus.shards import ShardReader, bin_path, metadata_path
 from data_prep.corpus_tools.verification import check_token_counts, check_tokenizer
 from data_prep.parallel.progress import WorkProgress
 from data_prep.parallel.tally import TaskTally
 from data_prep.reading.files import reading
+from data_prep.storage.durable import writing
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 
 
 class _Source:
@@ -56,7 +59,7 @@ class _Source:
             DataError: if an id is not in the vocabulary, or with the last one, if tokens are not those once written.
         """
         path, problems = bin_path(self.shard.prefix), self._findings.problems
-        for documents in read_documents(self.shard, first, end):
+        for documents in read_shard_documents(self.shard, first, end):
             bounds = self.index.bounds(documents.first, documents.first + len(documents.starts))
             lengths = self.index.lengths(int(bounds[0]), int(bounds[-1]))
             if len(documents.tokens):

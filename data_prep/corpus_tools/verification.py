@@ -12,7 +12,8 @@ import numpy as np
 from configs.errors import DataError
 from data_prep.corpus.corpus import Corpus
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
-from data_prep.corpus.shard_check import Problems, ShardCheck, ShardFindings, check_shard
+from data_prep.corpus.shard_check import ShardCheck, ShardFindings, check_shard
+from data_prep.corpus.shard_problems import Problems
 from data_prep.corpus.shards import ShardReader, bin_path, idx_path
 from data_prep.parallel.executor import available_cores, open_executor, run_tasks
 from data_prep.parallel.progress import WorkProgress

@@ -17,16 +17,17 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file, writing
 from data_prep.config import TokenizeConfig
 from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus.shards import metadata_path, token_dtype
-from data_prep.parallel.claims import claimed
 from data_prep.reading.documents import ReadCounts
 from data_prep.reading.files import FileState, file_state
 from data_prep.reading.readers import read_batches
 from data_prep.reading.work_unit import WorkUnit
 from data_prep.sharding.shard_record import Pulse, ShardRecord, SourceCounts, lock_path
+from data_prep.storage.durable import writing
+from data_prep.storage.locks import locked
+from data_prep.storage.publishing import staged_file
 from data_prep.tokenizer import EngineName, Tokenizer, load_tokenizer
 
 _BATCH_CHARS = 1 << 18
@@ -82,7 +83,7 @@ def make_shard(task: ShardTask) -> Made:
     if record is not None:
         return Made(record)
     lock = lock_path(task.directory, task.name)
-    with writing(lock), claimed(lock) as mine:
+    with writing(lock), locked(lock) as mine:
         if not mine:
             return Made(None)
         # Perhaps it became ready between the two looks.
@@ -121,6 +122,7 @@ def _make(task: ShardTask) -> ShardRecord:
             _check_unchanged(task)
     record.documents, record.sequences, record.tokens = writer.num_documents, writer.num_sequences, writer.num_tokens
     record.malformed, record.too_long = left_out.malformed, left_out.too_long
+    record.replaced = left_out.replaced
     record.damaged_files, record.first = left_out.damaged_files, left_out.first
     record.bin_bytes, record.idx_bytes = writer.bin_bytes, writer.idx_bytes
     record.bin_xxh3, record.idx_xxh3 = writer.bin_xxh3, writer.idx_xxh3

@@ -15,11 +15,11 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.config import TokenizeConfig
 from data_prep.reading.files import FileState
 from data_prep.reading.inputs import InputFile
 from data_prep.reading.work_unit import WorkUnit
+from data_prep.storage.publishing import staged_file
 
 PLAN = "plan.json"
 PLAN_VERSION = 1
@@ -131,7 +131,7 @@ def recipe_of(config: TokenizeConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", include=set(RECIPE_FIELDS))
 
 
-def differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> list[str]:
+def plan_differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> list[str]:
     """How what is asked for now differs from what `plan` was made for; nothing: it does not."""
     found: list[str] = []
     recipe = recipe_of(config)
@@ -165,7 +165,7 @@ def refuse_changes(
     Raises:
         DataError: names the differences.
     """
-    found = differences(plan, config, fingerprint, files)
+    found = plan_differences(plan, config, fingerprint, files)
     if not found:
         return
     shown = [f"\n- {line}" for line in found[:MAX_DIFFERENCES]]

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import DataError, MachineError
-from data_prep.atomic import check_replaceable, foreign_entry, writing
 from data_prep.config import TokenizeConfig
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path
-from data_prep.parallel.claims import claimed, is_claimed
 from data_prep.reading.files import is_url
 from data_prep.reading.input_patterns import named_patterns
 from data_prep.reading.inputs import InputFile, find_files, group_units, unit_bytes, work_units
 from data_prep.reading.metadata_fields import check_metadata_fields
-from data_prep.reading.work_unit import WorkUnit
 from data_prep.sharding.encoding import ShardTask
-from data_prep.sharding.plan import PLAN, ShardingPlan, differences, plan_identity, recipe_of, refuse_changes
+from data_prep.sharding.plan import PLAN, ShardingPlan, plan_differences, plan_identity, recipe_of, refuse_changes
 from data_prep.sharding.shard_record import RECORDS
+from data_prep.storage.durable import writing
+from data_prep.storage.locks import is_locked, locked
+from data_prep.storage.replaceable import check_replaceable, foreign_entry
 from data_prep.tokenizer import Tokenizer, load_tokenizer
 
 LOCK = ".lock"
@@ -83,7 +83,7 @@ def begin(config: TokenizeConfig) -> CorpusManifest | Work:
     partial = config.partial
     with writing(partial):
         _refuse_foreign(partial)
-    with writing(partial), claimed(partial / LOCK, wait=True, make_parent=True):
+    with writing(partial), locked(partial / LOCK, wait=True, make_parent=True):
         try:
             finished = _finished(config, tokenizer.fingerprint, files)
             if finished is not None:
@@ -119,7 +119,7 @@ def working(work: Work) -> Iterator[bool]:
     with ExitStack() as held:
         with writing(work.partial):
             with suppress(FileNotFoundError):
-                held.enter_context(claimed(work.partial / RECORDS / _AT_WORK, wait=True, shared=True))
+                held.enter_context(locked(work.partial / RECORDS / _AT_WORK, wait=True, shared=True))
             there = plan_identity(work.partial) is not None
         check_plan(work)
         yield there
@@ -140,7 +140,7 @@ def check_plan(work: Work) -> None:
 def discard_if_unused(partial: Path) -> None:
     """Remove what a start leaves that failed, unless something in it is finished or other processes work in it."""
     try:
-        with claimed(partial / LOCK, wait=True):
+        with locked(partial / LOCK, wait=True):
             finished = (partial / MANIFEST).exists() or any((partial / RECORDS).glob("*.json"))
             if not finished and not _is_in_use(partial) and foreign_entry(partial, _UNFINISHED) is None:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -149,7 +149,7 @@ def discard_if_unused(partial: Path) -> None:
 
 
 def _is_in_use(partial: Path) -> bool:
-    return any(is_claimed(lock) for lock in sorted((partial / RECORDS).glob("*.lock")))
+    return any(is_locked(lock) for lock in sorted((partial / RECORDS).glob("*.lock")))
 
 
 def _refuse_foreign(partial: Path) -> None:
@@ -175,7 +175,7 @@ def _finished(config: TokenizeConfig, fingerprint: str, files: list[InputFile]) 
             plan, manifest = ShardingPlan.read(output), CorpusManifest.read(output)
             if not config.overwrite:
                 refuse_changes(plan, config, fingerprint, files, output)
-            if not differences(plan, config, fingerprint, files):
+            if not plan_differences(plan, config, fingerprint, files):
                 _refuse_damage(output, manifest)
                 return manifest
         except DataError:
@@ -218,7 +218,7 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
         plan = ShardingPlan.read(partial)
         if not config.overwrite:
             refuse_changes(plan, config, tokenizer.fingerprint, files, partial)
-        if not differences(plan, config, tokenizer.fingerprint, files):
+        if not plan_differences(plan, config, tokenizer.fingerprint, files):
             (partial / RECORDS).mkdir(exist_ok=True)
             return plan
         if _is_in_use(partial):

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configs.errors import UserError
-from data_prep.atomic import real_output
 from data_prep.config import TokenizeConfig
 from data_prep.corpus.manifest import MANIFEST, CorpusManifest
 from data_prep.parallel.executor import available_cores, launcher_of, open_executor, run_tasks, slurm_share
@@ -25,6 +24,7 @@ from data_prep.sharding.encoding import Made, make_shard
 from data_prep.sharding.finishing import ShardTally, finish
 from data_prep.sharding.planning import Work, begin, discard_if_unused, working
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, read_pulse
+from data_prep.storage.replaceable import real_output
 
 _PRELOAD = ["data_prep.sharding.encoding"]
 
@@ -172,7 +172,7 @@ def _add(done: Done, input_bytes: int, tokens: int, left_out: int) -> Done:
     return Done(done.input_bytes + input_bytes, done.tokens + tokens, done.left_out + left_out)
 
 
-def summarize(result: Tokenized, output: Path) -> list[str]:
+def summarize_tokenization(result: Tokenized, output: Path) -> list[str]:
     """Lines that say what was made and how fast."""
     manifest = result.manifest
     if manifest is None:
@@ -209,4 +209,6 @@ def summarize(result: Tokenized, output: Path) -> list[str]:
     if any(left_out.values()):
         lines.append("  left out   " + ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count))
         lines += [f"             - {line}" for line in manifest.left_out[:5]]
+    if manifest.replaced_records:
+        lines.append(f"  replaced   half a surrogate pair by U+FFFD in {manifest.replaced_records:,} records")
     return lines

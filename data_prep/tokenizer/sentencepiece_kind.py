@@ -17,11 +17,11 @@ import numpy as np
 from configs.errors import DataError
 from data_prep.tokenizer import parts
 from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, Slow, join
+from data_prep.tokenizer.fast.word_memory import WordMemory
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import BORDERS, KNOWN_SPELLINGS, Description, read_bytes
 from data_prep.tokenizer.sentencepiece_model import ALGORITHMS, CONTROL, SPACE, USER_DEFINED, parse, read_joints
 from data_prep.tokenizer.word_cuts import cut_long
-from data_prep.tokenizer.fast.word_memory import WordMemory
 from data_prep.tokenizer.word_starts import begins_word, byte_of, unmarked_words
 
 

@@ -48,7 +48,7 @@ class TiktokenTokenizer(Tokenizer):
         content = read_bytes(model_path, "a .tiktoken file")
         ranks = _read_ranks(model_path, content)
         if description is None:
-            description = describe(find_scheme(model_path), ranks, model_path)
+            description = describe_scheme(find_scheme(model_path), ranks, model_path)
         elif not isinstance(description.extra.get("pattern"), str) or not isinstance(
             description.extra.get("special_tokens"), dict
         ):
@@ -64,7 +64,7 @@ class TiktokenTokenizer(Tokenizer):
         """Read a `.tiktoken` file with the pattern and special tokens of `encoding`: a name or a file."""
         content = read_bytes(model_path, "a .tiktoken file")
         ranks = _read_ranks(model_path, content)
-        description = describe(find_scheme(model_path, encoding), ranks, model_path)
+        description = describe_scheme(find_scheme(model_path, encoding), ranks, model_path)
         return cls(model_path, content, ranks, description, "reference")
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -116,7 +116,7 @@ class TiktokenTokenizer(Tokenizer):
         return ByteLevelEngine(reference, make, pieces)
 
 
-def describe(scheme: Mapping[str, Any], ranks: Mapping[bytes, int], path: Path) -> Description:
+def describe_scheme(scheme: Mapping[str, Any], ranks: Mapping[bytes, int], path: Path) -> Description:
     """Check a scheme (`pattern`, `special_tokens`) against a vocabulary and find the roles by their usual spellings.
 
     Raises:

@@ -17,19 +17,34 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Packages that no room imports, with what needs them.
 REASONS = {
     "datasets": "what `save_to_disk` wrote is read as Arrow files; a user makes such files, and reads ours, with it",
-    "faust-cchardet": "datatrove's readers import it; data_prep/cleaning/run.py looks for it before a run",
     "ftfy": "datatrove's formatter of broken text imports it; data_prep/cleaning/run.py looks for it",
     "gcsfs": "fsspec imports it for gs://",
     "lxml-html-clean": "trafilatura imports it",
     "openmpi": "the program mpirun and the library that mpi4py loads",
+    "pythainlp": "datatrove's splitter of Thai imports it; data_prep/cleaning/language_codes.py looks for it",
+    "python-crfsuite": "pythainlp's splitter of sentences imports it",
     "python-magic": "datatrove's readers import it; data_prep/cleaning/run.py looks for it before a run",
     "ray": "datatrove's executor imports it; data_prep/cleaning/executors.py looks for it",
     "regex": "datatrove's filters import it",
     "s3fs": "fsspec imports it for s3://",
+    "sudachidict-core": "sudachipy's dictionary",
+    "sudachipy": "spaCy's splitter of Japanese imports it; data_prep/cleaning/language_codes.py looks for it",
     "tensorboard": "torch.utils.tensorboard imports it, and pretrain/monitor/tensorboard_server.py starts it",
     "trafilatura": "datatrove's extractor imports it; data_prep/cleaning/run.py looks for it",
 }
-WITH_CODE = ("finetune", "fast", "tokenizers", "sentences", "remote", "clean", "ray", "wandb")
+WITH_CODE = (
+    "finetune",
+    "fast",
+    "tokenizers",
+    "sentences",
+    "remote",
+    "clean",
+    "chinese",
+    "japanese",
+    "thai",
+    "ray",
+    "wandb",
+)
 
 
 def plain(name: str) -> str:

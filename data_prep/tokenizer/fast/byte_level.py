@@ -3,8 +3,8 @@
 BPE works on one pre-token at a time, so a text has the ids of the reference if both cut it alike and make the same of
 each pre-token. `equality` shows it of a vocabulary: each piece, and each short string of the classes of characters that
 patterns tell apart. A character counts as one of its class after it was compared in all surroundings, the first time
-that a text holds it. Special tokens are kept out of gigatoken's vocabulary, so that their spelling is text. Texts with a
-token or character of which nothing is shown go to the reference library.
+that a text holds it. Special tokens are kept out of gigatoken's vocabulary, so that their spelling is text. Texts with
+a token or character of which nothing is shown go to the reference library.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ByteLevelEngine(Engine):
         for make in self._make:
             try:
                 encoder = make()
-            except Exception as error:  # noqa: BLE001 (whatever a library says of a vocabulary that it cannot use)
+            except Exception as error:
                 self._reason = self._reason or f"gigatoken cannot use the vocabulary: {str(error).splitlines()[0]}"
                 continue
             other = partial(self._lists, encoder)

@@ -31,7 +31,8 @@ def first_difference(reference: Encode, other: Encode, pieces: Sequence[str]) ->
     """The first text, of those that decide about a vocabulary, that has other ids; None: there is none.
 
     Args:
-        reference, other: texts -> ids of each.
+        reference: texts -> ids of each.
+        other: the same, of the library that is compared.
         pieces: the vocabulary as text.
     """
     texts = _deciding(pieces)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.tokenizer.engines import Engine
-from data_prep.tokenizer.word_cuts import cut
 from data_prep.tokenizer.fast.word_table import MAX_WORD_BYTES, WordTable, distinct, word_keys
+from data_prep.tokenizer.word_cuts import cut
 
 _GROUP_WORDS = 1 << 16
 _SMALL_CHARS = 2048  # below this, asking is quicker than remembering

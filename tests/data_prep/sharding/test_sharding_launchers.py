@@ -13,11 +13,11 @@ from data_prep_helpers import write_jsonl
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.parallel.claims import claimed
 from data_prep.parallel.executor import launcher_of, slurm_share
 from data_prep.sharding.planning import begin
 from data_prep.sharding.shard_record import lock_path
-from data_prep.sharding.tokenization import summarize, tokenize
+from data_prep.sharding.tokenization import summarize_tokenization, tokenize
+from data_prep.storage.locks import locked
 from data_prep.tokenizer import load_tokenizer
 from tests.data_prep import kill_and_rerun
 
@@ -45,8 +45,8 @@ def test_a_shard_that_another_process_makes_is_left_to_it(tmp_path, text_file, t
     config = config_for(text_file, tokenizer_path, tmp_path / "c", work_unit_bytes=5000)
     work = begin(config)
     code = (
-        "import sys; from pathlib import Path; from data_prep.parallel.claims import claimed\n"
-        "with claimed(Path(sys.argv[1])) as mine: print(mine, flush=True); input()"
+        "import sys; from pathlib import Path; from data_prep.storage.locks import locked\n"
+        "with locked(Path(sys.argv[1])) as mine: print(mine, flush=True); input()"
     )
     lock = lock_path(work.partial, "shard_00001")
     other = subprocess.Popen(
@@ -54,11 +54,11 @@ def test_a_shard_that_another_process_makes_is_left_to_it(tmp_path, text_file, t
     )
     try:
         assert other.stdout.readline() == "True\n"
-        with claimed(lock) as mine:
+        with locked(lock) as mine:
             assert not mine
         result = tokenize(config)
         assert result.manifest is None and result.made == result.shards - 1
-        assert "other processes are at work" in summarize(result, config.output)[0]
+        assert "other processes are at work" in summarize_tokenization(result, config.output)[0]
         assert not config.output.exists()
     finally:
         other.kill()

@@ -52,7 +52,9 @@ def pairs(paths):
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_has_a_fast_way_that_is_said(pairs, name):
     said = pairs[name][1].explain_engine()
-    assert said.startswith("using gigatoken" if name in ("huggingface", "tiktoken") else f"using {pairs[name][1].library} with")
+    assert said.startswith(
+        "using gigatoken" if name in ("huggingface", "tiktoken") else f"using {pairs[name][1].library} with"
+    )
     assert pairs[name][0].explain_engine().endswith("alone, as asked")
     assert pairs[name][0].fingerprint == pairs[name][1].fingerprint
 

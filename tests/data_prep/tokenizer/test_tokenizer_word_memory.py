@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from data_prep.tokenizer import load_tokenizer
 from data_prep.tokenizer.engines import SentencePieceEngine
-from data_prep.tokenizer.sentencepiece_model import parse, read_joints
-from data_prep.tokenizer.word_cuts import cut, cut_long, joined_pairs
 from data_prep.tokenizer.fast import word_memory
 from data_prep.tokenizer.fast.word_memory import WordMemory
 from data_prep.tokenizer.fast.word_table import MAX_WORD_BYTES, WordTable, word_keys
+from data_prep.tokenizer.sentencepiece_model import parse, read_joints
+from data_prep.tokenizer.word_cuts import cut, cut_long, joined_pairs
 
 TEXTS = [make_text(number) for number in range(300)] + ["l'été à Köln (naïve) “so–so” 1,000.5 …"] * 20
 LINES = [line for text in TEXTS for line in re.split("[\n\t]", text)]

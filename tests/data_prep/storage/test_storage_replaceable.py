@@ -6,9 +6,10 @@ import pytest
 from data_prep_helpers import trained, write_jsonl
 
 from configs.errors import DataError
-from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.corpus import Corpus
 from data_prep.corpus_tools.merging import merge_corpus
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer.importing import import_tokenizer
 
 MARKERS = {
