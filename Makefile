@@ -9,7 +9,7 @@ RUN ?= runs/quickstart
 PIECE ?=
 
 BIN := $(VENV)/bin
-PRETRAIN = deepspeed --num_gpus 2 --log_level error pretrain/main.py --config gpt-tiny output_dir=$(RUN)/gpt \
+PRETRAIN = deepspeed --num_gpus 2 --log_level error pretrain/main.py --config gpt-tiny output=$(RUN)/gpt \
 	data.train=$(RUN)/corpus parallel.zero_stage=3 parallel.tensor_size=2 training.device=cpu
 INPUTS := pyproject.toml constraints.txt
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -48,9 +48,9 @@ quickstart: venv  ## From raw text to a fine-tuned, exported model on two proces
 	$(PRETRAIN) training.session_limit="150 steps" || test $$? -eq 75
 	@echo "# ... and the same command resumes it."
 	$(PRETRAIN)
-	python -m finetune export --checkpoint $(RUN)/gpt --output $(RUN)/export
+	python -m finetune export --model $(RUN)/gpt --output $(RUN)/export
 	python -m finetune generate --model $(RUN)/export --prompt "Return the" --max-new-tokens 60
-	python -m finetune classify --config classify-kind --model $(RUN)/gpt --output $(RUN)/classifier data.train=$(RUN)/text.jsonl
+	python -m finetune classify --config classify-kind --model $(RUN)/gpt --output $(RUN)/classifier data.train_texts=$(RUN)/text.jsonl
 
 test: lint test-fast test-slow  ## Check everything: style, types, fast tests, slow tests.
 

@@ -43,7 +43,7 @@ def run_config(*, hidden: int, layers: int, vocabulary: int, ranks: int, **optio
     """A Llama of the given size; `options` are fields of the sections `parallel` and `training`."""
     precision = options.pop("precision", "fp32")
     return RunConfig(
-        output_dir=Path("unused"),
+        output=Path("unused"),
         model=GPTConfig(
             num_layers=layers,
             hidden_size=hidden,

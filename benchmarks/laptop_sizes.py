@@ -35,7 +35,7 @@ def measure(recipe: str, corpus: Path, processes: int, steps: int) -> dict[str, 
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch:
         settings = [
-            f"output_dir={scratch}/run",
+            f"output={scratch}/run",
             f"data.train={corpus}",
             f"training.duration={steps} steps",
             "optimizer.warmup=0 steps",

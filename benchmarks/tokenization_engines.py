@@ -9,7 +9,6 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -34,36 +33,24 @@ class Stopwatch:
         return self.cpu_s, self.wall_s
 
 
-def raw(model: Path, engine: str) -> Engine:
+def raw(model: Path) -> Engine:
     """The library alone, on texts that lie in memory: reading them is not counted."""
-    if engine == "kitoken":
-        from kitoken import Kitoken
+    from sentencepiece import SentencePieceProcessor
 
-        encoder = Kitoken.from_file(str(model))
-
-        def encode(texts: list[str]) -> None:
-            for text in texts:
-                encoder.encode(text, False)
-    else:
-        from sentencepiece import SentencePieceProcessor
-
-        processor = SentencePieceProcessor(model_file=str(model))
-
-        def encode(texts: list[str]) -> None:
-            processor.encode(texts, num_threads=1)
+    processor = SentencePieceProcessor(model_file=str(model))
 
     def run(path: Path) -> tuple[float, float]:
         with path.open("rb") as stream:
             texts = [orjson.loads(line)["text"] for line in stream]
         with Stopwatch() as watch:
             for start in range(0, len(texts), 256):
-                encode(texts[start : start + 256])
+                processor.encode(texts[start : start + 256], num_threads=1)
         return watch.times
 
     return run
 
 
-def ours(tokenizer: Path, engine: str, output: Path) -> Engine:
+def ours(tokenizer: Path, output: Path) -> Engine:
     """From a file of JSON lines to committed shards, by one worker."""
     from data_prep.config import TokenizeConfig
     from data_prep.sharding import encoding
@@ -72,7 +59,7 @@ def ours(tokenizer: Path, engine: str, output: Path) -> Engine:
     def run(path: Path) -> tuple[float, float]:
         work = begin(TokenizeConfig(input=[str(path)], tokenizer=tokenizer, output=output))
         assert isinstance(work, Work)
-        tasks = [replace(task, engine="kitoken" if engine == "kitoken" else "reference") for task in work.tasks]
+        tasks = work.tasks
         # A new one, which remembers no words yet; loading it is not counted.
         encoding._tokenizer.cache_clear()
         encoding._tokenizer(tasks[0].tokenizer, tasks[0].engine)

@@ -7,10 +7,10 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from cluster.environment import whole_number
 from configs.errors import ExitStatus, MachineError, guarded
+from configs.paths import output_path
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -23,7 +23,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="Check python and package versions, devices, free disk, names and the port on every node of the "
         "Slurm allocation that this runs in, or on this machine; print a table; end with status 2 if a job would fail.",
     )
-    preflight.add_argument("--output", default="runs", help="folder that runs are written to (default: runs)")
+    preflight.add_argument(
+        "--output", type=output_path, default="runs", help="folder that runs are written to (default: runs)"
+    )
     preflight.add_argument("--port", type=_port, help="a port that has to be free, such as MASTER_PORT")
     preflight.add_argument("--min-free-gib", type=_gib, default=1.0, help="free space wanted there (default: 1)")
     preflight.add_argument("--this-node", action="store_true", help="only this machine, as one line of JSON")
@@ -54,7 +56,7 @@ def main() -> None:
 
     single = whole_number(os.environ, "SLURM_JOB_NUM_NODES", 1) == 1
     if options.this_node or single:
-        mine = preflight.probe(Path(options.output), options.port, int(options.min_free_gib * 2**30))
+        mine = preflight.probe(options.output, options.port, int(options.min_free_gib * 2**30))
         if options.this_node:
             print(mine.to_json(), flush=True)
             return

@@ -16,6 +16,7 @@ from yaml.error import MarkedYAMLError
 from configs.errors import ConfigError, nearest
 from configs.explain import COMMAND_LINE, explain
 from configs.kinds import chosen_fields
+from configs.paths import expanded
 from configs.renamed import rename_keys
 from configs.section import Section
 
@@ -61,7 +62,10 @@ def find_recipe(name: str | Path, room: str) -> Path:
     Raises:
         ConfigError: if there is neither such a file nor such a recipe; names the nearest recipe.
     """
-    path = Path(name)
+    try:
+        path = Path(expanded(str(name)))
+    except ValueError as error:
+        raise ConfigError(str(error), where=f"--config {name}") from None
     if path.is_file():
         return path
     recipes = {p.stem: p for p in sorted((RECIPES / room).glob("*.yaml"))}

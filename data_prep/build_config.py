@@ -10,6 +10,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from configs.paths import OutputPath
 from configs.section import Section
 from data_prep.cleaning.config import CleanConfig
 from data_prep.config import SourceConfig, TokenizeConfig, TokenizerConfig
@@ -18,7 +19,7 @@ from data_prep.config import SourceConfig, TokenizeConfig, TokenizerConfig
 class BuildConfig(Section):
     """`build`: raw files -> cleaned documents -> tokenizer -> verified shards, in one directory, in one command."""
 
-    output: Path
+    output: OutputPath
     """The directory of everything: `clean/`, `tokenizer/`, `corpus/`, `statistics.json`, `statistics.png`."""
     clean: CleanConfig | None = None
     """Cleaning; null: the documents of `tokenize.input` are taken as they are."""

@@ -10,11 +10,11 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.build_config import BuildConfig
 from data_prep.config import MAY_SHARE, TokenizerConfig
 from data_prep.corpus.corpus import Corpus
 from data_prep.reading.inputs import find_files
+from data_prep.storage.publishing import staged_file
 
 RECIPE = "recipe.json"
 
@@ -32,7 +32,7 @@ def build(config: BuildConfig, say: Callable[[str], None]) -> None:
     began_s = time.monotonic()
     if config.clean is not None:
         from data_prep.cleaning.run import clean
-        from data_prep.cleaning.summary import summarize as summarize_cleaning
+        from data_prep.cleaning.summary import summarize_cleaning
 
         with _stage("clean", say):
             cleaned = clean(config.clean)
@@ -40,11 +40,11 @@ def build(config: BuildConfig, say: Callable[[str], None]) -> None:
     if config.train_tokenizer is not None:
         with _stage("train-tokenizer", say):
             _train(config.train_tokenizer, say)
-    from data_prep.sharding.tokenization import summarize, tokenize
+    from data_prep.sharding.tokenization import summarize_tokenization, tokenize
 
     with _stage("tokenize", say):
         result = tokenize(config.tokenize)
-        _all(summarize(result, config.tokenize.output), say)
+        _all(summarize_tokenization(result, config.tokenize.output), say)
     if result.manifest is None:
         return
     with _stage("verify", say):
@@ -80,7 +80,7 @@ def _all(lines: Iterator[str] | list[str], say: Callable[[str], None]) -> None:
 def _train(config: TokenizerConfig, say: Callable[[str], None]) -> None:
     """Learn the tokenizer, unless it was learned with the same settings from the same files."""
     from data_prep.tokenizer import load_tokenizer
-    from data_prep.tokenizer.importing import describe
+    from data_prep.tokenizer.importing import describe_tokenizer
     from data_prep.tokenizer.training import train_tokenizer
 
     settings = config.model_dump(mode="json", exclude={"overwrite"})
@@ -98,7 +98,7 @@ def _train(config: TokenizerConfig, say: Callable[[str], None]) -> None:
         except (OSError, orjson.JSONDecodeError):
             before = None
         if before == recipe:
-            _all(describe(load_tokenizer(config.output), config.output), say)
+            _all(describe_tokenizer(load_tokenizer(config.output), config.output), say)
             return say("learned before; nothing was done")
         if not config.overwrite:
             raise DataError(
@@ -106,7 +106,7 @@ def _train(config: TokenizerConfig, say: Callable[[str], None]) -> None:
                 where=config.output,
                 expected="the same as before, another output, or train_tokenizer.overwrite=true",
             )
-    _all(describe(train_tokenizer(config), config.output), say)
+    _all(describe_tokenizer(train_tokenizer(config), config.output), say)
     with staged_file(path) as temporary:
         temporary.write_bytes(orjson.dumps(recipe, option=orjson.OPT_INDENT_2) + b"\n")
 
@@ -121,11 +121,11 @@ def _verify(corpus: Path, workers: int | None, say: Callable[[str], None]) -> No
 
 
 def _statistics(config: BuildConfig, say: Callable[[str], None]) -> None:
-    from data_prep.corpus_tools.statistics import describe, gather, write_json
+    from data_prep.corpus_tools.statistics import describe_statistics, gather, write_json
     from data_prep.corpus_tools.statistics_plot import write_plot
 
     stats = gather(Corpus.open(config.tokenize.output))
-    _all(describe(stats), say)
+    _all(describe_statistics(stats), say)
     write_json(stats, config.output / "statistics.json")
     write_plot(stats, config.output / "statistics.png")
 

@@ -6,12 +6,12 @@ settings that are given most.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -91,11 +91,14 @@ def tokenize_command(
     config: Recipe = None,
     input: Input = None,
     output: Output = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer directory.")] = None,
     text_field: TextField = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes; the result does not depend on it.")] = None,
-    engine: Annotated[str | None, typer.Option(help="reference, kitoken or auto.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto or reference.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record or file that is damaged.")] = False,
+    append: Annotated[
+        bool | None, typer.Option("--append", help="Add the files that are new to the finished corpus.")
+    ] = None,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
 ) -> None:
@@ -103,18 +106,17 @@ def tokenize_command(
     from data_prep.config import TokenizeConfig
 
     given: dict[str, object] = {"input": input, "output": output, "tokenizer": tokenizer, "text_field": text_field}
-    given |= {"workers": workers}
-    given |= {"engine": engine, "overwrite": overwrite}
+    given |= {"workers": workers, "engine": engine, "append": append, "overwrite": overwrite}
     given |= {"malformed": "stop", "damaged_files": "stop"} if strict else {}
     loaded = load(TokenizeConfig, config, given, settings)
     if print_config:
         return say(to_yaml(loaded))
-    from data_prep.sharding.tokenization import summarize, tokenize
+    from data_prep.sharding.tokenization import summarize_tokenization, tokenize
 
     result = tokenize(loaded)
     if result.served:
         return
-    say("\n".join(summarize(result, loaded.output)))
+    say("\n".join(summarize_tokenization(result, loaded.output)))
     if result.manifest is not None:
         say(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
         say_next("inspect", loaded.output, "--document", 0)
@@ -126,8 +128,12 @@ corpus_commands.register(app)
 @contextmanager
 def _tidy_when_stopped() -> Iterator[None]:
     """End by an exception, not abruptly, on SIGINT and SIGTERM: half-made outputs are removed on the way out."""
+    me = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != me:
+            # A forked process, such as one that extracts text, which datatrove ends so: nobody stopped the command.
+            os._exit(128 + number)
         print(f"stopped by {signal.Signals(number).name}; what is finished stays", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from configs.paths import InputPath, OutputPath, expanded
 from configs.section import Section
+from data_prep.reading.encodings import canonical_encoding
 
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Path) else value
 
 
-Paths = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+def _pattern(text: str) -> str:
+    return f"@{expanded(text[1:])}" if text.startswith("@") else expanded(text)
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+InputPattern = Annotated[str, AfterValidator(_pattern)]
+Paths = Annotated[list[InputPattern], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class SampleCorpusConfig(Section):
     """`sample-corpus`: the documentation found in this Python installation, as a text corpus."""
 
-    output: Path
+    output: OutputPath
     """The `.jsonl` file to write, one document per line."""
     min_bytes: int = Field(5_000_000, ge=0)
     """UTF-8 bytes of text below which the installation is found too small."""
@@ -43,12 +52,27 @@ class SourceConfig(Section):
 
     input: Paths
     """Files, directories, glob patterns, URLs, or `@LIST` for a file with one of these per line."""
-    text_field: Paths = ["text"]
+    text_field: Names = ["text"]
     """Field or column of a record that holds its text; several are joined."""
     text_separator: str = "\n\n"
     """What several text fields are joined with."""
     text_documents: Literal["file", "line", "paragraph"] = "file"
-    """What one document is in a .txt file: all of it, a line, or lines up to an empty one."""
+    """What one document is in a .txt file: all of it, a line, or lines up to an empty one. Line breaks of Windows are
+    read as line feeds, and in whole files other carriage returns too."""
+    encoding: Annotated[str, AfterValidator(canonical_encoding)] = "utf-8"
+    """Encoding of text, JSON and CSV files, as Python names it, such as `gb18030`, `big5`, `cp932` or `utf-16`; a file
+    in another one than UTF-8 is read by one worker."""
+    delimiter: Annotated[str | None, BeforeValidator(lambda value: "\t" if value in ("tab", "\\t") else value)] = Field(
+        None, pattern=r'^[^"\r\n]$', examples=["|"]
+    )
+    """Character between two fields of a table, `tab` for a tab; null: a comma in .csv, a tab in .tsv files."""
+    quoting: Literal["double", "none"] | None = None
+    """Whether double quotes may enclose a field of a table, and line breaks in it; null: `double` in .csv files and in
+    .tsv files whose first line has all fields in quotes, else `none`."""
+    header: list[str] = []
+    """Names of the columns of tables without a first row that names them; empty: the first row does."""
+    max_window_bytes: int = Field(2**31, ge=2**10, le=2**31)
+    """Largest window of a Zstandard file that is read; a worker takes as much memory (`zstd --long=31` makes 2 GiB)."""
     dataset_split: str = "train"
     """Split that is read of a saved Hugging Face dataset that has several."""
     malformed: Literal["skip", "stop"] = "skip"
@@ -119,7 +143,7 @@ class SpecialTokens(Section):
 class TokenizerConfig(SourceConfig):
     """`train-tokenizer`: learn a SentencePiece vocabulary from a sample of the documents."""
 
-    output: Path
+    output: OutputPath
     """The tokenizer directory to write."""
     algorithm: Literal["bpe", "unigram", "char", "word"] = "bpe"
     """How pieces are chosen: merges, a unigram language model, single characters, or whole words."""
@@ -152,13 +176,15 @@ class TokenizerConfig(SourceConfig):
 class TokenizeConfig(SourceConfig):
     """`tokenize`: documents -> a corpus directory of memory-mapped shards."""
 
-    tokenizer: Path
+    tokenizer: InputPath
     """Tokenizer: a directory, or a vocabulary file of one of the known kinds."""
-    output: Path
+    output: OutputPath
     """The corpus directory to write; what is not finished yet lies beside it in `OUTPUT.partial`."""
-    engine: Literal["reference", "kitoken", "auto"] = "reference"
-    """Who makes ids: the tokenizer's own library; `kitoken` (faster), if it agrees on a sample; `auto`: that, if it is
-    installed."""
+    engine: Literal["auto", "reference"] = "auto"
+    """Who makes ids: `auto`, the fastest way whose ids are shown to be those of the tokenizer's own library;
+    `reference`, that library alone."""
+    prepend_beginning_of_document: bool = False
+    """Put the beginning-of-document id before each document."""
     append_end_of_document: bool = True
     """Put the end-of-document id after each document."""
     sentences: bool = False
@@ -170,14 +196,36 @@ class TokenizeConfig(SourceConfig):
     was started under."""
     workers: int | None = Field(None, ge=1)
     """Number of processes on this machine; null: one for each processor core. The result is the same for any number."""
+    append: bool = False
+    """Add those input files that are not in it yet to the finished corpus `output`, as further shards."""
     overwrite: bool = False
-    """Replace the output if it exists, and begin anew what is not finished."""
+    """Replace the output if it exists, and begin anew what is not finished; with `append`, the latter alone."""
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> TokenizeConfig:
+        if self.prepend_beginning_of_document and self.sentences:
+            raise ValueError("prepend_beginning_of_document is for documents, not for corpora of sentences=true")
+        return self
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _no_longer(cls, engine: object) -> object:
+        if engine != "kitoken":
+            return engine
+        print("engine=kitoken is engine=auto now: kitoken is not used any more", file=sys.stderr, flush=True)
+        return "auto"
 
     @property
     def partial(self) -> Path:
         """Where the corpus lies while it is made."""
         return self.output.with_name(self.output.name + ".partial")
 
+    @property
+    def appending(self) -> Path:
+        """Where the corpus of the new files lies until it is joined with the one that they are appended to."""
+        return self.output.with_name(self.output.name + ".appending")
+
     def own_paths(self) -> tuple[Path, ...]:
         """The tokenizer, and the corpus while it is made and afterwards."""
-        return self.tokenizer, self.output, self.partial, *self._own
+        own = (self.tokenizer, self.output, self.partial, *self._own)
+        return (*own, self.appending, self.appending.with_name(f"{self.appending.name}.partial"))

@@ -22,8 +22,8 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.config import SampleCorpusConfig
+from data_prep.storage.publishing import staged_file
 
 _MAX_SOURCE_BYTES = 1 << 20  # larger files are generated tables
 _SKIPPED_DIRECTORIES = frozenset(

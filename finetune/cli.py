@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -58,8 +58,12 @@ def launched(local_rank: LocalRank = 0) -> None:
 def export_command(
     settings: Settings = None,
     config: Recipe = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A run's output directory, or one step_... of it.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or one step_... of it."),
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(hidden=True)] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="huggingface, sentencepiece-only or none.")] = None,
     overwrite: Overwrite = None,
@@ -68,7 +72,12 @@ def export_command(
     """Write a checkpoint as a Hugging Face directory, if its logits equal those of our model."""
     from finetune.config import ExportConfig
 
-    given = {"checkpoint": checkpoint, "output": output, "dtype": dtype, "tokenizer": tokenizer}
+    if checkpoint is not None:
+        if model is not None:
+            raise ConfigError("is the old name of --model, and both are given", where="--checkpoint")
+        print("note: --checkpoint is called --model now", file=sys.stderr, flush=True)
+        model = checkpoint
+    given = {"model": model, "output": output, "dtype": dtype, "tokenizer": tokenizer}
     loaded = _load(ExportConfig, config, given | {"overwrite": overwrite}, settings)
     if print_config:
         return _print(to_yaml(loaded))
@@ -99,14 +108,17 @@ def export_command(
 def classify_command(
     settings: Settings = None,
     config: Recipe = None,
-    model: Annotated[Path | None, typer.Option(help="A run's output directory, or an exported model.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or an exported model."),
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
     local_rank: LocalRank = 0,
 ) -> None:
     """Fine-tune a pretrained model to classify texts, and measure it; also under deepspeed and torchrun."""
-    given = {"model": model, "output_dir": output, "overwrite": overwrite}
+    given = {"model": model, "output": output, "overwrite": overwrite}
     _run_task("classify", config, given, settings, print_config)
 
 
@@ -114,8 +126,11 @@ def classify_command(
 def run_command(
     settings: Settings = None,
     config: Recipe = None,
-    model: Annotated[Path | None, typer.Option(help="A run's output directory, or an exported model.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or an exported model."),
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
     local_rank: LocalRank = 0,
@@ -124,7 +139,7 @@ def run_command(
     chosen = [text for text in settings or [] if text.startswith("task=")]
     others = [text for text in settings or [] if not text.startswith("task=")]
     name = chosen[-1].removeprefix("task=") if chosen else _task_of(config)
-    given = {"model": model, "output_dir": output, "overwrite": overwrite}
+    given = {"model": model, "output": output, "overwrite": overwrite}
     _run_task(name, config, given, others, print_config)
 
 

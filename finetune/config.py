@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from configs.paths import InputPath, OutputPath
 from configs.section import Section
 
 
 class ExportConfig(Section):
     """One checkpoint, written for Hugging Face transformers."""
 
-    checkpoint: Path
+    renamed: ClassVar[Mapping[str, str]] = {"checkpoint": "model"}
+
+    model: InputPath
     """A pretraining run's output directory (its newest checkpoint is taken), or one `step_...` directory."""
-    output: Path
+    output: OutputPath
     """Directory to write; it appears only when everything in it is complete and checked."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the written weights; the comparison with our model is always made in float32."""
     tokenizer: Literal["huggingface", "sentencepiece-only", "none"] = "huggingface"
     """huggingface: convert ours and refuse if one id differs; sentencepiece-only: copy ours; none: weights alone."""
-    tokenizer_dir: Path | None = None
+    tokenizer_dir: InputPath | None = None
     """Our tokenizer; null: the one that the run used."""
     sequences: int = Field(default=4, gt=0)
     """Random sequences of full length on which the logits are compared, besides one of text."""

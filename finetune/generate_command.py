@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import ConfigError
-from data_prep.atomic import staged_file
+from configs.paths import input_path, output_path
+from data_prep.storage.publishing import staged_file
 from finetune.prompts import Prompt, answer_line, check_answers_file, read_prompts
 from finetune.utf8 import refuse_undecodable
 
@@ -18,18 +19,30 @@ if TYPE_CHECKING:
     from finetune.sampling import Generated
 
 _BETWEEN = "-" * 20
+_Model = Annotated[
+    Path,
+    typer.Option(
+        "--model", "-m", metavar="PATH", parser=input_path, help="A run's output directory, or an exported model."
+    ),
+]
+_PromptFile = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", parser=input_path, help="Prompts, one a line (or .jsonl); - is standard input."),
+]
+_AnswersFile = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="PATH", parser=output_path, help="A .jsonl file for the answers."),
+]
 
 
 def generate_command(
-    model: Annotated[Path, typer.Option("--model", "-m", help="A run's output directory, or an exported model.")],
+    model: _Model,
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="Text to go on with; repeatable.")] = None,
-    prompt_file: Annotated[
-        Path | None, typer.Option(help="Prompts, one a line (or .jsonl); - is standard input.")
-    ] = None,
+    prompt_file: _PromptFile = None,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="Answers as JSON lines, and prompts on standard input, too.")
     ] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A .jsonl file for the answers.")] = None,
+    output: _AnswersFile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file.")] = False,
     samples: Annotated[int, typer.Option(help="Answers to each prompt.")] = 1,
     batch_size: Annotated[int, typer.Option(help="Answers written at a time; changes none of them.")] = 16,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from finetune.huggingface.tokenizer_check import check_plain_call, check_same_id
 from finetune.pretrained import PretrainedModel
 from finetune.text_codec import OwnCodec, TransformersCodec
 from finetune.text_template import TextTemplate
+from pretrain.models.huggingface.own_classes import is_own_class, own_class_file, register_own_classes
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +44,11 @@ def head_network(
 
     from pretrain.models.huggingface.transformers_model import quiet_transformers
 
-    kept = {key: value for key, value in pretrained.hf_config.items() if key not in _OF_ANOTHER_HEAD}
+    kept = {key: value for key, value in pretrained.hf_config.items() if key not in _OF_ANOTHER_HEAD} | dict(fields)
+    if is_own_class(kept["model_type"]):
+        register_own_classes()
     with quiet_transformers():
-        config = transformers.AutoConfig.for_model(**kept | dict(fields))
+        config = transformers.AutoConfig.for_model(**kept)
         try:
             model = getattr(transformers, auto_class).from_config(config)
         except ValueError:
@@ -85,6 +89,8 @@ def save_network(folder: Path, model: PreTrainedModel, weights: Mapping[str, tor
     with quiet_transformers():
         model.config.save_pretrained(folder)
     add_older_spellings(folder)
+    if is_own_class(model.config.model_type):
+        shutil.copyfile(own_class_file(), folder / own_class_file().name)
     save_weights(weights, folder / "model.safetensors")
 
 
@@ -96,8 +102,9 @@ def load_network(auto_class: str, folder: Path) -> PreTrainedModel:
     """
     import transformers
 
-    from pretrain.models.huggingface.transformers_model import load_weights
+    from pretrain.models.huggingface.transformers_model import load_config, load_weights
 
+    load_config(folder)  # lets transformers know the class, where it is ours
     return load_weights(getattr(transformers, auto_class), folder, "float32")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError, DataError
-from data_prep.atomic import staged_directory
+from data_prep.storage.publishing import staged_directory
 from finetune.batches import by_length
 from finetune.stopping import tidy_when_stopped
 from finetune.task_output import check_output, directory_kind, draw_plots, refuse_not_finite, write_lines, write_record
@@ -106,7 +106,7 @@ def show(result: TaskResult, config: TaskConfig) -> None:
     """Print the tables of what every system did, where the rest lies, and how to go on."""
     from rich.console import Console
 
-    folder, (part, systems) = config.output_dir, list(result.systems.items())[-1]
+    folder, (part, systems) = config.output, list(result.systems.items())[-1]
     console = Console()
     for table in result.task.tables(systems, part):
         console.print(table, markup=False)  # of a line of text: brackets are brackets
@@ -162,7 +162,7 @@ def _finish(
 ) -> TaskResult:
     """Save, read back what was saved, and measure that."""
     config, task, encoded = prepared.config, prepared.task, prepared.encoded
-    with staged_directory(config.output_dir, config.marker, config.overwrite, kind=directory_kind(config)) as folder:
+    with staged_directory(config.output, config.marker, config.overwrite, kind=directory_kind(config)) as folder:
         network = task.network(prepared.pretrained, from_scratch=True)
         task.save(folder, network, fitted.weights, prepared.pretrained)
         saved = task.load(folder)

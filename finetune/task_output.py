@@ -11,7 +11,8 @@ from typing import Any
 
 from configs.errors import ExitStatus, UserError
 from configs.load import to_yaml
-from data_prep.atomic import TRANSFORMERS_FILES, DirectoryKind, check_replaceable, foreign_entry, writing
+from data_prep.storage.durable import writing
+from data_prep.storage.replaceable import TRANSFORMERS_FILES, DirectoryKind, check_replaceable, foreign_entry
 from finetune.tasks.base import FINE_TUNED
 from finetune.tasks.base_config import TaskConfig
 
@@ -31,10 +32,10 @@ def check_output(config: TaskConfig) -> None:
         DataError: it holds something else, or an earlier result and `overwrite` is false.
         MachineError: it cannot be written.
     """
-    check_replaceable(config.output_dir, config.marker, config.overwrite, kind=directory_kind(config))
-    with writing(config.output_dir):
-        config.output_dir.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=config.output_dir.parent, prefix=".probe-").cleanup()
+    check_replaceable(config.output, config.marker, config.overwrite, kind=directory_kind(config))
+    with writing(config.output):
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=config.output.parent, prefix=".probe-").cleanup()
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -144,7 +144,7 @@ def load_codec(directory: Path) -> TextCodec:
 
         try:
             with quiet_transformers():
-                tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+                tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
                 if start is None and (directory / RECORD_FILE).is_file():
                     # An export from before they say it: its own token for it, pretraining may never have seen.
                     start = DocumentStart(tokenizer.eos_token_id, False, False)

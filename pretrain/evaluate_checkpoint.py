@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError, ConfigError
 from configs.load import build_config
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 from pretrain import preflight
 from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.reader import read_metadata
@@ -30,7 +30,7 @@ FREE_SECTIONS = ("optimizer", "training")
 
 
 def evaluation_config(checkpoint: Path, overrides: Sequence[str]) -> RunConfig:
-    """The config that a checkpoint was trained with, and `key=value` overrides; `output_dir` is where it lies now.
+    """The config that a checkpoint was trained with, and `key=value` overrides; `output` is where it lies now.
 
     On ranks that its tensor and pipeline sizes do not divide, both are 1, unless overrides say how the model is cut.
 
@@ -40,7 +40,8 @@ def evaluation_config(checkpoint: Path, overrides: Sequence[str]) -> RunConfig:
     """
     saved = dict(read_metadata(checkpoint).get("config") or {})
     if checkpoint.parent.name == "checkpoints":
-        saved["output_dir"] = str(checkpoint.parent.parent)
+        saved.pop("output_dir", None)  # its name in older checkpoints
+        saved["output"] = str(checkpoint.parent.parent)
     launch, parallel = discover(), dict(saved.get("parallel") or {})
     plane = parallel.get("tensor_size", 1) * parallel.get("pipeline_size", 1)
     if launch.world_size % plane and not any(text.startswith("parallel.") for text in overrides):

@@ -53,7 +53,7 @@ def check(config: RunConfig) -> Plan:
     plan = check_model_and_data(config, trains=True)
     # Last, since it makes the directory.
     if plan.launch.rank == 0:
-        _check_output(config.output_dir, config.monitor)
+        _check_output(config.output, config.monitor)
         _check_space(plan.config, schedule.total_steps)
     return plan
 
@@ -126,11 +126,11 @@ def _check_memory(config: RunConfig, layout: Layout, launch: Launch, trains: boo
             )
 
 
-def _check_output(output_dir: Path, monitor: MonitorConfig) -> None:
+def _check_output(output: Path, monitor: MonitorConfig) -> None:
     from pretrain.checkpoint.directory import check_writable
     from pretrain.monitor.tensorboard_server import check_port_free
 
-    check_writable(output_dir / "checkpoints")
+    check_writable(output / "checkpoints")
     if monitor.serve_tensorboard:
         check_port_free(monitor.serve_tensorboard)
 
@@ -144,7 +144,7 @@ def _check_space(config: RunConfig, total_steps: int | None) -> None:
         most_at_once,
     )
 
-    root, saving = config.output_dir / "checkpoints", config.checkpoint
+    root, saving = config.output / "checkpoints", config.checkpoint
     steps = [step for step, _ in list_checkpoints(root)]
     # What is of another run is set aside, and stays.
     present = [] if saving.resume == "never" else steps[-saving.keep_last :]

@@ -65,7 +65,7 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
     Raises:
         CheckpointError: there is none though one is required, none is sound, or it is of another run.
     """
-    root, mode = config.output_dir / "checkpoints", config.checkpoint.resume
+    root, mode = config.output / "checkpoints", config.checkpoint.resume
     if mode == "never" or (mode == "auto" and _finds_none(root, engine)):
         return Resumed(Progress(), data)
     found: list[tuple[RunData, list[str]]] = []
@@ -104,7 +104,7 @@ def continued_data(metadata: dict[str, Any], config: RunConfig, data: RunData, r
         raise CheckpointError(
             f"does not say what was read before it, and this changes what is read: {changed[0]}",
             where=root,
-            expected="the saved value, or another output_dir",
+            expected="the saved value, or another output",
         )
     return data, accepted
 

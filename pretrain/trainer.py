@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from configs.load import to_yaml
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.writer import CheckpointWriter
 from pretrain.config import ModelConfig, ObjectiveConfig, RunConfig
@@ -63,7 +63,7 @@ class Trainer:
             plan.config, self.topology, make_objective(plan.config, plan.data.tokens, is_evaluation=False)
         )
         self._checkpoints = CheckpointWriter(
-            plan.config.output_dir / "checkpoints",
+            plan.config.output / "checkpoints",
             asynchronous=plan.config.checkpoint.asynchronous,
             keep_last=plan.config.checkpoint.keep_last,
             keep_every_steps=_steps(plan.config.checkpoint.keep_every),
@@ -210,10 +210,10 @@ class Trainer:
         """What a reader of the directory needs beside the checkpoints: the config, the tokenizer."""
         if not self.is_main:
             return
-        with staged_file(self.config.output_dir / "config.yaml") as temporary:
+        with staged_file(self.config.output / "config.yaml") as temporary:
             temporary.write_text(to_yaml(self.config), encoding="utf-8")
         if self._data.tokenizer is not None:
-            self._data.tokenizer.copy_to(self.config.output_dir / "tokenizer")
+            self._data.tokenizer.copy_to(self.config.output / "tokenizer")
 
     def _greet(self, plan: Plan, resumed: Resumed) -> None:
         started = f"resumed at step {self.progress.step}" if self.progress.step else "started"
@@ -245,7 +245,7 @@ class Trainer:
             layout=str(self.topology.layout),
             device_name=self._device_name(),
             unigram_loss=None if validation is None else self._data.unigram_loss_nats(validation, seen),
-            checkpoint=newest_checkpoint(self.config.output_dir / "checkpoints"),
+            checkpoint=newest_checkpoint(self.config.output / "checkpoints"),
         )
 
     def _device_name(self) -> str:

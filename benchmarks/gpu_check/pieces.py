@@ -107,10 +107,10 @@ def _trained_thrice(settings: Settings, corpus: Path, folder: Path, more: list[s
     run += ["evaluation.interval=null", "monitor.tensorboard=false", *more]
     run += ["training.device=cpu", "model.num_layers=2"] if settings.tiny else ["training.precision=bf16"]
     for name in ("one", "two"):
-        settings.commands.run(*run, f"output_dir={folder / name}")
+        settings.commands.run(*run, f"output={folder / name}")
     half = f"training.session_limit={steps // 2} steps"
-    settings.commands.run(*run, f"output_dir={folder / 'resumed'}", half, allowed=(75,))
-    settings.commands.run(*run, f"output_dir={folder / 'resumed'}")
+    settings.commands.run(*run, f"output={folder / 'resumed'}", half, allowed=(75,))
+    settings.commands.run(*run, f"output={folder / 'resumed'}")
     return {name: different_tensors(folder / "one", folder / name) for name in ("two", "resumed")}
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from configs.paths import OutputPath
 from configs.section import Section
 from data_prep.cleaning.stage_config import (
     C4Settings,
@@ -103,7 +104,7 @@ class SlurmSettings(Section):
 class CleanConfig(Section):
     """`clean`: raw files -> cleaned documents as JSON lines, and a report of what was dropped and why."""
 
-    output: Path
+    output: OutputPath
     """The directory to write: `documents/`, `report.json`, `report.html`, `logs/`."""
     sources: dict[SourceName, CleanSource] = Field(min_length=1)
     """The sources by name."""

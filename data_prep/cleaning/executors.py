@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,15 +20,16 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.executor.base import PipelineExecutor
 from datatrove.pipeline.dedup import exact_dedup, minhash, sentence_dedup
 from datatrove.utils.stats import PipelineStats
+from loguru._error_interceptor import ErrorInterceptor
 from tqdm import tqdm
 
 from configs.errors import ConfigError, DataError, ExitStatus, MachineError, UserError
 from configs.extras import install_command
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import write_whole
 from data_prep.cleaning.phases import Phase
 from data_prep.cleaning.workspace import LOGS, SLURM_JOB
 from data_prep.parallel.executor import available_cores, open_executor, run_tasks
+from data_prep.storage.publishing import write_whole
 
 
 def quiet() -> None:
@@ -36,6 +38,8 @@ def quiet() -> None:
         module.tqdm = partial(tqdm, disable=True)  # type: ignore[attr-defined]
     nowhere = SimpleNamespace(write=lambda message: None, flush=lambda: None)
     datatrove.utils.logging.sys = SimpleNamespace(stderr=nowhere)  # type: ignore[attr-defined]
+    # A log that cannot be written, as on a full disk, is told by the error that stops the task.
+    ErrorInterceptor.print = lambda *arguments, **more: None  # type: ignore[method-assign]
     datatrove.utils.logging.setup_default_logger()
 
 
@@ -51,8 +55,10 @@ class _Reporting(PipelineExecutor):
             _note_error(self.logging_dir.resolve_paths("errors"), rank, error)
             raise
         except OSError as error:
-            failed = MachineError(f"cannot be read or written: {error.strerror or error}", where=error.filename)
-            _note_error(self.logging_dir.resolve_paths("errors"), rank, failed)
+            where = error.filename or Path(self.logging_dir.resolve_paths("")).parents[1]
+            failed = MachineError(f"cannot be read or written: {error.strerror or error}", where=where)
+            with suppress(OSError):
+                _note_error(self.logging_dir.resolve_paths("errors"), rank, failed)
             raise failed from error
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from data_prep.storage.publishing import write_whole
 
 MALFORMED = "malformed"
 DAMAGED = "damaged_file"
@@ -172,14 +173,6 @@ def length_of_class(number: int) -> float:
 def utf8_size(text: str) -> int:
     """Bytes of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def _add_counts(to: dict[str, int], other: dict[str, int]) -> None:

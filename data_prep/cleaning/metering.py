@@ -12,7 +12,8 @@ import orjson
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from data_prep.cleaning.ledger import Ledger, Sample, StageLedger, utf8_size, write_whole
+from data_prep.cleaning.ledger import Ledger, Sample, StageLedger, utf8_size
+from data_prep.storage.publishing import write_whole
 
 Documents = Iterator[Document]
 HEARTBEAT_S = 2.0
@@ -186,9 +187,9 @@ class Heartbeat(PipelineStep):
                 self.ledger.count_length(self.kind, len(document.text))
             if time.monotonic() - told >= HEARTBEAT_S:
                 told = time.monotonic()
-                write_whole(path, orjson.dumps([documents, size]))
+                write_whole(path, orjson.dumps([documents, size]), durable=False)
             yield document
-        write_whole(path, orjson.dumps([documents, size]))
+        write_whole(path, orjson.dumps([documents, size]), durable=False)
 
 
 class SaveLedger(PipelineStep):

@@ -152,9 +152,9 @@ def whole_system(protocol: str) -> DataFolder:
 def open_bytes(folder: DataFolder, path: str) -> Any:
     """The bytes of a file, decompressed as its ending says; truncated archives raise an error at their end."""
     if path.lower().endswith(".zst"):
-        from data_prep.reading.zstd import ZstdStream
+        from data_prep.reading.decompression import DecompressedStream
 
-        return io.BufferedReader(ZstdStream(folder.open(path, "rb")), 1 << 20)
+        return io.BufferedReader(DecompressedStream(folder.open(path, "rb"), "zstd"), 1 << 20)
     return folder.open(path, "rb", compression="infer")
 
 

@@ -154,10 +154,10 @@ def merged_ledger(config: CleanConfig, root: Path) -> Any:
 
 
 def _report(config: CleanConfig, plan: Any, root: Path, elapsed_s: float) -> dict[str, Any]:
-    from data_prep.atomic import staged_file
     from data_prep.cleaning.page import page
     from data_prep.cleaning.report import make_report
     from data_prep.cleaning.workspace import REPORT
+    from data_prep.storage.publishing import staged_file
 
     report = make_report(config, plan, merged_ledger(config, root), root / "documents", elapsed_s)
     with staged_file(root / "report.html") as temporary:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from configs.paths import InputPath
 from configs.section import Section
+from data_prep.config import InputPattern
 
 
 class ExtractionSettings(Section):
@@ -147,7 +148,7 @@ class UrlDedupSettings(Section):
     """The field, beside the text, that has the address."""
     keep: Literal["first", "longest"] = "longest"
     """Which document of an address is kept; up to 65,535 characters tell texts' lengths apart."""
-    against: list[Path] = []
+    against: list[InputPath] = []
     """Outputs of earlier `clean`s, directories: a document whose address one of them has is dropped, too."""
 
 
@@ -156,7 +157,7 @@ class ExactDedupSettings(Section):
 
     ignore_whitespace: bool = False
     """Take texts for the same that differ in white space alone."""
-    against: list[Path] = []
+    against: list[InputPath] = []
     """Outputs of earlier `clean`s, directories: a document whose text one of them has is dropped, too."""
 
 
@@ -173,7 +174,7 @@ class SentenceDedupSettings(Section):
     """Fewest sentences that a document has to have left if it lost some."""
     ignore_numbers: bool = False
     """Take all numbers for one."""
-    against: list[Path] = []
+    against: list[InputPath] = []
     """Outputs of earlier `clean`s, directories: what one of them has is removed, too."""
 
 
@@ -190,14 +191,14 @@ class MinhashDedupSettings(Section):
     """Chooses the hash functions."""
     ignore_numbers: bool = False
     """Take all numbers for one: two price lists that differ in every figure are then near duplicates."""
-    against: list[Path] = []
+    against: list[InputPath] = []
     """Outputs of earlier `clean`s, directories: a document that is near one of theirs is dropped, too."""
 
 
 class DecontaminationSettings(Section):
     """Removal of documents that share an n-gram with an evaluation file."""
 
-    files: list[str] = []
+    files: list[InputPattern] = []
     """Evaluation files: .jsonl, .parquet, .csv (each text value of a record counts) or .txt; patterns are allowed."""
     fields: list[str] | None = None
     """Fields of a record that count; null: all that hold text."""

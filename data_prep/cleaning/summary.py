@@ -14,7 +14,7 @@ from data_prep.cleaning.report import total_dropped
 _SHOWN_SOURCES = 6
 
 
-def summarize(report: dict[str, Any], output: Path, was_there: bool) -> Iterator[str]:
+def summarize_cleaning(report: dict[str, Any], output: Path, was_there: bool) -> Iterator[str]:
     """The lines: kept and dropped by stage and source, what was unreadable, speed."""
     given, made = report["input"], report["output"]
     share = made["documents_out"] / max(1, given["documents_in"])

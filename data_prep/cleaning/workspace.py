@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +14,11 @@ import orjson
 
 from configs.errors import DataError, MachineError, UserError
 from configs.renamed import rename_keys
-from data_prep.atomic import flush_to_disk, writing
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import write_whole
 from data_prep.cleaning.plan import CleaningPlan
+from data_prep.storage.durable import flush_to_disk, writing
+from data_prep.storage.locks import locked
+from data_prep.storage.publishing import publish_directory, write_whole
 
 RECIPE = "recipe.json"
 REPORT = "report.json"
@@ -100,26 +98,21 @@ class Workspace:
         with writing(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
             self._check_partial()
-            descriptor = os.open(self.partial / _LOCK, os.O_CREAT | os.O_RDWR)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                raise MachineError("another process works in it", where=self.partial) from None
-            try:
+            # Worker processes, which may outlive a killed command and write on, hold it with the command.
+            with locked(self.partial / _LOCK, inherited=True) as mine:
+                if not mine:
+                    raise MachineError("another process works in it", where=self.partial)
                 if not self.overwrite and self._has_begun():
                     self._check(self.partial, "was begun")
                 else:
                     self._clear()
-                write_whole(self.partial / RECIPE, orjson.dumps(self.identity, option=orjson.OPT_INDENT_2))
                 try:
+                    write_whole(self.partial / RECIPE, orjson.dumps(self.identity, option=orjson.OPT_INDENT_2))
                     yield self.partial
-                except UserError as error:
+                except (UserError, OSError) as error:
                     if self._is_no_use(error):
                         shutil.rmtree(self.partial, ignore_errors=True)
                     raise
-            finally:
-                os.close(descriptor)
 
     def _check_inputs(self) -> None:
         own = [folder.resolve() for folder in (self.output, self.partial)]
@@ -167,12 +160,12 @@ class Workspace:
         logs = self.partial / LOGS
         return any(logs.glob("*/completions/[0-9]*")) or any(logs.glob(f"*/{SLURM_JOB}"))
 
-    def _is_no_use(self, error: UserError) -> bool:
+    def _is_no_use(self, error: Exception) -> bool:
         """Whether nothing that was made before an error is worth keeping, be it to look at."""
         if self._has_begun():
             return False
         # Tasks of a Ray cluster may still write, and where a machine is the cause, its logs tell more.
-        return not (self.partial / LOGS).exists() or (self.is_local and not isinstance(error, MachineError))
+        return not (self.partial / LOGS).exists() or (self.is_local and not isinstance(error, MachineError | OSError))
 
     def _clear(self) -> None:
         for path in self.partial.iterdir():
@@ -191,15 +184,9 @@ class Workspace:
             for path in sorted((self.partial / DOCUMENTS).iterdir()):
                 flush_to_disk(path)
             (self.partial / _LOCK).unlink(missing_ok=True)
-            flush_to_disk(self.partial)
-            replaced = self.output.with_name(f".{self.output.name}.old-{secrets.token_hex(4)}")
-            if self.output.exists():
-                self.output.rename(replaced)
-            self.partial.rename(self.output)
-            flush_to_disk(self.output.parent)
+            publish_directory(self.partial, self.output)
             # Until here a second run would have needed them for the report.
             shutil.rmtree(self.output / "ledgers", ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
 
     def _check(self, folder: Path, verb: str) -> None:
         try:
@@ -208,7 +195,7 @@ class Workspace:
             raise DataError("is damaged", where=folder / RECIPE, expected="--overwrite to begin anew") from None
         if isinstance(before, dict) and isinstance(before.get("settings"), dict):
             before["settings"], _ = rename_keys(CleanConfig, before["settings"], folder / RECIPE)
-        lines = list(differences(before, self.identity))
+        lines = list(changed_settings(before, self.identity))
         if lines:
             more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
             raise DataError(
@@ -218,7 +205,7 @@ class Workspace:
             )
 
 
-def differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+def changed_settings(before: Any, now: Any, key: str = "") -> Iterator[str]:
     """What changed between two nested mappings, one line for each key."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in dict.fromkeys([*before, *now]):
@@ -228,7 +215,7 @@ def differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
             elif name not in before:
                 yield f"{inner.removeprefix('settings.')} is new: {_short(now[name])}"
             else:
-                yield from differences(before[name], now[name], inner)
+                yield from changed_settings(before[name], now[name], inner)
     elif before != orjson.loads(orjson.dumps(now)):
         yield f"{key.removeprefix('settings.')} was {_short(before)}, is {_short(now)}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +20,9 @@ def build_command(
     config: Annotated[
         list[str] | None, typer.Option("--config", "-c", help="The recipe, as other commands take it.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The directory to write.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="PATH", help="The directory to write.")
+    ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")] = False,
 ) -> None:
     """Clean documents, learn a tokenizer, tokenize, verify and count: from raw files to a corpus in one command."""

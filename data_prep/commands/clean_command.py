@@ -8,7 +8,7 @@ import typer
 
 from data_prep.commands.command_line import load, recipes_and_settings
 
-PathOption = Annotated[str | None, typer.Option("--output", "-o", help="The directory to write.")]
+PathOption = Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="The directory to write.")]
 
 
 def clean_command(
@@ -39,10 +39,10 @@ def clean_command(
     if print_config:
         return print(to_yaml(loaded).rstrip("\n"), flush=True)
     from data_prep.cleaning.run import clean
-    from data_prep.cleaning.summary import next_commands, summarize
+    from data_prep.cleaning.summary import next_commands, summarize_cleaning
 
     cleaned = clean(loaded)
-    for line in summarize(cleaned.report, loaded.output, cleaned.was_there):
+    for line in summarize_cleaning(cleaned.report, loaded.output, cleaned.was_there):
         print(line)
     for arguments in next_commands(loaded.output):
         print(f"next: python -m data_prep {arguments}", flush=True)

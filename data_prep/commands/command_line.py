@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -27,7 +26,7 @@ Recipe = Annotated[
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
 Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace the output if it exists.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="What to write.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="What to write.")]
 Input = Annotated[
     list[str] | None,
     typer.Option("--input", "-i", help="File, directory or pattern to read; can be given several times."),

@@ -10,10 +10,16 @@ from typing import Annotated
 import typer
 
 from configs.errors import ConfigError, DataError
+from configs.paths import input_path, output_path
 from data_prep.commands.command_line import PrintConfig, Recipe, Settings
 
-CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus directory or a Megatron prefix.")]
-TokenizerPath = Annotated[Path | None, typer.Option("--tokenizer", help="Tokenizer directory, for a bare prefix.")]
+CorpusPath = Annotated[
+    Path, typer.Argument(metavar="CORPUS", parser=input_path, help="A corpus directory or a Megatron prefix.")
+]
+TokenizerPath = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", metavar="PATH", parser=input_path, help="Tokenizer directory, for a bare prefix."),
+]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one for each core if not given.")]
 
 
@@ -100,18 +106,23 @@ def verify_command(
 def stats_command(
     corpus: CorpusPath,
     top: Annotated[int, typer.Option(min=1, help="How many of the most frequent ids are shown.")] = 20,
-    json: Annotated[Path | None, typer.Option("--json", help="Write everything to this file, too.")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it as this PNG file.")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="PATH", parser=output_path, help="Write everything to this file, too."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="PATH", parser=output_path, help="Draw it as this PNG file.")
+    ] = None,
     tokenizer: TokenizerPath = None,
 ) -> None:
     """Count document lengths, ids, shards and sources of a corpus."""
     from data_prep.corpus.corpus import Corpus
-    from data_prep.corpus_tools.statistics import describe, gather, write_json
+    from data_prep.corpus_tools.statistics import describe_statistics, gather, write_json
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"is {str(plot)!r}", where="--plot", expected="a file ending in .png")
     stats = gather(Corpus.open(corpus), tokenizer, top)
-    _print("\n".join(describe(stats, top)))
+    _print("\n".join(describe_statistics(stats, top)))
     if json is not None:
         write_json(stats, json, top)
     if plot is not None:
@@ -129,7 +140,9 @@ def mix_command(
     ] = None,
     source: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     alpha: Annotated[float | None, typer.Option(help="Without weights: shares grow with tokens ** alpha.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="YAML file for the data section.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="PATH", help="YAML file for the data section.")
+    ] = None,
     print_config: PrintConfig = False,
 ) -> None:
     """Plan how often each corpus is read for a budget of tokens, and write the mixture for pretraining."""
@@ -140,7 +153,7 @@ def mix_command(
     if source:
         print("note: --source is called --corpus now", file=sys.stderr, flush=True)
     corpora = [parse_corpus(text) for text in [*(corpus or []), *(source or [])]] or None
-    given = {"budget": budget, "alpha": alpha, "corpora": corpora, "output": None if output is None else str(output)}
+    given = {"budget": budget, "alpha": alpha, "corpora": corpora, "output": output}
     overrides = [override(key, value) for key, value in given.items() if value is not None]
     loaded = load_config(MixConfig, find_recipes(config, "data_prep"), overrides + list(settings or []))
     if print_config:
@@ -148,7 +161,7 @@ def mix_command(
     from data_prep.corpus_tools import mixing
 
     plan = mixing.plan_mixture(loaded, mixing.measure_corpora(loaded))
-    _print("\n".join(mixing.describe(loaded, plan)))
+    _print("\n".join(mixing.describe_mixture(loaded, plan)))
     if loaded.output is not None:
         mixing.write_section(loaded, plan, loaded.output)
         _print(f"written to {loaded.output}")
@@ -158,27 +171,32 @@ def mix_command(
         mixture = f"--config {shlex.quote(str(loaded.output))}"
     else:
         mixture = " ".join(map(shlex.quote, mixing.training_overrides(loaded, plan)))
-    _print(f"next: deepspeed pretrain/main.py --config gpt-125m {mixture} output_dir=runs/mix")
+    _print(f"next: deepspeed pretrain/main.py --config gpt-125m {mixture} output=runs/mix")
 
 
 def merge_command(
-    corpus: CorpusPath,
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The corpus directory to write.")],
+    corpora: Annotated[
+        list[Path],
+        typer.Argument(metavar="CORPUS...", parser=input_path, help="Corpus directories or Megatron prefixes."),
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", parser=output_path, help="The corpus directory to write.")
+    ],
     max_shard_bytes: Annotated[int, typer.Option(min=1, help="Size of a .bin file at which the next is begun.")] = (
         1 << 62
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    tokenizer: TokenizerPath = None,
 ) -> None:
-    """Copy a corpus into one shard, or into shards of another size. Training does not need it."""
+    """Join corpora in the order given, or copy one into shards of another size. Training needs neither."""
     from data_prep.corpus.corpus import Corpus
-    from data_prep.corpus_tools.merging import merge_corpus
+    from data_prep.corpus_tools.merging import merge_corpora
 
-    opened = Corpus.open(corpus)
-    shards = merge_corpus(opened, output, max_shard_bytes, overwrite)
-    _print(
-        f"{opened.num_documents:,} documents, {opened.num_tokens:,} tokens:"
-        f" {len(opened.shards)} -> {len(shards)} shard{'s' if len(shards) != 1 else ''}"
-    )
+    opened = [Corpus.open(path) for path in corpora]
+    merged = merge_corpora(opened, output, max_shard_bytes, overwrite, tokenizer)
+    before, after = sum(len(corpus.shards) for corpus in opened), len(merged.shards)
+    plural = "s" if after != 1 else ""
+    _print(f"{merged.documents:,} documents, {merged.tokens:,} tokens: {before} -> {after} shard{plural}")
     _print(f"next: python -m data_prep verify {shlex.quote(str(output))}")
 
 
@@ -186,14 +204,24 @@ def ngram_command(
     corpus: CorpusPath,
     order: Annotated[int, typer.Option(min=1, max=9, help="Longest n-grams.")] = 5,
     validation: Annotated[
-        Path | None, typer.Option(help="Corpus that is predicted; else the validation part that pretraining takes.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            parser=input_path,
+            help="Corpus that is predicted; else the validation part that pretraining takes.",
+        ),
     ] = None,
     split: Annotated[
         tuple[float, float, float], typer.Option(help="Shares that train, validate, test; pretraining's data.split.")
     ] = (0.98, 0.01, 0.01),
     max_tokens: Annotated[int, typer.Option(min=1, help="Training tokens that are counted at most.")] = 30_000_000,
     max_validation_tokens: Annotated[int, typer.Option(min=1, help="Tokens that are predicted at most.")] = 2_000_000,
-    json: Annotated[Path | None, typer.Option("--json", help="File for the result; else ngram.json in CORPUS.")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="PATH", parser=output_path, help="File for the result; else ngram.json in CORPUS."
+        ),
+    ] = None,
     tokenizer: TokenizerPath = None,
 ) -> None:
     """Estimate n-gram models (modified Kneser-Ney): the loss that a neural model must beat."""

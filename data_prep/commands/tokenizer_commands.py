@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from configs.paths import input_path, output_path
 from data_prep.commands.command_line import (
     Input,
     Output,
@@ -50,10 +51,10 @@ def train_tokenizer_command(
     loaded = load(TokenizerConfig, config, given, settings)
     if print_config:
         return say(to_yaml(loaded))
-    from data_prep.tokenizer.importing import describe
+    from data_prep.tokenizer.importing import describe_tokenizer
     from data_prep.tokenizer.training import train_tokenizer
 
-    say("\n".join(describe(train_tokenizer(loaded), loaded.output)))
+    say("\n".join(describe_tokenizer(train_tokenizer(loaded), loaded.output)))
     source = [word for path in loaded.input for word in ("--input", path)]
     reading = loaded.model_dump(include=set(SourceConfig.model_fields) - {"input"}, exclude_defaults=True)
     settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in reading.items()]
@@ -63,13 +64,21 @@ def train_tokenizer_command(
 
 def import_tokenizer_command(
     source: Annotated[
-        Path, typer.Argument(help="A .model, tokenizer.json, .tiktoken or vocab.txt, or their directory.")
+        Path,
+        typer.Argument(
+            parser=input_path,
+            metavar="SOURCE",
+            help="A .model, tokenizer.json, .tiktoken or vocab.txt, or their directory.",
+        ),
     ],
     roles: Annotated[
         list[str] | None,
         typer.Argument(metavar="[role=spelling ...]", help="Which token plays a role; `none`: no token does."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The tokenizer directory to write.")] = ...,  # type: ignore[assignment]
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="PATH", parser=output_path, help="The tokenizer directory to write."),
+    ] = ...,  # type: ignore[assignment]
     encoding: Annotated[
         str | None,
         typer.Option(help="Pattern and special tokens of a .tiktoken file: a name that tiktoken knows, or a file."),
@@ -89,12 +98,14 @@ def import_tokenizer_command(
     overwrite: Overwrite = None,
 ) -> None:
     """Make a tokenizer directory of a vocabulary of another project."""
-    from data_prep.tokenizer.importing import describe, import_tokenizer, parse_roles
+    from data_prep.tokenizer.importing import describe_tokenizer, import_tokenizer, parse_roles
     from data_prep.tokenizer.wordpiece import Normalization
 
+    if encoding is not None:
+        encoding = str(input_path(encoding))
     normalization = Normalization(lower_case, strip_accents, split_chinese)
     tokenizer = import_tokenizer(source, output, parse_roles(roles), encoding, bool(overwrite), normalization)
-    say("\n".join(describe(tokenizer, output)))
+    say("\n".join(describe_tokenizer(tokenizer, output)))
     say_next("tokenizer-report", output, "--input", "TEXT")
 
 
@@ -106,7 +117,9 @@ def tokenizer_report_command(
     input: Input = None,
     group_by: Annotated[str | None, typer.Option(help="Field of the records that gets a row per value.")] = None,
     sample_bytes: Annotated[int | None, typer.Option(help="Bytes of text to measure on.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there as well.")] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="PATH", help="Write the figures there as well.")
+    ] = None,
     text_field: TextField = None,
     print_config: PrintConfig = False,
 ) -> None:
@@ -121,11 +134,11 @@ def tokenizer_report_command(
     loaded = load(TokenizerReportConfig, config, given, settings)
     if print_config:
         return say(to_yaml(loaded))
-    from data_prep.atomic import staged_file
-    from data_prep.tokenizer.report import make_report
+    from data_prep.storage.publishing import staged_file
+    from data_prep.tokenizer.report import measure_tokenizers
     from data_prep.tokenizer.report_table import table_lines
 
-    report = make_report(loaded)
+    report = measure_tokenizers(loaded)
     say("\n".join(table_lines(report)))
     if loaded.json_file is not None:
         with staged_file(loaded.json_file) as temporary:

@@ -10,8 +10,9 @@ import xxhash
 
 from configs.errors import DataError, nearest
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
-from data_prep.corpus.shard_check import Problems, check_index
+from data_prep.corpus.shard_check import check_index
 from data_prep.corpus.shard_pieces import IndexPieces
+from data_prep.corpus.shard_problems import Problems
 from data_prep.corpus.shards import ShardReader, bin_path, idx_path
 
 _CHUNK_TOKENS = 1 << 24

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 import xxhash
@@ -11,12 +12,14 @@ from pydantic import ValidationError
 
 from configs.errors import DataError
 from configs.section import Section
-from data_prep.atomic import staged_file
+from data_prep.corpus.shards import token_dtype
+from data_prep.storage.publishing import staged_file
 
 MANIFEST = "manifest.json"
 TOKEN_COUNTS = "token_counts.npy"
 TOKENIZER = "tokenizer"
 FORMAT_VERSION = 1
+MAX_LEFT_OUT = 20
 
 
 class ShardEntry(Section):
@@ -70,10 +73,13 @@ class CorpusManifest(Section):
     """Number of ids that the tokenizer has; every id of the corpus is below it."""
     end_of_document: int | None
     """Id that ends each document; null: none was appended."""
+    beginning_of_document: int | None = None
+    """Id that begins each document; null: none was put there."""
     tokenizer_fingerprint: str
     """Fingerprint of the tokenizer, a copy of which lies in `tokenizer/`."""
     engine: str = "reference"
-    """Who made the ids: the tokenizer's own library, or one that was checked against it."""
+    """Who made the ids: `reference`, the tokenizer's own library, or `auto`, the fastest that gives the same; `unknown`
+    of a bare prefix, and several names where several were merged."""
     sentences: bool = False
     """Whether each sentence is a sequence of the index; else each document is."""
     text_bytes: int
@@ -84,6 +90,8 @@ class CorpusManifest(Section):
     """Records that could not be read, left out."""
     too_long_records: int = 0
     """Records above `max_document_bytes`, left out."""
+    replaced_records: int = 0
+    """Records that were read with U+FFFD in place of half a surrogate pair, as programs write that cut text."""
     damaged_files: int = 0
     """Files that break in the middle, or are empty; what could be read of them was."""
     left_out: list[str] = []
@@ -106,7 +114,10 @@ class CorpusManifest(Section):
     @property
     def fingerprint(self) -> str:
         """Hash of what a reader sees: tokens, document borders and tokenizer, not where they came from."""
-        content = [self.format_version, self.dtype, self.vocab_size, self.end_of_document, self.tokenizer_fingerprint]
+        content: list[object] = [self.format_version, self.dtype, self.vocab_size, self.end_of_document]
+        content.append(self.tokenizer_fingerprint)
+        # Came later: where there is none, the hash is what it was before.
+        content += [] if self.beginning_of_document is None else [self.beginning_of_document]
         rows = [[s.name, s.documents, s.tokens, s.bin_bytes, s.idx_bytes, s.bin_xxh3, s.idx_xxh3] for s in self.shards]
         return xxhash.xxh3_128_hexdigest(orjson.dumps([content, rows]))
 
@@ -144,3 +155,32 @@ class CorpusManifest(Section):
             first = error.errors(include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"])
             raise DataError(f"{key}: {first['msg']}", where=path, expected="the manifest of a corpus") from None
+
+
+def joined_manifest(parts: list[CorpusManifest], shards: list[ShardEntry]) -> CorpusManifest:
+    """The manifest of a corpus that holds what `parts`, made by one tokenizer with the same settings, hold in order.
+
+    Args:
+        parts: the manifests.
+        shards: those of the corpus.
+    """
+    sums = ("text_bytes", "empty_documents", "malformed_records", "too_long_records", "replaced_records")
+    joined: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in (*sums, "damaged_files")}
+    joined["left_out"] = [line for part in parts for line in part.left_out][:MAX_LEFT_OUT]
+    joined["dtype"] = dtype_name(parts[0].vocab_size)
+    joined["engine"] = ", ".join(dict.fromkeys(part.engine for part in parts))
+    joined["sources"] = [source for part in parts for source in part.sources]
+    return parts[0].model_copy(update={"created_by": program(), "shards": shards, **joined})
+
+
+def dtype_name(vocab_size: int) -> Literal["uint16", "int32"]:
+    """The type of a corpus' ids."""
+    return "uint16" if token_dtype(vocab_size).itemsize == 2 else "int32"
+
+
+def program() -> str:
+    """Name and version of this package; the version is `unknown` when it runs without being installed."""
+    try:
+        return f"bessemer {version('bessemer')}"
+    except PackageNotFoundError:
+        return "bessemer unknown"

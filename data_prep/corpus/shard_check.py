@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,76 +11,13 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
+from data_prep.corpus.border_check import check_ends, check_starts
 from data_prep.corpus.manifest import ShardEntry
 from data_prep.corpus.shard_pieces import TOKENS_PER_PIECE, DocumentEnds, IndexPieces, read_tokens
+from data_prep.corpus.shard_problems import Problems
 from data_prep.corpus.shards import ShardReader, bin_path, idx_path, metadata_path
 
 _SEQUENCES_PER_PIECE = 1 << 19
-
-
-@dataclass(frozen=True)
-class ShardProblem:
-    """One thing that is wrong.
-
-    Attributes:
-        file: where.
-        text: place within the file, and what is wrong there.
-    """
-
-    file: Path
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.text}"
-
-
-@dataclass
-class Problems:
-    """Problems found; of one kind in one file, the first ones in words and how many more there are."""
-
-    limit: int
-    found: list[ShardProblem] = field(default_factory=list)
-    seen: Counter[tuple[Path, str]] = field(default_factory=Counter)
-
-    def add(self, file: Path, kind: str, text: str) -> None:
-        """Note a problem."""
-        self.seen[file, kind] += 1
-        if self.seen[file, kind] <= self.limit:
-            self.found.append(ShardProblem(file, text))
-
-    def add_many(self, file: Path, kind: str, texts: list[str], count: int) -> None:
-        """Note `count` problems, the first of which `texts` says."""
-        if count:
-            self.found += [ShardProblem(file, text) for text in texts[: max(0, self.limit - self.seen[file, kind])]]
-            self.seen[file, kind] += count
-
-    def take(self, other: Problems) -> None:
-        """Add what was found elsewhere."""
-        self.found += other.found
-        self.seen += other.seen
-
-    def refuse(self, corpus: Path) -> None:
-        """Raise the first problem, if there is one, of `corpus`.
-
-        Raises:
-            DataError: that problem.
-        """
-        if self.found:
-            expected = f"what was written; `python -m data_prep verify {corpus}` names every problem"
-            raise DataError(self.found[0].text, where=self.found[0].file, expected=expected)
-
-    @property
-    def count(self) -> int:
-        """How many there are, those not put into words included."""
-        return self.seen.total()
-
-    def left_out(self) -> list[str]:
-        """A line for each file and kind of which not all are in words."""
-        return [
-            f"{file}: {count - self.limit:,} more of: {kind}"
-            for (file, kind), count in self.seen.items()
-            if count > self.limit
-        ]
 
 
 @dataclass(frozen=True)
@@ -94,6 +30,7 @@ class ShardCheck:
         dtype: type of the ids by the manifest; None: any.
         vocab_size: ids must be below it; None: not known.
         end_of_document: id that ends each document and occurs nowhere else; None: not checked.
+        beginning_of_document: id that begins each document and occurs nowhere else; None: not checked.
         limit: problems of one kind that are put into words.
         size_bytes: how much there is to read, for the progress.
         index: whether the index and metadata are looked at.
@@ -106,6 +43,7 @@ class ShardCheck:
     vocab_size: int | None
     end_of_document: int | None
     limit: int = 20
+    beginning_of_document: int | None = None
     size_bytes: int = 0
     index: bool = True
     first_token: int = 0
@@ -246,7 +184,9 @@ def _check_metadata(check: ShardCheck, documents: int, problems: Problems) -> No
 
 def _check_tokens(check: ShardCheck, reader: ShardReader, pieces: IndexPieces | None, findings: ShardFindings) -> None:
     path, end = bin_path(check.prefix), reader.num_tokens if check.end_token is None else check.end_token
-    ends = DocumentEnds(pieces, check.first_token) if pieces and check.end_of_document is not None else None
+    asked = check.end_of_document is not None or check.beginning_of_document is not None
+    ends = DocumentEnds(pieces, check.first_token) if pieces and asked else None
+    starts_here = True
     digest = xxhash.xxh3_128()
     for begin in range(check.first_token, end, TOKENS_PER_PIECE):
         tokens = read_tokens(reader, begin, min(begin + TOKENS_PER_PIECE, end))
@@ -255,7 +195,14 @@ def _check_tokens(check: ShardCheck, reader: ShardReader, pieces: IndexPieces | 
         findings.checked_bytes += tokens.nbytes
         count_ids(tokens, begin, path, findings)
         if ends is not None:
-            _check_ends(tokens, begin, ends, check, findings.problems)
+            first, stops = ends.take(begin + len(tokens))
+            if check.end_of_document is not None:
+                check_ends(tokens, begin, first, stops, check.end_of_document, path, findings.problems)
+            if check.beginning_of_document is not None:
+                starts = np.append(begin, stops) if starts_here else stops
+                own = starts[starts < begin + len(tokens)]
+                check_starts(tokens, begin, own, check.beginning_of_document, path, findings.problems)
+            starts_here = bool(len(stops)) and int(stops[-1]) == begin + len(tokens)
     if check.entry is not None and check.entry.bin_bytes == findings.checked_bytes:
         check_hash(path, digest.hexdigest(), check.entry.bin_xxh3, findings.problems)
 
@@ -273,24 +220,3 @@ def count_ids(tokens: np.ndarray, begin: int, path: Path, findings: ShardFinding
         tokens = np.delete(tokens, bad)
     if vocab_size:
         findings.counts += np.bincount(tokens, minlength=vocab_size)
-
-
-def _check_ends(tokens: np.ndarray, begin: int, ends: DocumentEnds, check: ShardCheck, problems: Problems) -> None:
-    first, stops = ends.take(begin + len(tokens))
-    found = np.flatnonzero(tokens == check.end_of_document) + begin
-    if len(found) == len(stops) and np.array_equal(found, stops - 1):
-        return
-    empty = np.diff(stops, prepend=begin) == 0
-    missing = np.flatnonzero(~empty & ~np.isin(stops - 1, found))
-    stray = np.setdiff1d(found, stops - 1)
-    limit, path = check.limit, bin_path(check.prefix)
-    texts = [
-        f"document {first + i:,} does not end with the end-of-document id (token {int(stops[i]) - 1:,})"
-        for i in missing[:limit].tolist()
-    ]
-    problems.add_many(path, "end of document missing", texts, len(missing))
-    texts = [f"token {at:,} is the end-of-document id within a document" for at in stray[:limit].tolist()]
-    problems.add_many(path, "end of document within", texts, len(stray))
-    bare = np.flatnonzero(empty)
-    texts = [f"document {first + i:,} is empty, without even an end-of-document id" for i in bare[:limit].tolist()]
-    problems.add_many(path, "empty document", texts, len(bare))

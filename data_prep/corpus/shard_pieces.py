@@ -113,7 +113,7 @@ def read_tokens(reader: ShardReader, first: int, end: int) -> np.ndarray:
     return _read(bin_path(reader.prefix), reader.dtype, end - first, first * width)
 
 
-def read_documents(
+def read_shard_documents(
     reader: ShardReader, first: int = 0, end: int | None = None, max_tokens: int = TOKENS_PER_PIECE
 ) -> Iterator[ShardDocuments]:
     """Documents [first, end) of a shard in groups of about `max_tokens`; a longer document comes alone and whole."""

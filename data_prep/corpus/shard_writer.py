@@ -14,8 +14,8 @@ from typing import BinaryIO
 import numpy as np
 import xxhash
 
-from data_prep.atomic import flush_to_disk, writing
 from data_prep.corpus.shards import bin_path, dtype_code, idx_path, index_header
+from data_prep.storage.durable import flush_to_disk, writing
 
 _CHUNK_BYTES = 32 * 2**20
 _CHUNK_ITEMS = 1 << 20

@@ -15,7 +15,7 @@ import orjson
 
 from configs.errors import DataError
 from data_prep.corpus.corpus import Corpus
-from data_prep.corpus.shard_pieces import IndexPieces, read_documents
+from data_prep.corpus.shard_pieces import IndexPieces, read_shard_documents
 from data_prep.corpus.shards import ShardReader, metadata_path
 from data_prep.corpus_tools.lengths import LengthHistogram
 from data_prep.corpus_tools.statistics import entropy_nats, id_counts
@@ -117,7 +117,7 @@ def show_document(corpus: Corpus, number: int, tokenizer: Tokenizer) -> Shown:
         within -= shard.num_documents
     index = IndexPieces(shard)
     first, end = index.bounds(within, within + 2).tolist()
-    (document,) = read_documents(shard, within, within + 1)  # looks at the index before anything is read by it
+    (document,) = read_shard_documents(shard, within, within + 1)  # looks at the index before anything is read by it
     lengths = index.lengths(first, end)
     if int(lengths.sum()) != len(document.tokens):
         raise DataError(f"gives document {within} other bounds than its sequences have", where=index.path)
@@ -253,7 +253,7 @@ def _search(task: _SearchTask) -> list[Match]:
     tokenizer = _tokenizer(task.tokenizer)
     pattern = re.compile(re.escape(task.text), re.IGNORECASE if task.ignore_case else 0)
     matches = []
-    for piece in read_documents(ShardReader(task.prefix), task.first, task.end):
+    for piece in read_shard_documents(ShardReader(task.prefix), task.first, task.end):
         for number, tokens in enumerate(piece, start=piece.first):
             text = decode(tokens, tokenizer, task.prefix)
             if (found := pattern.search(text)) is not None:

@@ -14,8 +14,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from configs.durations import Duration, Units
 from configs.errors import ConfigError, DataError, nearest
+from configs.paths import InputPath, OutputPath
 from configs.section import Section
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 
 MANY_EPOCHS = 4.0
 """Up to here repeated text is worth about as much as new one: Muennighoff et al. 2023, "Scaling Data-Constrained
@@ -37,7 +38,7 @@ class MixCorpus(Section):
 
     renamed: ClassVar[dict[str, str]] = {"path": "corpus"}
 
-    corpus: Path
+    corpus: InputPath
     """A corpus directory or a Megatron prefix."""
     weight: float | None = Field(default=None, gt=0)
     """Share of the tokens that are to come from it, relative to the other weights; given for all corpora or none."""
@@ -81,7 +82,7 @@ class MixConfig(Section):
     them, small corpora are read more often than their size says."""
     split: tuple[float, float, float] = (0.98, 0.01, 0.01)
     """Shares of each corpus' documents that train, validate and test, as in pretraining; only the first is planned."""
-    output: Path | None = None
+    output: OutputPath | None = None
     """YAML file to write the mixture to, a second `--config` of pretraining; null: it is only printed."""
 
     @model_validator(mode="after")
@@ -255,7 +256,7 @@ def training_overrides(config: MixConfig, plan: list[Drawn]) -> list[str]:
     return [f"data.train=[{mixture}]", f"data.split={section['split']}", f"training.duration={config.budget}"]
 
 
-def describe(config: MixConfig, plan: list[Drawn]) -> Iterator[str]:
+def describe_mixture(config: MixConfig, plan: list[Drawn]) -> Iterator[str]:
     """The lines that the command prints."""
     yield f"budget  {int(config.budget.value):,} tokens"
     yield from _table(plan)

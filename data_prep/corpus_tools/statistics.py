@@ -11,11 +11,11 @@ import numpy as np
 import orjson
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.corpus.corpus import Corpus
 from data_prep.corpus.shard_pieces import TOKENS_PER_PIECE, IndexPieces, read_tokens
 from data_prep.corpus.shards import bin_path
 from data_prep.corpus_tools.lengths import LengthHistogram
+from data_prep.storage.publishing import staged_file
 from data_prep.tokenizer import load_tokenizer
 
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -160,7 +160,7 @@ def as_json(stats: CorpusStatistics, top: int = SHOWN) -> dict[str, Any]:
     }
 
 
-def describe(stats: CorpusStatistics, top: int = SHOWN) -> Iterator[str]:
+def describe_statistics(stats: CorpusStatistics, top: int = SHOWN) -> Iterator[str]:
     """The lines that the command prints."""
     mean = stats.tokens / max(1, stats.documents)
     yield f"corpus     {stats.path}"

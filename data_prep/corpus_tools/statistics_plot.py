@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.columns import shorten_left
-from data_prep.atomic import staged_file
 from data_prep.corpus_tools.statistics import SHOWN, CorpusStatistics
+from data_prep.storage.publishing import staged_file
 
 
 def write_plot(stats: CorpusStatistics, path: Path) -> None:

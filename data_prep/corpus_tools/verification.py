@@ -12,7 +12,8 @@ import numpy as np
 from configs.errors import DataError
 from data_prep.corpus.corpus import Corpus
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
-from data_prep.corpus.shard_check import Problems, ShardCheck, ShardFindings, check_shard
+from data_prep.corpus.shard_check import ShardCheck, ShardFindings, check_shard
+from data_prep.corpus.shard_problems import Problems
 from data_prep.corpus.shards import ShardReader, bin_path, idx_path
 from data_prep.parallel.executor import available_cores, open_executor, run_tasks
 from data_prep.parallel.progress import WorkProgress
@@ -94,6 +95,7 @@ def verify_corpus(
                 dtype=manifest.dtype,
                 vocab_size=manifest.vocab_size,
                 end_of_document=manifest.end_of_document,
+                beginning_of_document=manifest.beginning_of_document,
                 limit=limit,
                 size_bytes=entry.bin_bytes,
             )

@@ -13,12 +13,12 @@ import numpy as np
 import orjson
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.corpus.corpus import Corpus
 from data_prep.corpus.split import PartName
 from data_prep.ngram.kneser_ney import OrderScore, Predictor
 from data_prep.ngram.ngram_documents import Chosen, largest_id, read_part
 from data_prep.parallel.progress import LINE_INTERVAL_S
+from data_prep.storage.publishing import staged_file
 from data_prep.tokenizer import load_tokenizer
 
 NGRAM_FILE = "ngram.json"

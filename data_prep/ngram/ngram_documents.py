@@ -9,7 +9,7 @@ import numpy as np
 
 from configs.errors import DataError
 from data_prep.corpus.corpus import Corpus
-from data_prep.corpus.shard_pieces import IndexPieces, read_documents
+from data_prep.corpus.shard_pieces import IndexPieces, read_shard_documents
 from data_prep.corpus.shards import bin_path
 from data_prep.corpus.split import PARTS, PartName, part_of_documents, uniform
 from data_prep.ngram.ngram_counts import Stream
@@ -104,7 +104,7 @@ def _fill(stream: Stream, corpus: Corpus, keep: Keep) -> None:
     tally = TaskTally()
     with WorkProgress("read", sum(shard.num_tokens * shard.dtype.itemsize for shard in corpus.shards), tally.look):
         for shard in corpus.shards:
-            for piece in read_documents(shard):
+            for piece in read_shard_documents(shard):
                 lengths = np.diff(piece.starts)
                 taken = keep(np.arange(len(lengths)) + before + piece.first) & (lengths > 0)
                 tokens = piece.tokens[np.repeat(taken, lengths)].astype(np.int32)
@@ -130,7 +130,7 @@ def largest_id(corpus: Corpus) -> int:
     """
     largest = -1
     for shard in corpus.shards:
-        for piece in read_documents(shard):
+        for piece in read_shard_documents(shard):
             if len(piece.tokens):
                 largest = max(largest, int(piece.tokens.max()))
         if largest > _LARGEST_ID:

@@ -11,6 +11,7 @@ from typing import Any
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
+from data_prep.reading.decompression import MAGIC_BYTES, content_shown
 from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts
 from data_prep.reading.files import is_url, open_raw
 from data_prep.reading.records import ALL_FIELDS, ID, is_too_long, metadata_of, text_of, too_long
@@ -70,7 +71,7 @@ def read_columnar(
         DamagedFileError: if the file cannot be read.
     """
     columns = None if fields is ALL_FIELDS else [*config.text_field, *(fields or ()), *((ID,) if fields else ())]
-    plain = fields is None and len(config.text_field) == 1
+    plain = fields is None and len(config.text_field) == 1 and "." not in config.text_field[0]
     for table, row in _tables(unit, columns):
         if plain and (texts := _plain_texts(table, config)) is not None:
             yield Batch(texts)
@@ -90,9 +91,9 @@ def read_columnar(
                 error = DataError(f"cannot be held: {problem}", where=where, expected="values that Python knows")
                 counts.leave_out(error, "malformed", config)
                 continue
-            except TypeError:
+            except (TypeError, KeyError, IndexError):
                 named = " and ".join(map(repr, config.text_field))
-                error = DataError(f"its column {named} is null", where=where, expected="a string")
+                error = DataError(f"its column {named} is null or holds no text", where=where, expected="a string")
                 counts.leave_out(error, "malformed", config)
                 continue
             if is_too_long([text], config):
@@ -112,7 +113,7 @@ def _plain_texts(table: Any, config: SourceConfig) -> list[str] | None:
         texts = table.column(config.text_field[0]).to_pylist()
     except UnicodeDecodeError:
         return None
-    return None if None in texts else texts
+    return texts if set(map(type, texts)) <= {str} else None
 
 
 def _tables(unit: WorkUnit, columns: list[str] | None) -> Iterator[tuple[Any, int]]:
@@ -122,7 +123,7 @@ def _tables(unit: WorkUnit, columns: list[str] | None) -> Iterator[tuple[Any, in
             with _parquet(unit.path) as file:
                 stop = file.num_row_groups if unit.stop is None else unit.stop
                 row = sum(file.metadata.row_group(i).num_rows for i in range(unit.start))
-                known = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+                known = _known(columns, file.schema_arrow.names)
                 # Not a row group at once: some writers put a whole file into one.
                 for batch in file.iter_batches(
                     _ROWS_PER_BATCH, row_groups=range(unit.start, stop), columns=known, use_threads=False
@@ -132,7 +133,7 @@ def _tables(unit: WorkUnit, columns: list[str] | None) -> Iterator[tuple[Any, in
             return
         row = 0
         with _arrow(unit.path) as (schema, batches):
-            known = None if columns is None else [name for name in columns if name in schema.names]
+            known = _known(columns, schema.names)
             for number, batch in enumerate(batches):
                 if unit.stop is not None and number >= unit.stop:
                     return
@@ -141,6 +142,13 @@ def _tables(unit: WorkUnit, columns: list[str] | None) -> Iterator[tuple[Any, in
                     for start in range(0, batch.num_rows, _ROWS_PER_BATCH):
                         yield chosen.slice(start, _ROWS_PER_BATCH), row + start
                 row += batch.num_rows
+
+
+def _known(columns: list[str] | None, names: list[str]) -> list[str] | None:
+    """Of the fields that are wanted the columns that hold them, each once."""
+    if columns is None:
+        return None
+    return [name for name in dict.fromkeys(_root_of(column, names) for column in columns) if name in names]
 
 
 @contextmanager
@@ -179,22 +187,66 @@ def _naming(path: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedFileError(f"cannot be read: {first_line}", where=path) from None
+        with open_raw(path) as raw:
+            shown = content_shown(raw.read(MAGIC_BYTES))
+        known = shown is None or shown in ("a Parquet file", "an Arrow file")
+        looks = "" if known else f"; it looks like {shown}"
+        raise DamagedFileError(f"cannot be read: {first_line}{looks}", where=path) from None
+
+
+def _types() -> Any:
+    import pyarrow as pa
+
+    return pa.types
+
+
+def _root_of(name: str, columns: Sequence[str]) -> str:
+    """The column that holds a field, which may lie within it: that of `meta.text` is `meta`, unless one is named so."""
+    return name if name in columns else name.split(".", 1)[0]
 
 
 def _check_columns(path: str, schema: Any, config: SourceConfig) -> None:
-    import pyarrow as pa
-
     for column in config.text_field:
-        if column not in schema.names:
+        root = _root_of(column, schema.names)
+        if root not in schema.names:
             raise DataError(
                 f"has no column {column!r}, only {', '.join(schema.names)}",
                 where=path,
                 expected="the name of the text column (--text-field)",
                 nearest=nearest(column, schema.names),
             )
-        kind = schema.field(column).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-            raise DataError(f"its column {column!r} holds {kind}", where=path, expected="strings")
+        if schema.names.count(root) > 1:
+            raise DataError(
+                f"has {schema.names.count(root)} columns {root!r}", where=path, expected="columns of different names"
+            )
+        kind = schema.field(root).type
+        for part in column.split(".")[1:] if root != column else ():
+            inner = [field.name for field in kind] if _types().is_struct(kind) else []
+            if part not in inner:
+                raise DataError(
+                    f"its column {root!r} holds {kind}, without {column!r}",
+                    where=path,
+                    expected="the name of a field that holds text (--text-field)",
+                    nearest=nearest(part, inner),
+                )
+            kind = kind.field(part).type
+        if not _holds_text(kind):
+            such = f", such as {column}.{kind[0].name}" if _types().is_struct(kind) and kind.num_fields else ""
+            raise DataError(
+                f"its column {column!r} holds {kind}", where=path, expected=f"strings, or lists of messages{such}"
+            )
+
+
+def _holds_text(kind: Any) -> bool:
+    """Whether a column holds texts, lists of texts, or lists of messages."""
+    types = _types()
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return types.is_struct(kind.value_type) or _is_string(kind.value_type)
+    return _is_string(kind)
+
+
+def _is_string(kind: Any) -> bool:
+    types = _types()
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)

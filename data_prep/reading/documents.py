@@ -53,12 +53,14 @@ class ReadCounts:
         malformed: records that cannot be read.
         too_long: records longer than `max_document_bytes`.
         damaged_files: files that break in the middle; what comes before the break was read.
+        replaced: records that were read with U+FFFD for halves of surrogate pairs.
         first: what the first of them were, for people.
     """
 
     malformed: int = 0
     too_long: int = 0
     damaged_files: int = 0
+    replaced: int = 0
     first: list[str] = field(default_factory=list)
 
     def leave_out(self, error: DataError, reason: Reason, config: SourceConfig) -> None:

@@ -6,28 +6,29 @@ own settings (environment, `~/.config/fsspec`) hold credentials.
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-import zlib
-from collections.abc import Callable, Iterator
+import functools
+import io
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from configs.errors import DataError
+from data_prep.config import SourceConfig
+from data_prep.reading.decompression import (
+    COMPRESSIONS,
+    MAGIC_BYTES,
+    MAX_WINDOW_BYTES,
+    DecompressedStream,
+    compression_shown,
+    content_shown,
+)
 from data_prep.reading.documents import DamagedFileError
-from data_prep.reading.zstd import ZstdStream
+from data_prep.reading.encodings import UTF_8, Utf8Stream, guess_encoding, said_guess, valid_bytes
 
 CHUNK_BYTES = 1 << 18  # small enough that a block stays in the cache until its lines are parsed
-_OPENERS: dict[str, Callable[[Any], Any]] = {
-    ".gz": lambda raw: gzip.GzipFile(fileobj=raw, mode="rb"),
-    ".zst": ZstdStream,
-    ".xz": lzma.LZMAFile,
-    ".bz2": bz2.BZ2File,
-}
-COMPRESSIONS = tuple(_OPENERS)
+_SAMPLE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def is_url(path: str) -> bool:
 def compression_of(path: str) -> str | None:
     """The ending that tells how `path` is compressed; None: it is not."""
     suffix = PurePosixPath(path).suffix.lower()
-    return suffix if suffix in _OPENERS else None
+    return suffix if suffix in COMPRESSIONS else None
 
 
 def file_state(path: str) -> FileState:
@@ -86,23 +87,62 @@ def open_raw(path: str) -> BinaryIO:
         with _naming(path):
             return Path(path).open("rb", buffering=CHUNK_BYTES)
     with remote(path) as (system, inner):
-        return cast(BinaryIO, system.open(inner, "rb"))
+        found = system.open(inner, "rb")
+        return cast(BinaryIO, found if hasattr(found, "peek") else io.BufferedReader(found, CHUNK_BYTES))
 
 
 @contextmanager
-def open_stream(path: str) -> Iterator[BinaryIO]:
-    """The bytes of a file, decompressed when its name says so.
+def open_stream(path: str, config: SourceConfig | None = None) -> Iterator[BinaryIO]:
+    """The bytes of a file: decompressed, and of another encoding than UTF-8 made UTF-8; there is no seeking in those.
+
+    How a file is compressed is told by its first bytes, whatever it is named.
+
+    Args:
+        path: the file or URL.
+        config: names the encoding; None: the bytes are given as they are, once decompressed.
 
     Raises:
         DataError: if it cannot be opened.
     """
-    compression = compression_of(path)
     with open_raw(path) as raw:
-        if compression is None:
-            yield raw
-            return
-        with _OPENERS[compression](raw) as stream:
+        with reading(path):
+            compression = _compression(raw, path)
+        stream = raw
+        if compression is not None:
+            limit = MAX_WINDOW_BYTES if config is None else config.max_window_bytes
+            stream = cast(BinaryIO, DecompressedStream(stream, compression, limit))
+        if config is not None and config.encoding != UTF_8:
+            stream = cast(BinaryIO, Utf8Stream(stream, config.encoding))
+        with stream:
             yield stream
+
+
+def is_compressed(path: str) -> bool:
+    """Whether a file is compressed, by its first bytes or by its name.
+
+    Raises:
+        DataError: if it cannot be opened.
+    """
+    with open_raw(path) as raw, reading(path):
+        return _compression(raw, path) is not None
+
+
+@functools.lru_cache(maxsize=64)
+def said_content(path: str, encoding: str) -> str | None:
+    """What a file that is not in the encoding that it is read in looks like, for messages; None: unknown."""
+    with open_stream(path) as stream, reading(path):
+        sample = stream.read(_SAMPLE_BYTES)
+    shown = content_shown(sample[:MAGIC_BYTES])
+    if shown is not None:
+        return f"looks like {shown}"
+    if encoding != UTF_8 and valid_bytes(sample) > len(sample) - 4:
+        return "looks like UTF-8: encoding=utf-8 reads it"
+    return None if guess_encoding(sample) == encoding else said_guess(sample)
+
+
+def _compression(raw: Any, path: str) -> str | None:
+    ending = compression_of(path)
+    return compression_shown(raw.peek(MAGIC_BYTES)) or (ending and COMPRESSIONS[ending])
 
 
 @contextmanager
@@ -115,16 +155,12 @@ def reading(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except EOFError:
-        expected = f"a complete {compression_of(path)} file"
+    except EOFError as error:
+        expected = str(error) or f"a complete {compression_of(path) or 'compressed'} file"
         raise DamagedFileError("is truncated", where=path, expected=expected) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DamagedFileError(f"is not valid gzip: {error}", where=path) from None
-    except lzma.LZMAError as error:
-        raise DamagedFileError(f"is not valid xz: {error}", where=path) from None
     except OSError as error:
-        if error.errno is None:  # the decompressors' own, such as bz2's "Invalid data stream"
-            raise DamagedFileError(f"cannot be read: {error}", where=path) from None
+        if error.errno is None:  # the decompressors' own
+            raise DamagedFileError(str(error), where=path) from None
         raise DataError(f"cannot be read: {error.strerror or error}", where=path) from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import orjson
 
 from configs.errors import DataError, nearest
+from configs.paths import expanded
 from data_prep.reading.file_search import check_link, files_below, files_of_pattern
 from data_prep.reading.files import COMPRESSIONS, compression_of, is_url, remote
 from data_prep.reading.work_unit import Kind
@@ -44,7 +45,10 @@ def named_patterns(given: list[str]) -> Iterator[str]:
         if not named:
             raise DataError("names no file", where=path, expected="a list of files, one per line")
         # Relative names are meant as everywhere else: from the directory that the command runs in.
-        yield from named
+        try:
+            yield from map(expanded, named)
+        except ValueError as error:
+            raise DataError(str(error), where=path) from None
 
 
 def expand(pattern: str, split: str, left_out: Sequence[Path] = ()) -> list[tuple[str, Kind]]:

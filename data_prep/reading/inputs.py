@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from configs.errors import DataError
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import DamagedFileError
-from data_prep.reading.files import FileState, compression_of, file_state, is_url
+from data_prep.reading.encodings import UTF_8
+from data_prep.reading.files import FileState, file_state, is_compressed, is_url
 from data_prep.reading.input_patterns import expand, named_patterns
+from data_prep.reading.json_layout import is_json_document
 from data_prep.reading.work_unit import Kind, WorkUnit
 
 _COLUMNAR = ("parquet", "arrow")
@@ -113,7 +115,9 @@ def _units_of(file: InputFile, step: int, config: SourceConfig) -> list[WorkUnit
 
         check_header(path, kind, config)
         return [WorkUnit(path, kind, 0, None, size)]
-    if compression_of(path) is not None or (kind == "text" and config.text_documents == "file"):
+    if kind == "jsonl" and is_json_document(path, config):
+        return [WorkUnit(path, "json", 0, None, size)]
+    if config.encoding != UTF_8 or is_compressed(path) or (kind == "text" and config.text_documents == "file"):
         return [WorkUnit(path, kind, 0, None, size)]
     return [
         WorkUnit(path, kind, start, min(start + step, size), min(step, size - start)) for start in range(0, size, step)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from contextlib import contextmanager
+from typing import BinaryIO, cast
 
+from data_prep.config import SourceConfig
 from data_prep.reading.files import CHUNK_BYTES, open_stream, reading
+from data_prep.reading.json_layout import JsonRecordsStream
 from data_prep.reading.work_unit import WorkUnit
 
 _BOM = b"\xef\xbb\xbf"
@@ -13,8 +16,10 @@ Block = tuple[int, bytes]  # byte position in the (decompressed) file, bytes
 TooLong = Callable[[int], None]  # called with the position of what is left out
 
 
-def line_blocks(unit: WorkUnit, max_line_bytes: int, too_long: TooLong) -> Iterator[Block]:
-    """Blocks of about a megabyte of whole lines, of those whose first byte lies in the unit.
+def line_blocks(
+    unit: WorkUnit, max_line_bytes: int, too_long: TooLong, config: SourceConfig | None = None
+) -> Iterator[Block]:
+    """Blocks of about a megabyte of whole lines, of those whose first byte lies in the unit; UTF-8 of any encoding.
 
     A line longer than `max_line_bytes` is told to `too_long` and left out when it does not end within a block; a block
     longer than `max_line_bytes` may hold others, which the caller looks for.
@@ -25,7 +30,7 @@ def line_blocks(unit: WorkUnit, max_line_bytes: int, too_long: TooLong) -> Itera
     """
     buffer, at = b"", 0  # the line that has not ended yet, and where it begins
     skipping = unit.start > 0
-    with open_stream(unit.path) as stream:
+    with _opened(unit, config) as stream:
         if skipping:
             # Read from the byte before: if it is a line break, the unit begins with a line of its own.
             with reading(unit.path):
@@ -62,6 +67,12 @@ def line_blocks(unit: WorkUnit, max_line_bytes: int, too_long: TooLong) -> Itera
         yield at, buffer
 
 
+@contextmanager
+def _opened(unit: WorkUnit, config: SourceConfig | None) -> Iterator[BinaryIO]:
+    with open_stream(unit.path, config) as stream:
+        yield cast(BinaryIO, JsonRecordsStream(stream)) if unit.kind == "json" else stream
+
+
 def lines_of(block: Block) -> Iterator[Block]:
     """The lines of a block with their positions, line feeds left off."""
     at, data = block
@@ -70,7 +81,9 @@ def lines_of(block: Block) -> Iterator[Block]:
         at += len(line) + 1
 
 
-def paragraphs(unit: WorkUnit, max_bytes: int, too_long: TooLong) -> Iterator[Block]:
+def paragraphs(
+    unit: WorkUnit, max_bytes: int, too_long: TooLong, config: SourceConfig | None = None
+) -> Iterator[Block]:
     """Lines up to an empty one, of those paragraphs whose first byte lies in the unit.
 
     One that is longer than `max_bytes`, its last line break not counted, is told to `too_long` and left out as a whole.
@@ -81,7 +94,7 @@ def paragraphs(unit: WorkUnit, max_bytes: int, too_long: TooLong) -> Iterator[Bl
     """
     held: list[bytes] = []
     begin = size = 0
-    with open_stream(unit.path) as stream:
+    with _opened(unit, config) as stream:
         start = _blank_before(stream, unit)
         skipping = start == unit.start > 0  # to the end of a paragraph that is another's, or left out
         first = start == 0
@@ -205,10 +218,10 @@ def _chunks(stream: BinaryIO, path: str, at: int) -> Iterator[Block]:
         at += len(chunk)
 
 
-def line_number(path: str, at: int) -> int:
-    """Number, from 1, of the line that begins at byte `at`."""
+def line_number(path: str, at: int, config: SourceConfig | None = None) -> int:
+    """Number, from 1, of the line that begins at byte `at` of a file as it is read."""
     breaks = 0
-    with open_stream(path) as stream, reading(path):
+    with open_stream(path, config) as stream, reading(path):
         while at > 0 and (chunk := stream.read(min(at, CHUNK_BYTES))):
             breaks += chunk.count(10)
             at -= len(chunk)

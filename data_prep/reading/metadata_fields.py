@@ -24,7 +24,8 @@ def check_metadata_fields(files: list[InputFile], config: TokenizeConfig) -> Non
             return
         found = _columns(file, config)
         columns.update(dict.fromkeys(found))
-        missing = [field for field in missing if field not in found]
+        # What lies within a column is named with dots.
+        missing = [field for field in missing if field not in found and field.split(".")[0] not in found]
     if missing:
         named = ", ".join(list(columns)[:_SHOWN])
         raise DataError(

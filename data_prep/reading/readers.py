@@ -11,9 +11,10 @@ import orjson
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import Batch, DamagedFileError, Document, ReadCounts
-from data_prep.reading.files import open_stream, reading
+from data_prep.reading.encodings import decoding_problem, valid_bytes
+from data_prep.reading.files import open_stream, reading, said_content
 from data_prep.reading.lines import Block, line_blocks, line_number, lines_of, paragraphs, whole
-from data_prep.reading.records import ALL_FIELDS, metadata_of, text_of, too_long
+from data_prep.reading.records import ALL_FIELDS, field_names, field_of, metadata_of, parse_record, text_of, too_long
 from data_prep.reading.work_unit import WorkUnit
 
 _PARAGRAPHS_PER_BATCH = 256
@@ -50,7 +51,7 @@ def read_batches(
             from data_prep.reading.separated import read_separated
 
             yield from read_separated(unit, config, counts, fields)
-        elif unit.kind == "jsonl":
+        elif unit.kind in ("jsonl", "json"):
             yield from _read_jsonl(unit, config, counts, fields)
         else:
             yield from _read_text(unit, config, counts, fields)
@@ -61,10 +62,10 @@ def read_batches(
 def _read_jsonl(
     unit: WorkUnit, config: SourceConfig, counts: ReadCounts, fields: Sequence[str] | None
 ) -> Iterator[Batch]:
-    limit, single = config.max_document_bytes, len(config.text_field) == 1
+    limit, single = config.max_document_bytes, len(config.text_field) == 1 and "." not in config.text_field[0]
     field = config.text_field[0]
     loads = orjson.loads
-    for block in line_blocks(unit, limit, _left_out(unit, config, counts)):
+    for block in line_blocks(unit, limit, _left_out(unit, config, counts), config):
         if fields is None and len(block[1]) <= limit:
             # The road of nearly all text: one comprehension, checked as a whole; anything odd is taken line by line.
             try:
@@ -95,8 +96,9 @@ def _parse_each(
             too_long(config, counts, f"{unit.path}, byte {at}")
             continue
         try:
-            record = orjson.loads(line)
+            record, replaced = parse_record(line)
             texts.append(text_of(record, config))
+            counts.replaced += replaced
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
             if line and not line.isspace():
                 counts.leave_out(_explain_record(unit, at, line, config), "malformed", config)
@@ -108,28 +110,37 @@ def _parse_each(
 
 def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) -> DataError:
     # Where the work goes on, the byte has to do: counting lines costs a pass over all that lies before.
-    place = f"line {line_number(unit.path, at)}" if config.malformed == "stop" else f"byte {at}"
+    place = f"line {line_number(unit.path, at, config)}" if config.malformed == "stop" else f"byte {at}"
     where = f"{unit.path}, {place}"
     named = " and ".join(map(repr, config.text_field))
     expected = f"a JSON object with the text field {named}"
     try:
-        record = orjson.loads(line)
+        record, _ = parse_record(line)
     except orjson.JSONDecodeError as error:
-        problem = _utf8_problem(line) or f"is not valid JSON: {error}"
+        problem = _no_text(unit, line, config) or f"is not valid JSON: {error}"
         return DataError(problem, where=where, expected=expected)
     if not isinstance(record, dict):
         return DataError(f"holds a JSON {type(record).__name__}", where=where, expected=expected)
     for field in config.text_field:
-        if field not in record:
-            keys = [str(key) for key in record]
+        try:
+            value = field_of(record, field)
+        except (KeyError, TypeError, IndexError):
+            keys = field_names(record)
             return DataError(
                 f"has no field {field!r}, only {', '.join(keys[:12]) or 'nothing'}",
                 where=where,
                 expected=f"{expected} (--text-field names it)",
                 nearest=nearest(field, keys),
             )
-    field = next((f for f in config.text_field if type(record[f]) not in (str, type(None))), config.text_field[0])
-    return DataError(f"its field {field!r} holds {type(record[field]).__name__}", where=where, expected="a string")
+        if isinstance(value, dict):
+            inner = [f"{field}.{key}" for key in value]
+            return DataError(
+                f"its field {field!r} holds dict", where=where, expected="a string", nearest=inner[0] if inner else None
+            )
+    values = [(name, field_of(record, name)) for name in config.text_field]
+    field, value = next((found for found in values if type(found[1]) not in (str, type(None))), values[0])
+    what = "a list that is no conversation" if isinstance(value, list) else type(value).__name__
+    return DataError(f"its field {field!r} holds {what}", where=where, expected="a string, texts, or messages")
 
 
 def _read_text(
@@ -137,7 +148,7 @@ def _read_text(
 ) -> Iterator[Batch]:
     left_out = _left_out(unit, config, counts)
     if config.text_documents == "file":
-        with open_stream(unit.path) as stream, reading(unit.path):
+        with open_stream(unit.path, config) as stream, reading(unit.path):
             data = whole(stream, config.max_document_bytes)
         if data is None:
             left_out(0)
@@ -145,12 +156,13 @@ def _read_text(
             yield _decode_each(unit, iter([(0, data)]), config, counts, fields)
         return
     if config.text_documents == "paragraph":
-        parts = paragraphs(unit, config.max_document_bytes, left_out)
+        parts = paragraphs(unit, config.max_document_bytes, left_out, config)
         while group := list(itertools.islice(parts, _PARAGRAPHS_PER_BATCH)):
             yield _decode_each(unit, iter(group), config, counts, fields)
         return
-    for block in line_blocks(unit, config.max_document_bytes, left_out):
-        if fields is None and len(block[1]) <= config.max_document_bytes and b"\r" not in block[1]:
+    for block in line_blocks(unit, config.max_document_bytes, left_out, config):
+        odd = b"\r" in block[1] or b"\0" in block[1]
+        if fields is None and len(block[1]) <= config.max_document_bytes and not odd:
             try:
                 yield Batch(block[1].decode().removesuffix("\n").split("\n"))
                 continue
@@ -169,29 +181,43 @@ def _decode_each(
         if len(part) > config.max_document_bytes:
             too_long(config, counts, f"{unit.path}, byte {at}")
             continue
+        problem = None
         try:
-            texts.append(part.decode())
-        except UnicodeDecodeError as error:
-            place = f"byte {at + error.start}"
+            text = part.decode()
+            if b"\0" in part:
+                problem = _no_text(unit, part, config)
+        except UnicodeDecodeError:
+            problem = _no_text(unit, part, config)
+        if problem is not None:
+            place = f"byte {at}"
             if config.malformed == "stop":
-                place = f"line {line_number(unit.path, at) + part[: error.start].count(10)}"
-            problem = _utf8_problem(part) or "is not UTF-8"
-            found = DataError(problem, where=f"{unit.path}, {place}", expected="UTF-8 text")
+                place = f"line {line_number(unit.path, at, config) + part[: valid_bytes(part)].count(10)}"
+            found = DataError(problem, where=f"{unit.path}, {place}", expected=f"text in {config.encoding}")
             counts.leave_out(found, "malformed", config)
             continue
+        texts.append(_with_line_feeds(text, config) if b"\r" in part else text)
         if fields is not None:
             metadata.append({"id": unit.name if unit.stop is None and at == 0 else f"{unit.name}@{at}"})
     return Batch(texts, None if fields is None else metadata)
 
 
 def _left_out(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Callable[[int], None]:
-    return lambda at: too_long(config, counts, f"{unit.path}, byte {at}")
+    divided = {"file": "line or paragraph", "paragraph": "line"}.get(config.text_documents, "")
+    parts = divided if unit.kind == "text" else ""
+    return lambda at: too_long(config, counts, f"{unit.path}, byte {at}", parts)
 
 
-def _utf8_problem(data: bytes) -> str | None:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1)
-        return f"is not UTF-8: byte 0x{data[error.start]:02x} at byte {column + 1} of the line"
-    return None
+def _with_line_feeds(text: str, config: SourceConfig) -> str:
+    """The text with line feeds for the line breaks of Windows and, in whole files, those of old Macs."""
+    text = text.replace("\r\n", "\n")
+    return text.replace("\r", "\n") if config.text_documents == "file" else text
+
+
+def _no_text(unit: WorkUnit, data: bytes, config: SourceConfig) -> str | None:
+    """Why bytes are no text, and what the file may be instead."""
+    problem = decoding_problem(data, config.encoding)
+    if problem is None and b"\0" in data:
+        shown = said_content(unit.path, config.encoding)
+        return f"holds zero bytes; the file {shown}" if shown is not None else None
+    shown = said_content(unit.path, config.encoding) if problem is not None else None
+    return f"{problem}; the file {shown}" if shown is not None else problem

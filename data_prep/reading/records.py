@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
+
+import orjson
 
 from configs.errors import DataError
 from data_prep.config import SourceConfig
@@ -14,11 +18,43 @@ ALL_FIELDS: tuple[str, ...] = ("*",)
 ID = "id"
 
 
-def too_long(config: SourceConfig, counts: ReadCounts, where: str) -> None:
-    """Leave out a record that is longer than `max_document_bytes`."""
-    error = DataError(
-        f"is longer than max_document_bytes = {config.max_document_bytes}", where=where, expected="a shorter document"
-    )
+_BOM = b"\xef\xbb\xbf"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse_record(line: bytes) -> tuple[Any, bool]:
+    """The JSON value of a line, and whether halves of surrogate pairs in it were replaced by U+FFFD.
+
+    Also what Python's own library writes and JSON does not know: `NaN`, `Infinity`, lone surrogates; and a byte order
+    mark, which stands before a line where files were joined.
+
+    Raises:
+        orjson.JSONDecodeError: if it is none.
+    """
+    try:
+        return orjson.loads(line), False
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(line.removeprefix(_BOM).decode())
+        except (ValueError, RecursionError):
+            value = None
+        if value is None:
+            raise
+    text = json.dumps(value, ensure_ascii=False)
+    if not _SURROGATE.search(text):
+        return value, False
+    return json.loads(_SURROGATE.sub("\ufffd", text)), True
+
+
+def too_long(config: SourceConfig, counts: ReadCounts, where: str, parts: str = "") -> None:
+    """Leave out a record that is longer than `max_document_bytes`.
+
+    `parts`: the values of `text_documents` that would divide it, if there are any.
+    """
+    problem = f"is longer than max_document_bytes = {config.max_document_bytes}"
+    if parts:
+        problem += f"; text_documents={parts} makes documents of its parts"
+    error = DataError(problem, where=where, expected="a shorter document")
     counts.leave_out(error, "too_long", config)
 
 
@@ -31,21 +67,64 @@ def is_too_long(texts: Sequence[str], config: SourceConfig) -> bool:
     return chars > limit or sum(len(text.encode(errors="surrogatepass")) for text in texts) > limit
 
 
+def field_of(record: Any, name: str) -> Any:
+    """The value of a field; one within others is named with dots, as in `meta.text`, unless a field has that name.
+
+    Raises:
+        KeyError, TypeError, IndexError: if there is none.
+    """
+    if "." not in name or name in record:
+        return record[name]
+    for part in name.split("."):
+        if not isinstance(record, dict):
+            raise TypeError
+        record = record[part]
+    return record
+
+
+def field_names(record: dict[str, Any]) -> list[str]:
+    """The names of the fields of a record, those within others with dots, for messages."""
+    inner = [f"{name}.{key}" for name, value in record.items() if isinstance(value, dict) for key in value]
+    return [*map(str, record), *inner]
+
+
 def text_of(record: Any, config: SourceConfig) -> str:
     """The text of a record: its text field, or several joined; of those a null or empty one is left away.
+
+    A field that is a list of texts, or of the messages of a conversation, is joined likewise: `role: content` for each
+    message that has both (`from` and `value` in some datasets); contents that are parts are the texts of those.
 
     Raises:
         KeyError, TypeError, IndexError: if it has none.
     """
-    if len(config.text_field) == 1:
-        text = record[config.text_field[0]]
-        if type(text) is not str:
-            raise TypeError
-        return text
-    parts = [record[field] for field in config.text_field]
-    if not all(part is None or type(part) is str for part in parts) or not any(part is not None for part in parts):
+    parts = [field_of(record, name) for name in config.text_field]
+    if len(parts) == 1 and type(parts[0]) is str:
+        return parts[0]
+    texts = [part if part is None or type(part) is str else _joined(part, config) for part in parts]
+    if not any(text is not None for text in texts):
         raise TypeError
-    return config.text_separator.join(part for part in parts if part)
+    return config.text_separator.join(text for text in texts if text)
+
+
+def _joined(value: Any, config: SourceConfig) -> str:
+    if not isinstance(value, list) or not value:
+        raise TypeError
+    return config.text_separator.join(filter(None, map(_text_of_item, value)))
+
+
+def _text_of_item(item: Any) -> str | None:
+    """A text, or a message of a conversation as text; None for one without content, such as a call of a tool."""
+    if item is None or type(item) is str:
+        return item
+    if not isinstance(item, dict):
+        raise TypeError
+    content_key, role_key = ("content", "role") if "content" in item else ("value", "from")
+    content, role = item[content_key], item.get(role_key)
+    if isinstance(content, list):
+        content = "".join(part if type(part) is str else part["text"] for part in content)
+    if content is not None and type(content) is not str:
+        raise TypeError
+    return f"{role}: {content}" if content and type(role) is str else content
 
 
 def metadata_of(record: dict[str, Any], fields: Sequence[str], default_id: str) -> dict[str, Any]:
@@ -58,9 +137,15 @@ def metadata_of(record: dict[str, Any], fields: Sequence[str], default_id: str) 
         return {**record, ID: _id(record, default_id)}
     kept = {ID: _id(record, default_id)}
     for field in fields:
-        if field != ID and field in record:
+        if field == ID:
+            continue
+        try:
+            value = field_of(record, field)
+        except (KeyError, TypeError):
+            continue
+        else:
             try:
-                kept[field] = _decoded(record[field])
+                kept[field] = _decoded(value)
             except UnicodeDecodeError as error:
                 error.reason = f"bytes in the field {field!r}"
                 raise

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts
-from data_prep.reading.files import open_stream, reading
+from data_prep.reading.encodings import decoding_problem
+from data_prep.reading.files import open_stream, reading, said_content
 from data_prep.reading.records import is_too_long, metadata_of, text_of, too_long
-from data_prep.reading.table_rows import BrokenRowError, check_distinct, table_rows
+from data_prep.reading.table_rows import BrokenRow, BrokenRowError, check_distinct, table_rows
 from data_prep.reading.work_unit import Kind, WorkUnit
 
 _BATCH_CHARS = 1 << 20
+_ROWS_LOOKED_AT = 100
 
 
 def check_header(path: str, kind: Kind, config: SourceConfig) -> list[str]:
@@ -22,8 +27,12 @@ def check_header(path: str, kind: Kind, config: SourceConfig) -> list[str]:
     Raises:
         DataError: if they are not; names the nearest.
     """
-    with open_stream(path) as stream:
-        return _header(path, _rows(stream, kind, config), config)
+    with open_stream(path, config) as stream:
+        rows = _rows(stream, kind, config)
+        header = _header(path, rows, config)
+        if kind == "tsv" and config.quoting is None:
+            _say_if_quoted(path, rows)
+        return header
 
 
 def read_separated(
@@ -33,7 +42,7 @@ def read_separated(
     texts: list[str] = []
     metadata: list[dict[str, Any]] = []
     chars = 0
-    with open_stream(unit.path) as stream:
+    with open_stream(unit.path, config) as stream:
         rows = _rows(stream, unit.kind, config)
         header = _header(unit.path, rows, config)
         while True:
@@ -48,10 +57,13 @@ def read_separated(
             if is_too_long(row, config):
                 too_long(config, counts, f"{unit.path}, line {begin}")
                 continue
-            problem = _problem(row, header)
+            problem = _problem(row, header, unit.path, config)
             if problem is not None:
                 where, expected = f"{unit.path}, line {begin}", f"{len(header)} fields of UTF-8"
+                if unit.kind == "tsv" and config.quoting is None and any('"' in value for value in row):
+                    expected += ", or quoting=double where quotes enclose fields"
                 counts.leave_out(DataError(problem, where=where, expected=expected), "malformed", config)
+                counts.malformed += row.lines - 1 if isinstance(row, BrokenRow) else 0
                 continue
             record = dict(zip(header, row))
             texts.append(text_of(record, config))
@@ -67,22 +79,38 @@ def _batch(texts: list[str], metadata: list[dict[str, Any]], fields: Sequence[st
     return Batch(texts, None if fields is None else metadata)
 
 
-def _problem(row: list[str], header: list[str]) -> str | None:
-    if not row:
-        return "has text after a closing quote"
+def _problem(row: list[str], header: list[str], path: str, config: SourceConfig) -> str | None:
+    if isinstance(row, BrokenRow):
+        return row.problem
     if len(row) != len(header):
         return f"has {len(row)} fields"
     for value in row:
         if not value.isascii():
             try:
                 value.encode()
-            except UnicodeEncodeError as error:
-                return f"is not UTF-8: byte 0x{ord(value[error.start]) - 0xDC00:02x}"
+            except UnicodeEncodeError:
+                problem = decoding_problem(value.encode(errors="surrogateescape"), config.encoding) or "is not UTF-8"
+                shown = said_content(path, config.encoding)
+                problem = problem.replace("of the line", "of its field")
+                return problem if shown is None else f"{problem}; the file {shown}"
     return None
 
 
 def _rows(stream: BinaryIO, kind: Kind, config: SourceConfig) -> Iterator[tuple[int, list[str]]]:
-    return table_rows(stream, "\t" if kind == "tsv" else ",", config.max_document_bytes)
+    delimiter = config.delimiter or ("\t" if kind == "tsv" else ",")
+    quoting = config.quoting == "double" if config.quoting else None if kind == "tsv" else True
+    return table_rows(stream, delimiter, config.max_document_bytes, quoting)
+
+
+def _say_if_quoted(path: str, rows: Iterator[tuple[int, list[str]]]) -> None:
+    """Say that the quotes in a table look as if a program had written them around fields, which are read as text."""
+    try:
+        looked_at = [row for _, row in itertools.islice(rows, _ROWS_LOOKED_AT)]
+    except csv.Error:
+        return
+    enclosed = [value[1:-1] for row in looked_at for value in row if len(value) > 1 and value[0] == value[-1] == '"']
+    if any('""' in value and '"' not in value.replace('""', "") for value in enclosed):
+        print(f"{path}: its quotes are read as text; quoting=double takes them as marks", file=sys.stderr, flush=True)
 
 
 def _next_row(path: str, rows: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str] | None]:
@@ -97,14 +125,19 @@ def _next_row(path: str, rows: Iterator[tuple[int, list[str]]]) -> tuple[int, li
 
 
 def _header(path: str, rows: Iterator[tuple[int, list[str]]], config: SourceConfig) -> list[str]:
-    header = _next_row(path, rows)[1] or []
+    header = config.header or _next_row(path, rows)[1] or []
     check_distinct(path, header)
     for column in config.text_field:
         if column not in header:
+            readable = "".join(header).isascii() and "\0" not in "".join(header)
+            shown = None if readable else said_content(path, config.encoding)
+            found = ", ".join(header[:12]).encode(errors="backslashreplace").decode() or "nothing"
             raise DataError(
-                f"has no column {column!r}, only {', '.join(header[:12]) or 'nothing'}",
+                f"has no column {column!r}, only {found}"
+                if shown is None
+                else f"is no table of {config.encoding}: {shown}",
                 where=path,
-                expected="a first row with the name of the text column (--text-field)",
+                expected="a first row with the name of the text column (--text-field), or `header` with the names",
                 nearest=nearest(column, header),
             )
     return header

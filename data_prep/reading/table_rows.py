@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV files, for `tokenize` and `clean` alike: in bounded memory, and never past a quote left open."""
+"""Rows of CSV and TSV files, for `tokenize` and `clean` alike: in bounded memory, what a quote swallows counted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,24 @@ from configs.errors import DataError
 
 # A row of several fields may be longer than one field.
 _LINE_FIELDS = 4
+# A field of so many lines of which nearly all would be rows is one whose quote was closed by that of another row.
+_SWALLOWED_LINES = 10
+_LINES_LOOKED_AT = 200
+_ROWS_AMONG_THEM = 0.9
+
+
+class BrokenRow(list[str]):
+    """In place of a row: what was read as one and is none.
+
+    Attributes:
+        problem: what is wrong with it.
+        lines: how many lines of the file were taken for it.
+    """
+
+    def __init__(self, problem: str, lines: int) -> None:
+        super().__init__()
+        self.problem = problem if lines == 1 else f"{problem}: {lines:,} lines"
+        self.lines = lines
 
 
 class BrokenRowError(csv.Error):
@@ -26,11 +44,13 @@ class BrokenRowError(csv.Error):
         super().__init__(f"line {line}: {problem}")
 
 
-def table_rows(stream: BinaryIO, delimiter: str, max_field_chars: int) -> Iterator[tuple[int, list[str]]]:
+def table_rows(
+    stream: BinaryIO, delimiter: str, max_field_chars: int, quoting: bool | None = True
+) -> Iterator[tuple[int, list[str]]]:
     """The line that each row begins in, and its fields; the header first, rows without any field left away.
 
-    Where text follows a closing quote, quotes do not mean what they mean elsewhere, and several rows may have been
-    taken for one: what was read so is given out as a row without fields.
+    Where text follows a closing quote, or a quoted field holds line after line that would be rows, quotes do not mean
+    what they mean elsewhere: in place of what was read so stands a `BrokenRow`.
 
     Bytes that are not UTF-8 become lone surrogates, which no UTF-8 text holds: so they are found row by row.
 
@@ -38,6 +58,7 @@ def table_rows(stream: BinaryIO, delimiter: str, max_field_chars: int) -> Iterat
         stream: the bytes of the file, decompressed.
         delimiter: what lies between two fields.
         max_field_chars: no longer field is held in memory.
+        quoting: whether double quotes may enclose a field; None: if they enclose each field of the first line.
 
     Raises:
         BrokenRowError: for a field that is longer, or whose quote is still open at the end of the file.
@@ -45,23 +66,42 @@ def table_rows(stream: BinaryIO, delimiter: str, max_field_chars: int) -> Iterat
     csv.field_size_limit(max_field_chars)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = _Lines(text, _LINE_FIELDS * max_field_chars)
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    quoted = lines.are_quoted(delimiter) if quoting is None else quoting
+    rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    columns = 0
     while True:
         begin = rows.line_num + 1
         try:
             row = next(rows, None)
         except csv.Error as error:
+            taken = rows.line_num - begin + 1
             if "expected after" in str(error):
-                yield begin, []
+                yield begin, BrokenRow("has text after a closing quote", taken)
                 continue
             problem = f"a field that begins here is longer than {max_field_chars} characters; is its quote closed?"
             if lines.ended:
-                problem = "a quoted field that begins here does not end"
+                problem = f"a quoted field that begins here does not end: {taken:,} lines are in it"
+            elif not quoted:
+                problem = f"a field that begins here is longer than {max_field_chars} characters"
             raise BrokenRowError(begin, problem) from None
         if row is None:
             return
-        if row:
-            yield begin, row
+        columns = columns or len(row)
+        taken = rows.line_num - begin + 1
+        if taken > _SWALLOWED_LINES and any(_swallows_rows(value, delimiter, columns) for value in row):
+            row = BrokenRow("has a quoted field that holds rows; is its quote closed?", taken)
+        elif not row:
+            continue
+        yield begin, row
+
+
+def _swallows_rows(value: str, delimiter: str, columns: int) -> bool:
+    # Not the first and the last line, which are parts of rows.
+    lines = value.splitlines()[1:-1][:_LINES_LOOKED_AT]
+    if columns < 2 or len(lines) + 2 < _SWALLOWED_LINES:
+        return False
+    rows = sum(len(row) == columns for row in csv.reader(lines, delimiter=delimiter))
+    return rows >= _ROWS_AMONG_THEM * len(lines)
 
 
 def check_distinct(path: str, header: list[str]) -> None:
@@ -81,13 +121,19 @@ class _Lines:
     """The lines of a text, none longer than can be held; knows whether somebody asked for one after the last."""
 
     def __init__(self, text: io.TextIOWrapper, max_chars: int) -> None:
-        self.text, self.max_chars, self.ended = text, max_chars, False
+        self.text, self.max_chars, self.ended, self.first = text, max_chars, False, ""
+
+    def are_quoted(self, delimiter: str) -> bool:
+        """Whether each field of the first line is enclosed in quotes."""
+        self.first = self.text.readline(self.max_chars + 1)
+        fields = self.first.rstrip("\r\n").split(delimiter)
+        return all(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self.text.readline(self.max_chars + 1)
+        line, self.first = self.first or self.text.readline(self.max_chars + 1), ""
         if not line:
             self.ended = True
             raise StopIteration

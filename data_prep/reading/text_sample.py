@@ -107,6 +107,8 @@ def _read_numbered(
     if left_out := counts.records + counts.damaged_files:
         shown = "; ".join(counts.first)
         print(f"left out {left_out:,} records and files of the sample: {shown}", file=sys.stderr, flush=True)
+    if counts.replaced:
+        print(f"replaced half a surrogate pair by U+FFFD in {counts.replaced:,} records", file=sys.stderr, flush=True)
 
 
 def _key(seed: int, *position: int) -> int:

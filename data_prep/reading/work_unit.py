@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-Kind = Literal["text", "jsonl", "csv", "tsv", "parquet", "arrow"]
+Kind = Literal["text", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class WorkUnit:
 
     Attributes:
         path: the file, or its URL.
-        kind: what is in it, after decompression.
+        kind: what is in it, after decompression; `json`: records that are not a line each.
         start, stop: bytes of a text or JSON file, row groups of a Parquet file, record batches of an Arrow file;
             `stop` None: to the end.
         size_bytes: about how much of the file this is, for progress and balance.

@@ -17,16 +17,17 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file, writing
 from data_prep.config import TokenizeConfig
 from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus.shards import metadata_path, token_dtype
-from data_prep.parallel.claims import claimed
 from data_prep.reading.documents import ReadCounts
 from data_prep.reading.files import FileState, file_state
 from data_prep.reading.readers import read_batches
 from data_prep.reading.work_unit import WorkUnit
 from data_prep.sharding.shard_record import Pulse, ShardRecord, SourceCounts, lock_path
+from data_prep.storage.durable import writing
+from data_prep.storage.locks import locked
+from data_prep.storage.publishing import staged_file
 from data_prep.tokenizer import EngineName, Tokenizer, load_tokenizer
 
 _BATCH_CHARS = 1 << 18
@@ -82,7 +83,7 @@ def make_shard(task: ShardTask) -> Made:
     if record is not None:
         return Made(record)
     lock = lock_path(task.directory, task.name)
-    with writing(lock), claimed(lock) as mine:
+    with writing(lock), locked(lock) as mine:
         if not mine:
             return Made(None)
         # Perhaps it became ready between the two looks.
@@ -121,6 +122,7 @@ def _make(task: ShardTask) -> ShardRecord:
             _check_unchanged(task)
     record.documents, record.sequences, record.tokens = writer.num_documents, writer.num_sequences, writer.num_tokens
     record.malformed, record.too_long = left_out.malformed, left_out.too_long
+    record.replaced = left_out.replaced
     record.damaged_files, record.first = left_out.damaged_files, left_out.first
     record.bin_bytes, record.idx_bytes = writer.bin_bytes, writer.idx_bytes
     record.bin_xxh3, record.idx_xxh3 = writer.bin_xxh3, writer.idx_xxh3
@@ -145,11 +147,16 @@ def _encode(
     left_out: ReadCounts,
 ) -> str | None:
     """Read, encode and write all batches; returns the hash of the metadata."""
-    end = tokenizer.role("end_of_document") if task.config.append_end_of_document else None
+    config = task.config
+    end = tokenizer.role("end_of_document") if config.append_end_of_document else None
+    begin = tokenizer.role("beginning_of_document") if config.prepend_beginning_of_document else None
     digest = xxhash.xxh3_128() if metadata is not None else None
     pulse = Pulse(task.directory, task.name, _worker())
     for texts in _batches(task, left_out, record):
-        ids, lengths, sequences = _ids(tokenizer, texts.texts, end, task.config.sentences)
+        ids, lengths, sequences = _ids(tokenizer, texts.texts, end, config.sentences)
+        _check_borders(tokenizer, texts, ids, lengths, [token for token in (end, begin) if token is not None], end)
+        if begin is not None:
+            ids, lengths = np.insert(ids, np.cumsum(lengths) - lengths, begin), lengths + 1
         tokens = ids.astype(writer.dtype, copy=False)
         counts += np.bincount(tokens, minlength=len(counts))
         with writing(writer.prefix):
@@ -163,6 +170,33 @@ def _encode(
         pulse.beat(record.text_bytes, writer.num_tokens, record.empty + left_out.records)
     pulse.end()
     return digest.hexdigest() if digest is not None else None
+
+
+def _check_borders(
+    tokenizer: Tokenizer, texts: _Texts, ids: np.ndarray, lengths: np.ndarray, borders: list[int], end: int | None
+) -> None:
+    """Refuse text that a vocabulary writes with a token that is to stand at the borders of documents only.
+
+    Raises:
+        DataError: names the file, the text and the token.
+    """
+    for token in borders:
+        if tokenizer.is_special(token):
+            continue
+        found = np.flatnonzero(ids == token)
+        if token == end:
+            found = np.setdiff1d(found, np.cumsum(lengths) - 1)
+        if len(found):
+            at = int(found[0])
+            paths = np.repeat([path for path, _ in texts.sources], [count for _, count in texts.sources])
+            sequence = int(np.searchsorted(np.cumsum(lengths), at, "right"))
+            raise DataError(
+                f"a text holds {tokenizer.piece(token)!r}, which the vocabulary takes for the token {token} that is to"
+                " stand between documents only",
+                where=paths[sequence] if len(paths) == len(lengths) else ", ".join(dict.fromkeys(paths.tolist())),
+                expected="a tokenizer whose end- and beginning-of-document tokens no text becomes: import-tokenizer"
+                " with another token, or none",
+            )
 
 
 def _new_fields(metadata: list[dict[str, Any]], wanted: list[str], known: list[str]) -> list[str]:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from configs.errors import DataError
-from data_prep.atomic import flush_to_disk, staged_file, writing
 from data_prep.config import TokenizeConfig
-from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, CorpusManifest, ShardEntry, SourceEntry
-from data_prep.corpus.shards import bin_path, idx_path, metadata_path, token_dtype
-from data_prep.parallel.claims import claimed
+from data_prep.corpus.manifest import (
+    MANIFEST,
+    MAX_LEFT_OUT,
+    TOKEN_COUNTS,
+    CorpusManifest,
+    ShardEntry,
+    SourceEntry,
+    dtype_name,
+    program,
+)
+from data_prep.corpus.shards import bin_path, idx_path, metadata_path
 from data_prep.sharding.plan import PLAN, ShardingPlan
 from data_prep.sharding.planning import LOCK, Work, check_output, check_plan
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, SourceCounts, counts_path
+from data_prep.storage.durable import writing
+from data_prep.storage.locks import locked
+from data_prep.storage.publishing import publish_directory, staged_file
 from data_prep.tokenizer import load_tokenizer
 
 _MIN_RECORDS = 1000
@@ -38,7 +45,7 @@ def finish(work: Work, config: TokenizeConfig) -> CorpusManifest | None:
     """
     partial, output = work.partial, config.output
     try:
-        with claimed(partial / LOCK, wait=True):
+        with locked(partial / LOCK, wait=True):
             if not (partial / PLAN).exists():
                 return CorpusManifest.read(output)
             check_plan(work)
@@ -63,8 +70,8 @@ def finish(work: Work, config: TokenizeConfig) -> CorpusManifest | None:
                 # What was being written, other than a shard, when a process was killed.
                 for leftover in partial.glob(".*.tmp-*"):
                     leftover.unlink(missing_ok=True)
-                flush_to_disk(partial)
-                _publish(partial, output)
+                (partial / LOCK).unlink(missing_ok=True)
+                publish_directory(partial, output)
             return manifest
     except FileNotFoundError:
         # Another process was quicker: the directory has its final name.
@@ -102,14 +109,6 @@ class ShardTally:
         )
 
 
-def program_version() -> str:
-    """Version of this package, `unknown` when it runs without being installed."""
-    try:
-        return version("bessemer")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) -> CorpusManifest:
     tally = ShardTally()
     for record in records:
@@ -121,13 +120,15 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
     for name in config.metadata_fields:
         if name not in seen:
             print(f"metadata_fields: no record has the field {name!r}", file=sys.stderr, flush=True)
-    tokenizer = load_tokenizer(work.tasks[0].tokenizer)
+    tokenizer = load_tokenizer(work.tasks[0].tokenizer, config.engine)
+    begin = tokenizer.role("beginning_of_document") if config.prepend_beginning_of_document else None
     end = tokenizer.role("end_of_document") if config.append_end_of_document else None
     return CorpusManifest(
-        created_by=f"bessemer {program_version()}",
-        dtype="uint16" if token_dtype(tokenizer.vocab_size).name == "uint16" else "int32",
+        created_by=program(),
+        dtype=dtype_name(tokenizer.vocab_size),
         vocab_size=tokenizer.vocab_size,
         end_of_document=end,
+        beginning_of_document=begin,
         tokenizer_fingerprint=tokenizer.fingerprint,
         engine=work.plan.engine,
         sentences=config.sentences,
@@ -135,8 +136,9 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
         empty_documents=sum(record.empty for record in records),
         malformed_records=sum(record.malformed for record in records),
         too_long_records=sum(record.too_long for record in records),
+        replaced_records=sum(record.replaced for record in records),
         damaged_files=sum(record.damaged_files for record in records) + len(work.plan.left_out),
-        left_out=[*work.plan.left_out, *(line for record in records for line in record.first)][:20],
+        left_out=[*work.plan.left_out, *(line for record in records for line in record.first)][:MAX_LEFT_OUT],
         shards=[_shard_entry(record) for record in records if record.documents],
         sources=_sources(work.plan, records),
     )
@@ -183,16 +185,3 @@ def _write_counts(partial: Path, records: list[ShardRecord], vocab_size: int) ->
         counts += np.load(counts_path(partial, record.name), allow_pickle=False)
     with staged_file(partial / TOKEN_COUNTS) as temporary, temporary.open("wb") as stream:
         np.save(stream, counts, allow_pickle=False)
-
-
-def _publish(partial: Path, output: Path) -> None:
-    """Give the corpus its name; one that is to be replaced stays until this moment."""
-    (partial / LOCK).unlink(missing_ok=True)
-    replaced = None
-    if output.exists():
-        replaced = output.with_name(f".{output.name}.old-{secrets.token_hex(4)}")
-        output.rename(replaced)
-    os.rename(partial, output)  # noqa: PTH104 (Path.rename would return a path nobody needs)
-    flush_to_disk(output.parent)
-    if replaced is not None:
-        shutil.rmtree(replaced, ignore_errors=True)

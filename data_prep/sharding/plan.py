@@ -15,11 +15,11 @@ import orjson
 import xxhash
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.config import TokenizeConfig
 from data_prep.reading.files import FileState
 from data_prep.reading.inputs import InputFile
 from data_prep.reading.work_unit import WorkUnit
+from data_prep.storage.publishing import staged_file
 
 PLAN = "plan.json"
 PLAN_VERSION = 1
@@ -29,12 +29,17 @@ RECIPE_FIELDS = (
     "text_field",
     "text_separator",
     "text_documents",
+    "encoding",
+    "delimiter",
+    "quoting",
+    "header",
     "dataset_split",
     "malformed",
     "damaged_files",
     "max_document_bytes",
     "work_unit_bytes",
     "append_end_of_document",
+    "prepend_beginning_of_document",
     "sentences",
     "metadata_fields",
 )
@@ -130,12 +135,13 @@ def recipe_of(config: TokenizeConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", include=set(RECIPE_FIELDS))
 
 
-def differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> list[str]:
+def plan_differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, files: list[InputFile]) -> list[str]:
     """How what is asked for now differs from what `plan` was made for; nothing: it does not."""
     found: list[str] = []
     recipe = recipe_of(config)
     for key in RECIPE_FIELDS:
-        before, now = plan.recipe.get(key), recipe[key]
+        # A plan from before a setting was there was made with what it is by default.
+        before, now = plan.recipe.get(key, TokenizeConfig.model_fields[key].default), recipe[key]
         if before != now:
             found.append(f"{key} was {before!r}, is {now!r}")
     if plan.tokenizer != fingerprint:
@@ -156,14 +162,19 @@ def differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, fi
 
 
 def refuse_changes(
-    plan: ShardingPlan, config: TokenizeConfig, fingerprint: str, files: list[InputFile], where: Path
+    plan: ShardingPlan,
+    config: TokenizeConfig,
+    fingerprint: str,
+    files: list[InputFile],
+    where: Path,
+    expected: str = "the same as before, another output, or --overwrite to begin anew",
 ) -> None:
     """Refuse to continue work that was begun on something else.
 
     Raises:
         DataError: names the differences.
     """
-    found = differences(plan, config, fingerprint, files)
+    found = plan_differences(plan, config, fingerprint, files)
     if not found:
         return
     shown = [f"\n- {line}" for line in found[:MAX_DIFFERENCES]]
@@ -172,5 +183,5 @@ def refuse_changes(
     raise DataError(
         "was begun with other input or settings:" + "".join(shown),
         where=where,
-        expected="the same as before, another output, or --overwrite to begin anew",
+        expected=expected,
     )

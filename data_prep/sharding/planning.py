@@ -10,22 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import DataError, MachineError
-from data_prep.atomic import check_replaceable, foreign_entry, writing
 from data_prep.config import TokenizeConfig
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path
-from data_prep.parallel.claims import claimed, is_claimed
-from data_prep.reading.documents import ReadCounts
 from data_prep.reading.files import is_url
 from data_prep.reading.input_patterns import named_patterns
 from data_prep.reading.inputs import InputFile, find_files, group_units, unit_bytes, work_units
 from data_prep.reading.metadata_fields import check_metadata_fields
-from data_prep.reading.readers import read_batches
-from data_prep.reading.work_unit import WorkUnit
 from data_prep.sharding.encoding import ShardTask
-from data_prep.sharding.plan import PLAN, ShardingPlan, differences, plan_identity, recipe_of, refuse_changes
+from data_prep.sharding.plan import PLAN, ShardingPlan, plan_differences, plan_identity, recipe_of, refuse_changes
 from data_prep.sharding.shard_record import RECORDS
-from data_prep.tokenizer import Tokenizer, choose_engine, load_tokenizer
+from data_prep.storage.durable import writing
+from data_prep.storage.locks import is_locked, locked
+from data_prep.storage.replaceable import check_replaceable, foreign_entry
+from data_prep.tokenizer import Tokenizer, load_tokenizer
 
 LOCK = ".lock"
 # Held, with the others, by each process that works on the shards; `*.lock` beside it by who makes a shard.
@@ -35,8 +33,6 @@ _UNFINISHED = (
     *(*_UNPLANNED, PLAN, MANIFEST, TOKEN_COUNTS),
     *("shard_*.bin", "shard_*.idx", "shard_*.meta.jsonl", ".shard_*.tmp", ".shard_*.tmp-*"),
 )
-_PARITY_BYTES = 2_000_000
-_PARITY_UNITS = 64
 
 
 @dataclass(frozen=True)
@@ -68,13 +64,17 @@ def begin(config: TokenizeConfig) -> CorpusManifest | Work:
         DataError: for input or a tokenizer that cannot be used, or an output that was made of something else.
         MachineError: if the output cannot be written.
     """
-    tokenizer = load_tokenizer(config.tokenizer)
-    if config.append_end_of_document and tokenizer.role("end_of_document") is None:
-        raise DataError(
-            "the tokenizer has no end-of-document token",
-            where=config.tokenizer,
-            expected="one that has, or append_end_of_document=false",
-        )
+    tokenizer = load_tokenizer(config.tokenizer, config.engine)
+    for wanted, role, other in (
+        (config.append_end_of_document, "end_of_document", "append_end_of_document=false"),
+        (config.prepend_beginning_of_document, "beginning_of_document", "prepend_beginning_of_document=false"),
+    ):
+        if wanted and tokenizer.role(role) is None:
+            raise DataError(
+                f"the tokenizer has no {role.replace('_', '-')} token",
+                where=config.tokenizer,
+                expected=f"one that has, or {other}",
+            )
     if config.sentences:
         from data_prep.sharding.sentences import check_sentences
 
@@ -83,7 +83,7 @@ def begin(config: TokenizeConfig) -> CorpusManifest | Work:
     partial = config.partial
     with writing(partial):
         _refuse_foreign(partial)
-    with writing(partial), claimed(partial / LOCK, wait=True, make_parent=True):
+    with writing(partial), locked(partial / LOCK, wait=True, make_parent=True):
         try:
             finished = _finished(config, tokenizer.fingerprint, files)
             if finished is not None:
@@ -99,7 +99,7 @@ def begin(config: TokenizeConfig) -> CorpusManifest | Work:
             units=units,
             states={unit.path: states[unit.path] for unit in units},
             config=config,
-            engine="kitoken" if plan.engine == "kitoken" else "reference",
+            engine="reference" if plan.engine == "reference" else "auto",
             tokenizer=partial.absolute() / TOKENIZER,
             directory=partial.absolute(),
         )
@@ -119,7 +119,7 @@ def working(work: Work) -> Iterator[bool]:
     with ExitStack() as held:
         with writing(work.partial):
             with suppress(FileNotFoundError):
-                held.enter_context(claimed(work.partial / RECORDS / _AT_WORK, wait=True, shared=True))
+                held.enter_context(locked(work.partial / RECORDS / _AT_WORK, wait=True, shared=True))
             there = plan_identity(work.partial) is not None
         check_plan(work)
         yield there
@@ -140,7 +140,7 @@ def check_plan(work: Work) -> None:
 def discard_if_unused(partial: Path) -> None:
     """Remove what a start leaves that failed, unless something in it is finished or other processes work in it."""
     try:
-        with claimed(partial / LOCK, wait=True):
+        with locked(partial / LOCK, wait=True):
             finished = (partial / MANIFEST).exists() or any((partial / RECORDS).glob("*.json"))
             if not finished and not _is_in_use(partial) and foreign_entry(partial, _UNFINISHED) is None:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -149,7 +149,7 @@ def discard_if_unused(partial: Path) -> None:
 
 
 def _is_in_use(partial: Path) -> bool:
-    return any(is_claimed(lock) for lock in sorted((partial / RECORDS).glob("*.lock")))
+    return any(is_locked(lock) for lock in sorted((partial / RECORDS).glob("*.lock")))
 
 
 def _refuse_foreign(partial: Path) -> None:
@@ -175,8 +175,8 @@ def _finished(config: TokenizeConfig, fingerprint: str, files: list[InputFile]) 
             plan, manifest = ShardingPlan.read(output), CorpusManifest.read(output)
             if not config.overwrite:
                 refuse_changes(plan, config, fingerprint, files, output)
-            if not differences(plan, config, fingerprint, files):
-                _refuse_damage(output, manifest)
+            if not plan_differences(plan, config, fingerprint, files):
+                refuse_damage(output, manifest)
                 return manifest
         except DataError:
             if not config.overwrite:
@@ -196,8 +196,12 @@ def check_output(config: TokenizeConfig, files: list[str]) -> None:
     check_replaceable(config.output, MANIFEST, config.overwrite, inputs)
 
 
-def _refuse_damage(output: Path, manifest: CorpusManifest) -> None:
-    """Look at the sizes of a finished corpus' files."""
+def refuse_damage(output: Path, manifest: CorpusManifest) -> None:
+    """Look at the sizes of a finished corpus' files.
+
+    Raises:
+        DataError: if one is missing or of another size than was written.
+    """
     expected: dict[Path, int | None] = {output / TOKEN_COUNTS: None}
     for shard in manifest.shards:
         expected |= {bin_path(output / shard.name): shard.bin_bytes, idx_path(output / shard.name): shard.idx_bytes}
@@ -218,7 +222,7 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
         plan = ShardingPlan.read(partial)
         if not config.overwrite:
             refuse_changes(plan, config, tokenizer.fingerprint, files, partial)
-        if not differences(plan, config, tokenizer.fingerprint, files):
+        if not plan_differences(plan, config, tokenizer.fingerprint, files):
             (partial / RECORDS).mkdir(exist_ok=True)
             return plan
         if _is_in_use(partial):
@@ -231,13 +235,11 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
     if not units:
         raise DataError("there is no text in any file", where=", ".join(config.input))
     check_metadata_fields(files, config)
-    engine, reason = choose_engine(config.tokenizer, config.engine, _sample(units, config))
-    if config.engine != "reference":
-        print(f"engine: {reason}", file=sys.stderr, flush=True)
+    print(f"engine: {tokenizer.explain_engine()}", file=sys.stderr, flush=True)
     plan = ShardingPlan(
         recipe=recipe_of(config),
         tokenizer=tokenizer.fingerprint,
-        engine=engine,
+        engine=config.engine,
         files=files,
         left_out=[f"{error.where}: {error.problem}" for error in left_out],
         shards=group_units(units, unit_bytes(files, config)),
@@ -246,22 +248,6 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
     tokenizer.copy_to(partial / TOKENIZER)
     plan.write(partial)
     return plan
-
-
-def _sample(units: list[WorkUnit], config: TokenizeConfig) -> Iterator[str]:
-    """Text from all over the input, some megabytes of it: the first documents of units at equal distances."""
-    lenient = config.model_copy(update={"malformed": "skip", "damaged_files": "skip"})
-    chosen = units[:: -(-len(units) // _PARITY_UNITS)]
-    for unit in chosen:
-        left_bytes = _PARITY_BYTES // len(chosen)
-        for batch in read_batches(unit, lenient, ReadCounts()):
-            for text in batch.texts:
-                yield text
-                left_bytes -= len(text)
-                if left_bytes <= 0:
-                    break
-            if left_bytes <= 0:
-                break
 
 
 def _remove_if_unused(partial: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from data_prep.atomic import staged_file, writing
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path
 from data_prep.sharding.plan import plan_identity
+from data_prep.storage.durable import writing
+from data_prep.storage.publishing import staged_file
 
 RECORDS = "finished"
 PULSE_INTERVAL_S = 2.0
@@ -36,6 +37,7 @@ class ShardRecord:
         documents, sequences, tokens: what is in it.
         text_bytes: UTF-8 bytes of its documents.
         empty, malformed, too_long, damaged_files: what was left out.
+        replaced: documents with U+FFFD in place of half a surrogate pair.
         first: what the first records left out were.
         bin_bytes, idx_bytes, bin_xxh3, idx_xxh3: its files.
         metadata_xxh3: hash of the metadata beside it; None: there is none.
@@ -54,6 +56,7 @@ class ShardRecord:
     malformed: int = 0
     too_long: int = 0
     damaged_files: int = 0
+    replaced: int = 0
     first: list[str] = field(default_factory=list)
     bin_bytes: int = 0
     idx_bytes: int = 0

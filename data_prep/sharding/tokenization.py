@@ -16,15 +16,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configs.errors import UserError
-from data_prep.atomic import real_output
 from data_prep.config import TokenizeConfig
 from data_prep.corpus.manifest import MANIFEST, CorpusManifest
 from data_prep.parallel.executor import available_cores, launcher_of, open_executor, run_tasks, slurm_share
 from data_prep.parallel.progress import AtWork, Done, WorkProgress
+from data_prep.sharding.appending import join_new_files, settings_of_new_files
 from data_prep.sharding.encoding import Made, make_shard
 from data_prep.sharding.finishing import ShardTally, finish
 from data_prep.sharding.planning import Work, begin, discard_if_unused, working
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, read_pulse
+from data_prep.storage.replaceable import real_output
 
 _PRELOAD = ["data_prep.sharding.encoding"]
 
@@ -61,7 +62,7 @@ class Tokenized:
 
 
 def tokenize(config: TokenizeConfig) -> Tokenized:
-    """Make the corpus that `config` describes, or what is missing of it.
+    """Make the corpus that `config` describes, or what is missing of it, or add new files to it.
 
     Raises:
         DataError: for input or a tokenizer that cannot be used, or an output that is in the way.
@@ -69,6 +70,17 @@ def tokenize(config: TokenizeConfig) -> Tokenized:
     """
     # Beside the place itself lies what is not finished, not beside a link to it.
     config = config.model_copy(update={"output": real_output(config.output)})
+    if not config.append:
+        return _launch(config)
+    own = settings_of_new_files(config)
+    if own is None:
+        manifest = CorpusManifest.read(config.output)
+        return Tokenized(manifest, shards=len(manifest.shards))
+    result = _launch(own)
+    return replace(result, manifest=join_new_files(config)) if result.manifest is not None else result
+
+
+def _launch(config: TokenizeConfig) -> Tokenized:
     launcher = launcher_of(config.launcher)
     if launcher == "mpi":
         with open_executor(0, mpi=True) as executor:
@@ -172,7 +184,7 @@ def _add(done: Done, input_bytes: int, tokens: int, left_out: int) -> Done:
     return Done(done.input_bytes + input_bytes, done.tokens + tokens, done.left_out + left_out)
 
 
-def summarize(result: Tokenized, output: Path) -> list[str]:
+def summarize_tokenization(result: Tokenized, output: Path) -> list[str]:
     """Lines that say what was made and how fast."""
     manifest = result.manifest
     if manifest is None:
@@ -209,4 +221,6 @@ def summarize(result: Tokenized, output: Path) -> list[str]:
     if any(left_out.values()):
         lines.append("  left out   " + ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count))
         lines += [f"             - {line}" for line in manifest.left_out[:5]]
+    if manifest.replaced_records:
+        lines.append(f"  replaced   half a surrogate pair by U+FFFD in {manifest.replaced_records:,} records")
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from configs.errors import DataError, MachineError, UserError
-from configs.extras import install_command
+from configs.errors import DataError, UserError
 
-EngineName = Literal["reference", "kitoken"]
+EngineName = Literal["auto", "reference"]
+"""`auto`: the fast way to ids where they are shown to be equal; `reference`: the vocabulary's own library alone."""
 
 
 class Engine(ABC):
@@ -29,6 +29,10 @@ class Engine(ABC):
     @abstractmethod
     def lists(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
+
+    def explain(self) -> str:
+        """Who makes the ids and why, for the user to read."""
+        return f"using {self.name}"
 
     def flat(self, texts: Sequence[str], append: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all texts, one after the other, int32 [tokens], and how many each has, int64 [texts].
@@ -91,51 +95,29 @@ class TiktokenEngine(Engine):
         return [self._encode(text, disallowed_special=()).view(np.int32) for text in texts]
 
 
-class KitokenEngine(Engine):
-    """The `kitoken` library, which reads the vocabulary files of the other three."""
+class Slow(Engine):
+    """The reference library, for a vocabulary that nothing faster gives the same ids of.
 
-    name = "kitoken"
+    Args:
+        reference: the library.
+        reason: why nothing does.
+    """
 
-    def __init__(self, kitoken: Any) -> None:
-        self._encode = kitoken.encode_all
+    def __init__(self, reference: Engine, reason: str) -> None:
+        self.name = reference.name
+        self._reference, self._reason = reference, reason
 
     def lists(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
-        ids: list[list[int]] = self._encode(texts if isinstance(texts, list) else list(texts))
-        return ids
+        return self._reference.lists(texts)
 
+    def flat(self, texts: Sequence[str], append: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """As `Engine.flat`."""
+        return self._reference.flat(texts, append)
 
-def load_kitoken(kind: str, vocabulary: bytes, path: Path, config: Mapping[str, Any] | None = None) -> KitokenEngine:
-    """The `kitoken` engine of a vocabulary file.
-
-    Args:
-        kind: of `VOCABULARY_FILES`.
-        vocabulary: contents of the file.
-        path: where they are from.
-        config: what is to replace parts of its config.
-
-    Raises:
-        MachineError: if kitoken is not installed.
-        EngineError: if it cannot read this vocabulary.
-    """
-    try:
-        from kitoken import Kitoken
-    except ImportError:
-        raise MachineError(
-            "the fast engine is not installed",
-            where="kitoken",
-            expected=f"{install_command('fast')}, or the reference engine",
-        ) from None
-    readers: dict[str, Callable[[bytes], Any]] = {
-        "sentencepiece": Kitoken.from_sentencepiece,
-        "huggingface": Kitoken.from_tokenizers,
-        "tiktoken": Kitoken.from_tiktoken,
-    }
-    with explaining(path, "kitoken"):
-        kitoken = readers[kind](vocabulary)
-        if config is not None:
-            kitoken.set_config(kitoken.config() | config)
-    return KitokenEngine(kitoken)
+    def explain(self) -> str:
+        """As `Engine.explain`."""
+        return f"using {self.name} alone: {self._reason}"
 
 
 class EngineError(DataError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import orjson
 from configs.errors import DataError, MachineError
 from configs.extras import install_command
 from data_prep.tokenizer.byte_alphabet import from_byte_alphabet
-from data_prep.tokenizer.engines import Engine, EngineName, HuggingFaceEngine, explaining, load_kitoken
+from data_prep.tokenizer.byte_level_files import MERGES_FILE, byte_level_json
+from data_prep.tokenizer.engines import Engine, EngineName, HuggingFaceEngine, Slow, explaining
+from data_prep.tokenizer.fast.byte_level import VERSION, ByteLevelEngine, gigatoken_library
+from data_prep.tokenizer.fast.word_memory import WordMemory
 from data_prep.tokenizer.huggingface_guard import find_leaks, without_leaks
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import (
+    BORDERS,
     ROLES,
     SENTINELS,
     Description,
@@ -26,7 +30,9 @@ from data_prep.tokenizer.roles import (
     read_json,
     usual_roles,
 )
+from data_prep.tokenizer.word_cuts import cut_before_spaces
 from data_prep.tokenizer.word_starts import begins_word, byte_of, unmarked_words
+from data_prep.tokenizer.wordpiece import Normalization, wordpiece_json
 
 _CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _CONFIG_KEYS = {
@@ -58,12 +64,12 @@ class HuggingFaceTokenizer(Tokenizer):
         self, model_path: Path, content: bytes, pipeline: Any, description: Description, engine: EngineName
     ) -> None:
         self._pipeline = pipeline
-        self._json: dict[str, Any] = orjson.loads(content)
+        self._json: dict[str, Any] = orjson.loads(pipeline.to_str())
         self._added = {int(token): added for token, added in pipeline.get_added_tokens_decoder().items()}
         self.leaks = find_leaks(
             pipeline, {added.content: token for token, added in self._added.items() if added.special}
         )
-        self._encoding_json = without_leaks(self._json, self.leaks) if self.leaks else content
+        self._encoding_json = without_leaks(self._json, self.leaks) if self.leaks else orjson.dumps(self._json)
         self._encoder = _load(model_path, self._encoding_json) if self.leaks else pipeline
         self.vocab_size = max(pipeline.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         super().__init__(model_path, content, description, engine)
@@ -71,12 +77,16 @@ class HuggingFaceTokenizer(Tokenizer):
     @classmethod
     def read(cls, model_path: Path, description: Description | None, engine: EngineName) -> HuggingFaceTokenizer:
         """Read a `tokenizer.json`; without a description, the roles are those that the files beside it name."""
+        if model_path.name == MERGES_FILE:
+            return cls.from_json(model_path, byte_level_json(model_path.parent), description, engine)
+        if model_path.suffix == ".txt":
+            return cls.from_json(model_path, wordpiece_json(model_path, Normalization()), description, engine)
         content = read_bytes(model_path, "a tokenizer.json of Hugging Face's tokenizers library")
         return cls.from_json(model_path, content, description, engine)
 
     @classmethod
     def from_json(
-        cls, model_path: Path, content: bytes, description: Description | None = None, engine: EngineName = "reference"
+        cls, model_path: Path, content: bytes, description: Description | None = None, engine: EngineName = "auto"
     ) -> HuggingFaceTokenizer:
         """The tokenizer of the contents of a `tokenizer.json`, made of the file at `model_path`."""
         pipeline = _load(model_path, content)
@@ -84,6 +94,14 @@ class HuggingFaceTokenizer(Tokenizer):
             raise DataError("holds no pieces", where=model_path, expected="a trained vocabulary")
         if description is None:
             description = _described_by(pipeline, orjson.loads(content), model_path.parent)
+        borders = {description.roles.get(role) for role in BORDERS}
+        parsed = orjson.loads(content)
+        found_in_text = [t for t in parsed.get("added_tokens") or [] if t["id"] in borders and not t["special"]]
+        if found_in_text:
+            # Text that spells it is text: the library is told that it is special.
+            for token in found_in_text:
+                token["special"] = True
+            pipeline = _load(model_path, orjson.dumps(parsed))
         return cls(model_path, content, pipeline, description, engine)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -173,9 +191,26 @@ class HuggingFaceTokenizer(Tokenizer):
     def _reference(self) -> Engine:
         return HuggingFaceEngine(self._encoder)
 
-    def _kitoken(self, vocabulary: bytes) -> Engine:
-        content = orjson.loads(self._encoding_json) | {"padding": None, "truncation": None}
-        return load_kitoken(self.kind, orjson.dumps(content), self.model_path)
+    def _fast(self, reference: Engine) -> Engine:
+        model, cuts = self._json["model"], set(_types(self._json.get("pre_tokenizer")))
+        found_in_text = [added.content for added in self._added.values() if not added.special]
+        if model.get("type") == "WordPiece" and cuts == {"BertPreTokenizer"} and not found_in_text:
+            changes = set(_types(self._json.get("normalizer")))
+            return WordMemory(reference, cut_before_spaces()) if changes <= {"BertNormalizer"} else _other(reference)
+        changes = set(_types(self._json.get("normalizer"))) - {"Sequence"}
+        if model.get("type") != "BPE" or "ByteLevel" not in cuts or changes - {"NFC"} or model.get("dropout"):
+            return _other(reference)
+        library = gigatoken_library()
+        if library is None:
+            return Slow(reference, f"gigatoken {VERSION} is not installed ({install_command('fast')})")
+        content = orjson.loads(self._encoding_json)
+        content |= {"added_tokens": [], "normalizer": None, "post_processor": None, "padding": None, "truncation": None}
+        special = [added.content for added in self._added.values() if added.special]
+        pieces = [piece for token in range(self.vocab_size) if (piece := self.piece(token)) and "\ufffd" not in piece]
+        pieces += [around.format(spelling) for spelling in special for around in ("{}", " {} ", "a{}\n", "\n{}b")]
+        pieces = [piece for piece in pieces if not any(found in piece for found in found_in_text)]
+        make = partial(library.load_hf_json, orjson.dumps(content).decode())
+        return ByteLevelEngine(reference, [make], pieces, found_in_text, "NFC" in changes)
 
     @property
     def normalizer(self) -> dict[str, Any]:
@@ -189,6 +224,10 @@ class HuggingFaceTokenizer(Tokenizer):
     @cached_property
     def _has_byte_pieces(self) -> bool:
         return "ByteFallback" in set(_types(self._json.get("decoder")))
+
+
+def _other(reference: Engine) -> Engine:
+    return Slow(reference, "it is neither a byte-level BPE nor BERT's WordPiece")
 
 
 def _load(path: Path, content: bytes) -> Any:

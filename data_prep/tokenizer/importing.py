@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from configs.errors import ConfigError, DataError, nearest
-from data_prep.atomic import check_replaceable, staged_directory
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer import (
     ROLES,
     ROLES_FILE,
@@ -94,10 +95,10 @@ def _read(source: Path, encoding: str | None, normalization: Normalization | Non
             expected="a vocab.txt; other kinds say it in their own files",
         )
     tokenizer = load_tokenizer(source) if encoding is None else TiktokenTokenizer.read_as(source, encoding)
-    return tokenizer, tokenizer.model_path.read_bytes()
+    return tokenizer, tokenizer.vocabulary
 
 
-def describe(tokenizer: Tokenizer, directory: Path) -> list[str]:
+def describe_tokenizer(tokenizer: Tokenizer, directory: Path) -> list[str]:
     """Lines that say what a tokenizer directory holds, and what its user should know."""
     taken = {name: token for name in ROLES if (token := tokenizer.role(name)) is not None}
     spelled = ", ".join(f"{name} {token} {tokenizer.piece(token)!r}" for name, token in taken.items()) or "none"

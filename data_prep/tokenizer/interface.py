@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.tokenizer import parts
-from data_prep.tokenizer.engines import Engine, EngineName, flatten, join, load_kitoken
+from data_prep.tokenizer.engines import Engine, EngineName, flatten, join
 from data_prep.tokenizer.roles import (
     ROLES,
     VOCABULARY_FILES,
@@ -26,11 +25,12 @@ class Tokenizer(ABC):
     Attributes:
         kind: `sentencepiece`, `huggingface` or `tiktoken`.
         algorithm: `bpe`, `unigram`, `char`, `word` or `wordpiece`; `unknown` where the file does not tell.
-        model_path: the vocabulary file.
+        model_path: the vocabulary file, or the one that it is made of.
+        vocabulary: contents of the vocabulary file.
         sentinels: ids that stand for masked spans, in order; often none.
         fingerprint: hash of the vocabulary and the roles; equal for tokenizers that give equal ids.
-        engine: which library encodes: `reference`, the kind's own, or `kitoken`.
-        library: its name.
+        engine: `auto`, the fast way where its ids are shown to be the library's, or `reference`, the library alone.
+        library: the kind's own.
         extra: what else decides the ids (tiktoken: `pattern` and `special_tokens`).
     """
 
@@ -40,14 +40,16 @@ class Tokenizer(ABC):
 
     def __init__(self, model_path: Path, vocabulary: bytes, description: Description, engine: EngineName) -> None:
         self.model_path = model_path
+        self.vocabulary = vocabulary
         self.algorithm = description.algorithm
         self._roles = {name: description.roles.get(name) for name in ROLES}
         self.sentinels = list(description.sentinels)
         self.extra = dict(description.extra)
         self.fingerprint = fingerprint_of(vocabulary, self._roles, self.sentinels, self.extra)
         self.engine = engine
-        self._engine = self._reference() if engine == "reference" else self._kitoken(vocabulary)
-        self.library = self._engine.name
+        reference = self._reference()
+        self.library = reference.name
+        self._engine = reference if engine == "reference" else self._fast(reference)
 
     @classmethod
     @abstractmethod
@@ -61,6 +63,12 @@ class Tokenizer(ABC):
             KeyError: if there is no such role.
         """
         return self._roles[name]
+
+    def explain_engine(self) -> str:
+        """Who makes the ids and why, for the user to read; compares libraries if that is still to do."""
+        if self.engine == "reference":
+            return f"using {self.library} alone, as asked"
+        return self._engine.explain()
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; text that looks like a special token stays text."""
@@ -148,14 +156,15 @@ class Tokenizer(ABC):
     def copy_to(self, directory: Path) -> None:
         """Write this tokenizer's two files into `directory`, which is made if needed."""
         directory.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.model_path, directory / VOCABULARY_FILES[self.kind])
+        (directory / VOCABULARY_FILES[self.kind]).write_bytes(self.vocabulary)
         write_roles(directory, self.algorithm, self._roles, self.sentinels, self.fingerprint, self.kind, self.extra)
 
     @abstractmethod
     def _reference(self) -> Engine: ...
 
-    def _kitoken(self, vocabulary: bytes) -> Engine:
-        return load_kitoken(self.kind, vocabulary, self.model_path)
+    @abstractmethod
+    def _fast(self, reference: Engine) -> Engine:
+        """What gives the ids of the reference faster; `Slow` where nothing does."""
 
     def _special(self, texts: Sequence[str]) -> list[int]:
         """Numbers of the texts that an engine may not get as they are."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs.errors import ConfigError, DataError, nearest
+from data_prep.tokenizer.byte_level_files import MERGES_FILE
+from data_prep.tokenizer.byte_level_files import VOCABULARY_FILE as BYTE_LEVEL_FILE
 from data_prep.tokenizer.engines import EngineName
 from data_prep.tokenizer.huggingface_kind import HuggingFaceTokenizer
 from data_prep.tokenizer.interface import Tokenizer
@@ -18,33 +20,37 @@ from data_prep.tokenizer.roles import (
 )
 from data_prep.tokenizer.sentencepiece_kind import SentencePieceTokenizer
 from data_prep.tokenizer.tiktoken_kind import TiktokenTokenizer
+from data_prep.tokenizer.wordpiece import VOCABULARY_FILE as WORDPIECE_FILE
 
-_EXPECTED = "a tokenizer directory, a SentencePiece .model, a tokenizer.json or a .tiktoken file"
+_EXPECTED = (
+    "a tokenizer directory, a SentencePiece .model, a tokenizer.json, vocab.json with merges.txt, a WordPiece vocab.txt"
+    " or a .tiktoken file"
+)
 _KINDS: dict[str, type[Tokenizer]] = {
     kind.kind: kind for kind in (SentencePieceTokenizer, HuggingFaceTokenizer, TiktokenTokenizer)
 }
 
 
-def load_tokenizer(path: Path | str, engine: EngineName = "reference") -> Tokenizer:
+def load_tokenizer(path: Path | str, engine: EngineName = "auto") -> Tokenizer:
     """Read a tokenizer of any kind.
 
     Args:
         path: a tokenizer directory, or a bare vocabulary: a SentencePiece `.model`, a `tokenizer.json` of Hugging
             Face or the directory with it, a `.tiktoken` file. The roles of a bare one are those that it, or the
-            files beside it, name.
-        engine: `reference` is the library that the vocabulary is made for; `kitoken` reads the same files and is
-            faster. Ask `choose_engine` first whether it gives the same ids.
+            files beside it, name; a WordPiece `vocab.txt` or a directory with `vocab.json` and `merges.txt`.
+        engine: `auto` gives the ids of the vocabulary's own library in the fastest way that is shown to give them;
+            `reference` is that library alone.
 
     Raises:
         DataError: if there is none, or it is damaged.
         MachineError: if a library that it needs is not installed.
     """
-    if engine not in ("reference", "kitoken"):
+    if engine not in ("auto", "reference"):
         raise ConfigError(
             f"there is no engine {engine!r}",
             where="engine",
-            expected="reference or kitoken",
-            nearest=nearest(engine, ("reference", "kitoken")),
+            expected="auto or reference",
+            nearest=nearest(engine, ("auto", "reference")),
         )
     kind, model_path, description = _locate(Path(path))
     tokenizer = _KINDS[kind].read(model_path, description, engine)
@@ -68,6 +74,14 @@ _VOCABULARIES = tuple(VOCABULARY_FILES.values())
 def _locate(path: Path) -> tuple[str, Path, Description | None]:
     """Kind, vocabulary file and what our roles file says, if there is one."""
     if path.is_dir():
+        if not (path / ROLES_FILE).is_file():
+            if (path / MERGES_FILE).is_file() and (path / BYTE_LEVEL_FILE).is_file():
+                return "huggingface", path / MERGES_FILE, None
+            if (path / WORDPIECE_FILE).is_file():
+                return "huggingface", path / WORDPIECE_FILE, None
+            models = sorted(path.glob("*.model"))
+            if len(models) == 1:
+                return "sentencepiece", models[0], None
         foreign = sorted(path.glob("*.model")) + sorted(path.glob("*.tiktoken"))
         if not (path / ROLES_FILE).is_file() and foreign:
             raise DataError(
@@ -87,16 +101,14 @@ def _locate(path: Path) -> tuple[str, Path, Description | None]:
         )
     if path.suffix == ".tiktoken":
         return "tiktoken", path, None
-    if path.suffix == ".json":
+    if path.suffix == ".json" and not (path.name == BYTE_LEVEL_FILE and (path.parent / MERGES_FILE).is_file()):
         if is_huggingface(read_json(path, _EXPECTED)):
             return "huggingface", path, None
         if path.name == ROLES_FILE:
             return _locate(path.parent)
         raise DataError("is not a file of the tokenizers library", where=path, expected=_EXPECTED)
+    if path.name in (BYTE_LEVEL_FILE, MERGES_FILE) and (path.parent / MERGES_FILE).is_file():
+        return "huggingface", path.parent / MERGES_FILE, None
     if path.suffix == ".txt":
-        raise DataError(
-            "is a list of pieces, which does not say how text is cut into words",
-            where=path,
-            expected="the directory that import-tokenizer makes of a WordPiece vocab.txt",
-        )
+        return "huggingface", path, None
     return "sentencepiece", path, None

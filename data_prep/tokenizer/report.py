@@ -121,7 +121,7 @@ class Report:
         return {"documents": self.documents, "text_bytes": self.text_bytes, "groups": groups, "tokenizers": tokenizers}
 
 
-def make_report(config: TokenizerReportConfig) -> Report:
+def measure_tokenizers(config: TokenizerReportConfig) -> Report:
     """Draw the sample and measure each tokenizer on it.
 
     Raises:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
+from configs.paths import OutputPath
 from data_prep.config import Paths, SourceConfig
 
 
@@ -26,5 +25,5 @@ class TokenizerReportConfig(SourceConfig):
     """Decides which documents are drawn."""
     longest: int = Field(5, ge=0)
     """How many of the longest pieces of each vocabulary are shown."""
-    json_file: Path | None = None
+    json_file: OutputPath | None = None
     """Write the figures there as well."""

@@ -39,6 +39,8 @@ KNOWN_SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "separator": ("[SEP]", "<sep>", "<|sep|>"),
 }
 """How vocabularies usually spell a role; asked only where nothing else names the role's token."""
+BORDERS = ("end_of_document", "beginning_of_document")
+"""Roles of tokens that stand between documents: where a vocabulary can be told so, no text becomes them."""
 SENTINELS = "<extra_id_*>"
 _STAR = "*"
 

@@ -16,13 +16,12 @@ import numpy as np
 
 from configs.errors import DataError
 from data_prep.tokenizer import parts
-from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, join, load_kitoken
-from data_prep.tokenizer.fast_sentencepiece import fast_form
+from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, Slow, join
+from data_prep.tokenizer.fast.word_memory import WordMemory
 from data_prep.tokenizer.interface import Tokenizer
-from data_prep.tokenizer.roles import KNOWN_SPELLINGS, Description, read_bytes
-from data_prep.tokenizer.sentencepiece_model import ALGORITHMS, SPACE, USER_DEFINED, parse, read_joints
+from data_prep.tokenizer.roles import BORDERS, KNOWN_SPELLINGS, Description, read_bytes
+from data_prep.tokenizer.sentencepiece_model import ALGORITHMS, CONTROL, SPACE, USER_DEFINED, parse, read_joints
 from data_prep.tokenizer.word_cuts import cut_long
-from data_prep.tokenizer.word_memory import WordMemory
 from data_prep.tokenizer.word_starts import begins_word, byte_of, unmarked_words
 
 
@@ -35,7 +34,7 @@ class SentencePieceTokenizer(Tokenizer):
         self, model_path: Path, model: bytes, processor: Any, description: Description, engine: EngineName
     ) -> None:
         self._sp = processor
-        self._joints = read_joints(model)
+        self._joints = read_joints(processor.serialized_model_proto())
         self.vocab_size = int(processor.vocab_size())
         super().__init__(model_path, model, description, engine)
         self._separators = self._find_separators()
@@ -45,7 +44,16 @@ class SentencePieceTokenizer(Tokenizer):
         """Read a `.model` file; without a description, the roles are those that the model names."""
         model = read_bytes(model_path, "a tokenizer directory or a SentencePiece .model file")
         processor = _load(model_path, model)
-        return cls(model_path, model, processor, description or _described_by(processor), engine)
+        description = description or _described_by(processor)
+        borders = {description.roles.get(role) for role in BORDERS}
+        proto = parse(model)
+        found_in_text = [n for n, piece in enumerate(proto.pieces) if n in borders and piece.type == USER_DEFINED]
+        if found_in_text:
+            # Text that spells it is text: as a control symbol, the library does not look for it.
+            for number in found_in_text:
+                proto.pieces[number].type = CONTROL
+            processor = _load(model_path, proto.SerializeToString())
+        return cls(model_path, model, processor, description, engine)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; special tokens decode to nothing, incomplete UTF-8 to U+FFFD."""
@@ -86,7 +94,7 @@ class SentencePieceTokenizer(Tokenizer):
         Raises:
             DataError: if pieces end with their space.
         """
-        proto = parse(self.model_path.read_bytes())
+        proto = parse(self.vocabulary)
         if proto.trainer_spec.treat_whitespace_as_suffix:
             raise unmarked_words(self.model_path, "its pieces end with a space")
         starts = np.ones(self.vocab_size, dtype=bool)
@@ -99,19 +107,17 @@ class SentencePieceTokenizer(Tokenizer):
 
     def read_algorithm(self) -> str:
         """The algorithm that the model file itself names."""
-        return ALGORITHMS.get(parse(self.model_path.read_bytes()).trainer_spec.model_type, "unknown")
+        return ALGORITHMS.get(parse(self.vocabulary).trainer_spec.model_type, "unknown")
 
     def _reference(self) -> Engine:
-        return self._remembering(SentencePieceEngine(self._sp))
+        return SentencePieceEngine(self._sp)
 
-    def _kitoken(self, vocabulary: bytes) -> Engine:
-        model, config = fast_form(vocabulary, self._sp) or (vocabulary, None)
-        return self._remembering(load_kitoken(self.kind, model, self.model_path, config))
-
-    def _remembering(self, engine: Engine) -> Engine:
-        if self._joints is None or not self._joints.parts_words:
-            return engine
-        return WordMemory(engine, self._joints.joined)
+    def _fast(self, reference: Engine) -> Engine:
+        if self._joints is None:
+            return Slow(reference, "the model changes text before it cuts it")
+        if not self._joints.parts_words:
+            return Slow(reference, "only a BPE without user-defined symbols gives parts of text the ids of the whole")
+        return WordMemory(reference, self._joints.joined)
 
     @cached_property
     def _byte_ids(self) -> list[int] | None:

@@ -11,6 +11,7 @@ from data_prep.tokenizer.word_cuts import joined_pairs
 
 SPACE = "\u2581"  # how SentencePiece writes a space inside a piece
 NORMAL, USER_DEFINED, UNUSED = 1, 4, 5  # types of pieces that text can become, bytes apart
+CONTROL = 3  # one that it cannot
 ALGORITHMS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 
 

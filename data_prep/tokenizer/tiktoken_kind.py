@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import yaml
 
 from configs.errors import DataError, MachineError, nearest
 from configs.extras import install_command
-from data_prep.tokenizer.engines import Engine, EngineName, TiktokenEngine, explaining, load_kitoken
+from data_prep.tokenizer.engines import Engine, EngineName, Slow, TiktokenEngine, explaining
+from data_prep.tokenizer.fast.byte_level import VERSION, ByteLevelEngine, gigatoken_library
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import SENTINELS, Description, numbered_tokens, read_bytes, usual_roles
 from data_prep.tokenizer.word_starts import begins_word
 
+# What gigatoken calls the patterns that it knows; which one is a vocabulary's shows in its ids.
+_GIGATOKEN_PATTERNS = ("gpt4", "o200k", "gpt2", "qwen2", "qwen35", "olmo3", "deepseek_v3", "nemotron", "kimi")
 _EXPECTED_LINES = "lines of a byte string in base64, a space, and its rank"
 
 
@@ -44,7 +48,7 @@ class TiktokenTokenizer(Tokenizer):
         content = read_bytes(model_path, "a .tiktoken file")
         ranks = _read_ranks(model_path, content)
         if description is None:
-            description = describe(find_scheme(model_path), ranks, model_path)
+            description = describe_scheme(find_scheme(model_path), ranks, model_path)
         elif not isinstance(description.extra.get("pattern"), str) or not isinstance(
             description.extra.get("special_tokens"), dict
         ):
@@ -60,7 +64,7 @@ class TiktokenTokenizer(Tokenizer):
         """Read a `.tiktoken` file with the pattern and special tokens of `encoding`: a name or a file."""
         content = read_bytes(model_path, "a .tiktoken file")
         ranks = _read_ranks(model_path, content)
-        description = describe(find_scheme(model_path, encoding), ranks, model_path)
+        description = describe_scheme(find_scheme(model_path, encoding), ranks, model_path)
         return cls(model_path, content, ranks, description, "reference")
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -102,13 +106,17 @@ class TiktokenTokenizer(Tokenizer):
     def _reference(self) -> Engine:
         return TiktokenEngine(self._encoding)
 
-    def _kitoken(self, vocabulary: bytes) -> Engine:
-        # It takes the pattern of the best-known vocabulary with about as many ids; the file does not say its own.
-        split = [{"Pattern": {"pattern": {"Regex": self.pattern}, "behavior": "Isolate"}}]
-        return load_kitoken(self.kind, vocabulary, self.model_path, {"split": split})
+    def _fast(self, reference: Engine) -> Engine:
+        library = gigatoken_library()
+        if library is None:
+            return Slow(reference, f"gigatoken {VERSION} is not installed ({install_command('fast')})")
+        make = [partial(library.BPETokenizer.from_tiktoken, self.model_path, name, {}) for name in _GIGATOKEN_PATTERNS]
+        pieces = [piece for data in self._bytes if (piece := data.decode("utf-8", "ignore")) and piece.encode() == data]
+        pieces += [around.format(name) for name in self.special_tokens for around in ("{}", " {} ", "a{}\n", "\n{}b")]
+        return ByteLevelEngine(reference, make, pieces)
 
 
-def describe(scheme: Mapping[str, Any], ranks: Mapping[bytes, int], path: Path) -> Description:
+def describe_scheme(scheme: Mapping[str, Any], ranks: Mapping[bytes, int], path: Path) -> Description:
     """Check a scheme (`pattern`, `special_tokens`) against a vocabulary and find the roles by their usual spellings.
 
     Raises:

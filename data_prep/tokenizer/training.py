@@ -9,10 +9,11 @@ from itertools import chain
 from typing import Any
 
 from configs.errors import ConfigError, DataError
-from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.config import MAY_SHARE, SpecialTokens, TokenizerConfig
 from data_prep.reading.input_patterns import named_patterns
 from data_prep.reading.text_sample import sample_documents
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer import MODEL_FILE, ROLES, ROLES_FILE, Tokenizer, fingerprint_of, load_tokenizer, write_roles
 
 _MAX_LINE_CHARS = 4000

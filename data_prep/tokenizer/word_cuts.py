@@ -29,6 +29,14 @@ def joined_pairs(pieces: Iterable[str]) -> np.ndarray:
     return joined
 
 
+def cut_before_spaces() -> np.ndarray:
+    """As `joined_pairs` for vocabularies that never join a space with what is before it: cuts where spaces begin."""
+    joined = np.ones((256, 256), bool)
+    joined[:, 0x20] = False
+    joined[0x20, 0x20] = True
+    return joined
+
+
 def cut(data: bytes, start: int, stop: int, joined: np.ndarray) -> np.ndarray:
     """Which bytes begin a part.
 

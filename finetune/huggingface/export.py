@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from configs.errors import ConfigError, MachineError
-from data_prep.atomic import check_replaceable, staged_directory
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer import MODEL_FILE, Tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
@@ -62,7 +63,7 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
         UserError: anything that stands in the way, the comparison of the logits above all; nothing is written then.
     """
     check_replaceable(config.output, RECORD_FILE, config.overwrite)
-    source = open_checkpoint(config.checkpoint)
+    source = open_checkpoint(config.model)
     counterpart_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
     text = trained_text(source.model, source.metadata, tokenizer) if tokenizer is not None else None

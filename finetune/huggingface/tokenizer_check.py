@@ -121,7 +121,7 @@ class _Theirs:
 
         self._quiet = quiet_transformers
         with quiet_transformers():
-            self._tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
     def __call__(self, text: str, **options: bool) -> dict[str, list[int]]:
         with self._quiet():

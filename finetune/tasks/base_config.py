@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from configs.durations import Duration, Units
 from configs.kinds import ChosenBy, Named
+from configs.paths import InputPath, OutputPath
 from configs.section import Section
 from finetune.tasks.kinds import TASKS
 from pretrain.config import OptimizerConfig
@@ -60,15 +60,17 @@ class TaskConfig(Named):
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {"loss": "lowest"}
     """Validation figures that may select the weights, and which value of them is the best."""
 
-    output_dir: Path
+    renamed: ClassVar[Mapping[str, str]] = {"output_dir": "output"}
+
+    output: OutputPath
     """Directory to write: the fine-tuned model, its figures, its predictions."""
     overwrite: bool = False
-    """Whether an earlier result of the same task in `output_dir` is replaced."""
+    """Whether an earlier result of the same task in `output` is replaced."""
     seed: int = Field(default=1234, ge=0, lt=2**31)
     """Decides the split, the order, the new layer's weights and dropout."""
-    model: Path
+    model: InputPath
     """A pretraining run's output directory, one `step_...` of it, or an exported model."""
-    tokenizer_dir: Path | None = None
+    tokenizer_dir: InputPath | None = None
     """Our tokenizer; null: the one that belongs to the model."""
     training: TaskTraining = TaskTraining()
     """How long, how much at a time, how precise, and which weights are kept."""

@@ -24,6 +24,7 @@ from finetune.tasks.classify_config import ClassifyConfig
 from finetune.tasks.encoded_texts import EncodedTexts
 from finetune.tasks.labelled_texts import Splits, load_splits
 from finetune.tasks.splitting import LabelledText
+from pretrain.models.huggingface.own_classes import own_class_file
 
 if TYPE_CHECKING:
     import torch
@@ -197,7 +198,8 @@ class ClassifyTask(FinetuneTask):
         """See the base class."""
         if not (folder / "tokenizer_config.json").is_file():
             return None
-        call = f'pipeline("text-classification", {json.dumps(str(folder))}, truncation=True)'
+        known = ", trust_remote_code=True" if (folder / own_class_file().name).is_file() else ""
+        call = f'pipeline("text-classification", {json.dumps(str(folder))}, truncation=True{known})'
         return f"python -c {shlex.quote(f'from transformers import pipeline; print({call}(input()))')}"
 
     def _template(self, pretrained: PretrainedModel) -> TextTemplate:

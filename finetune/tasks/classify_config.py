@@ -25,12 +25,17 @@ Label = Annotated[str, BeforeValidator(label_text)]
 class ClassifyData(Section):
     """Labelled texts, and how they are split."""
 
-    train: Paths
+    renamed: ClassVar[Mapping[str, str]] = {part: f"{part}_texts" for part in ("train", "validation", "test")}
+
+    train_texts: Paths
     """Labelled texts: JSON lines, CSV, TSV (also .gz, .zst), Parquet, or a saved Hugging Face dataset."""
-    validation: Paths | None = None
-    """Files that choose the best epoch; null: a part of `train`, as `split` says."""
-    test: Paths | None = None
-    """Files of the final figures; null: a part of `train`, as `split` says, or none where that says 0."""
+    validation_texts: Paths | None = None
+    """Files that choose the best epoch; null: a part of `train_texts`, as `split` says."""
+    test_texts: Paths | None = None
+    """Files of the final figures; null: a part of `train_texts`, as `split` says, or none where that says 0."""
+    quoting: Literal["double", "none"] | None = None
+    """Whether CSV and TSV fields may stand in double quotes; null: those of CSV may, those of TSV where all fields of
+    the first line do."""
     text_field: str = "text"
     """Field that holds the text."""
     label_field: str = "label"
@@ -40,10 +45,10 @@ class ClassifyData(Section):
     labels: list[Label] | None = None
     """Labels that count, in the order of their numbers; others are left out. null: all that the training part has."""
     min_label_count: int = Field(default=1, ge=1)
-    """Labels with fewer texts in `train` are left out."""
+    """Labels with fewer texts in `train_texts` are left out."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Shares of `train` that train, validate and test; the last two count only where no files are named. With a last
-    share of 0 there is no test part."""
+    """Shares of `train_texts` that train, validate and test; the last two count only where no files are named. With a
+    last share of 0 there is no test part."""
     split_by: str | None = None
     """Field whose equal values stay on one side of the split, such as `package`; null: the text itself."""
     max_tokens: int = Field(default=256, ge=2)
@@ -77,7 +82,12 @@ class ClassifyConfig(TaskConfig):
     product: ClassVar[str] = "classifier"
     marker: ClassVar[str] = "classify.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "examples", "ran")
-    files: ClassVar[tuple[str, ...]] = ("labels.json", "confusion-test.png", "confusion-validation.png")
+    files: ClassVar[tuple[str, ...]] = (
+        "labels.json",
+        "confusion-test.png",
+        "confusion-validation.png",
+        "mean_pooling.py",
+    )
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {
         "macro_f1": "highest",
         "accuracy": "highest",
@@ -90,8 +100,8 @@ class ClassifyConfig(TaskConfig):
     """Labelled texts, and how they are split."""
     pooling: Literal["auto", "last", "first", "mean"] = "auto"
     """Where the new layer reads a text: at its last token (decoders), at its first, the classification token
-    (encoders), or the mean of all (ModernBERT); auto: last for decoders, first for encoders, and for encoders that were
-    trained without special tokens the mean, where their class can take it."""
+    (encoders), or the mean of all (encoders; for all but ModernBERT by a class of ours that is saved with the model);
+    auto: last for decoders, first for encoders, and the mean for a ModernBERT trained without special tokens."""
     training: ClassifyTraining = ClassifyTraining()
     """How long, how much at a time, how precise, and which weights are kept."""
     class_weights: Literal["none", "balanced"] = "none"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from data_prep.reading.documents import Document
     from data_prep.reading.inputs import InputFile
 
-_OWN_WORDS = (("--text-field", "data.text_field"), (", or damaged_files=skip", ""))
+_OWN_WORDS = (("--text-field", "data.text_field"), ("quoting=", "data.quoting="), (", or damaged_files=skip", ""))
 """What the readers of data preparation advise -> what helps here: they have other options and settings."""
 
 
@@ -69,10 +69,10 @@ def load_splits(config: ClassifyData, seed: int) -> Splits:
         DataError: unreadable or malformed input, a file that trains and is measured, a part without examples, fewer
             than two labels, a label that is in validation or test but not in training.
     """
-    own = {part: paths for part in PARTS if (paths := getattr(config, part))}
+    own = {part: paths for part in PARTS if (paths := getattr(config, f"{part}_texts"))}
     files = {part: _find(paths, config) for part, paths in own.items()}
     _refuse_trained_files(files)
-    read = {part: _read(found, config, f"data.{part}") for part, found in files.items()}
+    read = {part: _read(found, config, f"data.{part}_texts") for part, found in files.items()}
     empty = [name for _, names in read.values() for name in names]
     everything = read["train"][0]
     shares = {part: 0.0 if part in own and part != "train" else share for part, share in zip(PARTS, config.split)}
@@ -139,7 +139,8 @@ def _read(files: list[InputFile], config: ClassifyData, where: str) -> tuple[lis
 def _source(paths: Sequence[str], config: ClassifyData) -> Any:
     from data_prep.config import SourceConfig
 
-    return SourceConfig.model_validate({"input": list(paths), "text_field": config.text_field, "malformed": "stop"})
+    told = {"text_field": config.text_field, "quoting": config.quoting, "malformed": "stop"}
+    return SourceConfig.model_validate({"input": list(paths), **told})
 
 
 def _refuse_trained_files(files: dict[str, list[InputFile]]) -> None:
@@ -149,9 +150,9 @@ def _refuse_trained_files(files: dict[str, list[InputFile]]) -> None:
         both = next((file.path for file in files.get(part, []) if os.path.realpath(file.path) in trained), None)
         if both is not None:
             raise DataError(
-                f"is {both}, which data.train names, too",
-                where=f"data.{part}",
-                expected="texts that are not trained on; or null: then data.split shares out data.train",
+                f"is {both}, which data.train_texts names, too",
+                where=f"data.{part}_texts",
+                expected="texts that are not trained on; or null: then data.split shares out data.train_texts",
             )
 
 
@@ -230,15 +231,17 @@ def _choose_labels(examples: list[LabelledText], config: ClassifyData) -> list[s
 def _check(splits: Splits) -> None:
     if len(splits.labels) < 2:
         found = ", ".join(map(repr, splits.labels)) or "none"
-        raise DataError(f"the training texts have too few labels: {found}", where="data.train", expected="at least two")
+        raise DataError(
+            f"the training texts have too few labels: {found}", where="data.train_texts", expected="at least two"
+        )
     counts = splits.counts()
     for part, examples in splits.parts.items():
         if not examples:
-            raise DataError("has no examples", where=f"data.{part}", expected="more texts, or another data.split")
+            raise DataError("has no examples", where=f"data.{part}_texts", expected="more texts, or another data.split")
         for label in {example.label for example in examples} - set(splits.labels):
             raise DataError(
                 f"has the label {label!r}, which no training text has",
-                where=f"data.{part}",
+                where=f"data.{part}_texts",
                 expected=f"one of {', '.join(splits.labels[:20])}",
                 nearest=nearest(label, splits.labels),
             )
@@ -246,6 +249,6 @@ def _check(splits: Splits) -> None:
     if missing:
         raise DataError(
             f"no text of the label {missing[0]!r} fell into the training part",
-            where="data.train",
+            where="data.train_texts",
             expected="more texts of it, a larger data.max_train_samples, or data.min_label_count to leave it out",
         )

@@ -1,4 +1,4 @@
-"""Where a classifier reads a text: the poolings that transformers' class of an architecture has."""
+"""Where a classifier reads a text: the poolings that transformers' class of an architecture has, and ours."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from typing import Any
 
 from configs.errors import ConfigError
 from finetune.pretrained import PretrainedModel
+from pretrain.models.huggingface.own_classes import mean_pooling_fields
 
 
 def pooling_fields(pretrained: PretrainedModel, pooling: str) -> dict[str, Any]:
     """The fields of transformers' config that ask for a pooling.
+
+    Where transformers' class of an encoder cannot take the mean, a class of ours does; `auto` never chooses that one,
+    since readers of the saved directory have to allow its code.
 
     Args:
         pretrained: the model.
         pooling: `last`, `first`, `mean`, or `auto` for the usual one of the class.
 
     Raises:
-        ConfigError: transformers has no class of this architecture that pools so; names those that it has.
+        ConfigError: there is no class of this architecture that pools so; names what there is.
     """
     known = pretrained.poolings
     if pooling == "auto":
@@ -25,6 +29,10 @@ def pooling_fields(pretrained: PretrainedModel, pooling: str) -> dict[str, Any]:
             return dict(known["mean"])
         return dict(next(iter(known.values()), {}))
     kind = pretrained.hf_config["model_type"]
+    # A decoder of the same type would see nothing but what is before a token.
+    own = mean_pooling_fields(kind) if pretrained.is_encoder and "mean" not in known else {}
+    if own:
+        known = {**known, "mean": own}
     if pooling not in known:
         what = "cannot do" if known else "is not known to do (it is none of ours)"
         raise ConfigError(

@@ -10,15 +10,25 @@ from typing import Annotated
 import typer
 
 from configs.errors import ExitStatus, guarded
+from configs.paths import input_path
 from pretrain.checkpoint.index import Index
 from pretrain.checkpoint.manifest import ManifestProblem
 from pretrain.checkpoint.reader import CheckpointReader, find_checkpoints
 from pretrain.data.history import saved_history
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Look into checkpoints."
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Look into checkpoints.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-Directory = Annotated[Path, typer.Argument(help="One checkpoint (step_...), or a directory that holds some.")]
+Directory = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIRECTORY", parser=input_path, help="One checkpoint (step_...), or a directory that holds some."
+    ),
+]
 
 
 @app.command()

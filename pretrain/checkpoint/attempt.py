@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.storage.publishing import write_whole
 from pretrain.checkpoint.directory import (
     MANIFEST,
     TEMPORARY_PREFIX,
@@ -26,8 +27,8 @@ from pretrain.checkpoint.directory import (
     has_manifest,
     list_checkpoints,
     publish,
+    try_unlink,
 )
-from pretrain.checkpoint.durable import flush_directory, try_unlink, write_durably
 from pretrain.checkpoint.index import decode_parts, join_parts, read_part_manifest
 from pretrain.checkpoint.manifest import Manifest, ManifestProblem, hash_hex
 from pretrain.checkpoint.part_writer import PartPlan, PartTimes, part_name, write_part
@@ -135,10 +136,8 @@ class SaveAttempt:
         # A rank that claims too much or too little is found now, not when the checkpoint is needed.
         join_parts(parts)
         total_bytes = sum(part.file_bytes for part in parts)
-        write_durably(
-            self.directory / MANIFEST, Manifest(self.step, manifest.parts, total_bytes, self.metadata).encode()
-        )
-        flush_directory(self.directory)
+        whole = Manifest(self.step, manifest.parts, total_bytes, self.metadata)
+        write_whole(self.directory / MANIFEST, whole.encode())
         for path in publish(self.directory, self.step, self.superseded):
             warn(
                 f"{path.name}: of another course of training than the checkpoint of step {self.step} just saved,"

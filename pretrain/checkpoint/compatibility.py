@@ -64,7 +64,7 @@ def check_compatible(
             f"{_table({key: changes[key] for key in impossible})}",
             where=where or "checkpoint",
             expected=f"{impossible[0]}={changes[impossible[0]][0]}, whose states the checkpoint holds; or another"
-            " output_dir",
+            " output",
         )
     accepted = {key for key in changes if any(key == name or key.startswith(f"{name}.") for name in allow_changes)}
     refused = {key: values for key, values in changes.items() if key not in accepted}
@@ -75,7 +75,7 @@ def check_compatible(
         raise CheckpointError(
             f"was saved by another run at step {saved.get('step')}; these would change its course\n{_table(refused)}",
             where=where or "checkpoint",
-            expected=f"the saved values, or another output_dir; to go on anyway: checkpoint.allow_changes=[{names}]",
+            expected=f"the saved values, or another output; to go on anyway: checkpoint.allow_changes=[{names}]",
             nearest="; ".join(hints) or None,
         )
     return [f"{key}: {_told(changes[key][0])} -> {_told(changes[key][1])}" for key in sorted(accepted)]

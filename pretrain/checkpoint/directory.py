@@ -3,13 +3,14 @@
 ```
 root/step_00000100/              complete: one rename made it visible
 root/.tmp-00000200-NONCE/        being written, or left by an attempt that died
-root/.replaced-00000100-NONCE/   gave way to a new checkpoint of its step a moment ago
+root/.replaced-00000100-NONCE/   complete; about to change places with the one that has the name of its step
 root/step_00000300.superseded-NONCE/   set aside: of a run that was rolled back, or begun anew
 ```
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -19,7 +20,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from configs.errors import CheckpointError
-from pretrain.checkpoint.durable import flush_directory
+from data_prep.storage.publishing import publish_directory
 from pretrain.checkpoint.state_shards import BYTES_PER_ELEMENT
 
 MANIFEST = "manifest.json"
@@ -155,7 +156,7 @@ def check_free_space(root: Path, needed_bytes: int, soon_free_bytes: int = 0, *,
         raise CheckpointError(
             f"{one}{several if count > 1 else ''} the disk has {free} bytes free ({free / 1e9:.2f} GB)",
             where=root,
-            expected="more space, a smaller checkpoint.keep_last, or another output_dir",
+            expected="more space, a smaller checkpoint.keep_last, or another output",
         )
 
 
@@ -169,7 +170,7 @@ def publish(temporary: Path, step: int, superseded: Collection[int] = ()) -> lis
     """Give a finished checkpoint its name: the commit point. One rename, made durable.
 
     A checkpoint of the same step, and newer ones, come from another course of training, such as one that was rolled
-    back. They are set aside, so that the newest name is always what was saved last.
+    back. The newer ones are set aside before the commit, so that from then on the newest is what was saved last.
 
     Args:
         temporary: the directory that it was written into.
@@ -182,22 +183,22 @@ def publish(temporary: Path, step: int, superseded: Collection[int] = ()) -> lis
     root = temporary.parent
     nonce = temporary.name.rsplit("-", 1)[-1]
     target = root / step_name(step)
-    replaced = root / f"{REPLACED_PREFIX}{step:08d}-{nonce}"
+    others = [(n, path) for n, path in list_checkpoints(root) if n > step or (n < step and n in superseded)]
+    aside = [_set_aside(path, n, nonce) for n, path in others]
     if target.exists():
-        target.rename(replaced)
-    temporary.rename(target)
-    flush_directory(root)
-    aside = []
-    if replaced.exists():
-        aside.append(_set_aside(replaced, step, nonce))
-    for other, path in list_checkpoints(root):
-        if other > step or (other < step and other in superseded):
-            aside.append(_set_aside(path, other, nonce))
+        # Under this name it stands for the step for as long as nothing else does.
+        temporary = temporary.rename(root / f"{REPLACED_PREFIX}{step:08d}-{nonce}")
+        aside.append(_aside(target, step, nonce))
+    publish_directory(temporary, target, _aside(target, step, nonce))
     return aside
 
 
+def _aside(path: Path, step: int, nonce: str) -> Path:
+    return path.with_name(f"{step_name(step)}.superseded-{nonce}")
+
+
 def _set_aside(path: Path, step: int, nonce: str) -> Path:
-    return path.rename(path.with_name(f"{step_name(step)}.superseded-{nonce}"))
+    return path.rename(_aside(path, step, nonce))
 
 
 def expired(steps: Iterable[int], keep_last: int, keep_every_steps: int | None) -> list[int]:
@@ -251,3 +252,9 @@ def appears(path: Path, timeout_s: float) -> bool:
             next(path.parent.iterdir(), None)
         time.sleep(0.1)
     return True
+
+
+def try_unlink(path: Path) -> None:
+    """Remove a file if that can be done; what stays is removed at the next start."""
+    with contextlib.suppress(OSError):
+        path.unlink()

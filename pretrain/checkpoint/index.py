@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from configs.errors import CheckpointError
 from pretrain.checkpoint.directory import MANIFEST
-from pretrain.checkpoint.durable import read_small
 from pretrain.checkpoint.manifest import Entry, Manifest, ManifestProblem, Part, hash_hex
 from pretrain.checkpoint.part_files import CHUNK_BYTES, PartFiles
 from pretrain.checkpoint.state_shards import BYTES_PER_ELEMENT, Rectangles, tiles_exactly
+
+_MAX_JSON_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -255,8 +256,10 @@ def as_checkpoint_error(path: Path, problems: list[str]) -> CheckpointError:
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        return read_small(path / name)
+        with (path / name).open("rb") as file:
+            data = file.read(_MAX_JSON_BYTES + 1)
     except OSError as error:
         raise ManifestProblem(f"{name}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ManifestProblem(f"{name}: {error}") from None
+    if len(data) > _MAX_JSON_BYTES:
+        raise ManifestProblem(f"{name}: holds more than {_MAX_JSON_BYTES} bytes")
+    return data

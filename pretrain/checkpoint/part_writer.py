@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from pretrain.checkpoint.durable import flush_directory, start_writing_back, write_flushed
+from data_prep.storage.durable import flush_to_disk, start_writing_back, write_flushed
 from pretrain.checkpoint.manifest import Entry, Part, hash_hex
 from pretrain.checkpoint.state_shards import BYTES_PER_ELEMENT, StateShard, rectangles, states_of
 
@@ -201,7 +201,7 @@ def write_part(plan: PartPlan, buffer: torch.Tensor, directory: Path) -> PartTim
     manifest = directory / f"{Path(plan.file).stem}.json"
     unannounced = manifest.with_name(manifest.name + ".writing")
     write_flushed(unannounced, part.encode())
-    flush_directory(directory)
+    flush_to_disk(directory)
     # The last touch: once the name is there, rank 0 may rename the directory at any moment. It makes the name durable.
     unannounced.replace(manifest)
     clock.append(time.perf_counter())

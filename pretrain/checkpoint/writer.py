@@ -25,9 +25,9 @@ from pretrain.checkpoint.directory import (
     new_nonce,
     nonce_of,
     temporary_name,
+    try_unlink,
 )
 from pretrain.checkpoint.directory_lock import DirectoryLock
-from pretrain.checkpoint.durable import try_unlink
 from pretrain.checkpoint.manifest import encode_metadata
 from pretrain.checkpoint.part_writer import PartTimes, plan_part, prepare_copy
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together

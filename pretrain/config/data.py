@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from configs.paths import InputPath, OutputPath
 from configs.section import Section
 
 
 class WeightedCorpus(Section):
     """One corpus of a mixture."""
 
-    corpus: Path = Field(examples=["runs/corpus"])
+    corpus: InputPath = Field(examples=["runs/corpus"])
     """A corpus directory that `python -m data_prep tokenize` wrote, or a bare Megatron prefix (without .bin/.idx)."""
     weight: float = Field(default=1.0, gt=0, examples=[0.5])
     """Share of the samples that come from it, relative to the other weights."""
@@ -51,12 +52,12 @@ class DataConfig(Section):
     """Test sets by name, or one path, evaluated once at the end; empty: the test part of the training corpora."""
     split: tuple[float, float, float] = (0.98, 0.01, 0.01)
     """Shares of each training corpus' documents that train, validate and test; a hash of its number places each."""
-    tokenizer: Path | None = None
+    tokenizer: InputPath | None = None
     """Tokenizer directory; null: the copy that lies in the first training corpus."""
     reset_attention_at_documents: bool = False
     """Whether a token attends only within its own document of a packed sample (positions restart, too)."""
-    index_cache: Path | None = None
-    """Where the sample index is kept, on a disk local to the machine; null: `<output_dir>/index`."""
+    index_cache: OutputPath | None = None
+    """Where the sample index is kept, on a disk local to the machine; null: `<output>/index`."""
     prefetch_batches: int = Field(default=2, ge=0)
     """Global batches that are read ahead."""
 

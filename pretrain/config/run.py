@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from configs.durations import Duration, Units
 from configs.kinds import ChosenBy
+from configs.paths import OutputPath
 from configs.section import Section
 from pretrain.config.data import DataConfig
 from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
@@ -41,7 +41,7 @@ class CheckpointConfig(Section):
     asynchronous: bool = True
     """Whether training goes on while a checkpoint is hashed and written."""
     resume: Literal["auto", "never", "required"] = "auto"
-    """Continue from the newest complete checkpoint in `output_dir` if there is one, ignore it, or insist on one."""
+    """Continue from the newest complete checkpoint in `output` if there is one, ignore it, or insist on one."""
     allow_changes: list[str] = []
     """Keys whose change since the checkpoint is accepted although it changes the run, such as `data.train`."""
 
@@ -87,7 +87,7 @@ class MonitorConfig(Section):
     log_interval: int = Field(default=10, gt=0)
     """Steps between two lines of console, TensorBoard and metrics.jsonl."""
     tensorboard: bool = True
-    """Whether TensorBoard event files are written to `<output_dir>/tensorboard`."""
+    """Whether TensorBoard event files are written to `<output>/tensorboard`."""
     serve_tensorboard: int | None = Field(default=None, ge=0, le=65535)
     """Port on the loopback address where TensorBoard is served during the run, 0: any free one; null: not served."""
     wandb_project: str | None = None
@@ -112,7 +112,9 @@ class MonitorConfig(Section):
 class RunConfig(Section):
     """One pretraining run."""
 
-    output_dir: Path
+    renamed: ClassVar[dict[str, str]] = {"output_dir": "output"}
+
+    output: OutputPath
     """Where checkpoints, logs and the summary go; shared by all machines."""
     seed: int = Field(default=1234, ge=0, lt=2**31)
     """Decides initial weights, data order and dropout."""

@@ -49,7 +49,7 @@ def continued_index(
             raise CheckpointError(
                 f"{given:,} samples of it were trained on; {problem}",
                 where=corpus.path,
-                expected="the model.seq_length and the objective that the epoch was begun with, or another output_dir",
+                expected="the model.seq_length and the objective that the epoch was begun with, or another output",
             ) from None
     return index, given
 

@@ -47,7 +47,7 @@ def document_borders(corpora: Iterable[Corpus], roles: Mapping[str, int]) -> Doc
 
 def _borders_of(corpus: Corpus, roles: Mapping[str, int]) -> DocumentBorders:
     if corpus.manifest is not None:
-        return DocumentBorders(None, corpus.manifest.end_of_document)  # `tokenize` puts nothing before a document
+        return DocumentBorders(corpus.manifest.beginning_of_document, corpus.manifest.end_of_document)
     firsts: set[int] = set()
     lasts: set[int] = set()
     for shard in corpus.shards:

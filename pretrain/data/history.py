@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from configs.errors import CheckpointError
 from configs.kinds import Kinds, resolve
 from pretrain.config import RunConfig
 from pretrain.config.kinds import FAMILIES, OBJECTIVES
@@ -179,6 +180,9 @@ def saved_history(metadata: Mapping[str, Any]) -> DataHistory | None:
     """The history in a checkpoint's metadata; of one that is older than histories, as if nothing had ever changed.
 
     None if the metadata do not say what was read, or name kinds that are not there any more.
+
+    Raises:
+        CheckpointError: they name something that does not say how samples are cut.
     """
     if "data_history" in metadata:
         try:
@@ -236,6 +240,13 @@ def _decode_phase(raw: Mapping[str, Any]) -> DataPhase:
     cutting: type[SampleCutting] = PairSampleCutting if "pairs" in sampling else SampleCutting
     if "sampling_class" in raw:
         cutting = resolve(raw["sampling_class"])
+        # Looked at before it is called: a name that comes out of a file may be that of anything.
+        if not (isinstance(cutting, type) and issubclass(cutting, SampleCutting)):
+            raise CheckpointError(
+                f"names {raw['sampling_class']!r} for how samples were cut",
+                where="data_history",
+                expected="a class derived from SampleCutting",
+            )
     return DataPhase(
         from_step=raw["from_step"],
         from_sample=raw["from_sample"],

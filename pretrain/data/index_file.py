@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from data_prep.atomic import staged_file, writing
-from pretrain.data.build_lock import STALE_S, built_once
+from data_prep.storage.durable import writing
+from data_prep.storage.publishing import staged_file
+from pretrain.data.build_lock import built_once
 
 _HEADER_BYTES = 4096
 _FORMAT = "bessemer data index 1"
@@ -38,14 +39,13 @@ def built_in_memory(build: Build) -> Arrays:
     return arrays
 
 
-def built_on_disk(path: Path, identity: str, build: Build, stale_s: float = STALE_S) -> Arrays:
+def built_on_disk(path: Path, identity: str, build: Build) -> Arrays:
     """What `build` makes, memory-mapped from `path`; built by one process if it is not there or damaged.
 
     Args:
         path: the file; its directory is made.
         identity: says what the arrays were made from; a file of another identity is built anew.
         build: fills the arrays.
-        stale_s: see `built_once`.
 
     Raises:
         MachineError: if the file cannot be written.
@@ -70,7 +70,7 @@ def built_on_disk(path: Path, identity: str, build: Build, stale_s: float = STAL
         found.append(arrays)
         return True
 
-    with writing(path), built_once(path.with_suffix(".lock"), is_built, str(path), stale_s) as is_mine:
+    with writing(path), built_once(path.with_suffix(".lock"), is_built, str(path)) as is_mine:
         if is_mine:
             _write(path, identity, build)
             found.append(_mapped(path, _read_header(path)["lengths"]))

@@ -41,7 +41,7 @@ class StreamBuilder:
         self._sampling = config.objective.sampling(config.model, documents_apart=apart)
         self._corpora = corpora
         self._vocab_size = vocab_size
-        self._cache = config.data.index_cache or config.output_dir / "index"
+        self._cache = config.data.index_cache or config.output / "index"
         # Of a corpus that was trained on once, evaluations may only ever see what was held out.
         self._trained = {entry.corpus for phase in history.phases for entry in phase.train}
         self.notes: list[str] = []

@@ -8,8 +8,14 @@ from typing import Annotated
 import typer
 
 from configs.errors import guarded
+from configs.paths import input_path, output_path
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.callback()
@@ -19,8 +25,13 @@ def main() -> None:
 
 @app.command()
 def plot(
-    run_dir: Annotated[Path, typer.Argument(help="output_dir of a run")],
-    output: Annotated[Path | None, typer.Option(help="the picture; default: RUN_DIR/curves.png")] = None,
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", parser=input_path, help="output of a run")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", parser=output_path, help="the picture; default: RUN_DIR/curves.png"
+        ),
+    ] = None,
 ) -> None:
     """Draw loss, validation, learning rate, gradient norm and speed from metrics.jsonl."""
     from pretrain.monitor.plots import plot_run
@@ -30,8 +41,17 @@ def plot(
 
 @app.command()
 def compare(
-    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="output_dir of each run")],
-    output: Annotated[Path | None, typer.Option(help="draw their curves over each other into this picture")] = None,
+    run_dirs: Annotated[list[Path], typer.Argument(parser=input_path, metavar="RUN_DIR...", help="output of each run")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            parser=output_path,
+            help="draw their curves over each other into this picture",
+        ),
+    ] = None,
 ) -> None:
     """Print the figures of several runs side by side, and the settings that differ."""
     from rich.console import Console

@@ -13,7 +13,7 @@ from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 from pretrain.monitor.summary import RunFigures, figures_of
 
 # Where a run writes and what it logs change nothing of what it learns.
-_NO_SETTING = ("output_dir", "monitor.")
+_NO_SETTING = ("output", "output_dir", "monitor.")  # the second in older runs
 _ABSENT = "-"
 
 
@@ -46,7 +46,7 @@ def read_run(directory: Path) -> ComparedRun:
     steps = [record for record in records if record["kind"] == "train"]
     sessions = [record for record in records if record["kind"] == "run"]
     if not steps or not sessions:
-        raise DataError("has no training records", where=directory / FILE_NAME, expected="the output_dir of a run")
+        raise DataError("has no training records", where=directory / FILE_NAME, expected="the output of a run")
     config = sessions[-1]["config"]
     tests = config["data"]["test"] or ("test",)
     return ComparedRun(directory, config, records, steps, figures_of(records, list(tests)))
@@ -63,7 +63,7 @@ def comparison_rows(runs: Sequence[ComparedRun]) -> list[tuple[str, list[str]]]:
         raise ConfigError(
             f"{len(places)} runs were given, {len(set(places))} of them different",
             where="compare",
-            expected="the output_dir of two runs or more, each once",
+            expected="the output of two runs or more, each once",
         )
     rows = [
         ("step", [f"{run.steps[-1]['step']:,}" for run in runs]),

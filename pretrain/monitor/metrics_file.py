@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 
 FILE_NAME = "metrics.jsonl"
 

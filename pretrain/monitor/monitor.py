@@ -92,7 +92,7 @@ class Monitor:
                 self._open(layout, flops_per_token, device_name, total_steps, resumed_step or None)
             except OSError as error:
                 self.close()
-                raise MachineError(f"cannot be written ({error.strerror})", where=config.output_dir) from None
+                raise MachineError(f"cannot be written ({error.strerror})", where=config.output) from None
             except UserError:
                 self.close()
                 raise
@@ -154,7 +154,7 @@ class Monitor:
         total_steps: int | None,
         resumed_step: int | None,
     ) -> None:
-        config, directory = self._config, self._config.output_dir
+        config, directory = self._config, self._config.output
         plain = config.model_dump(mode="json")
         directory.mkdir(parents=True, exist_ok=True)
         peak = self._peak = device_peak(device_name, config.training.precision, config.monitor.peak_tflops)

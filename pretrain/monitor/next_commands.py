@@ -24,7 +24,7 @@ def next_commands(directory: Path, model: ModelConfig, outcome: RunOutcome, *, h
     commands = []
     if outcome.checkpoint is not None and obstacle_to_export(model) is None:
         target = _word(_new_path(directory / "export"))
-        commands.append(f"python -m finetune export --checkpoint {_word(directory)} --output {target}")
+        commands.append(f"python -m finetune export --model {_word(directory)} --output {target}")
     if has_tensorboard:
         commands.append(f"tensorboard --logdir {_word(directory / 'tensorboard')} --host 127.0.0.1")
     commands.append(f"python -m pretrain.monitor plot {_word(directory)}")

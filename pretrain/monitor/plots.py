@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from data_prep.atomic import staged_file
 from data_prep.plot_names import drawable
+from data_prep.storage.publishing import staged_file
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 
 _PANELS = (
@@ -37,9 +37,7 @@ def plot_run(run_dir: Path, output: Path | None = None) -> Path:
     records = list(read_metrics(run_dir / FILE_NAME))
     steps = [record for record in records if record["kind"] == "train"]
     if not steps:
-        raise DataError(
-            "has no training records to draw", where=run_dir / FILE_NAME, expected="the output_dir of a run"
-        )
+        raise DataError("has no training records to draw", where=run_dir / FILE_NAME, expected="the output of a run")
     validations: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         if record["kind"] == "validation":

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from configs.columns import to_left, width
 from configs.durations import Duration
-from data_prep.atomic import staged_file
+from data_prep.storage.publishing import staged_file
 from pretrain.config import DataConfig, RunConfig
 from pretrain.monitor import wording
 from pretrain.monitor.evaluated import is_of_present_set, sets_of_last_session
@@ -92,12 +92,12 @@ def write_summary(config: RunConfig, outcome: RunOutcome, output: TextIO | None 
     Raises:
         MachineError: if the directory cannot be written.
     """
-    directory = config.output_dir
+    directory = config.output
     figures = figures_of(list(read_metrics(directory / FILE_NAME)), _test_names(config.data))
     summary = {
         **asdict(outcome),
         **asdict(figures),
-        "output_dir": directory,
+        "output": directory,
         "next_commands": _next_commands(config, outcome),
     }
     summary = json.loads(json.dumps(summary, default=str))
@@ -132,7 +132,7 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
         yield from ngram_rows(config.data, figures.last)
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
     yield "checkpoint", str(outcome.checkpoint or "none")
-    yield "logs", f"{config.output_dir}/{FILE_NAME}"
+    yield "logs", f"{config.output}/{FILE_NAME}"
     for number, line in enumerate(how_to_continue(config.optimizer, config.training.precision, outcome)):
         yield ("continue" if number == 0 else ""), line
     no_export = why_no_export(config.model, outcome)
@@ -143,7 +143,7 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
 
 
 def _next_commands(config: RunConfig, outcome: RunOutcome) -> list[str]:
-    return next_commands(config.output_dir, config.model, outcome, has_tensorboard=config.monitor.tensorboard)
+    return next_commands(config.output, config.model, outcome, has_tensorboard=config.monitor.tensorboard)
 
 
 def _how_it_ended(duration: Duration, outcome: RunOutcome) -> str:

@@ -18,7 +18,7 @@ from configs.section import Section
 
 ROOT = Path(__file__).parents[2]
 SMALLEST: dict[str, Any] = {
-    "output_dir": "runs/x",
+    "output": "runs/x",
     "model": {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "seq_length": 64},
     "data": {"train": "corpus"},
     "training": {"duration": "10 steps", "micro_batch_size": 1, "global_batch_size": 2},

@@ -8,8 +8,35 @@ from typing import ClassVar
 import pytest
 
 from configs.errors import ConfigError
-from configs.load import load_config
+from configs.load import find_recipe, load_config
 from configs.section import Section
+from finetune.config import ExportConfig
+from finetune.tasks.classify_config import ClassifyConfig
+from finetune.tasks.splitting import PARTS
+from pretrain.config import RunConfig
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "renamed"),
+    [
+        (RunConfig, ["output_dir=a", "data.train=c"], {"output_dir": "output"}),
+        (
+            ClassifyConfig,
+            ["output_dir=a", "model=b", "data.train=c", "data.validation=d", "data.test=e"],
+            {"output_dir": "output"} | {f"data.{part}": f"data.{part}_texts" for part in PARTS},
+        ),
+        (ExportConfig, ["checkpoint=a", "output=b"], {"checkpoint": "model"}),
+    ],
+)
+def test_the_names_of_before_are_taken(
+    cls: type[Section], given: list[str], renamed: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = find_recipe("gpt-tiny", "pretrain") if cls is RunConfig else None
+    old = load_config(cls, recipe, given)
+    told = capsys.readouterr().err
+    assert all(f"{before} is called {now} now" in told for before, now in renamed.items())
+    present = [f"{renamed.get(key, key)}={value}" for key, value in (text.split("=") for text in given)]
+    assert load_config(cls, recipe, present) == old and not capsys.readouterr().err
 
 
 class OldItem(Section):

@@ -46,6 +46,11 @@ def test_the_tokenizer_is_learned_from_what_is_tokenized(tmp_path):
         "damaged_files": "skip",
         "max_document_bytes": 5000,
         "work_unit_bytes": 7000,
+        "encoding": "gb18030",
+        "delimiter": "|",
+        "quoting": "none",
+        "header": ["title", "body"],
+        "max_window_bytes": 2**20,
     }
     assert {"input", *reading} == set(SourceConfig.model_fields)
     tokenize = {"input": [str(tmp_path)], "append_end_of_document": False, **reading}

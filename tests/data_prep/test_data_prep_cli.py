@@ -1,4 +1,6 @@
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import yaml
 from configs.load import RECIPES, load_config
 from data_prep.build_config import BuildConfig
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cli import _tidy_when_stopped
 from data_prep.config import SampleCorpusConfig, TokenizeConfig, TokenizerConfig
 
 
@@ -21,7 +24,9 @@ def test_the_way_from_text_to_a_corpus(run, tmp_path, text_file, texts):
     status, out, err = run("train-tokenizer", "--input", text_file, "--output", folder / "tokenizer", "vocab_size=420")
     assert (status, err) == (0, "") and "bpe, 420 ids" in out
     status, out, err = run(*next_of(out), "--workers", 1)
-    assert (status, err) == (0, "") and f"{len(texts)} documents" in out
+    assert (
+        status == 0 and err.startswith("engine: using ") and err.count("\n") == 1 and f"{len(texts)} documents" in out
+    )
     status, out, err = run(*next_of(out))
     assert (status, out.rstrip(), err) == (0, texts[0].rstrip(), "")
     status, out, _ = run("inspect", folder / "corpus")
@@ -43,7 +48,7 @@ def test_the_next_command_reads_the_same_documents(run, tmp_path):
     arguments = ("--output", tmp_path / "t", "--algorithm", "char", "vocab_size=300", "text_documents=line")
     _, out, _ = run("train-tokenizer", "--input", tmp_path / "a b.txt", *arguments)
     status, out, err = run(*next_of(out))
-    assert (status, err) == (0, "") and out.startswith("99 documents")
+    assert status == 0 and err.startswith("engine: using ") and out.startswith("99 documents")
 
 
 def test_print_config_is_a_config(run, tmp_path):
@@ -163,3 +168,14 @@ def test_the_room_imports_no_torch_and_no_later_room():
                     "deepspeed",
                     "megatron",
                 }
+
+
+def test_the_end_of_a_forked_process_is_not_told_as_that_of_the_command(capfd):
+    """As datatrove ends the one that extracts text, with the signal that stops a command."""
+    with _tidy_when_stopped():
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
+    assert capfd.readouterr().err == ""

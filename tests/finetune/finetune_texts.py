@@ -38,12 +38,12 @@ def prepare(root: Path, **model: Any) -> None:
     write_texts(root / "texts.jsonl")
 
 
-def classify_config(root: Path, output: str, **changes: Any) -> ClassifyConfig:
+def classify_config(root: Path, name: str, **changes: Any) -> ClassifyConfig:
     """A few seconds of training on what `prepare` made; keys of sections are written `section.key`."""
     fields: dict[str, Any] = {
-        "output_dir": root / output,
+        "output": root / name,
         "model": root / "run",
-        "data": {"train": str(root / "texts.jsonl"), "label_field": "kind", "split": [0.7, 0.15, 0.15]},
+        "data": {"train_texts": str(root / "texts.jsonl"), "label_field": "kind", "split": [0.7, 0.15, 0.15]},
         "training": {"duration": "6 epochs", "batch_size": 16, "log_interval": 1},
         "optimizer": {"lr": 5e-3, "schedule": "linear", "warmup": "4 steps"},
     }

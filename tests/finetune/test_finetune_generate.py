@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("generate")
     tokenizer = train_tokenizer(root / "tok")
     write_run(root / "run", llama(tokenizer), tokenizer)
-    export(ExportConfig(checkpoint=root / "run", output=root / "export", sequences=1), reference=oracle_outputs)
+    export(ExportConfig(model=root / "run", output=root / "export", sequences=1), reference=oracle_outputs)
     return root / "export"
 
 
@@ -187,7 +187,7 @@ def test_a_model_with_a_dummy_prefix(tmp_path: Path) -> None:
     begins_word = [number for number in range(tokenizer.vocab_size) if tokenizer.piece(number).startswith(" t")]
     tensors["output_layer.weight"][begins_word] *= 30
     write_run(tmp_path / "run", model, tokenizer, tensors)
-    export(ExportConfig(checkpoint=tmp_path / "run", output=tmp_path / "out", sequences=1), reference=oracle_outputs)
+    export(ExportConfig(model=tmp_path / "run", output=tmp_path / "out", sequences=1), reference=oracle_outputs)
     sampling = Sampling(max_new_tokens=1, greedy=True)
     assert [text[:2] for text in texts(tmp_path / "out", sampling, ["The try", "a", "x 😀"])] == [" t"] * 3
 
@@ -200,7 +200,7 @@ def test_ids_without_text_are_exported_and_never_chosen(tmp_path: Path, kind: st
     tensors = random_tensors(model)
     tensors["output_layer.weight"][known:] *= 10  # the most probable ones, if they were let
     write_run(tmp_path / "run", model, tokenizer, tensors)
-    where = {"checkpoint": tmp_path / "run", "output": tmp_path / "out"}
+    where = {"model": tmp_path / "run", "output": tmp_path / "out"}
     export(ExportConfig.model_validate(where | {"sequences": 1, "tokenizer": kind}), reference=oracle_outputs)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == known + 20
     answer = next(generate(tmp_path / "out", ["The try"], Sampling(max_new_tokens=8, greedy=True)))
@@ -229,9 +229,9 @@ def test_mistakes_on_the_command_line_are_one_message_and_need_no_torch(model: P
         (["generate", "--model", str(model)], "no prompt"),
         (["generate", "--model", str(model), "--prompt", "x", "--top-p", "2"], "--top-p: is 2.0"),
         (["generate", "--model", str(model), "--prompt", "a\udcffb"], "--prompt: holds the byte 0xFF at character 2"),
-        (["export", "--checkpoint", "x", "--output", "a\udcff"], "output: holds the byte 0xFF at character 2"),
-        (["export", "--checkpoint", "x"], "output is missing"),
-        (["export", "--checkpoint", "x", "--output", "y", "dtpe=bfloat16"], "did you mean dtype"),
+        (["export", "--model", "x", "--output", "a\udcff"], "output: holds the byte 0xFF at character 2"),
+        (["export", "--model", "x"], "output is missing"),
+        (["export", "--model", "x", "--output", "y", "dtpe=bfloat16"], "did you mean dtype"),
         (["export", "--config", "nothing"], "no config file or recipe"),
     ):
         done = subprocess.run(
@@ -244,4 +244,5 @@ def test_mistakes_on_the_command_line_are_one_message_and_need_no_torch(model: P
         )
         assert done.returncode == 2 and named in done.stderr and "Traceback" not in done.stderr, (named, done.stderr)
     shown = finetune("export", "--checkpoint", "x", "--output", "y", "--dtype", "bfloat16", "--print-config")
-    assert "dtype: bfloat16" in shown.stdout and shown.returncode == 0
+    assert "dtype: bfloat16" in shown.stdout and "model: x" in shown.stdout and shown.returncode == 0
+    assert "note: --checkpoint is called --model now" in shown.stderr

@@ -40,7 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gpt2", "run-gpt2", llama(tokenizer, **learned, num_query_groups=None)),
     ):
         write_run(root / run, model, tokenizer)
-        export(ExportConfig(checkpoint=root / run, output=root / name, sequences=1), reference=oracle_outputs)
+        export(ExportConfig(model=root / run, output=root / name, sequences=1), reference=oracle_outputs)
     torch.manual_seed(0)
     size = {"vocab_size": tokenizer.vocab_size, "hidden_size": 32}
     bert = transformers.BertConfig(**size, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)

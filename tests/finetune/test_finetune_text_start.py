@@ -32,7 +32,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def make(place: Path, tokenizer: Tokenizer, borders: str) -> tuple[Path, Path]:
     """A run and its export."""
     write_run(place / "run", llama(tokenizer), tokenizer, metadata={"document_borders": BORDERS[borders]})
-    export(ExportConfig(checkpoint=place / "run", output=place / "out", sequences=1), reference=oracle_outputs)
+    export(ExportConfig(model=place / "run", output=place / "out", sequences=1), reference=oracle_outputs)
     return place / "run", place / "out"
 
 

@@ -42,7 +42,7 @@ def finetune(folder: Path, *arguments: str, **environment: str) -> str:
 
 @pytest.mark.slow
 def test_an_export_beside_a_gpu_is_the_one_without(folder: Path) -> None:
-    settings = ("export", "--checkpoint", "run", "sequences=2", "--output")
+    settings = ("export", "--model", "run", "sequences=2", "--output")
     said = finetune(folder, *settings, "beside")
     finetune(folder, *settings, "alone", CUDA_VISIBLE_DEVICES="")
     assert "logits equal" in said
@@ -55,7 +55,12 @@ def test_an_export_beside_a_gpu_is_the_one_without(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_task_trains_on_the_cpu_beside_a_gpu(folder: Path) -> None:
-    settings = ["data.train=texts.jsonl", "data.label_field=kind", "training.duration=3 steps", "training.device=cpu"]
+    settings = [
+        "data.train_texts=texts.jsonl",
+        "data.label_field=kind",
+        "training.duration=3 steps",
+        "training.device=cpu",
+    ]
     said = finetune(folder, "classify", "--model", "run", "--output", "classifier", *settings)
     assert "fine-tuned" in said
     assert json.loads((folder / "classifier" / "classify.json").read_text())["steps"] == 3

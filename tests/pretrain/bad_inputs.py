@@ -103,7 +103,7 @@ BROKEN_INPUTS = (
     BadInput(
         "the same, in a new directory",
         ("corpuss",),
-        pretrain("data.train={work}/corpuss", "output_dir={work}/new"),
+        pretrain("data.train={work}/corpuss", "output={work}/new"),
     ),
     BadInput("damaged token counts", ("token_counts.npy", "damaged"), pretrain(), breakage.damage_counts),
     BadInput("missing shard", (".bin",), pretrain(), breakage.remove_shard),
@@ -122,9 +122,9 @@ BROKEN_INPUTS = (
         breakage.remove_manifests,
     ),
     BadInput("checkpoint of another model", ("model.num_layers", "allow_changes"), pretrain("model.num_layers=4")),
-    BadInput("full disk", ("free",), pretrain("output_dir={work}/small/run"), held=breakage.full_disk),
+    BadInput("full disk", ("free",), pretrain("output={work}/small/run"), held=breakage.full_disk),
     BadInput(
-        "unwritable directory", ("file",), pretrain("output_dir={work}/file"), breakage.write("file", "not a directory")
+        "unwritable directory", ("file",), pretrain("output={work}/file"), breakage.write("file", "not a directory")
     ),
     BadInput("port in use", ("6873",), pretrain("monitor.serve_tensorboard=6873"), held=breakage.port_taken),
     BadInput("vocabulary too small", ("model.vocab_size",), pretrain("model.vocab_size=100")),
@@ -148,12 +148,12 @@ BROKEN_INPUTS = (
     BadInput(
         "export of no checkpoint",
         ("nowhere",),
-        ["-m", "finetune", "export", "--checkpoint", "{work}/nowhere", "--output", "{work}/out"],
+        ["-m", "finetune", "export", "--model", "{work}/nowhere", "--output", "{work}/out"],
     ),
     BadInput(
         "export of a damaged checkpoint",
         ("step_00000003",),
-        ["-m", "finetune", "export", "--checkpoint", "{work}/run", "--output", "{work}/out"],
+        ["-m", "finetune", "export", "--model", "{work}/run", "--output", "{work}/out"],
         breakage.damage_checkpoints,
     ),
     BadInput(
@@ -167,7 +167,7 @@ BROKEN_INPUTS = (
             "classify-kind",
             "model={work}/run",
             "data.train={work}/text.jsonl",
-            "output_dir={work}/out",
+            "output={work}/out",
         ],
         breakage.write("text.jsonl", '{"text": "a"}\n' * 50),
     ),

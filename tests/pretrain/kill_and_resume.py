@@ -40,7 +40,7 @@ def gpt_config(output_dir: Path, corpus: Path, steps: int) -> RunConfig:
 def bert_config(output_dir: Path, corpus: Path, steps: int) -> RunConfig:
     """The recipe bert-tiny with dropout, as long as asked for; its sizes, batches, objective and optimizer are kept."""
     settings = {
-        "output_dir": output_dir,
+        "output": output_dir,
         "data.train": corpus,
         "data.split": "[0.9,0.05,0.05]",
         "model.hidden_dropout": 0.1,
@@ -127,7 +127,7 @@ def attempt(
     """Run until a random moment, or through; says what happened."""
     leader, started_s = start(config, log), time.monotonic()
     deadline_s = started_s + (chance.uniform(0.2, longest_s) if longest_s < 1e9 else longest_s)
-    checkpoints = config.output_dir / "checkpoints"
+    checkpoints = config.output / "checkpoints"
     old, complete = set(checkpoints.glob(".tmp-*")), newest(checkpoints)
     while (status := ended(leader)) is None:
         saving = set(checkpoints.glob(".tmp-*")) - old

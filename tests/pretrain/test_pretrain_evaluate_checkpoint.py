@@ -119,10 +119,10 @@ def test_the_config_is_the_checkpoints_with_overrides_and_lies_where_it_lies_now
     metadata = {"config": config.model_dump(mode="json")}
     monkeypatch.setattr("pretrain.evaluate_checkpoint.read_metadata", lambda path: metadata)
     found = evaluation_config(checkpoint, ["evaluation.batches=3"])
-    assert (found.output_dir, found.evaluation.batches, found.model) == (tmp_path / "moved", 3, config.model)
+    assert (found.output, found.evaluation.batches, found.model) == (tmp_path / "moved", 3, config.model)
     with pytest.raises(ConfigError, match=r"evaluation\.batchs.*did you mean evaluation\.batches"):
         evaluation_config(checkpoint, ["evaluation.batchs=3"])
-    assert evaluation_config(checkpoint, ["output_dir=x"]).output_dir == Path("x")
+    assert evaluation_config(checkpoint, ["output=x"]).output == Path("x")
 
 
 def test_on_fewer_ranks_than_the_model_was_cut_for_it_is_whole(

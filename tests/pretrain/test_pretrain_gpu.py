@@ -54,7 +54,7 @@ def check_run(device: str, name: str, precision: str, corpus: Path, folder: Path
         # Kernels of a GPU may add in another order from run to run.
         assert record["loss"] == pytest.approx(expected["loss"], rel=1e-6 if name == "cpu" else 1e-3)
     export = folder / "export"
-    said = python("-m", "finetune", "export", "--checkpoint", str(folder / "resumed"), "--output", str(export))
+    said = python("-m", "finetune", "export", "--model", str(folder / "resumed"), "--output", str(export))
     assert "logits equal" in said
     assert python("-m", "finetune", "generate", "--model", str(export), "--prompt", "the", "--max-new-tokens", "4")
 

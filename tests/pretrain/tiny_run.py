@@ -69,7 +69,7 @@ def make_corpus(
 def tiny_config(output_dir: Path, corpus: Path, **changes: Any) -> RunConfig:
     """A run of a few seconds; `changes` are overrides, with `__` for the dot."""
     settings: dict[str, Any] = {
-        "output_dir": output_dir,
+        "output": output_dir,
         "model.num_layers": 2,
         "model.hidden_size": 32,
         "model.num_attention_heads": 2,

@@ -156,6 +156,16 @@ def test_no_two_classes_of_the_rooms_have_one_name() -> None:
     assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
+def test_a_public_function_of_data_prep_has_a_name_of_its_own() -> None:
+    """All but `register`, by which each module of commands adds its own: one thing under one name."""
+    found: dict[str, list[str]] = {}
+    for path in modules("data_prep"):
+        for node in parsed(path).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name != "register":
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
 def test_modules_and_functions_fit_the_screen() -> None:
     long = []
     for path in modules(*MAY_IMPORT, "benchmarks", "tests"):

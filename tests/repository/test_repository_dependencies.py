@@ -17,7 +17,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Packages that no room imports, with what needs them.
 REASONS = {
     "datasets": "what `save_to_disk` wrote is read as Arrow files; a user makes such files, and reads ours, with it",
-    "faust-cchardet": "datatrove's readers import it; data_prep/cleaning/run.py looks for it before a run",
     "ftfy": "datatrove's formatter of broken text imports it; data_prep/cleaning/run.py looks for it",
     "gcsfs": "fsspec imports it for gs://",
     "lxml-html-clean": "trafilatura imports it",

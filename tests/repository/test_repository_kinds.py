@@ -31,7 +31,7 @@ def run_toys(folder: str, settings: list[str]) -> int:
 
 def toy_settings(output: Path, corpus: Path, **changes: Any) -> list[str]:
     settings: dict[str, Any] = {
-        "output_dir": output,
+        "output": output,
         "model.name": "toy_kinds:ToyModelConfig",
         "model.num_layers": 1,
         "model.hidden_size": 16,
@@ -90,14 +90,14 @@ def test_toy_kinds_train_resume_export_and_are_fine_tuned(
     from finetune.config import ExportConfig
     from finetune.huggingface.export import export
 
-    config = load_config(ExportConfig, None, [f"checkpoint={tmp_path / 'parted'}", f"output={tmp_path / 'export'}"])
+    config = load_config(ExportConfig, None, [f"model={tmp_path / 'parted'}", f"output={tmp_path / 'export'}"])
     record = export(config)
     assert record["architecture"] == "LlamaForCausalLM" and record["logits"]["largest_difference"] < 1e-5
     assert record["family"] == "toy_kinds:ToyHuggingFace"
     check_read_back(tmp_path / "export", tmp_path / "parted")
     assert record["document_start"]["token"] == "</s>" and record["document_start"]["recorded_by_pretraining"]
     assert record["token_rows_equal_to_source"] == record["model"]["vocab_size"]
-    task = ["task=toy_kinds:ToyTaskConfig", f"model={tmp_path / 'parted'}", f"output_dir={tmp_path / 'task'}"]
+    task = ["task=toy_kinds:ToyTaskConfig", f"model={tmp_path / 'parted'}", f"output={tmp_path / 'task'}"]
     run_command([*task, f"texts={tmp_path / 'corpus' / 'text.jsonl'}", "training.duration=3 steps"])
     assert 0 < json.loads((tmp_path / "task" / "task.json").read_text())["test"]["fine-tuned"]["loss"] < 10
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError, nearest
 from pretrain.models.huggingface.config_fields import older_spellings
+from pretrain.models.huggingface.own_classes import is_own_class, register_own_classes
 
 if TYPE_CHECKING:
     import torch
@@ -58,8 +59,12 @@ def load_config(directory: Path) -> dict[str, Any]:
     from transformers import AutoConfig
 
     try:
-        config: dict[str, Any] = AutoConfig.from_pretrained(directory, local_files_only=True).to_dict()
-    except (OSError, ValueError, KeyError) as error:
+        if is_own_class(str(json.loads((directory / "config.json").read_text("utf-8")).get("model_type"))):
+            register_own_classes()
+        # Code of the directory is never run, and nobody is asked whether it may be.
+        found = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        config: dict[str, Any] = found.to_dict()
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise DataError(f"is not a usable config ({_first_line(error)})", where=directory / "config.json") from None
     return config
 
@@ -105,18 +110,19 @@ def refuse_not_causal(name: str, where: Path) -> None:
 
 
 def load_weights(cls: Any, directory: Path, dtype: str | None = None) -> PreTrainedModel:
-    """`cls.from_pretrained` from local safetensors, refusing what it would only warn about.
+    """`cls.from_pretrained` from local safetensors, refusing what it would only warn about; runs no code of theirs.
 
     Raises:
         DataError: damaged, missing or left-over weights.
     """
     from safetensors import SafetensorError
 
+    own = {"local_files_only": True, "use_safetensors": True}
+    if cls.__module__.startswith("transformers.models.auto."):
+        own["trust_remote_code"] = False
     try:
         with quiet_transformers():
-            model, report = cls.from_pretrained(
-                directory, local_files_only=True, use_safetensors=True, dtype=dtype or "auto", output_loading_info=True
-            )
+            model, report = cls.from_pretrained(directory, dtype=dtype or "auto", output_loading_info=True, **own)
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         raise DataError(f"the weights cannot be read ({_first_line(error)})", where=directory) from None
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):

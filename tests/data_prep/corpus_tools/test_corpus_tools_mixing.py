@@ -14,7 +14,7 @@ from data_prep.corpus_tools.mixing import (
     Available,
     MixConfig,
     data_section,
-    describe,
+    describe_mixture,
     measure_corpora,
     parse_corpus,
     plan_mixture,
@@ -91,10 +91,10 @@ def test_every_plan_fills_the_budget_within_the_limits(tokens, weights, caps, bu
 
 def test_many_epochs_are_warned_of():
     config = mix(1000, source(0), source(1))
-    text = "\n".join(describe(config, plan_mixture(config, available(100, 100))))
+    text = "\n".join(describe_mixture(config, plan_mixture(config, available(100, 100))))
     assert text.count("warning") == 2 and "c0 is read 5.0 times" in text and "Muennighoff et al. 2023" in text
     config = mix(400, source(0))
-    assert "warning" not in "\n".join(describe(config, plan_mixture(config, available(100))))
+    assert "warning" not in "\n".join(describe_mixture(config, plan_mixture(config, available(100))))
 
 
 def test_the_training_part_is_measured(tmp_path):
@@ -118,7 +118,7 @@ def test_pretraining_draws_what_the_plan_says(tmp_path):
     written = yaml.safe_load((tmp_path / "data.yaml").read_text())
     assert written == {"data": data_section(config, plan), "training": {"duration": "20000 tokens"}}
     rest = {
-        "output_dir": str(tmp_path / "run"),
+        "output": str(tmp_path / "run"),
         "model": {"num_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "seq_length": 10, "vocab_size": 100},
         "training": {"duration": "1 steps", "micro_batch_size": 1, "global_batch_size": 8},
         "optimizer": {"lr": 1e-3},

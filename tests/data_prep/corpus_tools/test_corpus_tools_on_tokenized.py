@@ -8,7 +8,7 @@ import pytest
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
 from data_prep.corpus_tools.inspection import decoder_of, search_corpus, show_document
-from data_prep.corpus_tools.merging import merge_corpus
+from data_prep.corpus_tools.merging import merge_corpora
 from data_prep.corpus_tools.statistics import as_json, gather
 from data_prep.corpus_tools.verification import verify_corpus
 from data_prep.sharding.tokenization import tokenize
@@ -57,7 +57,7 @@ def test_sources_are_counted(corpus, texts):
 
 
 def test_a_merged_corpus_has_the_same_metadata(corpus, tmp_path: Path):
-    merge_corpus(corpus, tmp_path / "m", 1 << 40)
+    merge_corpora([corpus], tmp_path / "m", 1 << 40)
     assert verify_corpus(tmp_path / "m", workers=1).problems.count == 0
     merged = Corpus.open(tmp_path / "m")
     before, after = (decoder_of(c) for c in (corpus, merged))

@@ -14,7 +14,7 @@ from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
 from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus_tools.lengths import LengthHistogram
-from data_prep.corpus_tools.statistics import as_json, describe, gather, write_json
+from data_prep.corpus_tools.statistics import as_json, describe_statistics, gather, write_json
 from data_prep.corpus_tools.statistics_plot import write_plot
 from data_prep.sharding.tokenization import tokenize
 from data_prep.tokenizer import load_tokenizer
@@ -82,7 +82,7 @@ def test_the_figures_are_those_of_the_corpus(corpus, texts):
 
 def test_the_text_says_the_same(corpus):
     stats = gather(corpus, top=3)
-    text = "\n".join(describe(stats, 3))
+    text = "\n".join(describe_statistics(stats, 3))
     for expected in (
         f"{stats.documents:,}, {stats.tokens:,} tokens",
         f"{stats.entropy_nats:.4f} nats",
@@ -99,7 +99,7 @@ def test_the_text_says_the_same(corpus):
 def test_sources_show_their_counts_when_they_have_them(corpus):
     stats = gather(corpus)
     counted = [{"path": f"{n}.jsonl", "bytes": n, "documents": n, "tokens": 7 * n} for n in range(1, 31)]
-    text = "\n".join(describe(type(stats)(**{**vars(stats), "sources": counted})))
+    text = "\n".join(describe_statistics(type(stats)(**{**vars(stats), "sources": counted})))
     assert "sources, the largest 20 of 30" in text and "210  30.jsonl" in text and " 1.jsonl" not in text
 
 
@@ -139,13 +139,13 @@ def test_a_bare_prefix_and_an_empty_corpus(tmp_path, tokenizer_path):
     with ShardWriter(tmp_path / "none", np.dtype("<u2")):
         pass
     stats = gather(Corpus.open(tmp_path / "none"))
-    assert "documents  0, 0 tokens" in "\n".join(describe(stats))
+    assert "documents  0, 0 tokens" in "\n".join(describe_statistics(stats))
     write_plot(stats, tmp_path / "none.png")
 
 
 def test_sentences_are_counted(tmp_path, tokenizer_path):
     path = write_corpus(tmp_path / "c", tokenizer_path, [[["one.", " two."], ["three."]]])
-    assert "documents  2 of 3 sequences" in "\n".join(describe(gather(Corpus.open(path))))
+    assert "documents  2 of 3 sequences" in "\n".join(describe_statistics(gather(Corpus.open(path))))
 
 
 def test_damage_is_one_error(tmp_path):

@@ -11,7 +11,7 @@ from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
 from data_prep.corpus.manifest import CorpusManifest
 from data_prep.corpus.shards import ShardReader
-from data_prep.corpus_tools.merging import merge_corpus
+from data_prep.corpus_tools.merging import merge_corpora
 from data_prep.corpus_tools.verification import verify_corpus
 from data_prep.sharding.tokenization import tokenize
 
@@ -232,7 +232,7 @@ def test_sentences_that_the_manifest_does_not_know_are_named(tmp_path, tokenizer
 
 def test_metadata_is_held_against_its_hash(tmp_path, tokenizer_path):
     path = write_corpus(tmp_path / "c", tokenizer_path, [[["one"], ["two"]]])
-    merge_corpus(Corpus.open(path), tmp_path / "m", 1 << 40)
+    merge_corpora([Corpus.open(path)], tmp_path / "m", 1 << 40)
     assert problems(tmp_path / "m") == []
     metadata = tmp_path / "m" / "shard_00000.meta.jsonl"
     metadata.write_bytes(metadata.read_bytes().replace(b"t1", b"t2"))

@@ -58,8 +58,8 @@ def test_separated_values(tmp_path, suffix, delimiter):
     plain = separated(TEXTS, delimiter)
     path = tmp_path / f"t.{suffix}"
     path.write_bytes(gzip.compress(plain) if suffix.endswith(".gz") else plain)
-    assert read(path) == TEXTS
-    config = SourceConfig(input=[str(path)])
+    assert read(path, quoting="double") == TEXTS
+    config = SourceConfig(input=[str(path)], quoting="double")
     documents = [
         d for unit in work_units(find_files(config), config) for d in read_documents(unit, config, ReadCounts())
     ]
@@ -75,7 +75,7 @@ def test_rows_that_are_malformed(tmp_path):
     assert read(tmp_path / "t.csv", counts=counts) == ["a", "b", "c"]
     assert counts.malformed == 2
     assert counts.first[0].endswith("t.csv, line 4: has 3 fields")
-    assert counts.first[1].endswith("t.csv, line 5: is not UTF-8: byte 0xe9")
+    assert counts.first[1].endswith("t.csv, line 5: is not UTF-8: byte 0xe9 at byte 4 of its field")
     with pytest.raises(DataError, match=r"t.csv, line 4: has 3 fields"):
         read(tmp_path / "t.csv", malformed="stop")
 
@@ -97,11 +97,13 @@ def test_text_after_a_closing_quote_is_no_text(tmp_path):
     """Where quotes are mere letters, rows would be joined and letters lost, and nobody told."""
     (tmp_path / "t.tsv").write_text('id\ttext\n1\t"hello\n2\tworld\n3\t"bye\n4\tlast\n')
     (tmp_path / "t.csv").write_text('text,n\n"un"closed,6\nfine,7\n')
-    for name, kept, line in (("t.tsv", ["last"], 2), ("t.csv", ["fine"], 2)):
+    for name, kept, line, lost in (("t.tsv", ["last"], 2, 3), ("t.csv", ["fine"], 2, 1)):
         counts = ReadCounts()
-        assert read(tmp_path / name, counts=counts) == kept
-        assert counts.malformed == 1
-        assert counts.first[0].endswith(f"{name}, line {line}: has text after a closing quote")
+        assert read(tmp_path / name, counts=counts, quoting="double") == kept
+        assert counts.malformed == lost
+        assert counts.first[0].endswith(
+            f"{name}, line {line}: has text after a closing quote" + (": 3 lines" if lost == 3 else "")
+        )
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])

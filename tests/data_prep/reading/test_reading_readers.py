@@ -46,9 +46,9 @@ def test_text_files_as_one_document_lines_and_paragraphs(tmp_path, suffix):
     path = tmp_path / f"texts{suffix}"
     pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
     path.write_bytes(pack(text.encode()))
-    assert read(path) == [text]
+    assert read(path) == [text.replace("\r", "")]
     assert read(path, text_documents="line") == ["a b", " c", "", "", "d", "e", " ", "", "f"]
-    assert read(path, text_documents="paragraph") == ["a b\n c", "d\r\ne", "f"]
+    assert read(path, text_documents="paragraph") == ["a b\n c", "d\ne", "f"]
 
 
 @settings(max_examples=80, deadline=None)
@@ -166,13 +166,12 @@ BROKEN = {
     "text not a string": ("t.jsonl", b'{"text": 5}\n', "t.jsonl, line 1: its field 'text' holds int"),
     "not an object": ("t.jsonl", LINES + b'["text"]\n', "t.jsonl, line 6: holds a JSON list"),
     "json not UTF-8": ("t.jsonl", LINES + b'{"text": "\xff"}\n', "t.jsonl, line 6: is not UTF-8: byte 0xff at byte 11"),
-    "half a surrogate": ("t.jsonl", b'{"text": "\\ud800"}\n', "t.jsonl, line 1: is not valid JSON"),
     "text not UTF-8": ("t.txt", b"good\nb\xe9d\n", "t.txt, line 2: is not UTF-8: byte 0xe9 at byte 2"),
     "empty": ("t.jsonl", b"", "t.jsonl: is empty"),
     "unknown kind": ("t.docx", b"x", "t.docx: is of an unknown kind"),
     "not gzip": ("t.txt.gz", b"plain text", "t.txt.gz: is not valid gzip"),
     "truncated gzip": ("t.jsonl.gz", gzip.compress(LINES)[:-9], "t.jsonl.gz: is truncated"),
-    "not zstandard": ("t.txt.zst", b"plain text", "t.txt.zst: cannot be read: not valid Zstandard"),
+    "not zstandard": ("t.txt.zst", b"plain text", "t.txt.zst: is not valid zstd"),
     "truncated zstandard": ("t.jsonl.zst", zstandard.compress(LINES * 9)[:-4], "t.jsonl.zst: is truncated"),
     "malformed in gzip": ("t.jsonl.gz", gzip.compress(LINES + b"{\n"), "t.jsonl.gz, line 6: is not valid JSON"),
     "not parquet": ("t.parquet", b"PAR1 nothing", "t.parquet: cannot be read"),

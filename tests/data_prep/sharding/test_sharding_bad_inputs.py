@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+from data_prep.config import TokenizeConfig
+from data_prep.sharding import tokenization
+from data_prep.sharding.tokenization import tokenize
 from tests.data_prep.damaged_input import CASES, Case, Workplace, problems
 
 
@@ -21,3 +24,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 def test_bad_input(workplace: Workplace, case: Case) -> None:
     seen = workplace.see(case)
     assert problems(case, seen) == [], seen.message
+
+
+def test_halves_of_surrogate_pairs_are_counted_and_told(tmp_path, tokenizer_path):
+    (tmp_path / "t.jsonl").write_bytes(b'{"text": "cut \\ud83d"}\n{"text": "b", "score": NaN}\n')
+    result = tokenize(
+        TokenizeConfig(input=[str(tmp_path / "t.jsonl")], tokenizer=tokenizer_path, output=tmp_path / "c", workers=1)
+    )
+    assert (result.manifest.documents, result.manifest.replaced_records, result.manifest.malformed_records) == (2, 1, 0)
+    told = "\n".join(tokenization.summarize_tokenization(result, tmp_path / "c"))
+    assert "half a surrogate pair by U+FFFD in 1 records" in told

@@ -13,11 +13,11 @@ from data_prep_helpers import write_jsonl
 from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
-from data_prep.parallel.claims import claimed
 from data_prep.parallel.executor import launcher_of, slurm_share
 from data_prep.sharding.planning import begin
 from data_prep.sharding.shard_record import lock_path
-from data_prep.sharding.tokenization import summarize, tokenize
+from data_prep.sharding.tokenization import summarize_tokenization, tokenize
+from data_prep.storage.locks import locked
 from data_prep.tokenizer import load_tokenizer
 from tests.data_prep import kill_and_rerun
 
@@ -45,8 +45,8 @@ def test_a_shard_that_another_process_makes_is_left_to_it(tmp_path, text_file, t
     config = config_for(text_file, tokenizer_path, tmp_path / "c", work_unit_bytes=5000)
     work = begin(config)
     code = (
-        "import sys; from pathlib import Path; from data_prep.parallel.claims import claimed\n"
-        "with claimed(Path(sys.argv[1])) as mine: print(mine, flush=True); input()"
+        "import sys; from pathlib import Path; from data_prep.storage.locks import locked\n"
+        "with locked(Path(sys.argv[1])) as mine: print(mine, flush=True); input()"
     )
     lock = lock_path(work.partial, "shard_00001")
     other = subprocess.Popen(
@@ -54,11 +54,11 @@ def test_a_shard_that_another_process_makes_is_left_to_it(tmp_path, text_file, t
     )
     try:
         assert other.stdout.readline() == "True\n"
-        with claimed(lock) as mine:
+        with locked(lock) as mine:
             assert not mine
         result = tokenize(config)
         assert result.manifest is None and result.made == result.shards - 1
-        assert "other processes are at work" in summarize(result, config.output)[0]
+        assert "other processes are at work" in summarize_tokenization(result, config.output)[0]
         assert not config.output.exists()
     finally:
         other.kill()
@@ -170,21 +170,24 @@ def test_megatron_reads_every_shard(tmp_path, text_file, texts, tokenizer_path):
         assert decoded == texts
 
 
-def test_kitoken_is_taken_where_it_agrees_and_said_where_not(tmp_path, text_file, tokenizer_path, texts, capsys):
+def test_both_engines_write_the_same_bytes_and_say_who_made_them(tmp_path, text_file, tokenizer_path, capsys):
     from data_prep_helpers import trained
 
-    tokenize(config_for(text_file, tokenizer_path, tmp_path / "reference"))
-    result = tokenize(config_for(text_file, tokenizer_path, tmp_path / "fast", engine="kitoken"))
-    assert "using kitoken: the ids of" in capsys.readouterr().err
-    assert result.manifest.engine == "kitoken"
+    tokenize(config_for(text_file, tokenizer_path, tmp_path / "reference", engine="reference"))
+    assert "engine: using sentencepiece alone, as asked" in capsys.readouterr().err
+    result = tokenize(config_for(text_file, tokenizer_path, tmp_path / "fast"))
+    assert "engine: using sentencepiece with a memory of words" in capsys.readouterr().err
+    assert result.manifest.engine == "auto"
     for name in ("shard_00000.bin", "shard_00000.idx", "token_counts.npy"):
         assert (tmp_path / "fast" / name).read_bytes() == (tmp_path / "reference" / name).read_bytes()
     trained(text_file, tmp_path / "unigram", "unigram")
-    result = tokenize(config_for(text_file, tmp_path / "unigram", tmp_path / "slow", engine="auto"))
-    said = capsys.readouterr().err
-    assert ("differs" in said or "using kitoken" in said) and result.manifest.engine in said.replace(
-        "sentencepiece", "reference"
-    )
+    tokenize(config_for(text_file, tmp_path / "unigram", tmp_path / "slow"))
+    assert "engine: using sentencepiece alone: only a BPE" in capsys.readouterr().err
+
+
+def test_an_engine_of_earlier_versions_is_told_kindly(text_file, tokenizer_path, tmp_path, capsys):
+    assert config_for(text_file, tokenizer_path, tmp_path / "c", engine="kitoken").engine == "auto"
+    assert "kitoken is not used any more" in capsys.readouterr().err
 
 
 @pytest.mark.slow

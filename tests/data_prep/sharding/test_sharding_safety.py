@@ -10,12 +10,12 @@ from data_prep_helpers import write_jsonl
 from configs.errors import DataError, MachineError
 from data_prep.config import TokenizeConfig
 from data_prep.corpus_tools.verification import verify_corpus
-from data_prep.parallel.claims import claimed, is_claimed
 from data_prep.sharding import tokenization
 from data_prep.sharding.encoding import make_shard
 from data_prep.sharding.planning import begin, working
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, lock_path
 from data_prep.sharding.tokenization import tokenize
+from data_prep.storage.locks import is_locked, locked
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def holder():
 
     def hold(lock: Path, shared: bool) -> subprocess.Popen:
         code = (
-            "import sys; from pathlib import Path; from data_prep.parallel.claims import claimed\n"
-            "with claimed(Path(sys.argv[1]), shared=sys.argv[2] == 'True'): print(flush=True); input()"
+            "import sys; from pathlib import Path; from data_prep.storage.locks import locked\n"
+            "with locked(Path(sys.argv[1]), shared=sys.argv[2] == 'True'): print(flush=True); input()"
         )
         command = [sys.executable, "-c", code, str(lock), str(shared)]
         other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -115,10 +115,10 @@ def test_overwrite_waits_for_no_process_and_ends_none(config, holder, name):
 def test_processes_share_the_work(config, holder):
     work = begin(config)
     lock = work.partial / RECORDS / "at_work.lock"
-    assert not is_claimed(lock)
+    assert not is_locked(lock)
     holder(lock, True)
-    assert is_claimed(lock)
-    with working(work) as there, claimed(lock) as alone:
+    assert is_locked(lock)
+    with working(work) as there, locked(lock) as alone:
         assert there and not alone
     assert tokenize(config).manifest is not None
 

@@ -17,13 +17,13 @@ import pytest
 from data_prep_helpers import write_jsonl
 
 from configs.errors import DataError, MachineError
-from data_prep import atomic
 from data_prep.config import TokenizeConfig
 from data_prep.corpus import Corpus
 from data_prep.corpus.manifest import CorpusManifest
 from data_prep.corpus_tools.verification import verify_corpus
 from data_prep.sharding import encoding, finishing, tokenization
 from data_prep.sharding.tokenization import tokenize
+from data_prep.storage import durable
 from data_prep.tokenizer import load_tokenizer
 
 
@@ -98,7 +98,7 @@ def test_left_out_records_are_counted(tmp_path, tokenizer_path):
     result = tokenize(config.model_copy(update={"max_malformed_share": 0.25}))
     assert result.made == 0
     assert (result.manifest.documents, result.manifest.empty_documents, result.manifest.malformed_records) == (2, 1, 1)
-    assert "1 empty, 1 malformed" in "\n".join(tokenization.summarize(result, tmp_path / "c"))
+    assert "1 empty, 1 malformed" in "\n".join(tokenization.summarize_tokenization(result, tmp_path / "c"))
 
 
 @pytest.mark.parametrize("change", ["overwritten", "cut short"])
@@ -201,7 +201,7 @@ def test_what_was_finished_before_the_disk_was_full_is_kept(tmp_path, text_file,
     def enter(writer):
         shards.append(writer)
         if len(shards) == 3:
-            with atomic.writing(writer.prefix):
+            with durable.writing(writer.prefix):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return original(writer)
 
@@ -234,7 +234,7 @@ def test_a_kill_while_the_corpus_gets_its_name_changes_nothing(tmp_path, text_fi
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         if records_left:
             patch.setattr(finishing.shutil, "rmtree", kill)
-        patch.setattr(finishing, "_publish", kill)
+        patch.setattr(finishing, "publish_directory", kill)
         tokenize(config)
     assert (partial / "manifest.json").is_file() and (partial / "finished").exists() == records_left
     # As a kill in the middle of writing these leaves them.

@@ -163,7 +163,6 @@ def test_a_special_token_is_spelled_with_visible_characters(spelling):
         ("tokenizer.model", None, "tokenizer.model: there is no such tokenizer file"),
         ("tokenizer.model", b"", "tokenizer.model: is not a SentencePiece model"),
         ("tokenizer.model", b"garbage", "tokenizer.model: is not a SentencePiece model"),
-        ("tokenizer.json", None, "tokenizer.json: there is no such tokenizer file"),
         ("tokenizer.json", b"{", "tokenizer.json: is not JSON"),
         ("tokenizer.json", b"[1]", "tokenizer.json: is not the description of a tokenizer"),
     ],

@@ -7,7 +7,7 @@ from data_prep_helpers import make_text, trained
 
 from configs.errors import ConfigError, DataError
 from data_prep.tokenizer import ROLES, load_tokenizer
-from data_prep.tokenizer.importing import describe, import_tokenizer, parse_roles
+from data_prep.tokenizer.importing import describe_tokenizer, import_tokenizer, parse_roles
 from tests.tokenizer_kinds import PATTERN, huggingface_bpe, huggingface_wordpiece, tiktoken_ranks
 
 TEXTS = [make_text(number) for number in range(200)]
@@ -26,7 +26,7 @@ def test_roles_are_named_by_spelling(tmp_path, bpe):
     assert imported.sentinels == [2, 3] and imported.algorithm == "bpe"
     assert imported.encode_batch(TEXTS) == load_tokenizer(bpe).encode_batch(TEXTS)
     assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["tokenizer.json", "vocabulary.json"]
-    lines = "\n".join(describe(imported, tmp_path / "t"))
+    lines = "\n".join(describe_tokenizer(imported, tmp_path / "t"))
     assert "end_of_document 0 '<|end|>'" in lines and "unknown is 'a', which text may hold too" in lines
     assert "plays the role" not in lines
 
@@ -57,7 +57,7 @@ def test_a_tiktoken_file_with_its_pattern(tmp_path):
 def test_a_vocabulary_without_an_end(tmp_path):
     words = huggingface_wordpiece(tmp_path / "w", TEXTS)
     imported = import_tokenizer(words, tmp_path / "t", {})
-    assert "no token plays the role end_of_document" in "\n".join(describe(imported, tmp_path / "t"))
+    assert "no token plays the role end_of_document" in "\n".join(describe_tokenizer(imported, tmp_path / "t"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from data_prep_helpers import trained
 
 from configs.columns import width
 from data_prep.tokenizer import load_tokenizer
-from data_prep.tokenizer.report import OTHERS, make_report
+from data_prep.tokenizer.report import OTHERS, measure_tokenizers
 from data_prep.tokenizer.report_config import TokenizerReportConfig
 from data_prep.tokenizer.report_table import table_lines
 from tests.tokenizer_kinds import huggingface_wordpiece
@@ -43,7 +43,7 @@ def vocabularies(tmp_path_factory, text_file):
 
 @pytest.fixture(scope="module")
 def report(files, vocabularies):
-    return make_report(TokenizerReportConfig(input=[str(files)], tokenizers=vocabularies))
+    return measure_tokenizers(TokenizerReportConfig(input=[str(files)], tokenizers=vocabularies))
 
 
 def test_groups(report):
@@ -60,7 +60,7 @@ def test_groups(report):
 
 def test_units_of_mixed_text(tmp_path, vocabularies):
     (tmp_path / "t.txt").write_text("我喜欢 Python3 和 C++，真的。 two words")
-    report = make_report(TokenizerReportConfig(input=[str(tmp_path)], tokenizers=vocabularies[:1]))
+    report = measure_tokenizers(TokenizerReportConfig(input=[str(tmp_path)], tokenizers=vocabularies[:1]))
     characters, words = list("我喜欢和真的"), ["Python3", "C++，", "。", "two", "words"]
     assert report.groups[0].units == len(characters) + len(words) and report.groups[0].unit == "character"
     tokens = len(load_tokenizer(vocabularies[0]).encode("我喜欢 Python3 和 C++，真的。 two words"))
@@ -84,7 +84,9 @@ def test_figures_of_single_characters(report, vocabularies):
 
 def test_line_breaks_are_counted_apart(tmp_path, vocabularies):
     (tmp_path / "t.txt").write_text("a\n\tb☃")
-    figures = make_report(TokenizerReportConfig(input=[str(tmp_path)], tokenizers=vocabularies[:1])).tokenizers[0]
+    figures = measure_tokenizers(TokenizerReportConfig(input=[str(tmp_path)], tokenizers=vocabularies[:1])).tokenizers[
+        0
+    ]
     assert (figures.groups[0].layout_byte_rate, figures.groups[0].byte_rate) == (2 / 7, 3 / 7)
 
 
@@ -100,7 +102,7 @@ def test_what_is_lost_is_shown(report):
 
 def test_few_groups_and_another_field(files, vocabularies):
     config = TokenizerReportConfig(input=[str(files)], tokenizers=vocabularies[:1], max_groups=1, group_by="none")
-    groups = make_report(config).groups
+    groups = measure_tokenizers(config).groups
     assert [(group.kind, group.name.rpartition("/")[2]) for group in groups] == [
         ("all", "all"), ("file", "two.jsonl"), ("file", OTHERS),
     ]  # fmt: skip

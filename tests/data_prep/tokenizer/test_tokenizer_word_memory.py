@@ -12,12 +12,13 @@ from data_prep_helpers import make_text, trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.tokenizer import load_tokenizer, word_memory
+from data_prep.tokenizer import load_tokenizer
 from data_prep.tokenizer.engines import SentencePieceEngine
+from data_prep.tokenizer.fast import word_memory
+from data_prep.tokenizer.fast.word_memory import WordMemory
+from data_prep.tokenizer.fast.word_table import MAX_WORD_BYTES, WordTable, word_keys
 from data_prep.tokenizer.sentencepiece_model import parse, read_joints
 from data_prep.tokenizer.word_cuts import cut, cut_long, joined_pairs
-from data_prep.tokenizer.word_memory import WordMemory
-from data_prep.tokenizer.word_table import MAX_WORD_BYTES, WordTable, word_keys
 
 TEXTS = [make_text(number) for number in range(300)] + ["l'été à Köln (naïve) “so–so” 1,000.5 …"] * 20
 LINES = [line for text in TEXTS for line in re.split("[\n\t]", text)]
@@ -170,10 +171,10 @@ def test_parts_of_long_texts_have_the_ids_of_the_whole(models, name, text, max_b
     assert all(len(part.encode()) <= max(max_bytes, 2 * longest) for part in cuts)
 
 
-def test_our_own_bpe_remembers_with_both_engines(tmp_path, text_file):
+def test_our_own_bpe_remembers_words(tmp_path, text_file):
     path = trained(text_file, tmp_path / "sp", "bpe").model_path.parent
-    for name in ("reference", "kitoken"):
-        assert isinstance(load_tokenizer(path, name)._engine, WordMemory)
+    assert isinstance(load_tokenizer(path)._engine, WordMemory)
+    assert not isinstance(load_tokenizer(path, "reference")._engine, WordMemory)
 
 
 def test_text_of_new_words_is_passed_on_and_looked_at_again(models, monkeypatch):

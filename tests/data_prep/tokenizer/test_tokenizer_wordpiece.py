@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from configs.errors import ConfigError, DataError
 from data_prep.tokenizer import ROLES, load_tokenizer
-from data_prep.tokenizer.importing import describe, import_tokenizer
+from data_prep.tokenizer.importing import describe_tokenizer, import_tokenizer
 from data_prep.tokenizer.wordpiece import Normalization
 
 SPECIAL = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -101,7 +101,10 @@ def test_roles_and_what_is_written(tmp_path):
     assert sorted(file.name for file in (tmp_path / "t").iterdir()) == ["tokenizer.json", "vocabulary.json"]
     assert load_tokenizer(tmp_path / "t").fingerprint == tokenizer.fingerprint
     assert not set(tokenizer.encode("[CLS] the [MASK]")) & {0, 3, 4, 5}
-    assert "lower case, accents taken off, each Chinese character a word" in describe(tokenizer, tmp_path / "t")[2]
+    assert (
+        "lower case, accents taken off, each Chinese character a word"
+        in describe_tokenizer(tokenizer, tmp_path / "t")[2]
+    )
     bare = load_tokenizer(tmp_path / "t" / "vocabulary.json")
     assert (bare.role("classification"), bare.role("separator")) == (3, 4)
 
@@ -124,7 +127,7 @@ def test_what_is_done_to_text_is_asked_said_or_seen(tmp_path, pieces, config, as
     if config is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     tokenizer = import_tokenizer(path, tmp_path / "t", {}, normalization=Normalization(**asked))
-    assert expected in describe(tokenizer, tmp_path / "t")[2]
+    assert expected in describe_tokenizer(tokenizer, tmp_path / "t")[2]
 
 
 def test_odd_lines_keep_their_numbers(tmp_path):
@@ -152,9 +155,11 @@ def test_damaged_vocabularies_are_refused(tmp_path, content, problem):
 
 def test_only_where_it_belongs(tmp_path):
     path = write_vocabulary(tmp_path / "vocab.txt")
-    with pytest.raises(DataError, match="import-tokenizer makes of a WordPiece"):
-        load_tokenizer(path)
     imported = import_tokenizer(path, tmp_path / "t", {})
+    for source in (path, tmp_path):
+        load_tokenizer(source).copy_to(tmp_path / "copy")
+        copied = load_tokenizer(tmp_path / "copy")
+        assert copied.fingerprint == load_tokenizer(source).fingerprint == imported.fingerprint
     with pytest.raises(ConfigError, match="for WordPiece vocabularies only"):
         import_tokenizer(tmp_path / "t", tmp_path / "u", {}, normalization=Normalization(lower_case=True))
     again = import_tokenizer(tmp_path / "t", tmp_path / "u", {}, normalization=Normalization())

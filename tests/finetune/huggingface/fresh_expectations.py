@@ -89,7 +89,7 @@ def expectations(folder: Path) -> list[dict[str, Any]]:
 def expect(name: str, run: Path, folder: Path, dtype: str = "float32") -> dict[str, Any]:
     """Export a run; what a reader of the export has to find."""
     output = folder / "exports" / name
-    settings = {"checkpoint": run, "output": output, "dtype": dtype, "sequences": 1}
+    settings = {"model": run, "output": output, "dtype": dtype, "sequences": 1}
     export(ExportConfig.model_validate(settings))
     source = open_checkpoint(run)
     model, tokenizer = source.model, find_tokenizer(source)

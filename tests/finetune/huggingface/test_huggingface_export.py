@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
 
 
 def config(run: Path, output: Path, **changes: object) -> ExportConfig:
-    return ExportConfig.model_validate({"checkpoint": run, "output": output, "sequences": 2} | changes)
+    return ExportConfig.model_validate({"model": run, "output": output, "sequences": 2} | changes)
 
 
 def test_an_export_loads_in_transformers_and_computes_the_same(run: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_any_output_can_be_named_and_pasted(
     logits = {"sequences": 1, "largest_difference": 0.0, "tolerance": 1e-4}
     record = {"architecture": "x", "parameters": 1, "step": 1, "dtype": "float32", "logits": logits}
     monkeypatch.setattr("finetune.huggingface.export.export", lambda config: given.append(config) or record)
-    export_command(checkpoint=Path("run"), output=tmp_path / name)
+    export_command(model=Path("run"), output=tmp_path / name)
     assert given[0].output == tmp_path / name
     following = capsys.readouterr().out.rpartition("next: ")[2]
     assert shlex.split(following)[4:] == ["--model", str(tmp_path / name), "--prompt", "..."]

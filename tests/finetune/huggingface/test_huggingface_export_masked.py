@@ -70,7 +70,7 @@ def write(run: Path, name: str, tokenizer: Tokenizer, **metadata: Any) -> tuple[
 
 
 def config(run: Path, output: Path, **changes: object) -> ExportConfig:
-    return ExportConfig.model_validate({"checkpoint": run, "output": output, "sequences": 1} | changes)
+    return ExportConfig.model_validate({"model": run, "output": output, "sequences": 1} | changes)
 
 
 def fill_mask(output: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def loaded(directory: Path) -> Any:
 
 def exported(tokenizer: Tokenizer, place: Path, **metadata: object) -> Path:
     write_run(place / "run", llama(tokenizer), tokenizer, metadata=metadata)
-    export(ExportConfig(checkpoint=place / "run", output=place / "out", sequences=1), reference=oracle_outputs)
+    export(ExportConfig(model=place / "run", output=place / "out", sequences=1), reference=oracle_outputs)
     return place / "out"
 
 

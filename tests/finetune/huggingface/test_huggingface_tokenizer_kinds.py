@@ -87,11 +87,11 @@ def test_a_run_finds_its_copy_and_export_refuses_what_does_not_fit(tmp_path: Pat
     source = ModelCheckpoint(tmp_path / "run" / "checkpoints" / "step_1", model, {}, metadata)
     found = find_tokenizer(source)
     assert found.fingerprint == tokenizer.fingerprint and (tmp_path / "run" / "tokenizer" / ROLES_FILE).is_file()
-    config = ExportConfig(checkpoint=tmp_path, output=tmp_path / "out", tokenizer="sentencepiece-only")
+    config = ExportConfig(model=tmp_path, output=tmp_path / "out", tokenizer="sentencepiece-only")
     text = trained_text(model, metadata, found)
     with pytest.raises(ConfigError, match="of the kind tiktoken"):
         _write_tokenizer(config, source, found, text, tmp_path)
     (tmp_path / "hf").mkdir()
-    config = ExportConfig(checkpoint=tmp_path, output=tmp_path / "out")
+    config = ExportConfig(model=tmp_path, output=tmp_path / "out")
     assert _write_tokenizer(config, source, found, text, tmp_path / "hf") == len(PROBES)
     assert train_tokenizer(tmp_path / "own").kind == "sentencepiece"

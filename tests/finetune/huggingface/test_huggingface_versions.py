@@ -38,7 +38,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def made(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
     place = tmp_path_factory.mktemp("made")
     write_run(place / "run", llama(tokenizer, rotary_base=5000.0), tokenizer)
-    export(ExportConfig(checkpoint=place / "run", output=place / "export", sequences=1), reference=oracle_outputs)
+    export(ExportConfig(model=place / "run", output=place / "export", sequences=1), reference=oracle_outputs)
     return place
 
 

@@ -36,7 +36,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 def config(place: Path, **changes: object) -> ExportConfig:
-    settings = {"checkpoint": place / "run", "output": place / "out", "sequences": 1}
+    settings = {"model": place / "run", "output": place / "out", "sequences": 1}
     return ExportConfig.model_validate(settings | changes)
 
 
@@ -128,7 +128,7 @@ def test_what_rounding_changed_is_told(
     from finetune.cli import export_command
 
     tensors = write_run(tmp_path / "run", llama(tokenizer), tokenizer)
-    export_command(checkpoint=tmp_path / "run", output=tmp_path / "out", dtype="bfloat16")
+    export_command(model=tmp_path / "run", output=tmp_path / "out", dtype="bfloat16")
     record = json.loads((tmp_path / "out" / "export.json").read_text())
     rounding = record["rounding"]
     changes = {name: (tensor.bfloat16().float() - tensor).abs() for name, tensor in tensors.items()}

@@ -102,7 +102,7 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: TaskResult) -
     changes = {"optimizer__lr": 1e-12, "training__duration": "1 steps", "baselines": []}
     for name, model in (("from-run", root / "run"), ("from-export", root / "export")):
         if name == "from-export":
-            export(ExportConfig(checkpoint=root / "run", output=model, sequences=1), reference=oracle_outputs)
+            export(ExportConfig(model=root / "run", output=model, sequences=1), reference=oracle_outputs)
         assert run_task(classify_config(root, name, model=model, **changes), lambda line: None)
         saved = load_file(root / name / "model.safetensors")
         source = open_checkpoint(root / "run")
@@ -228,7 +228,7 @@ def test_transformers_cuts_texts_where_training_did(root: Path, kind: str) -> No
     from transformers import pipeline
 
     if kind == "exported":
-        export(ExportConfig(checkpoint=root / "run", output=root / kind, sequences=1), reference=oracle_outputs)
+        export(ExportConfig(model=root / "run", output=root / kind, sequences=1), reference=oracle_outputs)
     name = f"cut-{kind}"
     found = run_task(classify_config(root, name, model=root / kind, data__max_tokens=8, **SHORT), lambda line: None)
     assert found is not None
@@ -245,9 +245,9 @@ def test_transformers_cuts_texts_where_training_did(root: Path, kind: str) -> No
 def test_the_output_is_checked_before_anything_else(root: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DataError, match="holds other things"):
-        run_task(classify_config(root, "x", output_dir=tmp_path, overwrite=True, model="/nowhere"))
+        run_task(classify_config(root, "x", output=tmp_path, overwrite=True, model="/nowhere"))
     with pytest.raises(MachineError):
-        run_task(classify_config(root, "x", output_dir="/proc/nowhere/x", model="/nowhere"))
+        run_task(classify_config(root, "x", output="/proc/nowhere/x", model="/nowhere"))
     assert ConfigError is not DataError
 
 
@@ -281,7 +281,7 @@ def test_bfloat16(root: Path) -> None:
 @pytest.mark.slow
 def test_the_command_under_torchrun_prints_tables_once(root: Path) -> None:
     launch = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2"]
-    settings = [f"data.train={root / 'texts.jsonl'}", "data.label_field=kind", "training.duration=1 epochs"]
+    settings = [f"data.train_texts={root / 'texts.jsonl'}", "data.label_field=kind", "training.duration=1 epochs"]
     options = ["--model", str(root / "run"), "--output", str(root / "launched"), *settings]
     done = subprocess.run(
         [*launch, "-m", "finetune", "classify", *options], capture_output=True, text=True, timeout=300

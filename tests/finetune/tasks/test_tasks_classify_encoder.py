@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +136,91 @@ def test_the_mean_of_all_tokens_where_there_is_a_class_for_it(root: Path, tokeni
     assert texts[0] != texts[1]
     write_run(root / "gpt", llama(tokenizer), tokenizer)
     for model, pooling, possible in (
-        ("bert", "mean", "auto or first"),
+        ("bert", "last", "auto or first or mean"),
         ("modern", "last", "auto or first or mean"),
         ("gpt", "first", "auto or last"),
     ):
         with pytest.raises(ConfigError, match=f"pooling: is {pooling}, which .* cannot do\n  expected: {possible}"):
             train(root, model, "wrong", pooling=pooling)
     assert not (root / "wrong").exists()
+
+
+MEANS = ("bert", "bert-pre-norm", "roberta")
+LOADED_ALONE = """
+import json, sys
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
+try:
+    AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False)
+except ValueError as error:
+    assert "trust_remote_code" in str(error), error
+else:
+    raise AssertionError("another class took the weights")
+model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+codec = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+judge = pipeline("text-classification", folder, trust_remote_code=True, top_k=None, device="cpu", truncation=True)
+with torch.no_grad():
+    together = model(**codec(texts, return_tensors="pt", padding=True, truncation=True)).logits.softmax(-1)
+alone = [{each["label"]: each["score"] for each in judge([text])[0]} for text in texts]
+print(json.dumps([together.tolist(), alone]))
+"""
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_the_mean_by_a_class_of_ours(root: Path, name: str) -> None:
+    from finetune.networks import load_network
+    from finetune.pretrained import read_pretrained
+
+    train(root, name, f"mean-{name}", pooling="mean", **SHORT)
+    folder = root / f"mean-{name}"
+    model = load_network("AutoModelForSequenceClassification", folder)
+    assert type(model).__name__ == ENCODERS[name][2].replace("For", "MeanPoolingFor")
+    body, pretrained = getattr(model, model.base_model_prefix), read_pretrained(root / name).tensors
+    for key, tensor in body.state_dict().items():
+        assert torch.allclose(tensor, pretrained[f"{model.base_model_prefix}.{key}"], atol=1e-6), key
+    ids_BS, mask_BS = torch.tensor([[1, 5, 6, 0, 0], [1, 7, 8, 9, 10]]), torch.tensor([[1, 1, 1, 0, 0], [1] * 5])
+    with torch.no_grad():
+        hidden_BSH = body(ids_BS, attention_mask=mask_BS)[0]
+        found = model(input_ids=ids_BS, attention_mask=mask_BS, labels=torch.tensor([1, 0]))
+        means_BH = torch.stack([hidden_BSH[0, :3].mean(0), hidden_BSH[1].mean(0)])
+        assert torch.allclose(found.logits, model.classifier(means_BH), atol=1e-6)
+        assert torch.allclose(model(input_ids=ids_BS[:1, :3]).logits, found.logits[:1], atol=1e-5)
+        expected = torch.nn.functional.cross_entropy(found.logits, torch.tensor([1, 0]))
+        assert torch.allclose(found.loss, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEANS)
+def test_the_mean_learns_and_is_read_by_transformers_alone(root: Path, name: str, tmp_path: Path) -> None:
+    found = train(root, name, f"taught-{name}", pooling="mean", training__zero_stage=2, baselines=["majority"])
+    assert found.test["fine-tuned"]["accuracy"] > 0.8 > found.test["most frequent label"]["accuracy"] + 0.3
+    folder = root / f"taught-{name}"
+    command = found.task.next_command(folder)
+    assert command is not None and "trust_remote_code=True" in command
+    texts = {row["id"]: row["text"] for row in map(json.loads, (root / "texts.jsonl").open())}
+    told = [json.loads(line) for line in (folder / "predictions-test.jsonl").open()]
+    given = json.dumps([texts[row["id"]] for row in told])
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": ""}
+    read = subprocess.run(
+        [sys.executable, "-c", LOADED_ALONE, str(folder), given],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=300,
+    )  # fmt: skip
+    assert read.returncode == 0, read.stderr
+    together, alone = json.loads(read.stdout.splitlines()[-1])
+    for row, one, other in zip(told, together, alone, strict=True):
+        assert list(row["probabilities"].values()) == pytest.approx(one, abs=1e-4)
+        assert other == pytest.approx(row["probabilities"], abs=1e-4)
+
+
+def test_code_in_a_models_directory_is_never_run_and_nobody_is_asked(root: Path, tmp_path: Path) -> None:
+    from pretrain.models.huggingface.transformers_model import load_config
+
+    (tmp_path / "theirs.py").write_text("raise SystemExit('code of the directory was run')\n")
+    fields = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(DataError, match="is not a usable config"):
+        load_config(tmp_path)
 
 
 def test_a_tokenizer_without_the_tokens_of_encoders(root: Path, tmp_path: Path) -> None:

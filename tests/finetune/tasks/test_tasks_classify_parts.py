@@ -44,7 +44,7 @@ def test_chinese_texts_from_a_table(
         writer.writerow(["text", "kind"])
         writer.writerows([f"第{n}部电影{'我很喜欢' if n % 2 else '真的难看'}", ("好", "坏")[n % 2]] for n in range(20))
         writer.writerow([" ", "好"])
-    changes = SHORT | {"baselines": ["majority", "tfidf"], "data__train": [str(root / "films.csv")]}
+    changes = SHORT | {"baselines": ["majority", "tfidf"], "data__train_texts": [str(root / "films.csv")]}
     config = classify_config(root, "films", **changes)
     lines: list[str] = []
     found = run_task(config, lines.append)

@@ -30,7 +30,7 @@ def rows(count: int = 200, labels: tuple[str, ...] = ("a", "b", "c")) -> list[di
 
 
 def load(path: Path, **changes: Any) -> Splits:
-    return load_splits(ClassifyData(**({"train": [str(path)], "split": (0.6, 0.2, 0.2)} | changes)), seed=5)
+    return load_splits(ClassifyData(**({"train_texts": [str(path)], "split": (0.6, 0.2, 0.2)} | changes)), seed=5)
 
 
 def ids(splits: Splits, part: str) -> set[str]:
@@ -64,7 +64,7 @@ def test_equal_texts_and_chosen_groups_stay_together(tmp_path: Path) -> None:
 def test_own_files_are_taken_as_they_are(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", rows())
     test = write(tmp_path / "test.jsonl", [{"text": "t", "label": "b"}, {"text": "u", "label": "a"}])
-    splits = load(train, test=[str(test)])
+    splits = load(train, test_texts=[str(test)])
     assert [example.text for example in splits.parts["test"]] == ["t", "u"]
     assert splits.parts["test"][0].id.startswith("test.jsonl@")
     assert len(splits.parts["train"]) + len(splits.parts["validation"]) == 200
@@ -101,7 +101,7 @@ def test_rare_and_unwanted_labels_are_left_out_and_counted(tmp_path: Path) -> No
         ({}, {"labels": ["a", "a"]}, "twice"),
         ({}, {"labels": ["a"]}, "too few labels: 'a'"),
         ({}, {"min_label_count": 100}, "too few labels: none"),
-        ({}, {"split": (1.0, 0.0, 0.0)}, "validation: has no examples"),
+        ({}, {"split": (1.0, 0.0, 0.0)}, "validation_texts: has no examples"),
         ({}, {"max_train_samples": 2}, "fell into the training part"),
     ],
 )
@@ -126,8 +126,8 @@ def test_advice_is_what_classify_has(tmp_path: Path) -> None:
 def test_a_label_that_was_never_trained(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", rows())
     test = write(tmp_path / "test.jsonl", [{"text": "t", "label": "bb"}])
-    with pytest.raises(DataError, match=r"data\.test: has the label 'bb'.*[\s\S]*expected"):
-        load(train, test=[str(test)])
+    with pytest.raises(DataError, match=r"data\.test_texts: has the label 'bb'.*[\s\S]*expected"):
+        load(train, test_texts=[str(test)])
 
 
 def test_files_that_hold_no_examples(tmp_path: Path) -> None:
@@ -155,7 +155,11 @@ def test_tables_are_read_as_lines_of_json_are(tmp_path: Path, kind: str) -> None
             writer.writeheader()
             writer.writerows(given)
     expected = load(write(tmp_path / "a.jsonl", given))
-    assert load(tmp_path / f"a.{kind}") == expected and expected.labels == ["0", "1"]
+    options = {"quoting": "double"} if kind == "tsv" else {}
+    if options:
+        with pytest.raises(DataError, match=r"or data\.quoting=double where quotes enclose fields"):
+            load(tmp_path / "a.tsv")
+    assert load(tmp_path / f"a.{kind}", **options) == expected and expected.labels == ["0", "1"]
 
 
 def test_labels_may_be_named_as_they_stand_in_the_lines(tmp_path: Path) -> None:
@@ -163,10 +167,10 @@ def test_labels_may_be_named_as_they_stand_in_the_lines(tmp_path: Path) -> None:
         path = write(tmp_path / "a.jsonl", [row | {"label": values[n % 2]} for n, row in enumerate(rows())])
         assert load(path, labels=list(reversed(values))).labels == named
         given = f"data.labels=[{','.join(str(value).lower() for value in reversed(values))}]"
-        where = [f"output_dir={tmp_path / 'x'}", f"model={tmp_path}", f"data.train={path}", given]
+        where = [f"output={tmp_path / 'x'}", f"model={tmp_path}", f"data.train_texts={path}", given]
         assert load_config(ClassifyConfig, None, where).data.labels == named
     with pytest.raises(ValueError, match="string"):
-        ClassifyData(train=["x"], labels=[0.5])  # type: ignore[list-item]
+        ClassifyData(train_texts=["x"], labels=[0.5])  # type: ignore[list-item]
 
 
 def test_texts_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -185,15 +189,17 @@ def test_without_a_test_part(tmp_path: Path) -> None:
     splits = load(path, split=(0.8, 0.2, 0.0))
     assert list(splits.parts) == ["train", "validation"] == list(splits.counts())
     own = write(tmp_path / "b.jsonl", [{"text": "t", "label": "b"}])
-    assert list(load(path, split=(0.8, 0.2, 0.0), test=[str(own)]).parts) == ["train", "validation", "test"]
+    assert list(load(path, split=(0.8, 0.2, 0.0), test_texts=[str(own)]).parts) == ["train", "validation", "test"]
 
 
 def test_a_file_that_trains_is_not_measured_on(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", rows())
     (tmp_path / "link.jsonl").symlink_to(path)
     for part, named in (("test", path), ("validation", tmp_path / "link.jsonl")):
-        with pytest.raises(DataError, match=rf"data\.{part}: is .*{named.name}, which data\.train names, too"):
-            load(path, **{part: [str(named)]})
+        with pytest.raises(
+            DataError, match=rf"data\.{part}_texts: is .*{named.name}, which data\.train_texts names, too"
+        ):
+            load(path, **{f"{part}_texts": [str(named)]})
 
 
 def test_texts_known_from_another_part_are_told(tmp_path: Path) -> None:
@@ -202,7 +208,7 @@ def test_texts_known_from_another_part_are_told(tmp_path: Path) -> None:
     new = [{"id": f"new{n}", "text": f"another {n}", "label": "b"} for n in range(6)]
     test = write(tmp_path / "test.jsonl", [*new, *known])
     validation = write(tmp_path / "validation.jsonl", [*known[:2], *new[:3]])
-    splits = load(train, test=[str(test)], validation=[str(validation)])
+    splits = load(train, test_texts=[str(test)], validation_texts=[str(validation)])
     assert list(splits.repeated) == [
         Repeated("validation", "train", 2, "k0"),
         Repeated("test", "train", 5, "k0"),
@@ -215,7 +221,7 @@ def test_texts_known_from_another_part_are_told(tmp_path: Path) -> None:
 
 def test_split_shares_are_checked() -> None:
     with pytest.raises(ValueError, match="sum to 1"):
-        ClassifyData(train=["x"], split=(0.5, 0.1, 0.1))
+        ClassifyData(train_texts=["x"], split=(0.5, 0.1, 0.1))
     assert ConfigError is not DataError
 
 

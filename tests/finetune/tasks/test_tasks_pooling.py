@@ -56,3 +56,5 @@ def test_auto_is_the_mean_only_for_encoders_without_special_tokens_whose_class_c
         assert auto(*model) == auto(*model, puts_special_tokens=False) == {}
     with pytest.raises(ConfigError, match="which transformers' classifier for bert cannot do"):
         pooling_fields(pretrained("bert", "BertForMaskedLM"), "last")
+    with pytest.raises(ConfigError, match=r"expected: auto or first$"):  # a decoder of the type
+        pooling_fields(pretrained("bert", "BertLMHeadModel"), "mean")

@@ -136,7 +136,7 @@ def importable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(root: Path, output: str, *more: str) -> list[str]:
-    given = (f"texts={root / 'texts.jsonl'}", f"model={root / 'run'}", f"output_dir={root / output}")
+    given = (f"texts={root / 'texts.jsonl'}", f"model={root / 'run'}", f"output={root / output}")
     return ["task=toy_task:ToyConfig", *given, "optimizer.lr=2e-2", "training.batch_size=24", *more]
 
 

@@ -10,7 +10,7 @@ from pretrain.checkpoint.compatibility import check_compatible, find_changes
 from pretrain.config import RunConfig
 
 BASE = [
-    "output_dir=runs/a",
+    "output=runs/a",
     "model={num_layers: 2, hidden_size: 32, num_attention_heads: 4, seq_length: 16, vocab_size: 100}",
     "data.train=[{corpus: a, weight: 1}, {corpus: b, weight: 3}]",
     "training={duration: 100 steps, micro_batch_size: 2, global_batch_size: 8, precision: fp32}",
@@ -45,7 +45,7 @@ def saved() -> dict:
     "overrides",
     [
         [],
-        ["output_dir=elsewhere", "data.train=[{corpus: moved/a}, {corpus: moved/b, weight: 3}]"],
+        ["output=elsewhere", "data.train=[{corpus: moved/a}, {corpus: moved/b, weight: 3}]"],
         ["training.micro_batch_size=1", "training.duration=200 steps"],
         ["parallel={tensor_size: 2, pipeline_size: 2, zero_stage: 3, sequence_parallel: true, recompute: full}"],
         ["evaluation.interval=7 steps", "checkpoint={interval: 3 steps, keep_last: 9}", "monitor.log_interval=1"],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from configs.load import build_config
 from pretrain.checkpoint.compatibility import check_compatible, find_changes
 from pretrain.checkpoint.reader import read_metadata
 from pretrain.config import RunConfig
@@ -55,7 +56,7 @@ def test_a_gpt_of_format_1_goes_on_as_it_would_have(ranks: int, zero_stage: int)
 
 def test_its_config_is_read_as_gpt_causal_adamw() -> None:
     metadata = read_metadata(KEPT)
-    config = RunConfig.model_validate(metadata["config"])
+    config = build_config(RunConfig, metadata["config"], KEPT)
     assert (config.model.name, config.objective.name, config.optimizer.name) == ("gpt", "causal", "adamw")
     other = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"beta1": 0.5})})
     changes = find_changes(metadata, other, metadata["data_fingerprint"], metadata["tokenizer_fingerprint"])

@@ -33,7 +33,7 @@ def test_a_second_run_is_told_what_would_be_right(tmp_path: Path, monkeypatch: p
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "\n"
         try:
-            with pytest.raises(CheckpointError, match="writing checkpoints here\n  expected: an output_dir of its own"):
+            with pytest.raises(CheckpointError, match="writing checkpoints here\n  expected: an output of its own"):
                 CheckpointWriter(tmp_path)
         finally:
             other.communicate("\n")

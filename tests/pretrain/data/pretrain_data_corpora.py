@@ -68,7 +68,7 @@ def run_config(tmp_path: Path, data: dict, *, seq_length: int = 16, **other: obj
     """A small run that reads `data`."""
     model = {"num_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "seq_length": seq_length}
     raw = {
-        "output_dir": tmp_path / "run",
+        "output": tmp_path / "run",
         "model": model | dict(other.pop("model", {})),  # type: ignore[call-overload]
         "data": data,
         "training": {"duration": "10 steps", "micro_batch_size": 2, "global_batch_size": 8},

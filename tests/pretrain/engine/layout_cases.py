@@ -77,7 +77,7 @@ class Case:
     def config(self, parallel: dict[str, Any] | None = None) -> RunConfig:
         """The run; `parallel` replaces the case's own layout."""
         return RunConfig(
-            output_dir=Path("unused"),
+            output=Path("unused"),
             model=self.model_config(),
             **self.objective_config(),
             data=DataConfig(train=["unused"]),

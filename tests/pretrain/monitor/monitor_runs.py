@@ -17,7 +17,7 @@ SEQ = 128
 
 def run_config(output_dir: Path, *overrides: str) -> RunConfig:
     # A configured peak makes the figures exact.
-    common = [f"output_dir={output_dir}", "monitor.log_interval=5", "monitor.peak_tflops=0.001"]
+    common = [f"output={output_dir}", "monitor.log_interval=5", "monitor.peak_tflops=0.001"]
     return load_config(RunConfig, RECIPE, [*common, *overrides])
 
 

@@ -24,7 +24,7 @@ def test_figures_stand_side_by_side_and_only_settings_that_differ(tmp_path: Path
     assert rows["test, last"] == ["3.0000"] * 2 and "test, best" not in rows
     own = run_config(tmp_path / "a").optimizer.lr
     assert rows["optimizer.lr"] == [str(own), "0.5"]
-    assert "output_dir" not in rows and "optimizer.min_lr" not in rows
+    assert "output" not in rows and "optimizer.min_lr" not in rows
 
 
 def test_a_key_that_one_run_has_not_is_told() -> None:

@@ -89,7 +89,7 @@ def test_dropping_leaves_the_old_file_when_the_disk_is_full(tmp_path: Path, monk
     def no_space(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("data_prep.atomic.flush_to_disk", no_space)
+    monkeypatch.setattr("data_prep.storage.publishing.flush_to_disk", no_space)
     with pytest.raises(MachineError, match="No space left"):
         drop_after(path, 4)
     assert path.read_bytes() == before

@@ -22,15 +22,15 @@ NO_COUNTERPART = ("model.position_embedding=learned", "model.normalization=RMSNo
 
 
 def commands(config: RunConfig) -> list[str]:
-    return next_commands(config.output_dir, config.model, outcome(), has_tensorboard=config.monitor.tensorboard)
+    return next_commands(config.output, config.model, outcome(), has_tensorboard=config.monitor.tensorboard)
 
 
-@pytest.mark.parametrize("name", ["run", "my run's $HOME", "-run"])
+@pytest.mark.parametrize("name", ["run", "my run's $(HOME)", "-run"])
 def test_paths_are_words_of_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     export, tensorboard, plot = map(shlex.split, commands(run_config(Path(name))))
     run = f"./{name}" if name.startswith("-") else name
-    assert export == ["python", "-m", "finetune", "export", "--checkpoint", run, "--output", f"{run}/export"]
+    assert export == ["python", "-m", "finetune", "export", "--model", run, "--output", f"{run}/export"]
     assert tensorboard == ["tensorboard", "--logdir", f"{run}/tensorboard", "--host", "127.0.0.1"]
     assert plot == ["python", "-m", "pretrain.monitor", "plot", run]
 

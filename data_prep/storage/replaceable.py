@@ -1,13 +1,10 @@
-"""Outputs that appear whole or not at all: write under another name, flush to disk, rename."""
+"""Which directories an output may replace: those that our commands made, with nothing else in them."""
 
 from __future__ import annotations
 
 import glob
 import os
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -15,7 +12,8 @@ from pathlib import Path
 
 import orjson
 
-from configs.errors import DataError, MachineError, UserError
+from configs.errors import DataError
+from data_prep.storage.durable import writing
 
 
 @dataclass(frozen=True)
@@ -57,58 +55,6 @@ _KINDS = {
 }
 # What a network file system leaves of an open file that is removed, and we of one that was being written at a kill.
 _LEFTOVERS = (".nfs*", ".*.tmp-*")
-
-
-@contextmanager
-def staged_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
-
-    Raises:
-        MachineError: if the file or its directory cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            flush_to_disk(temporary)
-            temporary.replace(path)
-            flush_to_disk(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def staged_directory(
-    path: Path, marker: str, overwrite: bool, inputs: Iterable[str | Path] = (), kind: DirectoryKind | None = None
-) -> Iterator[Path]:
-    """Yield an empty temporary directory beside `path`; rename it to `path` when the block ends without an error.
-
-    Args:
-        path: where the directory is to be, a link followed; its parents are made.
-        marker: the file that tells a directory of this kind, so that nothing else is ever replaced.
-        overwrite: replace an existing directory of this kind.
-        inputs: what is read, which must not be in it.
-        kind: as in `check_replaceable`.
-
-    Raises:
-        DataError: if `path` exists and may not be replaced.
-        MachineError: if the directory cannot be written.
-    """
-    path = real_output(path)
-    check_replaceable(path, marker, overwrite, inputs, kind)
-    temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
-    with writing(path):
-        temporary.mkdir(parents=True)
-        try:
-            yield temporary
-            for file in sorted(temporary.rglob("*")):
-                flush_to_disk(file)
-            flush_to_disk(temporary)
-            _swap_in(temporary, path)
-            flush_to_disk(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def real_output(path: Path) -> Path:
@@ -198,38 +144,3 @@ def foreign_entry(directory: Path, patterns: Iterable[str]) -> str | None:
     allowed = (*patterns, *_LEFTOVERS)
     names = sorted(entry.name for entry in directory.iterdir())
     return next((name for name in names if not any(fnmatchcase(name, each) for each in allowed)), None)
-
-
-def _swap_in(temporary: Path, path: Path) -> None:
-    if not path.exists():
-        temporary.rename(path)
-        return
-    # A reader sees the old directory, for an instant nothing, then the new one; never a mixture.
-    replaced = path.with_name(f".{path.name}.old-{secrets.token_hex(4)}")
-    path.rename(replaced)
-    temporary.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an operating-system error in the block (full disk, no permission) into one message about `path`.
-
-    Raises:
-        MachineError: in place of any `OSError`.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except OSError as error:
-        raise MachineError(f"cannot be written: {error.strerror or error}", where=error.filename or path) from error
-
-
-def flush_to_disk(path: Path) -> None:
-    """Make the contents of a file, or the entries of a directory, survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,9 +6,10 @@ import pytest
 from data_prep_helpers import trained, write_jsonl
 
 from configs.errors import DataError
-from data_prep.atomic import check_replaceable, staged_directory
 from data_prep.corpus import Corpus
-from data_prep.corpus_tools.merging import merge_corpus
+from data_prep.corpus_tools.merging import merge_corpora
+from data_prep.storage.publishing import staged_directory
+from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer.importing import import_tokenizer
 
 MARKERS = {
@@ -89,9 +90,9 @@ def test_merge_replaces_corpora_only(tmp_path, text_file, tokenizer_path):
     (tmp_path / "site" / "manifest.json").write_text(MARKERS["manifest.json"])
     corpus = Corpus.open(config.output)
     with pytest.raises(DataError, match="holds other things: the input"):
-        merge_corpus(corpus, tmp_path / "site", 1 << 40, overwrite=True)
+        merge_corpora([corpus], tmp_path / "site", 1 << 40, overwrite=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.json").write_text("{}")
     with pytest.raises(DataError, match=r"another manifest\.json"):
-        merge_corpus(corpus, tmp_path / "other", 1 << 40, overwrite=True)
+        merge_corpora([corpus], tmp_path / "other", 1 << 40, overwrite=True)
     assert (config.output / "manifest.json").is_file() and (tmp_path / "other" / "manifest.json").is_file()

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.tokenizer.engines import Engine
+from data_prep.tokenizer.fast.word_table import MAX_WORD_BYTES, WordTable, distinct, word_keys
 from data_prep.tokenizer.word_cuts import cut
-from data_prep.tokenizer.word_table import MAX_WORD_BYTES, WordTable, distinct, word_keys
 
 _GROUP_WORDS = 1 << 16
 _SMALL_CHARS = 2048  # below this, asking is quicker than remembering
@@ -25,7 +25,7 @@ class WordMemory(Engine):
     """An engine that asks another one for each word once.
 
     Args:
-        engine: the other one, of a vocabulary that `parts_words`; gives one id for a line break.
+        engine: the other one, of a vocabulary that `parts_words`.
         joined: what `joined_pairs` gave for it.
         place_bits: half of 2 to this power words are remembered; when there are more, all are forgotten.
     """
@@ -35,11 +35,17 @@ class WordMemory(Engine):
         self._engine = engine
         self._joined = joined
         self._place_bits = place_bits
-        (self._line_break,) = engine.flat(["\n"])[0].tolist()
+        # Without an id of its own, a line break cannot part words for the other engine.
+        line_break = engine.flat(["\n"])[0].tolist()
+        self._line_break: int | None = line_break[0] if len(line_break) == 1 else None
         self._table: WordTable | None = None  # made when the first text comes
         # Text of mostly new or long words (in a script without spaces, say) gains nothing: it is encoded as it comes,
         # and looked at again every now and then.
         self._skip = 0
+
+    def explain(self) -> str:
+        """As `Engine.explain`."""
+        return f"using {self.name} with a memory of words: what lies between two cuts has the same ids on its own"
 
     def lists(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
@@ -118,6 +124,10 @@ class WordMemory(Engine):
 
     def _ask(self, data: bytes, start_W: np.ndarray, size_W: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids of words by the other engine; where each word's begin in them, and how many they are."""
+        if self._line_break is None:
+            words = [data[start:stop].decode() for start, stop in zip(start_W.tolist(), (start_W + size_W).tolist())]
+            ids_T, count_W = self._engine.flat(words)
+            return ids_T, np.cumsum(count_W) - count_W, count_W
         # One text of them all, a word a line: a text for each would take longer than the splitting.
         lines = np.frombuffer(data, np.uint8)[_ranges(start_W, size_W + 1)]
         lines[np.cumsum(size_W + 1) - 1] = ord("\n")
@@ -129,6 +139,8 @@ class WordMemory(Engine):
 
     def _new_table(self) -> WordTable:
         self._table = table = WordTable(self._place_bits)
+        if self._line_break is None:
+            return table
         # No word that is asked for is a line break.
         size_W = np.ones(1, np.int64)
         keys_KW = word_keys(b"\n" + bytes(MAX_WORD_BYTES), np.zeros(1, np.int64), size_W)

@@ -1,0 +1,163 @@
+"""Byte-level BPE by the `gigatoken` library, for the vocabularies and texts where its ids are shown to be the same.
+
+BPE works on one pre-token at a time, so a text has the ids of the reference if both cut it alike and make the same of
+each pre-token. `equality` shows it of a vocabulary: each piece, and each short string of the classes of characters that
+patterns tell apart. A character counts as one of its class after it was compared in all surroundings, the first time
+that a text holds it. Special tokens are kept out of gigatoken's vocabulary, so that their spelling is text. Texts with
+a token or character of which nothing is shown go to the reference library.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from data_prep.tokenizer.engines import Engine, join
+from data_prep.tokenizer.fast.equality import differing_characters, first_difference
+
+_WORTH_CHARS = 1 << 15  # below this, the comparison takes longer than the reference library
+_ASCII = [chr(point) for point in range(0x80)]
+_CODE_POINTS = 0x110000
+_UNSEEN, _SAME, _OTHER = 0, 1, 2
+VERSION = "0.10"
+"""What the fuzz of `benchmarks.tokenization_equality` was run with."""
+
+
+class ByteLevelEngine(Engine):
+    """Gigatoken with the reference library beside it.
+
+    Args:
+        reference: the vocabulary's own library.
+        make: gigatoken's encoders that might be of the vocabulary; the first that gives the same ids is taken.
+        pieces: the vocabulary as text.
+        found_in_text: spellings of tokens that the reference finds in text.
+        is_normalized: whether the reference composes characters (NFC) first.
+    """
+
+    def __init__(
+        self,
+        reference: Engine,
+        make: Sequence[Callable[[], Any]],
+        pieces: Sequence[str],
+        found_in_text: Sequence[str] = (),
+        is_normalized: bool = False,
+    ) -> None:
+        self.name = reference.name
+        self._reference = reference
+        self._make, self._pieces = make, pieces
+        self._found_in_text = re.compile("|".join(map(re.escape, found_in_text))) if found_in_text else None
+        self._is_normalized = is_normalized
+        self._encoder: Any = None
+        self._reason: str | None = None
+        self._known = np.zeros(0, np.uint8)
+
+    def why_not(self) -> str | None:
+        """Why the reference library makes all ids; None: gigatoken makes them."""
+        if self._encoder is not None or self._reason is not None:
+            return self._reason
+        for make in self._make:
+            try:
+                encoder = make()
+            except Exception as error:
+                self._reason = self._reason or f"gigatoken cannot use the vocabulary: {str(error).splitlines()[0]}"
+                continue
+            other = partial(self._lists, encoder)
+            differs = first_difference(self._reference.lists, other, self._pieces)
+            if differs is None:
+                differs = next(iter(differing_characters(self._reference.lists, other, _ASCII)), None)
+            if differs is None:
+                self._encoder, self._reason = encoder, None
+                self._known = np.full(_CODE_POINTS, _UNSEEN, np.uint8)
+                break
+            self._reason = f"gigatoken gives other ids for {differs!r}"
+        self._make, self._pieces = (), ()
+        return self._reason
+
+    def explain(self) -> str:
+        """As `Engine.explain`."""
+        reason = self.why_not()
+        if reason is not None:
+            return f"using {self.name} alone: {reason}"
+        return f"using gigatoken: its ids are those of {self.name} for every piece and class of characters"
+
+    def lists(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+        if not self._is_worth(texts):
+            return self._reference.lists(texts)
+        ids, lengths = self.flat(texts)
+        return [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
+
+    def flat(self, texts: Sequence[str], append: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """As `Engine.flat`."""
+        if not self._is_worth(texts):
+            return self._reference.flat(texts, append)
+        left = [number for number, text in enumerate(texts) if not (text.isascii() or self._is_shown(text))]
+        if self._found_in_text is not None:
+            left += [number for number, text in enumerate(texts) if self._found_in_text.search(text)]
+        if not left:
+            return _flat(self._encoder, texts, append)
+        rest = set(left)
+        shown = [number for number in range(len(texts)) if number not in rest]
+        parts: list[np.ndarray] = [np.empty(0, np.int32)] * len(texts)
+        for numbers, (ids, lengths) in (
+            (shown, _flat(self._encoder, [texts[number] for number in shown])),
+            (sorted(rest), self._reference.flat([texts[number] for number in sorted(rest)])),
+        ):
+            for number, part in zip(numbers, np.split(ids, np.cumsum(lengths)[:-1])):
+                parts[number] = part
+        return join(parts, append)
+
+    def _lists(self, encoder: Any, texts: Sequence[str]) -> list[list[int]]:
+        if self._is_normalized:
+            texts = [unicodedata.normalize("NFC", text) for text in texts]  # others never come to it
+        found: list[list[int]] = encoder.encode_batch_list(list(texts), parallel=False)
+        return found
+
+    def _is_worth(self, texts: Sequence[str]) -> bool:
+        if self._encoder is None and (self._reason is not None or sum(map(len, texts)) < _WORTH_CHARS):
+            return False
+        return self.why_not() is None
+
+    def _is_shown(self, text: str) -> bool:
+        """Whether each character of a text was compared and is the same to both libraries."""
+        if self._is_normalized and not unicodedata.is_normalized("NFC", text):
+            return False
+        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        known = self._known[points]
+        if not known.all():
+            new = np.unique(points[known == _UNSEEN])
+            self._known[new] = _SAME
+            chars = [chr(point) for point in new]
+            for char in differing_characters(self._reference.lists, partial(self._lists, self._encoder), chars):
+                self._known[ord(char)] = _OTHER
+            known = self._known[points]
+        return not (known == _OTHER).any()
+
+
+def gigatoken_library() -> Any:
+    """Its compiled part; None if it is not installed in a version that was compared."""
+    try:
+        from importlib.metadata import version
+
+        from gigatoken import gigatoken_rs
+    except ImportError:
+        return None
+    return gigatoken_rs if version("gigatoken").startswith(f"{VERSION}.") else None
+
+
+def _flat(encoder: Any, texts: Sequence[str], append: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    for text in texts:
+        if not text.isascii():
+            text.encode()  # gigatoken does not say which text is not Unicode
+    layout = encoder.encode_batch(list(texts), parallel=False).layout
+    offsets = np.asarray(layout.offsets.data, np.int64)
+    ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]].view(np.int32)
+    lengths = np.diff(offsets)
+    if append is not None:
+        ids, lengths = np.insert(ids, offsets[1:] - offsets[0], append), lengths + 1
+    return ids, lengths

@@ -1,0 +1,96 @@
+"""Tables: what quotes mean in them, what a quote swallows, other delimiters, no header."""
+
+import csv
+
+import pytest
+from test_reading_formats import read
+
+from configs.errors import DataError
+from data_prep.reading.documents import ReadCounts
+from data_prep.reading.table_rows import BrokenRow
+
+ROWS = 300
+
+
+def table(delimiter: str, first: str, last: str) -> tuple[bytes, list[str]]:
+    """Rows of an id and a text, of which one begins with a quote and one holds another."""
+    texts = [f"text number {n}" for n in range(ROWS)]
+    texts[10], texts[250] = first, last
+    return f"id{delimiter}text\n".encode() + b"".join(
+        f"{n}{delimiter}{text}\n".encode() for n, text in enumerate(texts)
+    ), texts
+
+
+@pytest.mark.parametrize("last", ['a nail of 6"', 'a 6" nail'])
+def test_quotes_are_letters_in_tsv(tmp_path, last):
+    data, texts = table("\t", '"unmatched', last)
+    (tmp_path / "t.tsv").write_bytes(data)
+    counts = ReadCounts()
+    assert read(tmp_path / "t.tsv", counts=counts) == texts
+    assert counts.records == 0
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("t.csv", ","), ("t.tsv", "\t")])
+@pytest.mark.parametrize(
+    ("last", "problem"),
+    [
+        ('a nail of 6"', "has a quoted field that holds rows; is its quote closed?: 241 lines"),
+        ('a 6" nail', "has text after a closing quote: 241 lines"),
+    ],
+)
+def test_what_a_quote_swallows_is_counted_in_lines(tmp_path, name, delimiter, last, problem):
+    data, texts = table(delimiter, '"unmatched', last)
+    (tmp_path / name).write_bytes(data)
+    counts = ReadCounts()
+    assert read(tmp_path / name, counts=counts, quoting="double") == texts[:10] + texts[251:]
+    assert counts.malformed == 241 and counts.first == [f"{tmp_path / name}, line 12: {problem}"]
+    with pytest.raises(DataError, match="line 12: has "):
+        read(tmp_path / name, quoting="double", malformed="stop")
+
+
+def test_a_long_field_of_other_lines_is_text(tmp_path):
+    text = "\n".join(f"A line of a poem, of which this is number {n}, and more" for n in range(100))
+    with (tmp_path / "t.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["id", "text"], ["1", text], ["2", "next"]])
+    counts = ReadCounts()
+    assert read(tmp_path / "t.csv", counts=counts) == [text, "next"] and counts.records == 0
+
+
+def test_tsv_that_a_program_quoted(tmp_path, capsys):
+    (tmp_path / "all.tsv").write_text('"id"\t"text"\n"1"\t"a ""b""\nc"\n')
+    assert read(tmp_path / "all.tsv") == ['a "b"\nc']
+    assert read(tmp_path / "all.tsv", quoting="none", text_field='"text"') == ['"a ""b""']
+    capsys.readouterr()
+    (tmp_path / "some.tsv").write_text('id\ttext\n1\t"a ""b"" c"\n2\t"said he"\n')
+    assert read(tmp_path / "some.tsv") == ['"a ""b"" c"', '"said he"']
+    assert capsys.readouterr().err.endswith(
+        "some.tsv: its quotes are read as text; quoting=double takes them as marks\n"
+    )
+    (tmp_path / "some.tsv").write_text('id\ttext\n2\t"said he"\n')
+    assert read(tmp_path / "some.tsv") == ['"said he"'] and capsys.readouterr().err == ""
+
+
+def test_other_delimiters_and_no_header(tmp_path):
+    (tmp_path / "t.csv").write_text('1|"one, two"\n2|three\n')
+    assert read(tmp_path / "t.csv", delimiter="|", header=["id", "text"]) == ["one, two", "three"]
+    with pytest.raises(DataError, match=r"has no column 'text', only id, txt(.|\n)*`header`(.|\n)*did you mean: txt"):
+        read(tmp_path / "t.csv", delimiter="|", header=["id", "txt"])
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("t.csv", ","), ("t.tsv", "\t")])
+def test_tables_in_other_encodings(tmp_path, name, delimiter):
+    texts = ["这本书我读了很久，终于在昨天晚上读完了。", "作者的文笔很好，故事也很感人。"] * 4
+    rows = f"text{delimiter}标题\n" + "".join(f"{text}{delimiter}{n}\n" for n, text in enumerate(texts))
+    for encoding, guess in (("gbk", "gb18030"), ("utf-16", "utf-16")):
+        path = tmp_path / f"{encoding}-{name}"
+        path.write_bytes(rows.encode(encoding))
+        assert read(path, encoding=encoding) == texts
+        with pytest.raises(DataError, match=f"encoding={guess} reads it"):
+            read(path, malformed="stop")
+    (tmp_path / name).write_bytes(rows.encode())
+    with pytest.raises(DataError, match=r"is not gbk: byte 0x(.|\n)*looks like UTF-8: encoding=utf-8"):
+        read(tmp_path / name, encoding="gbk", malformed="stop")
+
+
+def test_a_broken_row_is_no_row():
+    assert list(BrokenRow("is broken", 1)) == [] and BrokenRow("is broken", 1).problem == "is broken"
