@@ -49,7 +49,8 @@ def test_vocab_json_and_merges_are_a_tokenizer(byte_level, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
-    [("vocab.json", b'{"a": 0}', "has no piece for the byte 0x00"), ("vocab.json", b"[]", "is not an id for each piece"),
+    [("vocab.json", b'{"a": 0}', "has no piece for the byte 0x00"),
+     ("vocab.json", b"[]", "is not an id for each piece"),
      ("merges.txt", b"#version\na\n", r"merges.txt, line 2: cannot be read: 'a'"),
      ("merges.txt", b"zz qq\n", "cannot be read: 'zz qq'")],
 )  # fmt: skip
@@ -159,5 +160,5 @@ def test_a_beginning_of_document_id_needs_its_token_and_documents(tmp_path, text
 
     with pytest.raises(DataError, match="has no beginning-of-document token"):
         tokenize(config_for(text_file, byte_level[0], tmp_path / "c", prepend_beginning_of_document=True))
-    with pytest.raises(ValidationError, match="not for corpora of sentences|is for documents"):
+    with pytest.raises(ValidationError, match=r"not for corpora of sentences|is for documents"):
         config_for(text_file, byte_level[0], tmp_path / "c", prepend_beginning_of_document=True, sentences=True)
