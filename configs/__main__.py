@@ -12,7 +12,12 @@ from configs.kinds import resolve
 from configs.load import RECIPES, find_recipe, load_config
 from configs.registry import ENTRIES, LAYOUT_CHECK, CommandEntry, entry_named
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.callback()

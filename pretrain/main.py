@@ -29,7 +29,7 @@ evaluate_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 LocalRank = Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)]
 
 
-@app.command(context_settings={"ignore_unknown_options": False})
+@app.command(context_settings={"ignore_unknown_options": False, "help_option_names": ["-h", "--help"]})
 def main(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides of the recipe.")
@@ -37,8 +37,10 @@ def main(
     config: Annotated[
         list[str] | None,
         typer.Option(
+            "--config",
+            "-c",
             help="A recipe's name (configs/pretrain/) or a YAML file; each adds to and overrides those before it."
-            " Default: gpt-tiny."
+            " Default: gpt-tiny.",
         ),
     ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the whole config and stop.")] = False,
@@ -55,7 +57,7 @@ def main(
     raise typer.Exit(int(run(run_config)))
 
 
-@evaluate_app.command()
+@evaluate_app.command(context_settings={"help_option_names": ["-h", "--help"]})
 def evaluate(
     checkpoint: Annotated[
         Path,
@@ -70,7 +72,8 @@ def evaluate(
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="Evaluate the test sets, too.")] = False,
     output: Annotated[
-        Path | None, typer.Option(metavar="PATH", parser=output_path, help="A JSON file for the figures.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="PATH", parser=output_path, help="A JSON file for the figures."),
     ] = None,
     local_rank: LocalRank = 0,
 ) -> None:

@@ -17,7 +17,11 @@ from pretrain.checkpoint.reader import CheckpointReader, find_checkpoints
 from pretrain.data.history import saved_history
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Look into checkpoints."
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Look into checkpoints.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 Directory = Annotated[
     Path,

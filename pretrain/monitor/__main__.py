@@ -10,7 +10,12 @@ import typer
 from configs.errors import guarded
 from configs.paths import input_path, output_path
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.callback()
@@ -22,7 +27,10 @@ def main() -> None:
 def plot(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", parser=input_path, help="output of a run")],
     output: Annotated[
-        Path | None, typer.Option(metavar="PATH", parser=output_path, help="the picture; default: RUN_DIR/curves.png")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", parser=output_path, help="the picture; default: RUN_DIR/curves.png"
+        ),
     ] = None,
 ) -> None:
     """Draw loss, validation, learning rate, gradient norm and speed from metrics.jsonl."""
@@ -36,7 +44,13 @@ def compare(
     run_dirs: Annotated[list[Path], typer.Argument(parser=input_path, metavar="RUN_DIR...", help="output of each run")],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", parser=output_path, help="draw their curves over each other into this picture"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            parser=output_path,
+            help="draw their curves over each other into this picture",
+        ),
     ] = None,
 ) -> None:
     """Print the figures of several runs side by side, and the settings that differ."""
