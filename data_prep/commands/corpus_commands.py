@@ -113,6 +113,9 @@ def stats_command(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="PATH", parser=output_path, help="Draw it as this PNG file.")
     ] = None,
+    seq_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a sample: how documents fit, are packed, cut and padded.")
+    ] = None,
     tokenizer: TokenizerPath = None,
 ) -> None:
     """Count document lengths, ids, shards and sources of a corpus."""
@@ -121,7 +124,7 @@ def stats_command(
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"is {str(plot)!r}", where="--plot", expected="a file ending in .png")
-    stats = gather(Corpus.open(corpus), tokenizer, top)
+    stats = gather(Corpus.open(corpus), tokenizer, top, seq_length)
     _print("\n".join(describe_statistics(stats, top)))
     if json is not None:
         write_json(stats, json, top)

@@ -11,11 +11,10 @@ import xxhash
 from configs.errors import DataError, nearest
 from data_prep.corpus.manifest import MANIFEST, TOKEN_COUNTS, TOKENIZER, CorpusManifest
 from data_prep.corpus.shard_check import check_index
-from data_prep.corpus.shard_pieces import IndexPieces
+from data_prep.corpus.shard_pieces import TOKENS_PER_PIECE, IndexPieces, read_tokens
 from data_prep.corpus.shard_problems import Problems
 from data_prep.corpus.shards import ShardReader, bin_path, idx_path
 
-_CHUNK_TOKENS = 1 << 24
 _COUNTS = "the token counts of the corpus, as tokenize wrote them"
 
 
@@ -146,8 +145,8 @@ class Corpus:
         """
         counts = np.zeros(self.vocab_size or 1, dtype=np.int64)
         for shard in self.shards:
-            for start in range(0, shard.num_tokens, _CHUNK_TOKENS):
-                chunk = shard.tokens[start : start + _CHUNK_TOKENS]
+            for start in range(0, shard.num_tokens, TOKENS_PER_PIECE):
+                chunk = read_tokens(shard, start, min(start + TOKENS_PER_PIECE, shard.num_tokens))
                 if int(chunk.min()) < 0:
                     raise DataError(f"holds the token id {int(chunk.min())}", where=bin_path(shard.prefix))
                 found = np.bincount(chunk)

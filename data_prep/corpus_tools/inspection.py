@@ -18,7 +18,7 @@ from data_prep.corpus.corpus import Corpus
 from data_prep.corpus.shard_pieces import IndexPieces, read_shard_documents
 from data_prep.corpus.shards import ShardReader, metadata_path
 from data_prep.corpus_tools.lengths import LengthHistogram
-from data_prep.corpus_tools.statistics import entropy_nats, id_counts
+from data_prep.corpus_tools.statistics import entropy_nats
 from data_prep.parallel.executor import available_cores, open_executor, run_tasks
 from data_prep.parallel.progress import WorkProgress
 from data_prep.parallel.tally import TaskTally
@@ -31,7 +31,7 @@ _SEARCH_TOKENS = 1 << 20
 
 def describe_corpus(corpus: Corpus) -> list[str]:
     """Lines with the counts of a corpus and the distribution of its documents' lengths."""
-    counts = id_counts(corpus)
+    counts = corpus.token_counts()
     lengths = LengthHistogram.of(corpus)
     named = ", ".join(f"p{q} {lengths.quantile(q / 100):,}" for q in _QUANTILES)
     sequences = sum(IndexPieces(shard).num_sequences for shard in corpus.shards)

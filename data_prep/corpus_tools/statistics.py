@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from configs.errors import DataError
 from data_prep.corpus.corpus import Corpus
-from data_prep.corpus.shard_pieces import TOKENS_PER_PIECE, IndexPieces, read_tokens
-from data_prep.corpus.shards import bin_path
+from data_prep.corpus.shard_pieces import IndexPieces
 from data_prep.corpus_tools.lengths import LengthHistogram
+from data_prep.corpus_tools.packing import Packing
 from data_prep.storage.publishing import staged_file
 from data_prep.tokenizer import load_tokenizer
 
@@ -37,6 +36,7 @@ class CorpusStatistics:
         spelled: how the most frequent ids are written, by id; empty without a tokenizer.
         shards: name, documents and tokens of each.
         sources: path, bytes and, where the manifest has them, documents, tokens, text_bytes, malformed of each.
+        packing: what becomes of the documents in samples of one length; None: not asked for.
     """
 
     path: str
@@ -51,6 +51,7 @@ class CorpusStatistics:
     spelled: dict[int, str]
     shards: list[dict[str, Any]]
     sources: list[dict[str, Any]]
+    packing: Packing | None = None
 
     @property
     def entropy_nats(self) -> float:
@@ -63,13 +64,16 @@ class CorpusStatistics:
         return [int(token) for token in order if self.counts[token]]
 
 
-def gather(corpus: Corpus, tokenizer: Path | None = None, top: int = SHOWN) -> CorpusStatistics:
+def gather(
+    corpus: Corpus, tokenizer: Path | None = None, top: int = SHOWN, seq_length: int | None = None
+) -> CorpusStatistics:
     """Count what a corpus holds; reads the indexes, and of a bare prefix the tokens too, piece by piece.
 
     Args:
         corpus: what is counted.
         tokenizer: spells ids; None: the corpus' own, if any.
         top: how many ids are spelled.
+        seq_length: tokens of the samples that the documents would be in; None: they are not looked at so.
 
     Raises:
         DataError: if the index, the token counts or the tokenizer are damaged.
@@ -77,7 +81,7 @@ def gather(corpus: Corpus, tokenizer: Path | None = None, top: int = SHOWN) -> C
     corpus.check_index()
     decoder_path = tokenizer or corpus.tokenizer_path
     decoder = load_tokenizer(decoder_path) if decoder_path is not None else None
-    counts = id_counts(corpus)
+    counts = corpus.token_counts()
     sequences = sum(IndexPieces(shard).num_sequences for shard in corpus.shards)
     known = corpus.vocab_size or (decoder.vocab_size if decoder else None)
     if known and known > len(counts):
@@ -95,30 +99,11 @@ def gather(corpus: Corpus, tokenizer: Path | None = None, top: int = SHOWN) -> C
         spelled={},
         shards=[{"name": s.prefix.name, "documents": s.num_documents, "tokens": s.num_tokens} for s in corpus.shards],
         sources=_sources(corpus),
+        packing=Packing.of(corpus, seq_length) if seq_length is not None else None,
     )
     if decoder is not None:
         result.spelled.update({i: decoder.piece(i) for i in result.top(top) if i < decoder.vocab_size})
     return result
-
-
-def id_counts(corpus: Corpus) -> np.ndarray:
-    """How often each id occurs, int64 [vocabulary]; of a bare prefix, [largest id + 1], read piece by piece.
-
-    Raises:
-        DataError: if the counts are damaged, or a bare prefix holds a negative id.
-    """
-    if corpus.manifest is not None:
-        return corpus.token_counts()
-    counts = np.zeros(1, dtype=np.int64)
-    for shard in corpus.shards:
-        for start in range(0, shard.num_tokens, TOKENS_PER_PIECE):
-            tokens = read_tokens(shard, start, min(start + TOKENS_PER_PIECE, shard.num_tokens))
-            if int(tokens.min()) < 0:
-                raise DataError(f"holds the token id {int(tokens.min())}", where=bin_path(shard.prefix))
-            found = np.bincount(tokens)
-            counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
-            counts[: len(found)] += found
-    return counts
 
 
 def entropy_nats(counts: np.ndarray) -> float:
@@ -151,6 +136,7 @@ def as_json(stats: CorpusStatistics, top: int = SHOWN) -> dict[str, Any]:
                 for low, high, documents, tokens in lengths.doublings()
             ],
         },
+        **({"packing": stats.packing.as_json()} if stats.packing is not None else {}),
         "top_tokens": [
             {"id": token, "piece": stats.spelled.get(token), "count": int(stats.counts[token])}
             for token in stats.top(top)
@@ -175,6 +161,7 @@ def describe_statistics(stats: CorpusStatistics, top: int = SHOWN) -> Iterator[s
     yield "\ntokens per document"
     yield "  " + ", ".join(f"p{q * 100:g} {stats.lengths.quantile(q):,}" for q in QUANTILES)
     yield from _histogram_lines(stats.lengths)
+    yield from stats.packing.lines() if stats.packing is not None else ()
     yield "\nmost frequent ids"
     for token in stats.top(top):
         count = int(stats.counts[token])

@@ -32,8 +32,11 @@ def _as_corpora(value: Any) -> Any:
 
 
 def _as_sets(value: Any, name: str) -> Any:
-    """A set without a name gets `name`: `data.validation=PATH`, as `data.train=PATH`."""
-    if isinstance(value, str | Path | list) or (isinstance(value, dict) and "corpus" in value and "weight" in value):
+    """A set without a name gets `name`: `data.validation=PATH` or `{corpus: PATH}`, as `data.train`."""
+    # A set that is called `corpus` has a list: {corpus: [PATH]}.
+    if isinstance(value, dict) and set(value) <= {"corpus", "weight"} and isinstance(value.get("corpus"), str | Path):
+        return {name: value}
+    if isinstance(value, str | Path | list):
         return {name: value}
     return value
 
@@ -47,7 +50,8 @@ class DataConfig(Section):
     train: Mixture
     """The training mixture: one path, or a list of paths or of {corpus, weight}."""
     validation: dict[str, Mixture] = {}
-    """Validation sets by name, or one path; empty: the validation part of the training corpora, named `validation`."""
+    """Validation sets by name, or one path or {corpus: PATH}; empty: the validation part of the training corpora, named
+    `validation`. A set called `corpus` is a list: {corpus: [PATH]}."""
     test: dict[str, Mixture] = {}
     """Test sets by name, or one path, evaluated once at the end; empty: the test part of the training corpora."""
     split: tuple[float, float, float] = (0.98, 0.01, 0.01)

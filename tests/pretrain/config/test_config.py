@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError
-from pretrain.config import RunConfig
+from pretrain.config import DataConfig, RunConfig
 from tests.pretrain.tiny_run import tiny_config
 
 
@@ -64,6 +64,17 @@ def test_a_set_without_a_name_gets_that_of_its_part() -> None:
     run = config(data__validation="held-out", data__test="[{corpus: a, weight: 2.0}, b]")
     assert [str(part.corpus) for part in run.data.validation["validation"]] == ["held-out"]
     assert [(str(part.corpus), part.weight) for part in run.data.test["test"]] == [("a", 2.0), ("b", 1.0)]
+
+
+@pytest.mark.parametrize("entry", ["{corpus: held-out}", "{corpus: held-out, weight: 1.0}"])
+def test_the_fields_of_one_corpus_are_a_corpus_not_a_set_of_that_name(entry: str) -> None:
+    data = config(data__train="{corpus: a}", data__validation=entry, data__test=entry).data
+    for name, sets in (("validation", data.validation), ("test", data.test)):
+        assert {key: [str(part.corpus) for part in parts] for key, parts in sets.items()} == {name: ["held-out"]}
+    # A set that is to be called so has a list, and so has one in what a checkpoint holds.
+    named = config(data__validation="{corpus: [held-out]}").data
+    assert named.validation.keys() == {"corpus"}
+    assert DataConfig.model_validate(named.model_dump(mode="json")) == named
 
 
 @pytest.mark.parametrize("given", ["4h", "3 epochs"])
