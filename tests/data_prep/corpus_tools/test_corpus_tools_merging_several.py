@@ -18,6 +18,7 @@ from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus_tools.merging import merge_corpora
 from data_prep.corpus_tools.verification import verify_corpus
 from data_prep.sharding.tokenization import tokenize
+from data_prep.tokenizer import Tokenizer
 
 ALL = 1 << 40
 CUTS = (0, 150, 151, 400)
@@ -118,6 +119,16 @@ def test_ids_and_ends_of_a_prefix_are_checked(parts, tokenizer_path, tmp_path):
             merge_corpora([parts[0], Corpus.open(tmp_path / name)], tmp_path / "m", ALL)
     alone = merge_corpora([Corpus.open(tmp_path / "none")], tmp_path / "m", ALL, tokenizer=tokenizer_path)
     assert alone.end_of_document is None and verify_corpus(tmp_path / "m", workers=1).problems.found == []
+
+
+def test_one_id_for_both_borders_ends_documents(parts, tokenizer_path, tmp_path, monkeypatch):
+    end = parts[0].manifest.end_of_document
+    monkeypatch.setattr(Tokenizer, "role", lambda self, name: end)
+    with ShardWriter(tmp_path / "p", np.dtype("<u2")) as writer:
+        writer.add_documents(np.array([end, 5, 6, end]), np.array([1, 3]))
+    merged = merge_corpora([Corpus.open(tmp_path / "p")], tmp_path / "m", ALL, tokenizer=tokenizer_path)
+    assert (merged.end_of_document, merged.beginning_of_document) == (end, None)
+    assert verify_corpus(tmp_path / "m", workers=1).problems.found == []
 
 
 def test_corpora_that_differ_are_refused(parts, texts, text_file, tokenizer_path, tmp_path, run):

@@ -133,6 +133,11 @@ def test_where_nothing_can_be_appended_to(begun, inputs, tokenizer_path, tmp_pat
     with pytest.raises(DataError, match=r"holds other things: notes\.txt"):
         tokenize(config_for(tokenizer_path, begun, inputs[1], append=True))
     (begun / "notes.txt").unlink()
+    lines = begun / "shard_00000.meta.jsonl"
+    lines.rename(tmp_path / "lines")
+    with pytest.raises(DataError, match=r"shard_00000\.meta\.jsonl: is missing"):
+        tokenize(config_for(tokenizer_path, begun, inputs[1], append=True))
+    (tmp_path / "lines").rename(lines)
     shard = begun / "shard_00000.bin"
     shard.write_bytes(shard.read_bytes()[:-2])
     with pytest.raises(DataError, match=r"shard_00000\.bin: holds .* bytes"):
@@ -186,6 +191,20 @@ def test_whenever_it_is_killed_the_old_corpus_or_the_new_one_is_there(
     # What the killed process had under a hidden name goes with the next one that is made here, at the latest.
     more = write_jsonl(tmp_path / "more.jsonl", ["more"])
     tokenize(config_for(tokenizer_path, begun, more, append=True))
+    assert list(begun.parent.iterdir()) == [begun]
+
+
+def test_who_comes_later_does_not_join_again(begun, inputs, tokenizer_path, tmp_path):
+    config = config_for(tokenizer_path, begun, inputs[1], append=True)
+    new = appending.settings_of_new_files(config)
+    assert new is not None
+    tokenize(new)
+    shutil.copytree(config.appending, tmp_path / "kept")
+    first = appending.join_new_files(config)
+    assert appending.join_new_files(config) == first
+    # As one finds it that waited for the lock before the other had removed it.
+    shutil.copytree(tmp_path / "kept", config.appending)
+    assert appending.join_new_files(config) == first == Corpus.open(begun).manifest
     assert list(begun.parent.iterdir()) == [begun]
 
 
