@@ -14,6 +14,8 @@ PRETRAIN = deepspeed --num_gpus 2 --log_level error pretrain/main.py --config gp
 INPUTS := pyproject.toml constraints.txt
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Else the hundreds of processes that the tests start would each compile the same modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv quickstart test test-fast test-slow lint format docs gpu-check clean
 .DEFAULT_GOAL := help

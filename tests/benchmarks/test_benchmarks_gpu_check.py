@@ -150,6 +150,7 @@ def test_a_piece_ends_with_its_time(tmp_path: Path) -> None:
         commands.run("-c", "import signal; signal.pause()")
 
 
+@pytest.mark.slow
 def test_the_file_keeps_what_other_pieces_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(settings: Settings) -> dict[str, Any]:
         settings.commands.run("-c", f"raise SystemExit('{settings.scratch}')")
@@ -177,6 +178,7 @@ def test_the_file_keeps_what_other_pieces_found(tmp_path: Path, monkeypatch: pyt
     assert check.main(["good", "--tiny", "--output", str(output)]) == 0
 
 
+@pytest.mark.slow
 @no_gpu
 def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main(["--output", str(tmp_path / "gpu.json")]) == 2

@@ -104,7 +104,9 @@ def test_one_failure_ends_all_with_its_status(tmp_path: Path) -> None:
     assert "rank 1 ended with status 3; ending the others" in out
 
 
-@pytest.mark.parametrize("number", STOP_SIGNALS)
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n == signal.SIGTERM else pytest.mark.slow) for n in STOP_SIGNALS]
+)
 def test_a_stop_signal_reaches_every_rank_once_and_they_may_save(tmp_path: Path, number: int) -> None:
     launcher = start(2, f"folder={tmp_path}", "steps=100000", "step_s=1.5")
     wait_for(tmp_path / "rank0.start0.json")

@@ -9,6 +9,7 @@ from data_prep.config import SampleCorpusConfig
 from data_prep.sample_corpus import sample_corpus
 
 
+@pytest.mark.slow
 def test_the_sample_is_deterministic_deduplicated_and_varied(tmp_path):
     config = SampleCorpusConfig(output=tmp_path / "a.jsonl", min_bytes=400_000, max_bytes=700_000)
     result = sample_corpus(config)

@@ -52,6 +52,7 @@ def test_a_disk_that_fills_up_in_training_ends_with_its_status(tmp_path: Path) -
     assert "step 1/40" in done.stdout, "it was refused before it trained"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_shutdown_that_aborts_does_not_cost_the_status_of_a_connected_process(connected: bool) -> None:
     code = """if True:

@@ -39,6 +39,7 @@ def test_garbage_is_collected_at_the_interval_and_only_there() -> None:
     assert gone_after == [3, 6]
 
 
+@pytest.mark.slow
 def test_what_was_there_before_is_not_looked_at() -> None:
     before = Cycle()
     seen = weakref.ref(before)

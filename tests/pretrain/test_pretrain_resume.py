@@ -52,6 +52,7 @@ def session(output_dir: Path, corpus: Path, ranks: int, stop_after: int | None =
     )
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_the_same_command_goes_on_bitwise(tmp_path: Path, corpus: Path) -> None:
     layout = {"parallel__zero_stage": 2}
     assert session(tmp_path / "straight", corpus, 2, **layout) == [0, 0]
@@ -186,6 +187,7 @@ def check_hand_overs(tmp_path: Path, corpus: Path, model: dict[str, Any], large_
         assert moved["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, corpus: Path) -> None:
     session(tmp_path, corpus, 1, training__duration="3 steps")
     with pytest.raises(RankFailure) as failure:
@@ -222,6 +224,7 @@ def diverge(output_dir: Path, corpus: Path) -> None:
     main.run(tiny_config(output_dir, corpus, training__max_skipped_steps=3, checkpoint__interval="1 steps"))
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_itself_with_a_report(tmp_path: Path, corpus: Path) -> None:
     with pytest.raises(RankFailure) as failure:
         run_ranks(diverge, 2, tmp_path, corpus, process_group=False, preload=SESSION)

@@ -31,6 +31,7 @@ def run_sessions(output_dir: Path, corpus: Path, sessions: list[dict[str, Any]])
     return summaries
 
 
+@pytest.mark.slow
 def test_validation_sets_that_change_are_told_and_not_mixed(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path)
     sets = {"data__validation": f"{{wiki: {corpus}}}"}
@@ -49,6 +50,7 @@ def test_validation_sets_that_change_are_told_and_not_mixed(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.slow
 def test_what_a_run_will_not_have_and_what_it_sets_aside_is_told_before_its_first_step(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path)
     odd = {"model__normalization": "RMSNorm", "model__position_embedding": "learned"}

@@ -83,6 +83,7 @@ def test_somebody_elses_partial_directory_is_left_alone(run, recipe, tmp_path, n
     assert note.read_text() == "mine" and [*note.parent.iterdir()] == [note] and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_note_in_unfinished_work_is_not_deleted_with_it(run, recipe, tmp_path):
     assert run(recipe)[0] == 0
     (tmp_path / "out").rename(tmp_path / "out.partial")
@@ -121,6 +122,7 @@ def test_a_note_in_a_finished_output_is_not_deleted_with_it(run, recipe, tmp_pat
     assert run(recipe, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_finished_output_without_its_documents_is_not_taken_for_whole(run, recipe, tmp_path):
     assert run(recipe)[0] == 0
     shards = sorted((tmp_path / "out" / "documents").iterdir())

@@ -96,6 +96,7 @@ def test_words_that_cannot_be_told_are_refused(no_packages, code: str, said: str
         check_splitter(spaced)
 
 
+@pytest.mark.slow
 def test_near_copies_in_chinese_are_found_as_a_segmenter_finds_them() -> None:
     pairs = [(chinese(seed), near_copy(seed, 0.01)) for seed in range(16)]
     assert sum(same_buckets(*pair, "zh") for pair in pairs) >= 15

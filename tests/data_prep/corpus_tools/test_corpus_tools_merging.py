@@ -237,6 +237,7 @@ def test_metadata_that_all_shards_have_lost_is_missed(tokenizer_path, tmp_path):
         merge_corpora([Corpus.open(path)], tmp_path / "m", 1 << 40)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_in_the_size(tokenizer_path, tmp_path):
     peaks = []
     tokens = np.tile(np.arange(100, dtype="<u2"), 20_000)

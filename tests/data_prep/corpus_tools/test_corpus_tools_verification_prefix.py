@@ -86,6 +86,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_flat_in_the_size(tmp_path):
     peaks = []
     tokens = np.random.default_rng(0).integers(3, 9000, 4_000_000).astype("<u2")

@@ -104,6 +104,7 @@ def test_documents_of_arrays_and_indented_records(tmp_path, name, layout):
     assert len(read(tmp_path / name, counts=counts, damaged_files="skip")) == 8 and counts.damaged_files == 1
 
 
+@pytest.mark.slow
 def test_an_array_is_read_in_bounded_memory(tmp_path):
     path = tmp_path / "t.json"
     path.write_text(json.dumps([{"text": "x" * 1000, "n": n} for n in range(20_000)], indent=1))

@@ -45,6 +45,7 @@ def test_the_order_of_reading_does_not_matter(files, monkeypatch):
     assert drawn(files, 3000) == expected
 
 
+@pytest.mark.slow
 def test_every_document_is_drawn_equally_often(files):
     # One byte of text is one document; a long one must not come more often than a short one.
     seen = Counter(drawn(files, 1, seed=seed)[0].text for seed in range(2000))

@@ -117,6 +117,7 @@ def test_a_user_defined_symbol_that_ends_documents_is_text_in_text(tmp_path):
     assert ids.count(plain.find("<|end|>")) == 1 and plain.decode(ids[:-1]) == "ends <|end|> not"
 
 
+@pytest.mark.slow
 def test_a_common_piece_that_ends_documents_is_told_where_text_holds_it(tmp_path):
     plain = load_tokenizer(with_scheme(tiktoken_ranks(tmp_path / "v.tiktoken", TEXTS)))
     directory = _with_end(plain, tmp_path / "t", plain.find("\n"))

@@ -121,6 +121,7 @@ def test_the_same_seed_gives_the_same_classifier(root: Path, result: TaskResult)
     assert predictions(root / "again") == predictions(root / "classifier")
 
 
+@pytest.mark.slow
 def test_options_change_what_they_say(root: Path) -> None:
     changes: dict[str, Any] = {
         "training__duration": "8 epochs",

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -217,9 +218,8 @@ def test_a_part_is_let_alone_once_it_is_announced(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_stall_waits_for_the_save_before(tmp_path, monkeypatch):
-    import time
-
     from pretrain.checkpoint import part_writer
 
     sound = part_writer.write_all

@@ -85,11 +85,11 @@ def die_at(root: Path, point: str) -> None:
     ("point", "seed", "set_aside"),
     [
         ("before the rename", 20, 0),
-        ("before any rename", 20, 0),
+        pytest.param("before any rename", 20, 0, marks=pytest.mark.slow),
         # The new one has not got the name and is set aside itself: nothing that is complete is lost.
-        ("before set aside", 20, 1),
-        ("between renames", 21, 1),
-        ("before retention", 21, 1),
+        pytest.param("before set aside", 20, 1, marks=pytest.mark.slow),
+        pytest.param("between renames", 21, 1, marks=pytest.mark.slow),
+        pytest.param("before retention", 21, 1, marks=pytest.mark.slow),
     ],
 )
 def test_killed_at_the_worst_moments_of_replacing_a_step(tmp_path, point, seed, set_aside):

@@ -45,7 +45,7 @@ def go_on(case: Case) -> list[tuple[float, float]]:
     return found
 
 
-@pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 1), (2, 3)])
+@pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 1), pytest.param(2, 3, marks=pytest.mark.slow)])
 def test_a_gpt_of_format_1_goes_on_as_it_would_have(ranks: int, zero_stage: int) -> None:
     expected = json.loads((KEPT / "trajectory.json").read_text())[2:]
     model = SIZES | {"vocab_size": 128}

@@ -20,7 +20,7 @@ from pretrain.checkpoint.reader import CheckpointReader
 from tests.pretrain.checkpoint.adamw_states import STATES
 
 
-@pytest.mark.parametrize("asynchronous", [True, False])
+@pytest.mark.parametrize("asynchronous", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_saved_by_four_ranks_loaded_by_two(tmp_path, asynchronous):
     names = run_ranks(save_steps, 4, tmp_path, FULL, [10, 20, 30], asynchronous, keep_last=2)
     assert names[0] == [".lock", step_name(20), step_name(30)]

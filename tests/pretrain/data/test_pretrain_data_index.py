@@ -125,6 +125,7 @@ def start_builder(tmp_path: Path, sleep_s: float, local_rank: int = 0) -> subpro
     )
 
 
+@pytest.mark.slow
 def test_of_processes_at_the_same_time_one_builds_and_the_others_wait(tmp_path: Path) -> None:
     processes = [start_builder(tmp_path, 1.5, rank) for rank in range(2)]
     while len(list(tmp_path.glob("ready-*"))) < 2:

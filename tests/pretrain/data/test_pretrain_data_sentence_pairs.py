@@ -226,6 +226,7 @@ def test_the_lengths_of_a_split_sentence_do_not_tell_its_order(tmp_path: Path, s
         assert abs(zero - one) < 4 * error, (zero, one, error)
 
 
+@pytest.mark.slow
 def test_the_lengths_of_split_sentences_do_not_tell_a_random_second_part(tmp_path: Path) -> None:
     """With pieces of equal length 90 in 100 true second parts are as long as the first and 56 in 100 random ones: the
     tree reaches 0.66.

@@ -54,6 +54,7 @@ def run(deterministic: bool, **environment: str) -> Seen:
     return run_ranks(trained, 1, case, deterministic, **keywords)[0]
 
 
+@pytest.mark.slow
 def test_everything_follows_the_switch_and_the_numbers_are_the_same() -> None:
     plain, without = run(False)
     numbers, state = run(True, NCCL_ALGO="Tree")

@@ -16,6 +16,7 @@ def references() -> References:
     return References()
 
 
+@pytest.mark.slow
 def test_broken_encoder_is_noticed(references: References) -> None:
     check(ENCODER_MUTATIONS[FAST], run_broken(ENCODER_MUTATIONS[FAST], references))
 

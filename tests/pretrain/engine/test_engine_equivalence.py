@@ -9,7 +9,6 @@ from tests.pretrain.engine.layout_cases import CASES, Case
 
 FAST = {
     "zero 3, data 2",
-    "zero 1, tensor 2, sequence",
     "zero 2, pipeline 2, untied",
 }
 

@@ -23,7 +23,7 @@ from tests.pretrain.engine.equivalence_table import References, limits
 from tests.pretrain.engine.layout_cases import Case
 from tests.pretrain.engine.mutations import CONTROL, MUTATIONS
 
-FAST = {"sequence-parallel sums left out", "loss reported in place"}
+FAST = {"loss reported in place"}
 ANY_DIFFERENCE = Differs(norm=0.0)
 
 

@@ -55,6 +55,7 @@ def test_upstream_skip_shared_memory_build() -> None:
     unpatched(canaries.shared_memory_is_built)
 
 
+@pytest.mark.slow
 def test_upstream_scope_trace_check() -> None:
     from deepspeed.runtime.zero import partitioned_param_coordinator as coordinator
 

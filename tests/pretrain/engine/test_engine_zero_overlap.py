@@ -38,6 +38,7 @@ def check(ranks: int, parallel: dict[str, Any], options: dict[str, Any], **case:
     assert changed == plain
 
 
+@pytest.mark.slow
 def test_prefetch_at_stage_3() -> None:
     check(2, {"zero_stage": 3}, OVERLAP | PREFETCH)
 

@@ -121,6 +121,7 @@ def train_with_fused_functions(case: Case) -> Trajectory:
     return trajectory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "ranks", "parallel"),
     [

@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from pretrain.monitor.watchdog import Watchdog
 
 
@@ -35,6 +37,7 @@ def test_a_stall_that_lasts_is_told_again(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text().count("has not finished a step") <= most
 
 
+@pytest.mark.slow
 def test_signs_of_life_keep_it_quiet(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as output:
         watchdog = Watchdog(2.0, rank=0, last_step=0, output=output)
@@ -55,6 +58,7 @@ def test_it_stops_at_once_and_leaves_no_timer(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_library_that_holds_the_interpreter_lock_is_seen(tmp_path: Path) -> None:
     """No Python runs meanwhile: only faulthandler's own timer can speak."""
     code = (
