@@ -12,9 +12,9 @@ from typing import Any
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
 from data_prep.reading.decompression import MAGIC_BYTES, content_shown
-from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts
+from data_prep.reading.documents import NO_TEXT, Batch, DamagedFileError, ReadCounts, RecordError
 from data_prep.reading.files import is_url, open_raw
-from data_prep.reading.records import ALL_FIELDS, ID, is_too_long, metadata_of, text_of, too_long
+from data_prep.reading.records import ALL_FIELDS, ID, RECORDS, is_too_long, metadata_of, text_of, too_long
 from data_prep.reading.work_unit import Kind, WorkUnit
 
 _ROWS_PER_BATCH = 256
@@ -70,13 +70,15 @@ def read_columnar(
         DataError: where the settings say that a row ends the work.
         DamagedFileError: if the file cannot be read.
     """
-    columns = None if fields is ALL_FIELDS else [*config.text_field, *(fields or ()), *((ID,) if fields else ())]
+    columns = (
+        None if fields in (ALL_FIELDS, RECORDS) else [*config.text_field, *(fields or ()), *((ID,) if fields else ())]
+    )
     plain = fields is None and len(config.text_field) == 1 and "." not in config.text_field[0]
     for table, row in _tables(unit, columns):
         if plain and (texts := _plain_texts(table, config)) is not None:
             yield Batch(texts)
             continue
-        batch = Batch([], None if fields is None else [])
+        batch = Batch([]) if fields is None else Batch([], [], [])
         for number in range(row + 1, row + 1 + table.num_rows):
             where = f"{unit.path}, row {number}"
             try:
@@ -84,24 +86,43 @@ def read_columnar(
                 text = text_of(record, config)
                 kept = None if fields is None else metadata_of(record, fields, f"{unit.name}@{number - 1}")
             except UnicodeDecodeError as problem:
-                error = DataError(f"is not UTF-8: {problem.reason}", where=where, expected="UTF-8 text")
+                error = RecordError(
+                    f"is not UTF-8: {problem.reason}",
+                    where=where,
+                    expected="UTF-8 text",
+                    kind="bytes that are not UTF-8",
+                    place=number - 1,
+                )
                 counts.leave_out(error, "malformed", config)
                 continue
             except OverflowError as problem:
-                error = DataError(f"cannot be held: {problem}", where=where, expected="values that Python knows")
+                error = RecordError(
+                    f"cannot be held: {problem}",
+                    where=where,
+                    expected="values that Python knows",
+                    kind="a value that Python does not know",
+                    place=number - 1,
+                )
                 counts.leave_out(error, "malformed", config)
                 continue
             except (TypeError, KeyError, IndexError):
                 named = " and ".join(map(repr, config.text_field))
-                error = DataError(f"its column {named} is null or holds no text", where=where, expected="a string")
+                error = RecordError(
+                    f"its column {named} is null or holds no text",
+                    where=where,
+                    expected="a string",
+                    kind=NO_TEXT,
+                    place=number - 1,
+                )
                 counts.leave_out(error, "malformed", config)
                 continue
             if is_too_long([text], config):
-                too_long(config, counts, where)
+                too_long(config, counts, unit.path, "row", number)
                 continue
             batch.texts.append(text)
-            if batch.metadata is not None and kept is not None:
+            if batch.metadata is not None and batch.places is not None and kept is not None:
                 batch.metadata.append(kept)
+                batch.places.append(number - 1)
         yield batch
 
 

@@ -10,11 +10,30 @@ from configs.errors import DataError
 from data_prep.config import SourceConfig
 
 MAX_SHOWN = 5
+NO_TEXT = "no text"
 Reason = Literal["malformed", "too_long", "damaged_files"]
 
 
 class DamagedFileError(DataError):
     """A file that ends too early or breaks in the middle; what came before it was good."""
+
+
+class RecordError(DataError):
+    """A record that cannot be used.
+
+    Args:
+        problem: what is wrong, in all detail.
+        kind: the same in few words, equal for equal problems; `NO_TEXT` where it is that there is none.
+        raw: the record.
+        place: where it is in its file, as in `Batch.places`.
+        others: as of any `UserError`.
+    """
+
+    def __init__(
+        self, problem: str, *, kind: str = "", raw: str | bytes = "", place: int | None = None, **others: Any
+    ) -> None:
+        super().__init__(problem, **others)
+        self.kind, self.raw, self.place = kind or problem, raw, place
 
 
 @dataclass(slots=True)
@@ -39,10 +58,12 @@ class Batch:
     Attributes:
         texts: their texts.
         metadata: for each its `id` and the fields that were asked for; None when none were.
+        places: where each is in its file: the byte, line or row that it begins with; None as above.
     """
 
     texts: list[str]
     metadata: list[dict[str, Any]] | None = None
+    places: list[int] | None = None
 
 
 @dataclass

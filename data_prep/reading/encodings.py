@@ -125,13 +125,17 @@ def decoding_problem(data: bytes, encoding: str) -> str | None:
     return f"is not {encoding}: byte 0x{byte:02x} at byte {column + 1} of the line"
 
 
+def encoding_shown(encoding: str) -> str:
+    """The name of an encoding as people write it."""
+    return _COMMON_NAMES.get(encoding, encoding.upper())
+
+
 def said_guess(sample: bytes) -> str | None:
     """What bytes that are not UTF-8 look like and the setting that reads them, for a message; None: unknown."""
     encoding = guess_encoding(sample)
     if encoding is None:
         return None
-    name = _COMMON_NAMES.get(encoding, encoding.upper())
-    return f"looks like {name}: encoding={encoding} reads it"
+    return f"looks like {encoding_shown(encoding)}: encoding={encoding} reads it"
 
 
 def guess_encoding(sample: bytes) -> str | None:

@@ -8,13 +8,22 @@ from typing import Any
 
 import orjson
 
-from configs.errors import DataError, nearest
+from configs.errors import nearest
 from data_prep.config import SourceConfig
-from data_prep.reading.documents import Batch, DamagedFileError, Document, ReadCounts
-from data_prep.reading.encodings import decoding_problem, valid_bytes
+from data_prep.reading.documents import NO_TEXT, Batch, DamagedFileError, Document, ReadCounts, RecordError
+from data_prep.reading.encodings import decoding_problem, encoding_shown, valid_bytes
 from data_prep.reading.files import open_stream, reading, said_content
 from data_prep.reading.lines import Block, line_blocks, line_number, lines_of, paragraphs, whole
-from data_prep.reading.records import ALL_FIELDS, field_names, field_of, metadata_of, parse_record, text_of, too_long
+from data_prep.reading.records import (
+    ALL_FIELDS,
+    RECORDS,
+    field_names,
+    field_of,
+    metadata_of,
+    parse_record,
+    text_of,
+    too_long,
+)
 from data_prep.reading.work_unit import WorkUnit
 
 _PARAGRAPHS_PER_BATCH = 256
@@ -91,9 +100,10 @@ def _parse_each(
     """A block whose lines need a look each: blank, malformed or too long ones, or metadata to keep."""
     texts: list[str] = []
     metadata: list[dict[str, Any]] = []
+    places: list[int] = []
     for at, line in lines_of(block):
         if len(line) > config.max_document_bytes:
-            too_long(config, counts, f"{unit.path}, byte {at}")
+            too_long(config, counts, unit.path, "byte", at)
             continue
         try:
             record, replaced = parse_record(line)
@@ -105,10 +115,11 @@ def _parse_each(
             continue
         if fields is not None:
             metadata.append(metadata_of(record, fields, f"{unit.name}@{at}"))
-    return Batch(texts, None if fields is None else metadata)
+            places.append(at)
+    return Batch(texts) if fields is None else Batch(texts, metadata, places)
 
 
-def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) -> DataError:
+def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) -> RecordError:
     # Where the work goes on, the byte has to do: counting lines costs a pass over all that lies before.
     place = f"line {line_number(unit.path, at, config)}" if config.malformed == "stop" else f"byte {at}"
     where = f"{unit.path}, {place}"
@@ -117,30 +128,54 @@ def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) 
     try:
         record, _ = parse_record(line)
     except orjson.JSONDecodeError as error:
-        problem = _no_text(unit, line, config) or f"is not valid JSON: {error}"
-        return DataError(problem, where=where, expected=expected)
+        no_text = _no_text(unit, line, config)
+        # The position left off: equal problems are one kind.
+        kind = (
+            f"bytes that are not {encoding_shown(config.encoding)}"
+            if no_text
+            else f"no JSON ({str(error).split(':')[0]})"
+        )
+        problem = no_text or f"is not valid JSON: {error}"
+        return RecordError(problem, where=where, expected=expected, kind=kind, raw=line, place=at)
     if not isinstance(record, dict):
-        return DataError(f"holds a JSON {type(record).__name__}", where=where, expected=expected)
+        what = type(record).__name__
+        kind = f"a JSON {what} for an object"
+        return RecordError(f"holds a JSON {what}", where=where, expected=expected, kind=kind, raw=line, place=at)
     for field in config.text_field:
         try:
             value = field_of(record, field)
         except (KeyError, TypeError, IndexError):
             keys = field_names(record)
-            return DataError(
+            return RecordError(
                 f"has no field {field!r}, only {', '.join(keys[:12]) or 'nothing'}",
                 where=where,
                 expected=f"{expected} (--text-field names it)",
                 nearest=nearest(field, keys),
+                kind=f"no field {field!r}",
+                raw=line,
+                place=at,
             )
         if isinstance(value, dict):
-            inner = [f"{field}.{key}" for key in value]
-            return DataError(
-                f"its field {field!r} holds dict", where=where, expected="a string", nearest=inner[0] if inner else None
+            return RecordError(
+                f"its field {field!r} holds dict",
+                where=where,
+                expected="a string",
+                nearest=next((f"{field}.{key}" for key in value), None),
+                kind=f"dict for text in field {field!r}",
+                raw=line,
+                place=at,
             )
     values = [(name, field_of(record, name)) for name in config.text_field]
     field, value = next((found for found in values if type(found[1]) not in (str, type(None))), values[0])
     what = "a list that is no conversation" if isinstance(value, list) else type(value).__name__
-    return DataError(f"its field {field!r} holds {what}", where=where, expected="a string, texts, or messages")
+    return RecordError(
+        f"its field {field!r} holds {what}",
+        where=where,
+        expected="a string, texts, or messages",
+        kind=NO_TEXT if value is None else f"{what} for text in field {field!r}",
+        raw=line,
+        place=at,
+    )
 
 
 def _read_text(
@@ -177,9 +212,10 @@ def _decode_each(
 ) -> Batch:
     texts: list[str] = []
     metadata: list[dict[str, Any]] = []
+    places: list[int] = []
     for at, part in parts:
         if len(part) > config.max_document_bytes:
-            too_long(config, counts, f"{unit.path}, byte {at}")
+            too_long(config, counts, unit.path, "byte", at)
             continue
         problem = None
         try:
@@ -192,19 +228,29 @@ def _decode_each(
             place = f"byte {at}"
             if config.malformed == "stop":
                 place = f"line {line_number(unit.path, at, config) + part[: valid_bytes(part)].count(10)}"
-            found = DataError(problem, where=f"{unit.path}, {place}", expected=f"text in {config.encoding}")
+            kind = f"bytes that are not {encoding_shown(config.encoding)}"
+            found = RecordError(
+                problem,
+                where=f"{unit.path}, {place}",
+                expected=f"text in {config.encoding}",
+                kind=kind,
+                raw=part,
+                place=at,
+            )
             counts.leave_out(found, "malformed", config)
             continue
         texts.append(_with_line_feeds(text, config) if b"\r" in part else text)
         if fields is not None:
-            metadata.append({"id": unit.name if unit.stop is None and at == 0 else f"{unit.name}@{at}"})
-    return Batch(texts, None if fields is None else metadata)
+            own = {"id": unit.name if unit.stop is None and at == 0 else f"{unit.name}@{at}"}
+            metadata.append({} if fields is RECORDS else own)
+            places.append(at)
+    return Batch(texts) if fields is None else Batch(texts, metadata, places)
 
 
 def _left_out(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Callable[[int], None]:
     divided = {"file": "line or paragraph", "paragraph": "line"}.get(config.text_documents, "")
     parts = divided if unit.kind == "text" else ""
-    return lambda at: too_long(config, counts, f"{unit.path}, byte {at}", parts)
+    return lambda at: too_long(config, counts, unit.path, "byte", at, parts)
 
 
 def _with_line_feeds(text: str, config: SourceConfig) -> str:

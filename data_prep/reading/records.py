@@ -9,12 +9,13 @@ from typing import Any
 
 import orjson
 
-from configs.errors import DataError
 from data_prep.config import SourceConfig
-from data_prep.reading.documents import ReadCounts
+from data_prep.reading.documents import ReadCounts, RecordError
 
 ALL_FIELDS: tuple[str, ...] = ("*",)
-"""Asks for every field of a record."""
+"""Asks for every field of a record, and an `id`."""
+RECORDS: tuple[str, ...] = ("**",)
+"""Asks for the records as they are, with or without an `id`."""
 ID = "id"
 
 
@@ -46,15 +47,21 @@ def parse_record(line: bytes) -> tuple[Any, bool]:
     return json.loads(_SURROGATE.sub("\ufffd", text)), True
 
 
-def too_long(config: SourceConfig, counts: ReadCounts, where: str, parts: str = "") -> None:
+def too_long(config: SourceConfig, counts: ReadCounts, path: str, place: str, at: int, parts: str = "") -> None:
     """Leave out a record that is longer than `max_document_bytes`.
 
-    `parts`: the values of `text_documents` that would divide it, if there are any.
+    Args:
+        config: has the limit.
+        counts: what was left out.
+        path: the file.
+        place: what `at` numbers there: bytes, lines, rows.
+        at: where it begins.
+        parts: the values of `text_documents` that would divide it, if there are any.
     """
     problem = f"is longer than max_document_bytes = {config.max_document_bytes}"
     if parts:
         problem += f"; text_documents={parts} makes documents of its parts"
-    error = DataError(problem, where=where, expected="a shorter document")
+    error = RecordError(problem, where=f"{path}, {place} {at}", expected="a shorter document", place=at)
     counts.leave_out(error, "too_long", config)
 
 
@@ -133,6 +140,8 @@ def metadata_of(record: dict[str, Any], fields: Sequence[str], default_id: str) 
     Raises:
         UnicodeDecodeError: for bytes, in a field that was asked for by its name, that are no text; names the field.
     """
+    if fields is RECORDS:
+        return record
     if fields is ALL_FIELDS:
         return {**record, ID: _id(record, default_id)}
     kept = {ID: _id(record, default_id)}

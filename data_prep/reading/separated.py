@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
-from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts
-from data_prep.reading.encodings import decoding_problem
+from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts, RecordError
+from data_prep.reading.encodings import decoding_problem, encoding_shown
 from data_prep.reading.files import open_stream, reading, said_content
 from data_prep.reading.records import is_too_long, metadata_of, text_of, too_long
 from data_prep.reading.table_rows import BrokenRow, BrokenRowError, check_distinct, table_rows
@@ -41,6 +41,7 @@ def read_separated(
     """The documents of a file, in order; a row of another length than the header is malformed."""
     texts: list[str] = []
     metadata: list[dict[str, Any]] = []
+    places: list[int] = []
     chars = 0
     with open_stream(unit.path, config) as stream:
         rows = _rows(stream, unit.kind, config)
@@ -49,34 +50,44 @@ def read_separated(
             try:
                 begin, row = _next_row(unit.path, rows)
             except DamagedFileError:
-                yield _batch(texts, metadata, fields)
+                yield _batch(texts, metadata, places, fields)
                 raise
             if row is None:
-                yield _batch(texts, metadata, fields)
+                yield _batch(texts, metadata, places, fields)
                 return
             if is_too_long(row, config):
-                too_long(config, counts, f"{unit.path}, line {begin}")
+                too_long(config, counts, unit.path, "line", begin)
                 continue
             problem = _problem(row, header, unit.path, config)
             if problem is not None:
                 where, expected = f"{unit.path}, line {begin}", f"{len(header)} fields of UTF-8"
                 if unit.kind == "tsv" and config.quoting is None and any('"' in value for value in row):
                     expected += ", or quoting=double where quotes enclose fields"
-                counts.leave_out(DataError(problem, where=where, expected=expected), "malformed", config)
+                kind = problem
+                if isinstance(row, BrokenRow):
+                    kind = row.kind
+                elif len(row) == len(header):
+                    kind = f"bytes that are not {encoding_shown(config.encoding)}"
+                else:
+                    kind = f"{len(row)} fields for {len(header)} columns"
+                raw = delimiter_of(unit.kind, config).join(row)
+                error = RecordError(problem, where=where, expected=expected, kind=kind, raw=raw, place=begin)
+                counts.leave_out(error, "malformed", config)
                 counts.malformed += row.lines - 1 if isinstance(row, BrokenRow) else 0
                 continue
             record = dict(zip(header, row))
             texts.append(text_of(record, config))
             if fields is not None:
                 metadata.append(metadata_of(record, fields, f"{unit.name}@{begin}"))
+                places.append(begin)
             chars += len(texts[-1])
             if chars >= _BATCH_CHARS:
-                yield _batch(texts, metadata, fields)
-                texts, metadata, chars = [], [], 0
+                yield _batch(texts, metadata, places, fields)
+                texts, metadata, places, chars = [], [], [], 0
 
 
-def _batch(texts: list[str], metadata: list[dict[str, Any]], fields: Sequence[str] | None) -> Batch:
-    return Batch(texts, None if fields is None else metadata)
+def _batch(texts: list[str], metadata: list[dict[str, Any]], places: list[int], fields: Sequence[str] | None) -> Batch:
+    return Batch(texts) if fields is None else Batch(texts, metadata, places)
 
 
 def _problem(row: list[str], header: list[str], path: str, config: SourceConfig) -> str | None:
@@ -97,9 +108,13 @@ def _problem(row: list[str], header: list[str], path: str, config: SourceConfig)
 
 
 def _rows(stream: BinaryIO, kind: Kind, config: SourceConfig) -> Iterator[tuple[int, list[str]]]:
-    delimiter = config.delimiter or ("\t" if kind == "tsv" else ",")
     quoting = config.quoting == "double" if config.quoting else None if kind == "tsv" else True
-    return table_rows(stream, delimiter, config.max_document_bytes, quoting)
+    return table_rows(stream, delimiter_of(kind, config), config.max_document_bytes, quoting)
+
+
+def delimiter_of(kind: Kind, config: SourceConfig) -> str:
+    """What lies between two fields of a table."""
+    return config.delimiter or ("\t" if kind == "tsv" else ",")
 
 
 def _say_if_quoted(path: str, rows: Iterator[tuple[int, list[str]]]) -> None:

@@ -22,11 +22,13 @@ class BrokenRow(list[str]):
 
     Attributes:
         problem: what is wrong with it.
+        kind: the same without a number, equal for equal problems.
         lines: how many lines of the file were taken for it.
     """
 
     def __init__(self, problem: str, lines: int) -> None:
         super().__init__()
+        self.kind = problem
         self.problem = problem if lines == 1 else f"{problem}: {lines:,} lines"
         self.lines = lines
 
