@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from configs.paths import InputPath, OutputPath, expanded
 from configs.section import Section
 from data_prep.reading.encodings import canonical_encoding
+from data_prep.reading.work_unit import Format
 
 
 def _as_list(value: object) -> object:
@@ -47,11 +48,14 @@ class SampleCorpusConfig(Section):
         return self
 
 
-class SourceConfig(Section):
-    """Which documents are read."""
+class ReadingSettings(Section):
+    """What files of documents are, wherever such are read."""
 
     input: Paths
-    """Files, directories, glob patterns, URLs, or `@LIST` for a file with one of these per line."""
+    """Files, directories, glob patterns, URLs, `@LIST` for a file with one of these per line, `-` for standard input.
+    Files in tar and zip archives are read like others."""
+    format: Format | Literal["auto"] = "auto"
+    """What the files hold; auto: what their endings tell or, of those without one, their first bytes."""
     text_field: Names = ["text"]
     """Field or column of a record that holds its text; several are joined."""
     text_separator: str = "\n\n"
@@ -75,12 +79,17 @@ class SourceConfig(Section):
     """Largest window of a Zstandard file that is read; a worker takes as much memory (`zstd --long=31` makes 2 GiB)."""
     dataset_split: str = "train"
     """Split that is read of a saved Hugging Face dataset that has several."""
+
+
+class SourceConfig(ReadingSettings):
+    """Which documents are read."""
+
     malformed: Literal["skip", "stop"] = "skip"
     """What a record that cannot be read does: it is left out and counted, or ends the work with an error."""
     max_malformed_share: float = Field(0.01, ge=0, le=1)
     """Share of records left out above which the input is refused."""
     damaged_files: Literal["skip", "stop"] = "stop"
-    """What a file does that breaks in the middle or is empty: what can be read is taken, or the work ends."""
+    """What a file does that breaks in the middle: what can be read is taken, or the work ends."""
     max_document_bytes: int = Field(16 * 2**20, ge=1)
     """Bytes above which a record or text is left out and counted: it would not fit the memory of a worker."""
     work_unit_bytes: int | None = Field(None, ge=1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from configs.paths import OutputPath
 from configs.section import Section
@@ -24,9 +25,8 @@ from data_prep.cleaning.stage_config import (
     UnicodeSettings,
     UrlDedupSettings,
 )
-from data_prep.config import Paths
+from data_prep.config import ReadingSettings
 
-Format = Literal["jsonl", "parquet", "csv", "warc", "huggingface", "html", "text"]
 StageName = Literal[
     "unicode",
     "language",
@@ -59,25 +59,25 @@ def _clock_time(value: object) -> object:
 ClockTime = Annotated[str, BeforeValidator(_clock_time)]
 
 
-class CleanSource(Section):
+class CleanSource(ReadingSettings):
     """One source of raw documents; its name is in the metadata of each."""
 
     renamed: ClassVar[dict[str, str]] = {"paths": "input", "split": "dataset_split"}
 
-    input: Paths
-    """Files, directories, patterns in quotes, or fsspec URLs (`s3://...`) of one file system."""
-    format: Format | Literal["auto"] = "auto"
-    """What the files are; auto: by their endings. WARC and HTML files go through text extraction."""
-    text_field: str = "text"
-    """Field or column that holds the text."""
     id_field: str = "id"
     """Field or column that tells documents apart; where there is none, source, file and position do."""
     metadata_fields: list[str] | None = None
     """Other fields that are kept beside the text; null: all."""
-    dataset_split: str = "train"
-    """Split that is read of a saved Hugging Face dataset that has several."""
     rate: float = Field(default=1.0, gt=0, le=1)
     """Share of the documents that is taken, the same ones in each run."""
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _arrow(cls, given: object) -> object:
+        if given != "huggingface":
+            return given
+        print("format=huggingface is called arrow now", file=sys.stderr, flush=True)
+        return "arrow"
 
 
 class SlurmSettings(Section):
@@ -103,6 +103,8 @@ class SlurmSettings(Section):
 
 class CleanConfig(Section):
     """`clean`: raw files -> cleaned documents as JSON lines, and a report of what was dropped and why."""
+
+    renamed: ClassVar[dict[str, str]] = {"unit_bytes": "work_unit_bytes"}
 
     output: OutputPath
     """The directory to write: `documents/`, `report.json`, `report.html`, `logs/`."""
@@ -141,8 +143,8 @@ class CleanConfig(Section):
     """Settings of the stage decontaminate."""
     tasks: int = Field(default=8, ge=1)
     """Parts that the input is divided into; each makes one output shard, whatever the number of workers."""
-    unit_bytes: int = Field(default=64 * 2**20, ge=1)
-    """Bytes at which a large local JSON lines file that is not compressed is divided between tasks."""
+    work_unit_bytes: int = Field(default=64 * 2**20, ge=1)
+    """Bytes at which a large file is divided between tasks: lines, or row groups of Parquet."""
     executor: Literal["local", "slurm", "ray"] = "local"
     """Where tasks run."""
     workers: int | None = Field(default=None, ge=1)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import codecs
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
-from datatrove.io import DataFolder
 from datatrove.pipeline.decont import NGramsDecontConfig, NGramsDecontFilter, NGramsDecontIndexer
-from fsspec.core import url_to_fs
 
 from configs.errors import DataError, nearest
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import StageLedger
-from data_prep.cleaning.plan import format_of, protocol_of
-from data_prep.cleaning.readers import LONGEST_FIELD, open_bytes, whole_system
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
-from data_prep.reading.table_rows import BrokenRowError, table_rows
+from data_prep.config import SourceConfig
+from data_prep.reading.columnar import columnar_records
+from data_prep.reading.files import open_stream
+from data_prep.reading.inputs import InputFile, find_files
+from data_prep.reading.json_layout import is_json_document
+from data_prep.reading.kinds import COLUMNAR
+from data_prep.reading.lines import line_blocks, lines_of
+from data_prep.reading.records import parse_record
+from data_prep.reading.separated import rows_of
+from data_prep.reading.table_rows import BrokenRowError
+from data_prep.reading.work_unit import Kind, WorkUnit
 
 
 class EvaluationIndexer(NGramsDecontIndexer):
@@ -58,13 +62,13 @@ def indexer(config: CleanConfig, folder: Path) -> EvaluationIndexer:
         language=word_splitter(config.word_language),  # type: ignore[arg-type]
     )
     step.evaluation_texts = {}
-    for system, path in evaluation_files(config):
-        name = _unique(posixpath.basename(path).split(".")[0], step.evaluation_texts)
-        texts = list(_texts(whole_system(protocol_of(system)), path, config.decontaminate.fields))
+    for file in evaluation_files(config):
+        name = _unique(posixpath.basename(file.path).split(".")[0], step.evaluation_texts)
+        texts = list(_texts(file, config.decontaminate.fields))
         if not any(step.compute_hashes(text) for text in texts):
             raise DataError(
                 f"holds no text of {config.decontaminate.n_grams} words",
-                where=f"decontaminate.files, {path}",
+                where=f"decontaminate.files, {file.path}",
                 expected=f"evaluation texts, or a smaller decontaminate.n_grams, or another word_language than "
                 f"{config.word_language}",
             )
@@ -78,71 +82,73 @@ def contamination_filter(config: CleanConfig, folder: Path, note: Any, stage: St
     return NGramsDecontFilter(str(folder), _ngrams(config), note, language=words)
 
 
-def evaluation_files(config: CleanConfig) -> list[tuple[Any, str]]:
-    """File system and path of each evaluation file.
+def evaluation_files(config: CleanConfig) -> list[InputFile]:
+    """The evaluation files.
 
     Raises:
-        DataError: if a pattern means no file.
+        DataError: if a pattern means no file, or one that is not read.
     """
-    found = []
-    for pattern in config.decontaminate.files:
-        system, path = url_to_fs(pattern)
-        paths = [path] if system.isfile(path) else [p for p in sorted(system.glob(path)) if system.isfile(p)]
-        if not paths:
-            raise DataError(
-                f"there is no such file: {pattern}", where="decontaminate.files", expected="files with evaluation texts"
-            )
-        found += [(system, p) for p in paths]
-    return found
-
-
-def _texts(folder: DataFolder, path: str, fields: list[str] | None) -> Iterator[str]:
     try:
-        with open_bytes(folder, path) as stream:
-            kind = format_of(path)
-            if kind == "text":
-                yield stream.read().decode("utf-8-sig")
-                return
-            for record in _records(stream, path, kind):
-                missing = [name for name in fields or [] if name not in record]
-                if missing:
-                    raise DataError(
-                        f"has no field {missing[0]!r}, only {', '.join(map(str, record))}",
-                        where=f"decontaminate.fields, {path}",
-                        nearest=nearest(missing[0], map(str, record)),
-                    )
-                for name in fields if fields is not None else record:
-                    yield from _strings(record[name])
-    except (EOFError, OSError, ValueError, BrokenRowError) as error:
-        raise DataError(f"cannot be read: {error}", where=f"decontaminate.files, {path}") from None
-
-
-def _records(stream: Any, path: str, kind: str | None) -> Iterator[dict[str, Any]]:
-    if kind == "jsonl":
-        for number, line in enumerate(stream):
-            if number == 0:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            if line.strip():
-                yield orjson.loads(line)
-    elif kind == "csv":
-        delimiter = "\t" if ".tsv" in path[-8:] else ","
-        rows = table_rows(stream, delimiter, LONGEST_FIELD)
-        header = next(rows, (0, []))[1]
-        for line, row in rows:
-            if len(row) != len(header):
-                raise ValueError(f"line {line}: {len(row)} fields for {len(header)} columns")
-            "".join(row).encode()  # what is no text shall not pass for one
-            yield dict(zip(header, row))
-    elif kind == "parquet":
-        import pyarrow.parquet as pq
-
-        yield from pq.read_table(stream).to_pylist()
-    else:
+        return find_files(SourceConfig.model_validate({"input": config.decontaminate.files}))
+    except DataError as error:
         raise DataError(
-            "is of an unknown kind",
-            where=f"decontaminate.files, {path}",
-            expected=".jsonl, .csv, .tsv, .parquet or .txt, also compressed",
-        )
+            error.problem,
+            where=f"decontaminate.files, {error.where}",
+            expected=error.expected or "files with evaluation texts",
+            nearest=error.nearest,
+        ) from None
+
+
+def _texts(file: InputFile, fields: list[str] | None) -> Iterator[str]:
+    where = f"decontaminate.files, {file.path}"
+    try:
+        if file.kind == "text":
+            with open_stream(file.path) as stream:
+                yield stream.read().decode("utf-8-sig")
+            return
+        for record in _records(file):
+            missing = [name for name in fields or [] if name not in record]
+            if missing:
+                raise DataError(
+                    f"has no field {missing[0]!r}, only {', '.join(map(str, record))}",
+                    where=f"decontaminate.fields, {file.path}",
+                    nearest=nearest(missing[0], map(str, record)),
+                )
+            for name in fields if fields is not None else record:
+                yield from _strings(record[name])
+    except DataError as error:
+        if str(error.where).startswith("decontaminate."):
+            raise
+        raise DataError(f"cannot be read: {error.problem}", where=f"decontaminate.files, {error.where}") from None
+    except (EOFError, OSError, ValueError, BrokenRowError) as error:
+        raise DataError(f"cannot be read: {error}", where=where) from None
+
+
+def _records(file: InputFile) -> Iterator[dict[str, Any]]:
+    if file.kind in COLUMNAR:
+        yield from columnar_records(file.path, file.kind)
+        return
+    settings = SourceConfig.model_validate({"input": file.path})
+    if file.kind in ("csv", "tsv"):
+        with open_stream(file.path, settings) as stream:
+            rows = rows_of(stream, file.kind, settings)
+            header = next(rows, (0, []))[1]
+            for line, row in rows:
+                if len(row) != len(header):
+                    raise ValueError(f"line {line}: {len(row)} fields for {len(header)} columns")
+                "".join(row).encode()  # what is no text shall not pass for one
+                yield dict(zip(header, row))
+        return
+    kind: Kind = "json" if is_json_document(file.path, settings) else "jsonl"
+    unit = WorkUnit(file.path, kind, 0, None, file.state.size_bytes)
+
+    def refuse(at: int) -> None:
+        raise ValueError(f"the record at byte {at} is longer than {settings.max_document_bytes} bytes")
+
+    for block in line_blocks(unit, settings.max_document_bytes, refuse, settings):
+        for _, record in lines_of(block):
+            if record.strip():
+                yield parse_record(record)[0]
 
 
 def _strings(value: Any) -> Iterator[str]:

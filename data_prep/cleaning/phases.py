@@ -6,6 +6,7 @@ signatures are written, the signatures of all tasks compared, and the next phase
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,14 @@ from data_prep.cleaning.comparison import COMPARING, OlderDocuments, comparison
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.decontamination import contamination_filter, indexer
 from data_prep.cleaning.hashing import accept_strings
-from data_prep.cleaning.ledger import Ledger
+from data_prep.cleaning.ledger import Ledger, StageLedger, utf8_size
 from data_prep.cleaning.metering import Heartbeat, Metered, RejectNote, SaveLedger
 from data_prep.cleaning.plan import CleaningPlan
 from data_prep.cleaning.shard_files import CleanedReader, CleanedWriter
-from data_prep.cleaning.steps import StableSampler, document_step, reader_step
+from data_prep.cleaning.source_reader import SourceReader
+from data_prep.cleaning.steps import StableSampler, document_step
 from data_prep.cleaning.workspace import DOCUMENTS
+from data_prep.reading.pages import IS_TEXT
 
 
 @dataclass
@@ -161,16 +164,17 @@ class ReadSources(PipelineStep):
         for stage in ("read", "sample", "extract"):
             ledger.stage(stage)
         for part in plan.parts:
-            reader = reader_step(part, config, ledger.stage("read"))
+            reader = SourceReader(part, config, ledger.stage("read"))
             chain: list[PipelineStep] = [Metered("read", reader, ledger, samples)]
             rate = config.sources[part.source].rate
             if rate < 1:
                 sampler = StableSampler(rate, config.seed)
                 chain.append(Metered("sample", sampler, ledger, (0, 0), RejectNote(), "not_sampled"))
-            if part.format in ("warc", "html"):
+            if part.pages:
                 settings = config.extraction
                 extractor = Trafilatura(settings.favour_precision, False, settings.timeout_s, settings.deduplicate)
-                chain.append(Metered("extract", extractor, ledger, samples, reason="no_text", wall=True))
+                metered = Metered("extract", extractor, ledger, samples, reason="no_text", wall=True)
+                chain.append(TextOfPages(metered, ledger.stage("extract")))
             self.chains.append(chain)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
@@ -180,3 +184,33 @@ class ReadSources(PipelineStep):
             for step in chain:
                 documents = step.run(documents, rank, world_size)
             yield from documents
+
+
+class TextOfPages(PipelineStep):
+    """Takes the text out of pages; documents of archives that hold text already pass by, and are counted.
+
+    Args:
+        extraction: the step for HTML.
+        ledger: its stage.
+    """
+
+    type, name = "EXTRACT", "pages"
+
+    def __init__(self, extraction: Metered, ledger: StageLedger) -> None:
+        super().__init__()
+        self.extraction, self.ledger = extraction, ledger
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """The texts of this task."""
+        for is_text, group in itertools.groupby(data or (), key=lambda document: IS_TEXT in document.metadata):
+            if not is_text:
+                yield from self.extraction.run(group, rank, world_size)
+                continue
+            for document in group:
+                del document.metadata[IS_TEXT]
+                tally, size = self.ledger.tally(document.metadata["source"]), utf8_size(document.text)
+                tally.documents_in += 1
+                tally.documents_out += 1
+                tally.bytes_in += size
+                tally.bytes_out += size
+                yield document

@@ -33,7 +33,9 @@ def make_report(
     """
     order = [name for name in (*_BEFORE, *config.stages) if ledger.stages.get(name, StageLedger()).sources]
     stages = [_stage(name, ledger.stages[name]) for name in order]
-    first, last = ledger.stages["read"], ledger.stages[order[-1]] if order else StageLedger()
+    first = ledger.stages["read"]
+    # Not all sources pass all stages.
+    last = {source: _last_tally(ledger, order, source) for source in config.sources}
     shards = sorted(documents.glob("*.jsonl*"))
     report = {
         "recipe": config.model_dump(mode="json"),
@@ -41,15 +43,20 @@ def make_report(
             "files": len(plan.inputs),
             "stored_bytes": plan.size_bytes,
             "empty_files": plan.empty,
+            "unread_files": len(plan.unread),
             **_flow(first, "in"),
         },
-        "output": {"shards": len(shards), "stored_bytes": sum(p.stat().st_size for p in shards), **_flow(last, "out")},
+        "output": {
+            "shards": len(shards),
+            "stored_bytes": sum(p.stat().st_size for p in shards),
+            **_flow(StageLedger(last), "out"),
+        },
         "sources": {
             name: {
                 "documents_in": first.tally(name).documents_in,
                 "bytes_in": first.tally(name).bytes_in,
-                "documents_out": last.tally(name).documents_out,
-                "bytes_out": last.tally(name).bytes_out,
+                "documents_out": last[name].documents_out,
+                "bytes_out": last[name].bytes_out,
             }
             for name in config.sources
         },
@@ -128,6 +135,12 @@ def _by_count(stage: StageLedger) -> Iterator[tuple[str, dict[str, list[int]]]]:
 
     for reason in sorted(stage.reasons, key=lambda reason: (-documents(reason), reason)):
         yield reason, stage.reasons[reason]
+
+
+def _last_tally(ledger: Ledger, order: list[str], source: str) -> StageTally:
+    """The counts of the last stage that documents of a source came to."""
+    found = (ledger.stages[name].sources.get(source) for name in reversed(order))
+    return next((tally for tally in found if tally is not None), StageTally())
 
 
 def _flow(stage: StageLedger, side: str) -> dict[str, int]:

@@ -29,12 +29,7 @@ _NEEDED_BY = {
     "unicode": (("ftfy", "ftfy"),),
     "language": (("lingua", "lingua-language-detector"),),
     "html": (("trafilatura", "trafilatura"),),
-    "warc": (
-        ("trafilatura", "trafilatura"),
-        ("warcio", "warcio"),
-        ("cchardet", "faust-cchardet"),
-        ("magic", "python-magic"),
-    ),
+    "warc": (("trafilatura", "trafilatura"), ("warcio", "warcio")),
 }
 
 
@@ -74,7 +69,7 @@ def clean(config: CleanConfig) -> Cleaned:
     if config.executor == "ray":
         check_ray()
     plan = make_plan(config)
-    check_packages([part.format for part in plan.parts])
+    check_packages(sorted(plan.kinds))
     workspace = Workspace(config, plan)
     if workspace.finished():
         return Cleaned(orjson.loads((workspace.output / REPORT).read_bytes()), was_there=True)

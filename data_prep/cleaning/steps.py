@@ -17,21 +17,9 @@ from datatrove.pipeline.filters import (
 from datatrove.pipeline.formatters import FTFYFormatter
 
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.counting_reader import CountingReader
 from data_prep.cleaning.language import LinguaFilter
-from data_prep.cleaning.ledger import StageLedger
 from data_prep.cleaning.masking import Masking
 from data_prep.cleaning.metering import RejectNote
-from data_prep.cleaning.plan import InputPart
-from data_prep.cleaning.readers import (
-    CsvRows,
-    DatasetRows,
-    JsonLines,
-    ParquetRows,
-    WarcPages,
-    WholeFiles,
-    whole_system,
-)
 from data_prep.cleaning.words import word_splitter
 
 
@@ -79,31 +67,3 @@ class StableSampler(SamplerFilter):
     def filter(self, doc: Document) -> bool:
         """Whether the document is taken."""
         return xxhash.xxh3_64_intdigest(doc.id.encode(errors="replace"), seed=self.seed) < self.rate * 2**64
-
-
-def reader_step(part: InputPart, config: CleanConfig, ledger: StageLedger) -> CountingReader:
-    """The reader of one part of the plan."""
-    folder = whole_system(part.protocol)
-    source = config.sources[part.source]
-    keys = {"text_key": source.text_field, "id_key": source.id_field}
-    reader: CountingReader
-    if part.format == "jsonl":
-        reader = JsonLines(folder, **keys)
-    elif part.format == "csv":
-        reader = CsvRows(folder, **keys)
-    elif part.format == "parquet":
-        reader = ParquetRows(folder, **keys)
-    elif part.format == "huggingface":
-        reader = DatasetRows(folder, stream=True, **keys)
-    elif part.format == "warc":
-        reader = WarcPages(folder)
-    else:
-        reader = WholeFiles(folder)
-    limits = (
-        config.max_malformed_share,
-        config.max_damaged_files,
-        config.max_document_chars,
-        config.samples_per_reason,
-        config.sample_chars,
-    )
-    return reader.configure(part.source, part.tasks, ledger, limits, source.metadata_fields)

@@ -5,15 +5,17 @@ They are read with pyarrow directly: importing `datasets` in every worker takes 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from configs.errors import DataError, nearest
 from data_prep.config import SourceConfig
+from data_prep.reading.archives import split_member
 from data_prep.reading.decompression import MAGIC_BYTES, content_shown
 from data_prep.reading.documents import NO_TEXT, Batch, DamagedFileError, ReadCounts, RecordError
-from data_prep.reading.files import is_url, open_raw
+from data_prep.reading.files import is_local_file, is_url, open_raw
 from data_prep.reading.records import ALL_FIELDS, ID, RECORDS, is_too_long, metadata_of, text_of, too_long
 from data_prep.reading.work_unit import Kind, WorkUnit
 
@@ -59,6 +61,16 @@ def column_names(path: str, kind: Kind) -> list[str]:
                 return list(file.schema_arrow.names)
         with _arrow(path) as (schema, _):
             return list(schema.names)
+
+
+def columnar_records(path: str, kind: Kind) -> Iterator[dict[str, Any]]:
+    """All rows of a file as they are.
+
+    Raises:
+        DamagedFileError: if it cannot be read.
+    """
+    for table, _ in _tables(WorkUnit(path, kind, 0, None, 0), None):
+        yield from table.to_pylist()
 
 
 def read_columnar(
@@ -176,12 +188,21 @@ def _known(columns: list[str] | None, names: list[str]) -> list[str] | None:
 def _parquet(path: str) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
-    if not is_url(path):
+    if is_local_file(path):
         with pq.ParquetFile(path, pre_buffer=False) as file:
             yield file
         return
-    with open_raw(path) as raw, pq.ParquetFile(raw, pre_buffer=False) as file:
+    with _seekable(path) as raw, pq.ParquetFile(raw, pre_buffer=False) as file:
         yield file
+
+
+def _seekable(path: str) -> Any:
+    raw = open_raw(path)
+    if is_url(path) and split_member(path) is None:
+        return raw
+    # A member of an archive, which can be read from its beginning only, is held in memory.
+    with raw:
+        return io.BytesIO(raw.read())
 
 
 @contextmanager
@@ -191,7 +212,7 @@ def _arrow(path: str) -> Iterator[tuple[Any, Iterator[Any]]]:
 
     with open_raw(path) as raw:
         magic = raw.read(len(_ARROW_FILE_MAGIC))
-    with open_raw(path) if is_url(path) else pa.memory_map(path) as source:
+    with pa.memory_map(path) if is_local_file(path) else _seekable(path) as source:
         if magic == _ARROW_FILE_MAGIC:
             with pa.ipc.open_file(source) as file:
                 yield file.schema, (file.get_batch(number) for number in range(file.num_record_batches))

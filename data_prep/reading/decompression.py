@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 from data_prep.reading.byte_stream import ByteStream
 
 MAX_WINDOW_BYTES = 2**31
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
+COMPRESSIONS = {
+    ".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd", ".xz": "xz", ".bz2": "bzip2"
+}  # fmt: skip
 """What a file is compressed with, by its ending."""
 _MAGIC = {
     "gzip": rb"\x1f\x8b",

@@ -11,7 +11,7 @@ from data_prep.config import SourceConfig
 
 MAX_SHOWN = 5
 NO_TEXT = "no text"
-Reason = Literal["malformed", "too_long", "damaged_files"]
+Reason = Literal["malformed", "too_long", "damaged_files", "other_content"]
 
 
 class DamagedFileError(DataError):
@@ -74,7 +74,8 @@ class ReadCounts:
         malformed: records that cannot be read.
         too_long: records longer than `max_document_bytes`.
         damaged_files: files that break in the middle; what comes before the break was read.
-        replaced: records that were read with U+FFFD for halves of surrogate pairs.
+        replaced: records that were read with U+FFFD for halves of surrogate pairs or, in pages, for other damage.
+        other_content: records that are no documents: what else a crawler found beside pages.
         first: what the first of them were, for people.
     """
 
@@ -82,6 +83,7 @@ class ReadCounts:
     too_long: int = 0
     damaged_files: int = 0
     replaced: int = 0
+    other_content: int = 0
     first: list[str] = field(default_factory=list)
 
     def leave_out(self, error: DataError, reason: Reason, config: SourceConfig) -> None:
@@ -91,7 +93,7 @@ class ReadCounts:
             DataError: `error`, where the settings say that it ends the work.
         """
         policy = config.damaged_files if reason == "damaged_files" else config.malformed
-        if policy == "stop":
+        if policy == "stop" and reason != "other_content":
             raise error
         setattr(self, reason, getattr(self, reason) + 1)
         if len(self.first) < MAX_SHOWN:

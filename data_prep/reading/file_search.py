@@ -1,4 +1,4 @@
-"""Looking for local files so that none is passed over without a word: for the inputs of `tokenize` and `clean`."""
+"""Looking for local files so that none is passed over without a word."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from configs.errors import DataError
+from data_prep.reading.kinds import kind_by_name
 
 
-def files_below(directory: str, is_known: Callable[[str], bool], left_out: Sequence[Path] = ()) -> list[str]:
-    """The files of known kinds in a directory and those below it, in the order of their names; no hidden files.
+def files_below(
+    directory: str, is_known: Callable[[str], bool], left_out: Sequence[Path] = ()
+) -> tuple[list[str], list[str]]:
+    """The files in a directory and those below it, in the order of their names; no hidden files.
 
     Corpora below it, finished or not, are no text: they are passed over, and this is said on standard error.
 
@@ -24,11 +27,15 @@ def files_below(directory: str, is_known: Callable[[str], bool], left_out: Seque
         is_known: tells by its path whether a file is of a known kind.
         left_out: files and directories that are not looked at, such as the output of the command.
 
+    Returns:
+        the files of known kinds, and the others.
+
     Raises:
         DataError: if a directory cannot be read, or a file of a known kind is a link that leads nowhere.
     """
     own = _resolved(left_out)
     found: list[Path] = []
+    others: list[Path] = []
     linked: list[Path] = []
     made: list[Path] = []
     for folder, inner, names in os.walk(directory, onerror=_refuse):
@@ -39,18 +46,19 @@ def files_below(directory: str, is_known: Callable[[str], bool], left_out: Seque
             inner.clear()
             continue
         for path in (Path(folder, name) for name in names):
-            if path.name.startswith(".") or not is_known(str(path)) or _is_one_of(path, own):
+            if path.name.startswith(".") or _is_one_of(path, own):
                 continue
-            check_link(path)
+            if kind_by_name(str(path)) is not None:
+                check_link(path)
             if path.is_file():
-                found.append(path)
+                (found if is_known(str(path)) else others).append(path)
     # Links may lead anywhere, also back.
     _say("not followed", sorted(linked), "a link to a directory; name it to read it")
     _say("not read", sorted(made), "a corpus or the beginnings of one")
-    return [str(path) for path in sorted(found)]
+    return [str(path) for path in sorted(found)], [str(path) for path in sorted(others)]
 
 
-def files_of_pattern(pattern: str, is_known: Callable[[str], bool], left_out: Sequence[Path] = ()) -> list[str]:
+def files_of_pattern(pattern: str, left_out: Sequence[Path] = ()) -> list[str]:
     """The files that a pattern means, of known kinds or not, in the order of their names; see `files_below`.
 
     Raises:
@@ -63,7 +71,7 @@ def files_of_pattern(pattern: str, is_known: Callable[[str], bool], left_out: Se
     found = []
     for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 (the pattern may be absolute)
         path = Path(name)
-        if is_known(name):
+        if kind_by_name(name) is not None:
             check_link(path)
         if path.is_file() and not any(_is_one_of(part, own) for part in (path, *path.parents)):
             found.append(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO, cast
 
 from configs.errors import DataError
 from data_prep.config import SourceConfig
+from data_prep.reading.archives import Member, members_of, open_member, split_member
 from data_prep.reading.decompression import (
     COMPRESSIONS,
     MAGIC_BYTES,
@@ -49,10 +51,29 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def archive_members(path: str) -> list[Member]:
+    """The files in an archive.
+
+    Raises:
+        DamagedFileError: if it is none, or damaged.
+        DataError: if it cannot be opened.
+    """
+    with reading(path):
+        return members_of(path, open_raw)
+
+
 def compression_of(path: str) -> str | None:
     """The ending that tells how `path` is compressed; None: it is not."""
-    suffix = PurePosixPath(path).suffix.lower()
-    return suffix if suffix in COMPRESSIONS else None
+    for name in (path, re.split(r"[?#]", path, maxsplit=1)[0]):
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in COMPRESSIONS:
+            return suffix
+    return None
+
+
+def is_local_file(path: str) -> bool:
+    """Whether `path` is a file of this machine, and not a part of one."""
+    return not is_url(path) and split_member(path) is None
 
 
 def file_state(path: str) -> FileState:
@@ -61,6 +82,8 @@ def file_state(path: str) -> FileState:
     Raises:
         DataError: if it is not there or cannot be read.
     """
+    if (member := split_member(path)) is not None:
+        return FileState(_member_size(path), file_state(member[0]).version)
     if not is_url(path):
         with _naming(path):
             found = Path(path).stat()
@@ -77,12 +100,28 @@ def file_state(path: str) -> FileState:
         return FileState(int(size), version)
 
 
+def forget_remote_states(path: str) -> None:
+    """Have a remote file system ask anew about the files beside `path`."""
+    archive = split_member(path)
+    outer = path if archive is None else archive[0]
+    if is_url(outer):
+        with remote(outer) as (system, inner):
+            system.invalidate_cache(inner.rpartition("/")[0])
+
+
 def open_raw(path: str) -> BinaryIO:
     """The bytes of a file as they are stored.
 
     Raises:
         DataError: if it cannot be opened.
+        DamagedFileError: if it is in a damaged archive.
     """
+    if split_member(path) is not None:
+        try:
+            with reading(path):
+                return open_member(path, open_raw)
+        except KeyError:
+            raise DataError("there is no such file in the archive", where=path) from None
     if not is_url(path):
         with _naming(path):
             return Path(path).open("rb", buffering=CHUNK_BYTES)
@@ -187,6 +226,14 @@ def remote(url: str) -> Iterator[tuple[Any, str]]:
         ) from None
     except Exception as error:  # what a remote file system's library raises is not ours to list
         raise DataError(f"cannot be read: {type(error).__name__}: {error}", where=url) from None
+
+
+def _member_size(path: str) -> int:
+    archive, name = cast(tuple[str, str], split_member(path))
+    for member in archive_members(archive):
+        if member.name == name:
+            return member.size_bytes
+    raise DataError("there is no such file in the archive", where=path)
 
 
 @contextmanager

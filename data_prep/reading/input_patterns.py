@@ -1,32 +1,41 @@
-"""What input patterns mean: files, directories, glob patterns, URLs, lists; and what is in a file, by its ending."""
+"""What input patterns mean: files, directories, glob patterns, URLs, archives, lists."""
 
 from __future__ import annotations
 
 import glob
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import orjson
 
 from configs.errors import DataError, nearest
 from configs.paths import expanded
+from data_prep.config import ReadingSettings
+from data_prep.reading.archives import is_archive, member_path
+from data_prep.reading.describing_files import describes_others
 from data_prep.reading.file_search import check_link, files_below, files_of_pattern
-from data_prep.reading.files import COMPRESSIONS, compression_of, is_url, remote
-from data_prep.reading.work_unit import Kind
+from data_prep.reading.files import FileState, archive_members, file_state, is_url, remote
+from data_prep.reading.kinds import PAGES, check_columns_are_plain, kind_by_name, kind_of, shown_endings
+from data_prep.reading.standard_input import kept_stream, may_be_read_once
+from data_prep.reading.work_unit import Format
 
-KINDS: dict[str, Kind] = {
-    ".txt": "text",
-    ".text": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-}
-_COLUMNAR = ("parquet", "arrow")
-_EXPECTED = f"files ending in {', '.join(KINDS)}; text, JSON and CSV also with {', '.join(COMPRESSIONS)}"
+_SHOWN = 8
+
+
+@dataclass
+class FoundFiles:
+    """What a pattern means.
+
+    Attributes:
+        files: path, content and state of each file.
+        unread: paths of others that lie among them.
+    """
+
+    files: list[tuple[str, Format, FileState]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 def named_patterns(given: list[str]) -> Iterator[str]:
@@ -37,7 +46,7 @@ def named_patterns(given: list[str]) -> Iterator[str]:
             continue
         path = Path(pattern[1:])
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise DataError(f"cannot be read: {reason}", where=path, expected="a list of files, one per line") from None
@@ -51,97 +60,206 @@ def named_patterns(given: list[str]) -> Iterator[str]:
             raise DataError(str(error), where=path) from None
 
 
-def expand(pattern: str, split: str, left_out: Sequence[Path] = ()) -> list[tuple[str, Kind]]:
-    """The files that a pattern means, and what is in each.
+class PatternExpander:
+    """Finds the files that patterns mean.
 
     Args:
-        pattern: a file, directory, glob pattern or URL.
-        split: which split of a saved dataset is meant.
+        config: how files are read.
         left_out: what is not looked at in directories.
-
-    Raises:
-        DataError: if it means no file, one of an unknown kind, or one that cannot be reached.
+        pages: whether web pages are among what is read.
     """
-    if is_url(pattern):
-        return _expand_url(pattern)
-    path = Path(pattern)
-    try:
-        check_link(path)
-        if path.is_dir():
-            found = _files_of_directory(path, split, left_out)
-            if not found:
-                raise DataError("holds no file of a known kind", where=pattern, expected=_EXPECTED)
-            return found
-        names = [str(path)] if path.is_file() else files_of_pattern(pattern, _is_known, left_out)
-        if not names:
-            raise DataError("there is no such input", where=pattern, expected=_EXPECTED, nearest=_nearest_file(path))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=error.filename or pattern) from None
-    return [(name, kind_of(name)) for name in names]
 
+    def __init__(self, config: ReadingSettings, left_out: Sequence[Path], pages: bool) -> None:
+        self.config, self.left_out, self.pages = config, left_out, pages
+        self.expected = shown_endings(pages) + "; `format` says what others hold"
 
-def _expand_url(url: str) -> list[tuple[str, Kind]]:
-    with remote(url) as (system, inner):
-        if glob.has_magic(inner):
-            names = sorted(system.glob(inner))
-            found = [system.unstrip_protocol(name) for name in names]
-        elif system.isdir(inner):
-            known = [str(name) for name in sorted(system.find(inner))]
-            found = [system.unstrip_protocol(name) for name in known if _is_known(name)]
-            if not found:
-                raise DataError("holds no file of a known kind", where=url, expected=_EXPECTED)
+    def expand(self, pattern: str) -> FoundFiles:
+        """The files that a pattern means: a file, directory, glob pattern, URL, or `-`.
+
+        Raises:
+            DataError: if it means no file, one of an unknown kind, or one that cannot be reached.
+        """
+        found = FoundFiles()
+        if pattern == "-" or may_be_read_once(pattern):
+            kept = kept_stream(pattern)
+            self._add(found, kept, named=pattern)
+        elif is_url(pattern):
+            self._expand_url(pattern, found)
         else:
-            found = [url]
-    if not found:
-        raise DataError("there is no such input", where=url, expected=_EXPECTED)
-    return [(name, kind_of(name)) for name in found]
+            self._expand_local(pattern, found)
+        if not found.files and not found.unread:
+            raise DataError("holds no file of a known kind", where=pattern, expected=self.expected)
+        self._say_unread(pattern, found)
+        if not found.files:
+            raise DataError("holds no file of a known kind", where=pattern, expected=self.expected)
+        return found
 
+    def _expand_local(self, pattern: str, found: FoundFiles) -> None:
+        path = Path(pattern)
+        try:
+            check_link(path)
+            if path.is_dir():
+                self._expand_directory(path, found)
+                return
+            names = [str(path)] if path.is_file() else files_of_pattern(pattern, self.left_out)
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", where=error.filename or pattern) from None
+        if not names:
+            raise DataError(
+                "there is no such input", where=pattern, expected=self.expected, nearest=_nearest_file(path)
+            )
+        for name in names:
+            self._add(found, name, named=name)
 
-def kind_of(path: str) -> Kind:
-    """What is in a file, by its ending.
+    def _expand_directory(self, directory: Path, found: FoundFiles) -> None:
+        if (directory / "dataset_dict.json").is_file():
+            splits = _read_json(str(directory / "dataset_dict.json"), "splits")
+            directory = directory / self._split_of(splits, str(directory))
+        if (directory / "state.json").is_file():
+            for name in _data_files(str(directory / "state.json")):
+                self._add(found, str(directory / name), kind="arrow")
+            return
+        names, others = files_below(str(directory), self._is_known, self.left_out)
+        self._add_listed(found, names, others)
 
-    Raises:
-        DataError: if that is not known.
-    """
-    kind = _kind_or_none(path)
-    if kind is None:
-        raise DataError("is of an unknown kind", where=path, expected=_EXPECTED)
-    if kind in _COLUMNAR and compression_of(path) is not None:
-        raise DataError(f"is compressed {kind.capitalize()}", where=path, expected=_EXPECTED)
-    return kind
+    def _expand_url(self, url: str, found: FoundFiles) -> None:
+        with remote(url) as (system, inner):
+            # In addresses of the web, the question mark begins a query.
+            query = url.startswith(("http://", "https://"))
+            if glob.has_magic(inner.replace("?", "") if query else inner):
+                names = [system.unstrip_protocol(name) for name in sorted(system.glob(inner)) if system.isfile(name)]
+                if not names:
+                    raise DataError("there is no such input", where=url, expected=self.expected)
+            elif system.isdir(inner):
+                base = url.rstrip("/")
+                if system.isfile(f"{inner}/dataset_dict.json"):
+                    base += f"/{self._split_of(_read_json(f'{base}/dataset_dict.json', 'splits'), url)}"
+                    inner = url_path(base)
+                if system.isfile(f"{inner}/state.json"):
+                    for name in _data_files(f"{base}/state.json"):
+                        self._add(found, f"{base}/{name}", kind="arrow")
+                    return
+                known = [str(name) for name in sorted(system.find(inner))]
+                listed = [
+                    system.unstrip_protocol(name) for name in known if not PurePosixPath(name).name.startswith(".")
+                ]
+                names = [name for name in listed if self._is_known(name)]
+                self._add_listed(found, names, [name for name in listed if name not in set(names)])
+                return
+            else:
+                names = [url]
+        for name in names:
+            self._add(found, name, named=name)
 
+    def _add_listed(self, found: FoundFiles, names: list[str], others: list[str]) -> None:
+        kinds = {kind_by_name(name) for name in names}
+        data = [name for name in names if not describes_others(name, kinds, self.config.text_field)]
+        found.unread += sorted({*others, *names} - {*data})
+        for name in data:
+            self._add(found, name)
 
-def _kind_or_none(path: str) -> Kind | None:
-    suffixes = PurePosixPath(path.lower()).suffixes
-    if suffixes and suffixes[-1] in COMPRESSIONS:
-        suffixes.pop()
-    return KINDS.get(suffixes[-1]) if suffixes else None
+    def _add(self, found: FoundFiles, path: str, named: str | None = None, kind: Format | None = None) -> None:
+        """Add a file, or what is in an archive.
 
+        Args:
+            found: gets it.
+            path: the file.
+            named: how the user named it, if by its own name.
+            kind: what is known to be in it.
+        """
+        if is_archive(path) and kind is None and self.config.format == "auto":
+            state = file_state(path)
+            for member in archive_members(path):
+                name = member_path(path, member.name)
+                base = PurePosixPath(member.name).name
+                inner = kind_by_name(name)
+                if base.startswith((".", "._")) or "__MACOSX" in member.name:
+                    continue
+                if inner is None or not self._is_read(inner):
+                    found.unread.append(name)
+                else:
+                    check_columns_are_plain(name, inner)
+                    found.files.append((name, inner, FileState(member.size_bytes, state.version)))
+            return
+        if kind is None:
+            kind = self._kind(path, named)
+        check_columns_are_plain(path, kind)
+        found.files.append((path, kind, file_state(path)))
 
-def _is_known(path: str) -> bool:
-    return _kind_or_none(path) is not None
+    def _kind(self, path: str, named: str | None) -> Format:
+        if self.config.format != "auto":
+            # Files of tabs are tables like others.
+            is_tabs = self.config.format == "csv" and kind_by_name(path) == "tsv"
+            return "tsv" if is_tabs else self.config.format
+        kind = kind_of(path)
+        if kind is None:
+            raise DataError("is of an unknown kind", where=named or path, expected=self.expected)
+        if not self._is_read(kind):
+            raise DataError(
+                "is a web page, or an archive of such",
+                where=named or path,
+                expected="text; `clean` takes it out of pages",
+            )
+        return kind
 
+    def _is_read(self, kind: Format) -> bool:
+        return self.pages or kind not in PAGES
 
-def _files_of_directory(directory: Path, split: str, left_out: Sequence[Path]) -> list[tuple[str, Kind]]:
-    if (directory / "dataset_dict.json").is_file():
-        splits = _read_json(directory / "dataset_dict.json", "splits")
+    def _is_known(self, path: str) -> bool:
+        wanted = self.config.format
+        if wanted != "auto":
+            by_name = kind_by_name(path)
+            alike = (wanted, "tsv") if wanted == "csv" else (wanted,)
+            return by_name in alike or (by_name is None and kind_of(path) == wanted)
+        kind = kind_of(path)
+        return is_archive(path) or (kind is not None and self._is_read(kind))
+
+    def _split_of(self, splits: list, where: str) -> str:
+        split = self.config.dataset_split
         if split not in splits:
             raise DataError(
                 f"has no split {split!r}",
-                where=f"dataset_split, {directory}",
+                where=f"dataset_split, {where}",
                 expected=f"one of {', '.join(map(str, splits))}",
                 nearest=nearest(split, map(str, splits)),
             )
-        directory = directory / split
-    if (directory / "state.json").is_file():
-        names = [str(entry["filename"]) for entry in _read_json(directory / "state.json", "_data_files")]
-        return [(str(directory / name), "arrow") for name in names]
-    return [(path, kind_of(path)) for path in files_below(str(directory), _is_known, left_out)]
+        return split
+
+    def _say_unread(self, pattern: str, found: FoundFiles) -> None:
+        if not found.unread:
+            return
+        endings = Counter(PurePosixPath(name).suffix.lower() or PurePosixPath(name).name for name in found.unread)
+        shown = [f"{count:,} {ending}" for ending, count in endings.most_common(_SHOWN)]
+        rest = len(found.unread) - sum(count for _, count in endings.most_common(_SHOWN))
+        named = ", ".join([*shown, *([f"{rest:,} others"] if rest else [])])
+        print(
+            f"not read in {pattern}: {len(found.unread):,} files that hold no text or tell of others: {named}; "
+            f"the first is {found.unread[0]}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
-def _read_json(path: Path, key: str) -> list:
+def url_path(url: str) -> str:
+    """The path of an address within its file system."""
+    with remote(url) as (_, inner):
+        return inner
+
+
+def _data_files(state: str) -> list[str]:
+    """The Arrow files that the state of a saved dataset names."""
+    names = [entry.get("filename") if isinstance(entry, dict) else None for entry in _read_json(state, "_data_files")]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError("has a data file without a name", where=state, expected="a dataset written by save_to_disk")
+    return [str(name) for name in names]
+
+
+def _read_json(path: str, key: str) -> list:
+    from data_prep.reading.files import open_raw
+
     try:
-        value = orjson.loads(path.read_bytes())[key]
+        with open_raw(path) as raw:
+            value = orjson.loads(raw.read())[key]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         value = None
     if not isinstance(value, list):

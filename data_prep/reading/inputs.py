@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from configs.errors import DataError
 from data_prep.config import SourceConfig
+from data_prep.reading.archives import split_member
 from data_prep.reading.documents import DamagedFileError
 from data_prep.reading.encodings import UTF_8
-from data_prep.reading.files import FileState, file_state, is_compressed, is_url
-from data_prep.reading.input_patterns import expand, named_patterns
+from data_prep.reading.files import FileState, is_compressed, is_url
+from data_prep.reading.input_patterns import PatternExpander, named_patterns
 from data_prep.reading.json_layout import is_json_document
+from data_prep.reading.kinds import COLUMNAR, PAGES
 from data_prep.reading.work_unit import Kind, WorkUnit
 
-_COLUMNAR = ("parquet", "arrow")
 _UNITS_PER_INPUT = 64
 _UNIT_BYTES = (4 * 2**20, 256 * 2**20)
 
@@ -32,27 +33,77 @@ class InputFile:
     state: FileState
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What there is to read.
+
+    Attributes:
+        files: in order, each once.
+        empty: files without a byte, which some programs write for parts that got nothing.
+        unread: files among them that hold no text, or describe the others.
+    """
+
+    files: list[InputFile]
+    empty: list[str]
+    unread: list[str]
+
+
 def find_files(config: SourceConfig) -> list[InputFile]:
+    """The input files in order; see `find_inputs`.
+
+    Raises:
+        DataError: as `find_inputs`; if all files are empty.
+    """
+    found = find_inputs(config)
+    if not found.files:
+        raise DataError("is empty", where=", ".join(found.empty[:4]), expected="at least one document")
+    return found.files
+
+
+def find_inputs(config: SourceConfig, pages: bool = False) -> Inputs:
     """The input files in order, each once; those of a directory or pattern in the order of their names.
 
-    A file that is named again is said on standard error: who wants it to weigh more gives `mix` a weight.
+    Said on standard error are files named again (who wants one to weigh more gives `mix` a weight), empty ones,
+    and those that are not read.
+
+    Args:
+        config: where to look.
+        pages: whether web pages are among what is read.
 
     Raises:
         DataError: if there is no such file, one is of an unknown kind, or one cannot be read.
     """
     found: dict[str, InputFile] = {}
     repeated: list[str] = []
+    empty: list[str] = []
+    unread: list[str] = []
+    expander = PatternExpander(config, config.own_paths(), pages)
     for pattern in named_patterns(config.input):
-        for path, kind in expand(pattern, config.dataset_split, config.own_paths()):
-            name = path if is_url(path) else os.path.realpath(path)
-            if name in found:
+        meant = expander.expand(pattern)
+        unread += meant.unread
+        for path, kind, state in meant.files:
+            _check_name(path)
+            inner = split_member(path)
+            name = path if is_url(path) or inner is not None else os.path.realpath(path)
+            if name in found or name in empty:
                 repeated.append(path)
+            elif not state.size_bytes:
+                empty.append(name)
             else:
-                found[name] = InputFile(path, kind, file_state(path))
-    if repeated:
-        more = f" and {len(repeated) - 1:,} more" if len(repeated) > 1 else ""
-        print(f"named twice, read once: {repeated[0]}{more}", file=sys.stderr, flush=True)
-    return list(found.values())
+                found[name] = InputFile(path, kind, state)
+    for what, paths in (("named twice, read once", repeated), ("empty, passed over", empty)):
+        if paths and (found or repeated):
+            more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+            print(f"{what}: {paths[0]}{more}", file=sys.stderr, flush=True)
+    return Inputs(list(found.values()), empty, unread)
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise DataError("its name is not UTF-8", where=shown, expected="a file renamed, or left out") from None
 
 
 def work_units(files: list[InputFile], config: SourceConfig, left_out: list[DataError] | None = None) -> list[WorkUnit]:
@@ -64,13 +115,13 @@ def work_units(files: list[InputFile], config: SourceConfig, left_out: list[Data
         left_out: takes the errors about files that cannot be used, where `damaged_files` is `skip`.
 
     Raises:
-        DataError: if a file lacks the text column or, where that is to stop the work, is empty or damaged.
+        DataError: if a file lacks the text column or, where that is to stop the work, is damaged.
     """
     units: list[WorkUnit] = []
     step = unit_bytes(files, config)
     for file in files:
         try:
-            units.extend(_units_of(file, step, config))
+            units.extend(units_of(file, step, config))
         except DamagedFileError as error:
             if config.damaged_files == "stop" or left_out is None:
                 raise
@@ -102,11 +153,15 @@ def group_units(units: list[WorkUnit], size_bytes: int) -> list[tuple[WorkUnit, 
     return tasks
 
 
-def _units_of(file: InputFile, step: int, config: SourceConfig) -> list[WorkUnit]:
+def units_of(file: InputFile, step: int, config: SourceConfig) -> list[WorkUnit]:
+    """One file, cut into units of about `step` bytes where that can be done.
+
+    Raises:
+        DataError: if the file lacks the text column.
+        DamagedFileError: if it cannot be read.
+    """
     path, kind, size = file.path, file.kind, file.state.size_bytes
-    if size == 0:
-        raise DamagedFileError("is empty", where=path, expected="at least one document, or damaged_files=skip")
-    if kind in _COLUMNAR:
+    if kind in COLUMNAR:
         from data_prep.reading.columnar import columnar_units
 
         return columnar_units(path, kind, step, config)
@@ -117,7 +172,14 @@ def _units_of(file: InputFile, step: int, config: SourceConfig) -> list[WorkUnit
         return [WorkUnit(path, kind, 0, None, size)]
     if kind == "jsonl" and is_json_document(path, config):
         return [WorkUnit(path, "json", 0, None, size)]
-    if config.encoding != UTF_8 or is_compressed(path) or (kind == "text" and config.text_documents == "file"):
+    if kind == "warc":
+        from data_prep.reading.pages import check_encoding_of_pages
+
+        check_encoding_of_pages(config, path)
+    in_one_piece = (
+        kind in PAGES or (kind == "text" and config.text_documents == "file") or split_member(path) is not None
+    )
+    if in_one_piece or config.encoding != UTF_8 or is_compressed(path):
         return [WorkUnit(path, kind, 0, None, size)]
     return [
         WorkUnit(path, kind, start, min(start + step, size), min(step, size - start)) for start in range(0, size, step)

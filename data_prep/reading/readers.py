@@ -62,6 +62,14 @@ def read_batches(
             yield from read_separated(unit, config, counts, fields)
         elif unit.kind in ("jsonl", "json"):
             yield from _read_jsonl(unit, config, counts, fields)
+        elif unit.kind == "html":
+            from data_prep.reading.pages import read_html
+
+            yield from read_html(unit, config, counts, fields)
+        elif unit.kind == "warc":
+            from data_prep.reading.pages import read_web_archive
+
+            yield from read_web_archive(unit, config, counts, fields)
         else:
             yield from _read_text(unit, config, counts, fields)
     except DamagedFileError as error:

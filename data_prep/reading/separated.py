@@ -28,7 +28,7 @@ def check_header(path: str, kind: Kind, config: SourceConfig) -> list[str]:
         DataError: if they are not; names the nearest.
     """
     with open_stream(path, config) as stream:
-        rows = _rows(stream, kind, config)
+        rows = rows_of(stream, kind, config)
         header = _header(path, rows, config)
         if kind == "tsv" and config.quoting is None:
             _say_if_quoted(path, rows)
@@ -44,7 +44,7 @@ def read_separated(
     places: list[int] = []
     chars = 0
     with open_stream(unit.path, config) as stream:
-        rows = _rows(stream, unit.kind, config)
+        rows = rows_of(stream, unit.kind, config)
         header = _header(unit.path, rows, config)
         while True:
             try:
@@ -107,7 +107,8 @@ def _problem(row: list[str], header: list[str], path: str, config: SourceConfig)
     return None
 
 
-def _rows(stream: BinaryIO, kind: Kind, config: SourceConfig) -> Iterator[tuple[int, list[str]]]:
+def rows_of(stream: BinaryIO, kind: Kind, config: SourceConfig) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table, as `table_rows` gives them."""
     quoting = config.quoting == "double" if config.quoting else None if kind == "tsv" else True
     return table_rows(stream, delimiter_of(kind, config), config.max_document_bytes, quoting)
 

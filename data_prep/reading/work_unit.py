@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-Kind = Literal["text", "jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "arrow", "html", "warc"]
+"""What a file may hold: tables of both kinds and those of Hugging Face datasets, web pages, archives of web pages."""
+Kind = Literal[Format, "json"]
 
 
 @dataclass(frozen=True)

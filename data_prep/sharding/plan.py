@@ -148,6 +148,12 @@ def plan_differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: st
         found.append(f"the tokenizer had the fingerprint {plan.tokenizer}, has {fingerprint}")
     before_by_path = {file.path: file.state for file in plan.files}
     now_by_path = {file.path: file.state for file in files}
+    kinds = {file.path: file.kind for file in files}
+    found += [
+        f"{file.path} was read as {file.kind}, is read as {kinds[file.path]}"
+        for file in plan.files
+        if kinds.get(file.path, file.kind) != file.kind
+    ]
     for path, state in before_by_path.items():
         if path not in now_by_path:
             found.append(f"{path} is not among the input any more")

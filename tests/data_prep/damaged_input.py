@@ -148,8 +148,8 @@ CASES = [
     ),
     Case("not gzip at all", file("t.txt.gz", b"plain"), ("t.txt.gz: is not valid gzip",)),
     Case("truncated Parquet", _parquet, ("t.parquet: cannot be read",)),
-    Case("empty file", _beside_good("t.jsonl", b""), ("t.jsonl: is empty", "damaged_files=skip")),
-    Case("empty file, skipped", _beside_good("t.jsonl", b""), ("1 damaged files",), 0, GOOD, ("damaged_files=skip",)),
+    Case("empty file", file("t.jsonl", b""), ("t.jsonl: is empty",)),
+    Case("empty file beside others", _beside_good("t.jsonl", b""), ("empty, passed over: ", "t.jsonl"), 0, GOOD),
     Case("nothing but empty texts", file("t.jsonl", b'{"text": ""}\n' * 9), ("there is no text in any document",)),
     Case(
         "missing column",

@@ -51,6 +51,7 @@ def test_the_tokenizer_is_learned_from_what_is_tokenized(tmp_path):
         "quoting": "none",
         "header": ["title", "body"],
         "max_window_bytes": 2**20,
+        "format": "csv",
     }
     assert {"input", *reading} == set(SourceConfig.model_fields)
     tokenize = {"input": [str(tmp_path)], "append_end_of_document": False, **reading}

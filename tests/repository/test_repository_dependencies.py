@@ -23,7 +23,6 @@ REASONS = {
     "openmpi": "the program mpirun and the library that mpi4py loads",
     "pythainlp": "datatrove's splitter of Thai imports it; data_prep/cleaning/language_codes.py looks for it",
     "python-crfsuite": "pythainlp's splitter of sentences imports it",
-    "python-magic": "datatrove's readers import it; data_prep/cleaning/run.py looks for it before a run",
     "ray": "datatrove's executor imports it; data_prep/cleaning/executors.py looks for it",
     "regex": "datatrove's filters import it",
     "s3fs": "fsspec imports it for s3://",

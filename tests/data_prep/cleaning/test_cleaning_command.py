@@ -71,10 +71,13 @@ def test_an_unfinished_output_of_another_recipe_is_refused_and_can_be_replaced(r
         (["executor=slurm"], "executor = 'slurm' needs slurm.partition"),
         (["minhash_dedup.bucket=3"], "did you mean minhash_dedup.buckets?"),
         (["sources.a.rate=2"], "sources.a.rate = 2: Input should be less than or equal to 1"),
-        (["sources.a.input=/nowhere/a.jsonl"], "there is no such input: /nowhere/a.jsonl"),
+        (["sources.a.input=/nowhere/a.jsonl"], "sources.a.input, /nowhere/a.jsonl: there is no such input"),
         (["stages=[language]", "language.keep=[klingon]"], "'klingon' is no language that lingua knows"),
         (["stages=[gopher_quality]", "word_language=klingon"], "there is no word splitter for 'klingon'"),
-        (["stages=[decontaminate]", "decontaminate.files=[/nowhere]"], "there is no such file: /nowhere"),
+        (
+            ["stages=[decontaminate]", "decontaminate.files=[/nowhere]"],
+            "files, /nowhere: there is no such input",
+        ),
     ],
 )
 def test_a_mistake_is_one_message(run, recipe, tmp_path, settings, expected):

@@ -19,8 +19,9 @@ from configs.errors import DataError
 from configs.load import load_config
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.ledger import Ledger
-from data_prep.cleaning.plan import make_plan, state_of
-from data_prep.cleaning.steps import reader_step
+from data_prep.cleaning.plan import make_plan
+from data_prep.cleaning.source_reader import SourceReader
+from data_prep.reading.files import file_state
 
 
 @pytest.fixture
@@ -66,10 +67,11 @@ def test_input_from_a_web_server(run, recipe, tmp_path, address):
     assert status == 0 and "contaminated (1)" in out, err
 
 
-def test_a_file_of_unknown_size_is_not_taken_for_an_empty_one():
+def test_a_file_of_unknown_size_is_not_taken_for_an_empty_one(monkeypatch):
     server = SimpleNamespace(info=lambda path: {"name": path, "size": None})
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (server, url))
     with pytest.raises(DataError, match=r"http://host/a\.jsonl: its server does not tell its size"):
-        state_of(server, "http://host/a.jsonl")
+        file_state("http://host/a.jsonl")
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "documents/notes.txt"])
@@ -166,7 +168,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(tmp_path, name, change, fo
         config = load_config(CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.input={path}"])
         (part,), raw = make_plan(config).parts, path.read_bytes()
         task = next(number for number, units in enumerate(part.tasks) if units)
-        documents = reader_step(part, config, Ledger().stage("read")).run(None, task, config.tasks)
+        documents = SourceReader(part, config, Ledger().stage("read")).run(None, task, config.tasks)
         for _ in range(before):
             next(documents)
         change(path, raw)

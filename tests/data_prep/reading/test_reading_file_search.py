@@ -70,6 +70,7 @@ def test_endings_in_capitals(tmp_path, find):
     for name in ("A.JSONL", "B.JSONL.GZ", "c.jsonl.Gz"):
         plain = write_jsonl(tmp_path / "plain", ["one"]).read_bytes()
         (tmp_path / name).write_bytes(plain if name == "A.JSONL" else gzip.compress(plain))
+        (tmp_path / "plain").unlink()
     names = [str(tmp_path / name) for name in ("A.JSONL", "B.JSONL.GZ", "c.jsonl.Gz")]
     assert find(tmp_path) == find(tmp_path / "*[!n]") == names
 

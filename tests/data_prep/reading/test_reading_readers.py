@@ -132,8 +132,9 @@ def test_directories_and_patterns_in_order(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
-    (tmp_path / "notes.md").write_text("left out")
-    assert read(tmp_path) == ["a.txt", "b/10.txt", "b/2.txt"]
+    (tmp_path / "notes.docx").write_text("left out")
+    (tmp_path / "notes.md").write_text("# Notes")
+    assert read(tmp_path) == ["a.txt", "b/10.txt", "b/2.txt", "# Notes"]
     assert read(tmp_path / "b" / "*.txt", tmp_path / "a.txt") == ["b/10.txt", "b/2.txt", "a.txt"]
     assert read(tmp_path / "**" / "2*.txt") == ["b/2.txt"]
 

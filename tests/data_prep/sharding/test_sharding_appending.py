@@ -250,4 +250,5 @@ def test_several_processes_append_together(begun, inputs, tokenizer_path, tmp_pa
 
 def test_every_setting_that_decides_about_the_result_is_in_the_plan():
     rest = {"input", "max_malformed_share", "max_window_bytes", "tokenizer", "output", "engine", "launcher", "workers"}
+    rest |= {"format"}  # what it decides, each file's kind, is in the plan
     assert set(TokenizeConfig.model_fields) - set(RECIPE_FIELDS) == rest | {"append", "overwrite"}

@@ -1,0 +1,249 @@
+"""The documents of a source as datatrove wants them; what cannot be read is a drop with a reason, never silence."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+
+from configs.errors import DataError
+from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.ledger import DAMAGED, MALFORMED, Sample, StageLedger, utf8_size
+from data_prep.cleaning.plan import InputPart, check_states
+from data_prep.config import SourceConfig
+from data_prep.reading.documents import NO_TEXT, ReadCounts, Reason, RecordError
+from data_prep.reading.files import file_state, forget_remote_states
+from data_prep.reading.pages import IS_TEXT
+from data_prep.reading.readers import read_batches
+from data_prep.reading.records import RECORDS, field_of
+from data_prep.reading.work_unit import WorkUnit
+
+_LOOK_FIRST = 100
+_SHARE_AFTER = 1000
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class LedgerCounts(ReadCounts):
+    """What a reader leaves out, counted in a stage's ledger.
+
+    Args:
+        source: name of the source.
+        config: the recipe.
+        ledger: of the stage `read`.
+    """
+
+    def __init__(self, source: str, config: CleanConfig, ledger: StageLedger) -> None:
+        super().__init__()
+        self.source, self.config, self.ledger = source, config, ledger
+        self.unit_name = ""
+        self.documents = 0
+        self.last: RecordError | None = None
+
+    def leave_out(self, error: DataError, reason: Reason, config: SourceConfig) -> None:
+        """Count a record or file.
+
+        Raises:
+            DataError: if the recipe allows no such record, or no further damaged file.
+        """
+        if reason == "damaged_files":
+            self._count_damage(error)
+            return
+        assert isinstance(error, RecordError)
+        if error.kind == NO_TEXT:
+            self.drop("empty", "", error.place)
+        elif reason == "too_long":
+            self.drop("too_long", _text(error.raw), error.place)
+        elif reason == "other_content":
+            self.drop(error.kind, _text(error.raw), error.place)
+        else:
+            self.malformed += 1
+            self.last = error
+            self.drop(f"{MALFORMED}: {error.kind}", _text(error.raw), error.place, _hint(error))
+            if self.config.max_malformed_share == 0:
+                raise DataError(
+                    error.problem,
+                    where=f"sources.{self.source}, {error.where}",
+                    expected=f"{error.expected}, with max_malformed_share = 0",
+                    nearest=error.nearest,
+                )
+
+    def check_share(self, path: str) -> None:
+        """See that not nearly all records are malformed, or more than the limit once enough were read.
+
+        Raises:
+            DataError: if they are; `path` is where.
+        """
+        records, share = self.documents + self.malformed, self.config.max_malformed_share
+        all_bad = self.malformed == records >= _LOOK_FIRST and share < 1
+        if all_bad or (records >= _SHARE_AFTER and self.malformed > share * records):
+            raise self._too_many(path)
+
+    def _too_many(self, path: str) -> DataError:
+        assert self.last is not None
+        records, hint = self.documents + self.malformed, _hint(self.last)
+        return DataError(
+            f"{self.malformed} of {records} records are malformed; the last has {self.last.kind}"
+            + (f", {hint}" if hint else ""),
+            where=f"sources.{self.source}, {path}",
+            expected=f"max_malformed_share = {self.config.max_malformed_share} or less",
+        )
+
+    def drop(self, reason: str, raw: str, place: int | str | None, detail: str = "") -> None:
+        """Count a record that becomes no document."""
+        size = utf8_size(raw)
+        tally = self.ledger.tally(self.source)
+        tally.documents_in += 1
+        tally.bytes_in += size
+        shown = raw[: self.config.sample_chars].encode(errors="replace").decode()
+        sample = Sample(self.unit_name if place is None else f"{self.unit_name}@{place}", self.source, shown, detail)
+        self.ledger.drop(reason, size, sample, self.config.samples_per_reason)
+
+    def _count_damage(self, error: DataError) -> None:
+        self.damaged_files += 1
+        if self.damaged_files > self.config.max_damaged_files:
+            limit = self.config.max_damaged_files
+            raise DataError(
+                f"breaks off or is damaged: {error.problem}",
+                where=error.where,
+                expected=f"a complete file; max_damaged_files = {limit} would have to be higher to go on",
+            )
+        sample = Sample(self.unit_name, self.source, f"{error.problem}; what came before was read")
+        self.ledger.drop(DAMAGED, 0, sample, self.config.samples_per_reason)
+        # A file is not a document: the ledger's balance of documents is kept.
+        self.ledger.tally(self.source).documents_in += 1
+
+
+class SourceReader(PipelineStep):
+    """Reads a part of the plan.
+
+    Args:
+        part: what is read.
+        config: the recipe.
+        ledger: of the stage `read`.
+    """
+
+    type, name = "READER", "source"
+
+    def __init__(self, part: InputPart, config: CleanConfig, ledger: StageLedger) -> None:
+        super().__init__()
+        self.part, self.config, self.ledger = part, config, ledger
+        self.source = config.sources[part.source]
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """The documents of this task.
+
+        Raises:
+            DataError: if more is unreadable than the limits allow, or a file is not what it was when planned.
+        """
+        counts = LedgerCounts(self.part.source, self.config, self.ledger)
+        for unit in self.part.tasks[rank]:
+            counts.unit_name = self.part.names[unit.path]
+            try:
+                yield from self._documents(unit, counts)
+            except DataError:
+                self._check_unchanged(unit)
+                raise
+            self._check_unchanged(unit)
+
+    def _check_unchanged(self, unit: WorkUnit) -> None:
+        # Else a file system may tell what it has learned when the work was planned.
+        forget_remote_states(unit.path)
+        try:
+            now = file_state(unit.path)
+        except DataError as error:
+            if error.problem != "there is no such file":
+                raise
+            now = None
+        check_states(self.part, unit.path, now)
+
+    def _documents(self, unit: WorkUnit, counts: LedgerCounts) -> Iterator[Document]:
+        for batch in read_batches(unit, self.part.reading, counts, RECORDS):
+            assert batch.metadata is not None and batch.places is not None
+            counts.documents += len(batch.texts)
+            counts.check_share(unit.path)
+            self.ledger.tally(self.part.source).changed += counts.replaced
+            counts.replaced = 0
+            for text, record, place in zip(batch.texts, batch.metadata, batch.places):
+                document = self._document(text, record, place, counts)
+                if document is not None:
+                    yield document
+        counts.check_share(unit.path)
+
+    def _document(self, text: str, record: dict[str, Any], place: int, counts: LedgerCounts) -> Document | None:
+        if not text.strip():
+            counts.drop("empty", "", place)
+            return None
+        if len(text) > self.config.max_document_chars:
+            counts.drop("too_long", text, place)
+            return None
+        id_field = "id" if self.part.pages else self.source.id_field
+        found = _value(record, id_field)
+        if isinstance(found, bytes):
+            found = found.decode(errors="backslashreplace")
+        identity = str(found) if found is not None else f"{self.part.source}/{counts.unit_name}@{place}"
+        metadata = {"source": self.part.source, "fields": _plain(self._kept(record, id_field))}
+        if self.part.pages and record.get(IS_TEXT):
+            metadata[IS_TEXT] = True
+        return Document(text, identity, metadata=metadata)
+
+    def _kept(self, record: dict[str, Any], id_field: str) -> dict[str, Any]:
+        """The fields that are kept beside text and id.
+
+        Those asked for by name are kept as they are. Else all are, and those of a nested `metadata` stand beside them,
+        as with datatrove; what has the name of an outer one stays nested.
+        """
+        text_fields = () if self.part.pages else tuple(self.source.text_field)
+        inner = record.get("metadata")
+        nested = inner if isinstance(inner, dict) else {}
+        if self.source.metadata_fields is not None:
+            # The output has these under the same name.
+            own = {"text"} if text_fields == ("text",) else set()
+            own |= {"id"} if id_field == "id" else set()
+            both = nested | record
+            wanted = {name: _value(both, name) for name in self.source.metadata_fields if name not in own}
+            return {name: value for name, value in wanted.items() if value is not None or name in both}
+        kept = {name: value for name, value in record.items() if name not in (*text_fields, id_field, IS_TEXT)}
+        if isinstance(inner, dict):
+            kept.pop("metadata", None)
+        kept |= {name: value for name, value in nested.items() if name not in record}
+        hidden = {name: value for name, value in nested.items() if name in record}
+        return kept | {"metadata": hidden} if hidden else kept
+
+
+def _value(record: dict[str, Any], name: str) -> Any:
+    try:
+        return field_of(record, name)
+    except (KeyError, TypeError, IndexError):
+        return None
+
+
+def _hint(error: RecordError) -> str:
+    """What is not equal in equal problems: the fields that there are, the line of a table."""
+    problem = error.problem
+    hint = problem.partition(", ")[2] if problem.startswith("has no field") else ""
+    if ", line " in str(error.where):
+        hint = f"line {str(error.where).rpartition(', line ')[2]}"
+    return hint + (f"; did you mean {error.nearest}?" if error.nearest and hint else "")
+
+
+def _text(raw: str | bytes) -> str:
+    return raw.decode(errors="replace").rstrip("\n") if isinstance(raw, bytes) else raw
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it; what it cannot hold, such as bytes, is left out."""
+    if isinstance(value, dict):
+        kept = ((str(key), _plain(item)) for key, item in value.items() if not isinstance(item, bytes | bytearray))
+        return dict(kept)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value if not isinstance(item, bytes | bytearray)]
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="replace").decode()
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)
