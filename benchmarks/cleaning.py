@@ -9,7 +9,7 @@ Without --input the text is what `python -m data_prep sample-corpus` finds in th
 0.5 are the base; for each kind of copy some of them get one. Recall is the share of planted pairs of which one is
 dropped; precision the share of dropped documents that belong to a planted pair.
 
-`stages`: each stage alone over the same documents, one process, from the ledgers that the report is made of.
+`stages`: each stage alone over the same documents, one process, from the counts that the report is made of.
 """
 
 from __future__ import annotations

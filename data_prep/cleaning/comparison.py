@@ -31,8 +31,8 @@ from datatrove.pipeline.readers import JsonlReader
 
 from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import StageLedger
-from data_prep.cleaning.metering import RejectNote
+from data_prep.cleaning.counting import RejectNote
+from data_prep.cleaning.counts import StageCounts
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 
 COMPARING = ("url_dedup", "exact_dedup", "sentence_dedup", "minhash_dedup")
@@ -61,7 +61,7 @@ class Comparison:
     index: tuple[list[Path], PipelineStep, PipelineStep, int] | None = field(default=None)
 
 
-def comparison(stage: str, config: CleanConfig, work: Path, seen: StageLedger) -> Comparison:
+def comparison(stage: str, config: CleanConfig, work: Path, seen: StageCounts) -> Comparison:
     """The deduplication `stage` of a recipe, which works in the folder `work`; `seen` gets the words that it saw.
 
     Raises:
@@ -97,7 +97,7 @@ def comparison(stage: str, config: CleanConfig, work: Path, seen: StageLedger) -
     )
 
 
-def _near(config: CleanConfig, work: Path, seen: StageLedger) -> Comparison:
+def _near(config: CleanConfig, work: Path, seen: StageCounts) -> Comparison:
     settings = config.minhash_dedup
     minhash = MinhashConfig(
         settings.n_grams,

@@ -12,7 +12,7 @@ from datatrove.pipeline.decont import NGramsDecontConfig, NGramsDecontFilter, NG
 
 from configs.errors import DataError, nearest
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import StageLedger
+from data_prep.cleaning.counts import StageCounts
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 from data_prep.config import SourceConfig
 from data_prep.reading.columnar import columnar_records
@@ -76,7 +76,7 @@ def indexer(config: CleanConfig, folder: Path) -> EvaluationIndexer:
     return step
 
 
-def contamination_filter(config: CleanConfig, folder: Path, note: Any, stage: StageLedger) -> NGramsDecontFilter:
+def contamination_filter(config: CleanConfig, folder: Path, note: Any, stage: StageCounts) -> NGramsDecontFilter:
     """The filter that drops documents with an n-gram of the index in `folder`; `stage` gets the words that it saw."""
     words: Any = CountingSplitter(word_splitter(config.word_language), stage)
     return NGramsDecontFilter(str(folder), _ngrams(config), note, language=words)

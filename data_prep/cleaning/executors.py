@@ -100,7 +100,7 @@ class SlurmRun(_Reporting, SlurmPipelineExecutor):
     """Elements of a Slurm job array."""
 
     def launch_merge_stats(self) -> None:
-        """Nothing: the ledgers are merged by the command that waits."""
+        """Nothing: the counts are merged by the command that waits."""
 
     def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
         """The options, without those that the recipe leaves to the cluster."""

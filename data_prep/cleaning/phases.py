@@ -18,10 +18,10 @@ from datatrove.pipeline.extractors import Trafilatura
 
 from data_prep.cleaning.comparison import COMPARING, OlderDocuments, comparison
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.counting import Counted, Heartbeat, RejectNote, SaveCounts
+from data_prep.cleaning.counts import CleaningCounts, StageCounts, utf8_size
 from data_prep.cleaning.decontamination import contamination_filter, indexer
 from data_prep.cleaning.hashing import accept_strings
-from data_prep.cleaning.ledger import Ledger, StageLedger, utf8_size
-from data_prep.cleaning.metering import Heartbeat, Metered, RejectNote, SaveLedger
 from data_prep.cleaning.plan import CleaningPlan
 from data_prep.cleaning.shard_files import CleanedReader, CleanedWriter
 from data_prep.cleaning.source_reader import SourceReader
@@ -63,7 +63,7 @@ class PhaseBuilder:
         self.config, self.plan, self.root = config, plan, root
         self.phases: list[Phase] = []
         self.samples = (config.samples_per_reason, config.sample_chars)
-        self.ledger = Ledger()
+        self.counts = CleaningCounts()
         self.steps: list[PipelineStep] = []
         self.spent: list[Path] = []
 
@@ -77,7 +77,7 @@ class PhaseBuilder:
         if "decontaminate" in self.config.stages:
             step = indexer(self.config, self._work("evaluation"))
             self._add_phase("evaluation", "index of evaluation files", [step], 1)
-        self._begin("read", ReadSources(self.config, self.plan, self.ledger, self.samples))
+        self._begin("read", ReadSources(self.config, self.plan, self.counts, self.samples))
         for stage in self.config.stages:
             if stage in COMPARING:
                 self._compare(stage)
@@ -85,45 +85,45 @@ class PhaseBuilder:
                 self._document_stage(stage)
         compression = None if self.config.compression == "none" else "zstd"
         writer = CleanedWriter(str(self.root / DOCUMENTS), compression, final=True)
-        self._end("documents", [self._metered("write", writer)], final=True)
+        self._end("documents", [self._counted("write", writer)], final=True)
         return self.phases
 
     def _document_stage(self, stage: str) -> None:
         note = RejectNote()
         step: PipelineStep
         if stage == "decontaminate":
-            step = contamination_filter(self.config, self._work("evaluation"), note, self.ledger.stage(stage))
+            step = contamination_filter(self.config, self._work("evaluation"), note, self.counts.stage(stage))
             self.spent.append(self._work("evaluation"))
         else:
             step = document_step(stage, self.config, note)
-        self.steps.append(self._metered(stage, step, note))
+        self.steps.append(self._counted(stage, step, note))
 
     def _compare(self, stage: str) -> None:
         """End the phase with signatures, compare them, begin the next phase with the filter."""
         documents = self._work(stage, "documents")
-        made = comparison(stage, self.config, self._work(stage), self.ledger.stage(stage))
+        made = comparison(stage, self.config, self._work(stage), self.counts.stage(stage))
         writer = CleanedWriter(str(documents), "zstd", final=False)
-        self._end(f"{stage}_signatures", [self._metered("write", writer), self._timed(stage, made.signature)])
+        self._end(f"{stage}_signatures", [self._counted("write", writer), self._timed(stage, made.signature)])
         if made.index is not None:
             folders, signature, index, tasks = made.index
             self._find(stage, "older_signatures", [OlderDocuments(folders), signature], self.config.tasks)
             self._find(stage, "older_index", [index], tasks)
         for name, step, tasks in made.finders:
             self._find(stage, name, [step], tasks)
-        self.ledger = Ledger()
+        self.counts = CleaningCounts()
         self._begin("reread", CleanedReader(str(documents)))
-        self.steps.append(self._metered(stage, made.last, made.note, made.reason))
+        self.steps.append(self._counted(stage, made.last, made.note, made.reason))
         self.spent += [documents, *made.folders]
 
     def _find(self, stage: str, name: str, steps: list[PipelineStep], tasks: int) -> None:
-        self.ledger = Ledger()
+        self.counts = CleaningCounts()
         self._add_phase(name, name.replace("_", " "), [*steps[:-1], self._timed(stage, steps[-1])], tasks)
 
     def _begin(self, key: str, reader: PipelineStep) -> None:
         raw = isinstance(reader, ReadSources)
-        first = reader if raw else self._metered(key, reader)
+        first = reader if raw else self._counted(key, reader)
         beats = self.root / "progress" / str(len(self.phases))
-        self.steps = [first, Heartbeat(beats, self.ledger, "raw" if raw else None)]
+        self.steps = [first, Heartbeat(beats, self.counts, "raw" if raw else None)]
 
     def _end(self, name: str, last: list[PipelineStep], final: bool = False) -> None:
         self._add_phase(name, name.replace("_", " "), [*self.steps, *last], self.config.tasks, final)
@@ -131,22 +131,22 @@ class PhaseBuilder:
 
     def _add_phase(self, name: str, what: str, steps: list[Any], tasks: int, final: bool = False) -> None:
         folder = f"{len(self.phases)}_{name}"
-        saving = SaveLedger(self.root / "ledgers" / folder, self.ledger, "clean" if final else None)
+        saving = SaveCounts(self.root / "counts" / folder, self.counts, "clean" if final else None)
         self.phases.append(Phase(folder, what, [*steps, saving], tasks, self.spent))
         self.spent = []
 
-    def _metered(
+    def _counted(
         self,
         key: str,
         step: PipelineStep,
         note: RejectNote | None = None,
         reason: str | None = None,
         counts: bool = True,
-    ) -> Metered:
-        return Metered(key, step, self.ledger, self.samples, note, reason, counts_documents=counts)
+    ) -> Counted:
+        return Counted(key, step, self.counts, self.samples, note, reason, counts_documents=counts)
 
-    def _timed(self, key: str, step: PipelineStep) -> Metered:
-        return self._metered(key, step, counts=False)
+    def _timed(self, key: str, step: PipelineStep) -> Counted:
+        return self._counted(key, step, counts=False)
 
     def _work(self, *names: str) -> Path:
         return self.root.joinpath("work", *names)
@@ -157,24 +157,26 @@ class ReadSources(PipelineStep):
 
     type, name = "READER", "sources"
 
-    def __init__(self, config: CleanConfig, plan: CleaningPlan, ledger: Ledger, samples: tuple[int, int]) -> None:
+    def __init__(
+        self, config: CleanConfig, plan: CleaningPlan, counts: CleaningCounts, samples: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.chains: list[list[PipelineStep]] = []
         # Seen by the report in this order, also where nothing is dropped.
         for stage in ("read", "sample", "extract"):
-            ledger.stage(stage)
+            counts.stage(stage)
         for part in plan.parts:
-            reader = SourceReader(part, config, ledger.stage("read"))
-            chain: list[PipelineStep] = [Metered("read", reader, ledger, samples)]
+            reader = SourceReader(part, config, counts.stage("read"))
+            chain: list[PipelineStep] = [Counted("read", reader, counts, samples)]
             rate = config.sources[part.source].rate
             if rate < 1:
                 sampler = StableSampler(rate, config.seed)
-                chain.append(Metered("sample", sampler, ledger, (0, 0), RejectNote(), "not_sampled"))
+                chain.append(Counted("sample", sampler, counts, (0, 0), RejectNote(), "not_sampled"))
             if part.pages:
                 settings = config.extraction
                 extractor = Trafilatura(settings.favour_precision, False, settings.timeout_s, settings.deduplicate)
-                metered = Metered("extract", extractor, ledger, samples, reason="no_text", wall=True)
-                chain.append(TextOfPages(metered, ledger.stage("extract")))
+                counted = Counted("extract", extractor, counts, samples, reason="no_text", wall=True)
+                chain.append(TextOfPages(counted, counts.stage("extract")))
             self.chains.append(chain)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
@@ -191,14 +193,14 @@ class TextOfPages(PipelineStep):
 
     Args:
         extraction: the step for HTML.
-        ledger: its stage.
+        counts: its stage.
     """
 
     type, name = "EXTRACT", "pages"
 
-    def __init__(self, extraction: Metered, ledger: StageLedger) -> None:
+    def __init__(self, extraction: Counted, counts: StageCounts) -> None:
         super().__init__()
-        self.extraction, self.ledger = extraction, ledger
+        self.extraction, self.counts = extraction, counts
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """The texts of this task."""
@@ -208,7 +210,7 @@ class TextOfPages(PipelineStep):
                 continue
             for document in group:
                 del document.metadata[IS_TEXT]
-                tally, size = self.ledger.tally(document.metadata["source"]), utf8_size(document.text)
+                tally, size = self.counts.tally(document.metadata["source"]), utf8_size(document.text)
                 tally.documents_in += 1
                 tally.documents_out += 1
                 tally.bytes_in += size

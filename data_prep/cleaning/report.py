@@ -1,4 +1,4 @@
-"""The merged ledger -> the report: what each stage dropped, in all, per source and per reason, and what it cost."""
+"""The merged counts -> the report: what each stage dropped, in all, per source and per reason, and what it cost."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.counts import CleaningCounts, DocumentCounts, StageCounts, length_of_class
 from data_prep.cleaning.language_warnings import warnings_of_result, warnings_of_settings
-from data_prep.cleaning.ledger import Ledger, StageLedger, StageTally, length_of_class
 from data_prep.cleaning.plan import CleaningPlan
 
 # Stages that change or drop documents come with their names in the recipe; these stand around them.
@@ -20,22 +20,22 @@ _SHOWN_REASONS = 3
 
 
 def make_report(
-    config: CleanConfig, plan: CleaningPlan, ledger: Ledger, documents: Path, elapsed_s: float
+    config: CleanConfig, plan: CleaningPlan, all_counts: CleaningCounts, documents: Path, elapsed_s: float
 ) -> dict[str, Any]:
     """The report as plain values.
 
     Args:
         config: the recipe.
         plan: its input.
-        ledger: of all tasks.
+        all_counts: of all tasks.
         documents: the directory of the output shards.
         elapsed_s: seconds that the command took, without what an earlier run of it had done.
     """
-    order = [name for name in (*_BEFORE, *config.stages) if ledger.stages.get(name, StageLedger()).sources]
-    stages = [_stage(name, ledger.stages[name]) for name in order]
-    first = ledger.stages["read"]
+    order = [name for name in (*_BEFORE, *config.stages) if all_counts.stages.get(name, StageCounts()).sources]
+    stages = [_stage(name, all_counts.stages[name]) for name in order]
+    first = all_counts.stages["read"]
     # Not all sources pass all stages.
-    last = {source: _last_tally(ledger, order, source) for source in config.sources}
+    last = {source: _last_counts(all_counts, order, source) for source in config.sources}
     shards = sorted(documents.glob("*.jsonl*"))
     report = {
         "recipe": config.model_dump(mode="json"),
@@ -49,7 +49,7 @@ def make_report(
         "output": {
             "shards": len(shards),
             "stored_bytes": sum(p.stat().st_size for p in shards),
-            **_flow(StageLedger(last), "out"),
+            **_flow(StageCounts(last), "out"),
         },
         "sources": {
             name: {
@@ -61,11 +61,11 @@ def make_report(
             for name in config.sources
         },
         "stages": stages,
-        "languages": dict(sorted(ledger.languages.items(), key=lambda item: (-item[1], item[0]))),
-        "lengths": {kind: _histogram(counts) for kind, counts in sorted(ledger.lengths.items())},
+        "languages": dict(sorted(all_counts.languages.items(), key=lambda item: (-item[1], item[0]))),
+        "lengths": {kind: _histogram(counts) for kind, counts in sorted(all_counts.lengths.items())},
         "cost": {
             "elapsed_s": round(elapsed_s, 2),
-            "stages": {name: _cost(ledger, name) for name in (*order, *_COSTS_ONLY) if name in ledger.stages},
+            "stages": {name: _cost(all_counts, name) for name in (*order, *_COSTS_ONLY) if name in all_counts.stages},
         },
     }
     told = [*warnings_of_settings(config), *warnings_of_result(config, report)]
@@ -100,7 +100,7 @@ def check_something_is_kept(report: dict[str, Any], page: Path) -> None:
     )
 
 
-def _stage(name: str, stage: StageLedger) -> dict[str, Any]:
+def _stage(name: str, stage: StageCounts) -> dict[str, Any]:
     return {
         "name": name,
         **_flow(stage, "in"),
@@ -129,7 +129,7 @@ def _reason(by_source: dict[str, list[int]]) -> dict[str, Any]:
     }
 
 
-def _by_count(stage: StageLedger) -> Iterator[tuple[str, dict[str, list[int]]]]:
+def _by_count(stage: StageCounts) -> Iterator[tuple[str, dict[str, list[int]]]]:
     def documents(reason: str) -> int:
         return sum(counts[0] for counts in stage.reasons[reason].values())
 
@@ -137,21 +137,21 @@ def _by_count(stage: StageLedger) -> Iterator[tuple[str, dict[str, list[int]]]]:
         yield reason, stage.reasons[reason]
 
 
-def _last_tally(ledger: Ledger, order: list[str], source: str) -> StageTally:
+def _last_counts(all_counts: CleaningCounts, order: list[str], source: str) -> DocumentCounts:
     """The counts of the last stage that documents of a source came to."""
-    found = (ledger.stages[name].sources.get(source) for name in reversed(order))
-    return next((tally for tally in found if tally is not None), StageTally())
+    found = (all_counts.stages[name].sources.get(source) for name in reversed(order))
+    return next((tally for tally in found if tally is not None), DocumentCounts())
 
 
-def _flow(stage: StageLedger, side: str) -> dict[str, int]:
+def _flow(stage: StageCounts, side: str) -> dict[str, int]:
     def total(field: str) -> int:
         return sum(getattr(tally, field) for tally in stage.sources.values())
 
     return {f"documents_{side}": total(f"documents_{side}"), f"bytes_{side}": total(f"bytes_{side}")}
 
 
-def _cost(ledger: Ledger, name: str) -> dict[str, float | None]:
-    stage = ledger.stages[name]
+def _cost(all_counts: CleaningCounts, name: str) -> dict[str, float | None]:
+    stage = all_counts.stages[name]
     size = sum(tally.bytes_in for tally in stage.sources.values())
     rate = round(size / 1e6 / stage.seconds, 3) if stage.seconds > 0 and size else None
     return {"cpu_s": round(stage.seconds, 3), "megabytes_per_cpu_s": rate}
@@ -163,4 +163,4 @@ def _histogram(counts: dict[str, int]) -> list[list[float]]:
 
 def total_dropped(stage: dict[str, Any], source: str) -> int:
     """Documents of one source that a stage of the report dropped."""
-    return int(stage["sources"].get(source, asdict(StageTally()) | {"dropped": 0})["dropped"])
+    return int(stage["sources"].get(source, asdict(DocumentCounts()) | {"dropped": 0})["dropped"])

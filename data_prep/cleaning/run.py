@@ -118,9 +118,9 @@ def check_malformed(config: CleanConfig, root: Path) -> None:
     Raises:
         DataError: if one has.
     """
-    from data_prep.cleaning.ledger import MALFORMED
+    from data_prep.cleaning.counts import MALFORMED
 
-    stage = merged_ledger(config, root).stage("read")
+    stage = merged_counts(config, root).stage("read")
     for source, tally in stage.sources.items():
         malformed = stage.dropped(source, MALFORMED)
         if malformed <= config.max_malformed_share * tally.documents_in:
@@ -138,13 +138,13 @@ def check_malformed(config: CleanConfig, root: Path) -> None:
         )
 
 
-def merged_ledger(config: CleanConfig, root: Path) -> Any:
-    """The ledgers of all phases and tasks as one; in the order of tasks, so that samples are the same every time."""
-    from data_prep.cleaning.ledger import Ledger
+def merged_counts(config: CleanConfig, root: Path) -> Any:
+    """The counts of all phases and tasks as one; in the order of tasks, so that samples are the same every time."""
+    from data_prep.cleaning.counts import CleaningCounts
 
-    merged = Ledger()
-    for path in sorted((root / "ledgers").glob("*/*.json")):
-        merged.add(Ledger.load(path), config.samples_per_reason)
+    merged = CleaningCounts()
+    for path in sorted((root / "counts").glob("*/*.json")):
+        merged.add(CleaningCounts.load(path), config.samples_per_reason)
     return merged
 
 
@@ -154,7 +154,7 @@ def _report(config: CleanConfig, plan: Any, root: Path, elapsed_s: float) -> dic
     from data_prep.cleaning.workspace import REPORT
     from data_prep.storage.publishing import staged_file
 
-    report = make_report(config, plan, merged_ledger(config, root), root / "documents", elapsed_s)
+    report = make_report(config, plan, merged_counts(config, root), root / "documents", elapsed_s)
     with staged_file(root / "report.html") as temporary:
         temporary.write_text(page(report), encoding="utf-8")
     with staged_file(root / REPORT) as temporary:

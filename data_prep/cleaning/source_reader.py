@@ -11,7 +11,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import DAMAGED, MALFORMED, Sample, StageLedger, utf8_size
+from data_prep.cleaning.counts import DAMAGED, MALFORMED, Sample, StageCounts, utf8_size
 from data_prep.cleaning.plan import InputPart, check_states
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import NO_TEXT, ReadCounts, Reason, RecordError
@@ -26,18 +26,18 @@ _SHARE_AFTER = 1000
 _PLAIN = (str, int, float, bool, type(None))
 
 
-class LedgerCounts(ReadCounts):
-    """What a reader leaves out, counted in a stage's ledger.
+class SourceReadCounts(ReadCounts):
+    """What a reader leaves out, counted in a stage's stage.
 
     Args:
         source: name of the source.
         config: the recipe.
-        ledger: of the stage `read`.
+        stage: of the stage `read`.
     """
 
-    def __init__(self, source: str, config: CleanConfig, ledger: StageLedger) -> None:
+    def __init__(self, source: str, config: CleanConfig, stage: StageCounts) -> None:
         super().__init__()
-        self.source, self.config, self.ledger = source, config, ledger
+        self.source, self.config, self.stage = source, config, stage
         self.unit_name = ""
         self.documents = 0
         self.last: RecordError | None = None
@@ -94,12 +94,12 @@ class LedgerCounts(ReadCounts):
     def drop(self, reason: str, raw: str, place: int | str | None, detail: str = "") -> None:
         """Count a record that becomes no document."""
         size = utf8_size(raw)
-        tally = self.ledger.tally(self.source)
+        tally = self.stage.tally(self.source)
         tally.documents_in += 1
         tally.bytes_in += size
         shown = raw[: self.config.sample_chars].encode(errors="replace").decode()
         sample = Sample(self.unit_name if place is None else f"{self.unit_name}@{place}", self.source, shown, detail)
-        self.ledger.drop(reason, size, sample, self.config.samples_per_reason)
+        self.stage.drop(reason, size, sample, self.config.samples_per_reason)
 
     def _count_damage(self, error: DataError) -> None:
         self.damaged_files += 1
@@ -111,9 +111,9 @@ class LedgerCounts(ReadCounts):
                 expected=f"a complete file; max_damaged_files = {limit} would have to be higher to go on",
             )
         sample = Sample(self.unit_name, self.source, f"{error.problem}; what came before was read")
-        self.ledger.drop(DAMAGED, 0, sample, self.config.samples_per_reason)
-        # A file is not a document: the ledger's balance of documents is kept.
-        self.ledger.tally(self.source).documents_in += 1
+        self.stage.drop(DAMAGED, 0, sample, self.config.samples_per_reason)
+        # A file is not a document: the stage's balance of documents is kept.
+        self.stage.tally(self.source).documents_in += 1
 
 
 class SourceReader(PipelineStep):
@@ -122,14 +122,14 @@ class SourceReader(PipelineStep):
     Args:
         part: what is read.
         config: the recipe.
-        ledger: of the stage `read`.
+        stage: of the stage `read`.
     """
 
     type, name = "READER", "source"
 
-    def __init__(self, part: InputPart, config: CleanConfig, ledger: StageLedger) -> None:
+    def __init__(self, part: InputPart, config: CleanConfig, stage: StageCounts) -> None:
         super().__init__()
-        self.part, self.config, self.ledger = part, config, ledger
+        self.part, self.config, self.stage = part, config, stage
         self.source = config.sources[part.source]
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
@@ -138,7 +138,7 @@ class SourceReader(PipelineStep):
         Raises:
             DataError: if more is unreadable than the limits allow, or a file is not what it was when planned.
         """
-        counts = LedgerCounts(self.part.source, self.config, self.ledger)
+        counts = SourceReadCounts(self.part.source, self.config, self.stage)
         for unit in self.part.tasks[rank]:
             counts.unit_name = self.part.names[unit.path]
             try:
@@ -159,12 +159,12 @@ class SourceReader(PipelineStep):
             now = None
         check_states(self.part, unit.path, now)
 
-    def _documents(self, unit: WorkUnit, counts: LedgerCounts) -> Iterator[Document]:
+    def _documents(self, unit: WorkUnit, counts: SourceReadCounts) -> Iterator[Document]:
         for batch in read_batches(unit, self.part.reading, counts, RECORDS):
             assert batch.metadata is not None and batch.places is not None
             counts.documents += len(batch.texts)
             counts.check_share(unit.path)
-            self.ledger.tally(self.part.source).changed += counts.replaced
+            self.stage.tally(self.part.source).changed += counts.replaced
             counts.replaced = 0
             for text, record, place in zip(batch.texts, batch.metadata, batch.places):
                 document = self._document(text, record, place, counts)
@@ -172,7 +172,7 @@ class SourceReader(PipelineStep):
                     yield document
         counts.check_share(unit.path)
 
-    def _document(self, text: str, record: dict[str, Any], place: int, counts: LedgerCounts) -> Document | None:
+    def _document(self, text: str, record: dict[str, Any], place: int, counts: SourceReadCounts) -> Document | None:
         if not text.strip():
             counts.drop("empty", "", place)
             return None

@@ -17,9 +17,9 @@ from datatrove.pipeline.filters import (
 from datatrove.pipeline.formatters import FTFYFormatter
 
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.counting import RejectNote
 from data_prep.cleaning.language import LinguaFilter
 from data_prep.cleaning.masking import Masking
-from data_prep.cleaning.metering import RejectNote
 from data_prep.cleaning.words import word_splitter
 
 

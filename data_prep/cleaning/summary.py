@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.columns import to_left, to_right, widest
-from data_prep.cleaning.ledger import DAMAGED, MALFORMED
+from data_prep.cleaning.counts import DAMAGED, MALFORMED
 from data_prep.cleaning.report import total_dropped
 
 _SHOWN_SOURCES = 6

@@ -12,8 +12,8 @@ from typing import Any
 from datatrove.utils.text import TextNormConfig
 from datatrove.utils.word_tokenizers import SpaCyTokenizer, WordTokenizer, load_word_tokenizer, strip_strings
 
+from data_prep.cleaning.counts import StageCounts
 from data_prep.cleaning.language_codes import MIXED, check_splitter, written_language
-from data_prep.cleaning.ledger import StageLedger
 
 _MAX_KNOWN = 200_000
 # spaCy takes time with the square of a piece's length: hours for a megabyte of brackets. Longer pieces are cut.
@@ -171,7 +171,7 @@ class CountingSplitter(WordTokenizer):
         stage: gets the counts.
     """
 
-    def __init__(self, splitter: WordSplitter, stage: StageLedger) -> None:
+    def __init__(self, splitter: WordSplitter, stage: StageCounts) -> None:
         super().__init__(splitter.language)
         self.splitter, self.stage = splitter, stage
 

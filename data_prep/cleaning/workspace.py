@@ -26,7 +26,8 @@ LOGS = "logs"
 SLURM_JOB = "slurm_job.json"
 DOCUMENTS = "documents"
 _LOCK = "lock"
-_OURS = frozenset({DOCUMENTS, "ledgers", LOGS, "progress", "work", RECIPE, REPORT, "report.html", _LOCK})
+# `ledgers` is what `counts` was called.
+_OURS = frozenset({DOCUMENTS, "counts", "ledgers", LOGS, "progress", "work", RECIPE, REPORT, "report.html", _LOCK})
 _TRANSIENT = (f".{RECIPE}.", ".report.", ".nfs")
 _SHOWN = 8
 
@@ -186,7 +187,7 @@ class Workspace:
             (self.partial / _LOCK).unlink(missing_ok=True)
             publish_directory(self.partial, self.output)
             # Until here a second run would have needed them for the report.
-            shutil.rmtree(self.output / "ledgers", ignore_errors=True)
+            shutil.rmtree(self.output / "counts", ignore_errors=True)
 
     def _check(self, folder: Path, verb: str) -> None:
         try:

@@ -18,7 +18,7 @@ from cleaning_inputs import prose, write_json_lines
 from configs.errors import DataError
 from configs.load import load_config
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import Ledger
+from data_prep.cleaning.counts import CleaningCounts
 from data_prep.cleaning.plan import make_plan
 from data_prep.cleaning.source_reader import SourceReader
 from data_prep.reading.files import file_state
@@ -168,7 +168,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(tmp_path, name, change, fo
         config = load_config(CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.input={path}"])
         (part,), raw = make_plan(config).parts, path.read_bytes()
         task = next(number for number, units in enumerate(part.tasks) if units)
-        documents = SourceReader(part, config, Ledger().stage("read")).run(None, task, config.tasks)
+        documents = SourceReader(part, config, CleaningCounts().stage("read")).run(None, task, config.tasks)
         for _ in range(before):
             next(documents)
         change(path, raw)

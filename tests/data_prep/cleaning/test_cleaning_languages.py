@@ -17,11 +17,11 @@ from datatrove.utils.word_tokenizers import load_tokenizer_assignments
 from configs.errors import ConfigError, DataError
 from configs.load import RECIPES, load_config
 from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.counts import StageCounts
 from data_prep.cleaning.hashing import accept_strings
 from data_prep.cleaning.language import candidates_of
 from data_prep.cleaning.language_codes import check_splitter, two_letters, written_language
 from data_prep.cleaning.language_warnings import warnings_of_result, warnings_of_settings
-from data_prep.cleaning.ledger import StageLedger
 from data_prep.cleaning.run import clean
 from data_prep.cleaning.stage_config import LanguageSettings
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
@@ -169,7 +169,7 @@ def test_what_was_recognised_is_compared_with_the_settings() -> None:
 
 
 def test_what_a_comparison_sees_is_counted() -> None:
-    stage = StageLedger()
+    stage = StageCounts()
     for text in ("操作系统的 test", "two words"):
         CountingSplitter(word_splitter("zh"), stage).word_tokenize(text)
     assert (stage.words, stage.characters, stage.unspaced) == (5, 19, 5)

@@ -17,30 +17,30 @@ from datatrove.data import Document
 from configs.errors import DataError
 from configs.load import load_config
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import Ledger
-from data_prep.cleaning.metering import Metered
+from data_prep.cleaning.counting import Counted
+from data_prep.cleaning.counts import CleaningCounts
 from data_prep.cleaning.plan import make_plan
 from data_prep.cleaning.shard_files import CleanedWriter
 from data_prep.cleaning.source_reader import SourceReader
 
 
-def read(tmp_path: Path, *settings: str, paths: object) -> tuple[list, Ledger]:
-    """The documents and the ledger of all tasks, in this process."""
+def read(tmp_path: Path, *settings: str, paths: object) -> tuple[list, CleaningCounts]:
+    """The documents and the counts of all tasks, in this process."""
     config = load_config(
         CleanConfig, None, [f"output={tmp_path}/o", "stages=[]", f"sources.s.input={json.dumps(paths)}", *settings]
     )
-    documents, ledger = [], Ledger()
+    documents, counts = [], CleaningCounts()
     for task in range(config.tasks):
         for part in make_plan(config).parts:
-            own = Ledger()
-            step = Metered("read", SourceReader(part, config, own.stage("read")), own)
+            own = CleaningCounts()
+            step = Counted("read", SourceReader(part, config, own.stage("read")), own)
             documents += list(step.run(None, task, config.tasks))
-            ledger.add(own, 4)
-    return documents, ledger
+            counts.add(own, 4)
+    return documents, counts
 
 
-def reasons(ledger: Ledger) -> dict[str, int]:
-    stage = ledger.stage("read")
+def reasons(counts: CleaningCounts) -> dict[str, int]:
+    stage = counts.stage("read")
     return {reason: sum(n for n, _ in by_source.values()) for reason, by_source in stage.reasons.items()}
 
 
@@ -52,9 +52,9 @@ def lines(count: int) -> list[object]:
 @pytest.mark.parametrize("tasks", [1, 5])
 def test_a_divided_file_is_read_once(tmp_path: Path, unit_bytes: int, tasks: int) -> None:
     path = write_json_lines(tmp_path / "a.jsonl", lines(200))
-    documents, ledger = read(tmp_path, f"work_unit_bytes={unit_bytes}", f"tasks={tasks}", paths=str(path))
+    documents, counts = read(tmp_path, f"work_unit_bytes={unit_bytes}", f"tasks={tasks}", paths=str(path))
     assert sorted(d.id for d in documents) == sorted(f"d{i}" for i in range(200))
-    assert reasons(ledger) == {} and ledger.stage("read").tally("s").documents_in == 200
+    assert reasons(counts) == {} and counts.stage("read").tally("s").documents_in == 200
 
 
 def test_ids_come_from_places_where_there_are_none(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_a_truncated_archive_is_an_error_or_counted(tmp_path: Path, ending: str)
     path.write_bytes(packed[: len(packed) // 2])
     with pytest.raises(DataError, match=rf"a\.jsonl\.{ending}: breaks off or is damaged"):
         read(tmp_path, "tasks=1", paths=str(path))
-    documents, ledger = read(tmp_path, "tasks=1", "max_damaged_files=1", paths=str(path))
-    assert 1000 < len(documents) < 20_000 and reasons(ledger) == {"damaged_file": 1}
+    documents, counts = read(tmp_path, "tasks=1", "max_damaged_files=1", paths=str(path))
+    assert 1000 < len(documents) < 20_000 and reasons(counts) == {"damaged_file": 1}
 
 
 def test_a_broken_parquet_file_and_a_wrong_column(tmp_path: Path) -> None:
@@ -159,8 +159,8 @@ def test_a_broken_parquet_file_and_a_wrong_column(tmp_path: Path) -> None:
 def test_malformed_lines_are_counted_up_to_the_share(tmp_path: Path) -> None:
     bad: list[object] = ["[1]", "nonsense", '"x"']
     path = write_json_lines(tmp_path / "a.jsonl", lines(1500) + bad)
-    documents, ledger = read(tmp_path, "tasks=1", paths=str(path))
-    assert len(documents) == 1500 and sum(reasons(ledger).values()) == 3
+    documents, counts = read(tmp_path, "tasks=1", paths=str(path))
+    assert len(documents) == 1500 and sum(reasons(counts).values()) == 3
     path = write_json_lines(tmp_path / "a.jsonl", lines(1000) + bad * 20)
     with pytest.raises(DataError, match=r"sources\.s, .*a\.jsonl: 60 of 1060 records are malformed"):
         read(tmp_path, "tasks=1", paths=str(path))
@@ -180,27 +180,27 @@ def test_a_field_that_no_record_has_is_told_with_the_nearest(tmp_path: Path) -> 
 
 def test_a_huge_document_is_dropped_and_counted(tmp_path: Path) -> None:
     path = write_json_lines(tmp_path / "a.jsonl", [{"text": "x" * 5000}, {"text": "small"}])
-    documents, ledger = read(tmp_path, "max_document_chars=4000", paths=str(path))
-    assert [d.text for d in documents] == ["small"] and reasons(ledger) == {"too_long": 1}
-    assert ledger.stage("read").samples["too_long"][0].text == "x" * 600
+    documents, counts = read(tmp_path, "max_document_chars=4000", paths=str(path))
+    assert [d.text for d in documents] == ["small"] and reasons(counts) == {"too_long": 1}
+    assert counts.stage("read").samples["too_long"][0].text == "x" * 600
 
 
 def test_csv_fields_may_be_long_and_rows_broken(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'text,n\n"' + b"long " * 50_000 + b'",1\n"two\nlines",2\n\xff,3\n')
-    documents, ledger = read(tmp_path, paths=str(tmp_path / "a.csv"))
+    documents, counts = read(tmp_path, paths=str(tmp_path / "a.csv"))
     assert [len(d.text) for d in documents] == [250_000, 9]
-    assert reasons(ledger) == {"malformed: bytes that are not UTF-8": 1}
+    assert reasons(counts) == {"malformed: bytes that are not UTF-8": 1}
 
 
 def test_a_csv_row_of_another_length_is_malformed(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"n,text\n1,hello, world with a comma\n2,whole\n3\n\n4,last\n")
-    documents, ledger = read(tmp_path, "max_malformed_share=0.5", "tasks=1", paths=str(tmp_path / "a.csv"))
+    documents, counts = read(tmp_path, "max_malformed_share=0.5", "tasks=1", paths=str(tmp_path / "a.csv"))
     assert [d.text for d in documents] == ["whole", "last"]
-    assert reasons(ledger) == {
+    assert reasons(counts) == {
         "malformed: 3 fields for 2 columns": 1,
         "malformed: 1 fields for 2 columns": 1,
     }
-    sample = ledger.stage("read").samples["malformed: 3 fields for 2 columns"][0]
+    sample = counts.stage("read").samples["malformed: 3 fields for 2 columns"][0]
     assert (sample.text, sample.detail) == ("1,hello, world with a comma", "line 2")
     with pytest.raises(DataError, match=r"a\.csv, line 2: has 3 fields\n  expected: 2 fields of UTF-8, with"):
         read(tmp_path, "max_malformed_share=0", paths=str(tmp_path / "a.csv"))
@@ -211,8 +211,8 @@ def test_a_csv_quote_that_never_ends_is_damage(tmp_path: Path, rest: bytes) -> N
     (tmp_path / "a.csv").write_bytes(b'n,text\n1,a\n1,"stray\n' + rest)
     with pytest.raises(DataError, match=r"a.csv, line 3: breaks off or is damaged: a quoted field .* does not end"):
         read(tmp_path, paths=str(tmp_path / "a.csv"))
-    documents, ledger = read(tmp_path, "max_damaged_files=1", paths=str(tmp_path / "a.csv"))
-    assert [d.text for d in documents] == ["a"] and reasons(ledger) == {"damaged_file": 1}
+    documents, counts = read(tmp_path, "max_damaged_files=1", paths=str(tmp_path / "a.csv"))
+    assert [d.text for d in documents] == ["a"] and reasons(counts) == {"damaged_file": 1}
 
 
 def test_csv_columns_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -293,6 +293,6 @@ def test_sampling_takes_the_same_documents_whatever_the_tasks(tmp_path: Path) ->
                 "work_unit_bytes=9999",
             ],
         )
-        step = ReadSources(config, make_plan(config), Ledger(), (0, 0))
+        step = ReadSources(config, make_plan(config), CleaningCounts(), (0, 0))
         taken.append(sorted(d.id for task in range(tasks) for d in step.run(None, task, tasks)))
     assert taken[0] == taken[1] and 540 < len(taken[0]) < 660

@@ -13,9 +13,9 @@ from datatrove.data import Document
 from datatrove.pipeline.formatters import PIIFormatter
 
 from configs.errors import ConfigError
+from data_prep.cleaning.counting import RejectNote
 from data_prep.cleaning.language import LinguaFilter
 from data_prep.cleaning.masking import Masking
-from data_prep.cleaning.metering import RejectNote
 from data_prep.cleaning.stage_config import LanguageSettings
 from data_prep.cleaning.words import WordSplitter, word_splitter
 

@@ -21,7 +21,7 @@ import zstandard
 from configs.errors import DataError
 from configs.load import load_config
 from data_prep.cleaning.config import CleanConfig
-from data_prep.cleaning.ledger import Ledger
+from data_prep.cleaning.counts import CleaningCounts
 from data_prep.cleaning.plan import make_plan
 from data_prep.cleaning.source_reader import SourceReader
 from data_prep.config import SourceConfig
@@ -43,8 +43,8 @@ def by_clean(*patterns: object, **settings: object) -> list[str]:
     inputs = f"sources.s.input={json.dumps(list(map(str, patterns)))}"
     config = load_config(CleanConfig, None, ["output=/nowhere/o", "stages=[]", "tasks=1", inputs, *given])
     parts = make_plan(config).parts
-    ledger = Ledger().stage("read")
-    return [document.text for part in parts for document in SourceReader(part, config, ledger).run(None, 0, 1)]
+    counts = CleaningCounts().stage("read")
+    return [document.text for part in parts for document in SourceReader(part, config, counts).run(None, 0, 1)]
 
 
 READERS = [by_tokenize, by_clean]

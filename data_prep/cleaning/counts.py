@@ -17,7 +17,7 @@ _BINS_PER_DECADE = 4
 
 
 @dataclass
-class StageTally:
+class DocumentCounts:
     """Documents of one source at one stage, and the UTF-8 bytes of their texts."""
 
     documents_in: int = 0
@@ -26,7 +26,7 @@ class StageTally:
     bytes_out: int = 0
     changed: int = 0
 
-    def add(self, other: StageTally) -> None:
+    def add(self, other: DocumentCounts) -> None:
         """Add the counts of another task."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
@@ -43,7 +43,7 @@ class Sample:
 
 
 @dataclass
-class StageLedger:
+class StageCounts:
     """One stage.
 
     Attributes:
@@ -54,7 +54,7 @@ class StageLedger:
         words, characters, unspaced: what a comparison by n-grams saw; characters of scripts without spaces.
     """
 
-    sources: dict[str, StageTally] = field(default_factory=dict)
+    sources: dict[str, DocumentCounts] = field(default_factory=dict)
     reasons: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -62,11 +62,11 @@ class StageLedger:
     characters: int = 0
     unspaced: int = 0
 
-    def tally(self, source: str) -> StageTally:
+    def tally(self, source: str) -> DocumentCounts:
         """The counts of `source`."""
         found = self.sources.get(source)
         if found is None:
-            found = self.sources[source] = StageTally()
+            found = self.sources[source] = DocumentCounts()
         return found
 
     def drop(self, reason: str, size_bytes: int, sample: Sample, limit: int) -> None:
@@ -87,7 +87,7 @@ class StageLedger:
             if reason.startswith(prefix) and source in (None, name)
         )
 
-    def add(self, other: StageLedger, limit: int) -> None:
+    def add(self, other: StageCounts, limit: int) -> None:
         """Add the counts of another task; samples stay at `limit` for each reason."""
         for source, tally in other.sources.items():
             self.tally(source).add(tally)
@@ -106,7 +106,7 @@ class StageLedger:
 
 
 @dataclass
-class Ledger:
+class CleaningCounts:
     """All stages of a task or of the whole work, in the order in which documents pass them.
 
     Attributes:
@@ -115,13 +115,13 @@ class Ledger:
         lengths: `raw` and `clean`: documents by length class, see `length_class`.
     """
 
-    stages: dict[str, StageLedger] = field(default_factory=dict)
+    stages: dict[str, StageCounts] = field(default_factory=dict)
     languages: dict[str, int] = field(default_factory=dict)
     lengths: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def stage(self, name: str) -> StageLedger:
-        """The ledger of one stage."""
-        return self.stages.setdefault(name, StageLedger())
+    def stage(self, name: str) -> StageCounts:
+        """The counts of one stage."""
+        return self.stages.setdefault(name, StageCounts())
 
     def count_length(self, kind: str, chars: int) -> None:
         """Count a document of so many characters in the histogram `kind`."""
@@ -129,8 +129,8 @@ class Ledger:
         key = str(length_class(chars))
         histogram[key] = histogram.get(key, 0) + 1
 
-    def add(self, other: Ledger, limit: int) -> None:
-        """Add another task's ledger."""
+    def add(self, other: CleaningCounts, limit: int) -> None:
+        """Add another task's counts."""
         for name, stage in other.stages.items():
             self.stage(name).add(stage, limit)
         _add_counts(self.languages, other.languages)
@@ -142,12 +142,12 @@ class Ledger:
         write_whole(path, orjson.dumps(asdict(self)))
 
     @classmethod
-    def load(cls, path: Path) -> Ledger:
+    def load(cls, path: Path) -> CleaningCounts:
         """Read what `save` wrote."""
         raw: dict[str, Any] = orjson.loads(path.read_bytes())
         stages = {
-            name: StageLedger(
-                {source: StageTally(**tally) for source, tally in stage["sources"].items()},
+            name: StageCounts(
+                {source: DocumentCounts(**tally) for source, tally in stage["sources"].items()},
                 stage["reasons"],
                 {reason: [Sample(**s) for s in samples] for reason, samples in stage["samples"].items()},
                 stage["seconds"],

@@ -12,7 +12,7 @@ import orjson
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from data_prep.cleaning.ledger import Ledger, Sample, StageLedger, utf8_size
+from data_prep.cleaning.counts import CleaningCounts, Sample, StageCounts, utf8_size
 from data_prep.storage.publishing import write_whole
 
 Documents = Iterator[Document]
@@ -36,16 +36,16 @@ class RejectNote:
         self.reason = document.metadata.pop("filter_reason", None)
 
 
-class Metered(PipelineStep):
-    """Runs a step and keeps its ledger.
+class Counted(PipelineStep):
+    """Runs a step and keeps its counts.
 
     Works for every step that handles one document at a time: a document that the step takes and does not give back
     before it takes the next one was dropped.
 
     Args:
-        key: the stage's name in the ledger; several steps may share one.
+        key: the stage's name in the counts; several steps may share one.
         step: datatrove's step.
-        ledger: the task's ledger.
+        counts: the task's counts.
         samples: dropped documents to keep for each reason, and how many characters of each.
         note: what the step was given as exclusion writer.
         reason: why a document was dropped, where the step does not say.
@@ -53,13 +53,13 @@ class Metered(PipelineStep):
         wall: take wall time, for a step whose work another process does.
     """
 
-    type = "metered"
+    type = "counted"
 
     def __init__(
         self,
         key: str,
         step: PipelineStep,
-        ledger: Ledger,
+        counts: CleaningCounts,
         samples: tuple[int, int] = (0, 0),
         note: RejectNote | None = None,
         reason: str | None = None,
@@ -68,14 +68,14 @@ class Metered(PipelineStep):
     ) -> None:
         super().__init__()
         self.key, self.name, self.step, self.stats = key, key, step, step.stats
-        self.ledger, self.note, self.reason = ledger, note, reason or key
+        self.counts, self.note, self.reason = counts, note, reason or key
         self.sample_limit, self.sample_chars = samples
         self.counts_documents = counts_documents
         self.clock: Callable[[], float] = time.perf_counter if wall else time.process_time
 
     def run(self, data: Documents | None = None, rank: int = 0, world_size: int = 1) -> Documents:
         """The documents that the step gives back."""
-        stage = self.ledger.stage(self.key)
+        stage = self.counts.stage(self.key)
         flow = _Flow(self, stage)
         began = self.clock()
         result = self.step.run(flow.entering(data) if data is not None else None, rank, world_size)
@@ -98,7 +98,7 @@ class Metered(PipelineStep):
 class _Flow:
     """The document that is inside the step."""
 
-    def __init__(self, owner: Metered, stage: StageLedger) -> None:
+    def __init__(self, owner: Counted, stage: StageCounts) -> None:
         self.owner, self.stage = owner, stage
         self.inside: Document | None = None
         self.text, self.size, self.known = "", 0, 0
@@ -155,7 +155,7 @@ class _Flow:
 
     def _count_language(self, document: Document) -> None:
         if self.owner.key == "language":
-            languages = self.owner.ledger.languages
+            languages = self.owner.counts.languages
             code = document.metadata["language"]
             languages[code] = languages.get(code, 0) + 1
 
@@ -165,15 +165,15 @@ class Heartbeat(PipelineStep):
 
     Args:
         folder: where the files of all tasks of the phase lie.
-        ledger: gets the histogram of lengths.
+        counts: gets the histogram of lengths.
         kind: the name of the histogram, None: none.
     """
 
     type, name = "progress", "heartbeat"
 
-    def __init__(self, folder: Path, ledger: Ledger, kind: str | None) -> None:
+    def __init__(self, folder: Path, counts: CleaningCounts, kind: str | None) -> None:
         super().__init__()
-        self.folder, self.ledger, self.kind = folder, ledger, kind
+        self.folder, self.counts, self.kind = folder, counts, kind
 
     def run(self, data: Documents | None = None, rank: int = 0, world_size: int = 1) -> Documents:
         """The same documents."""
@@ -184,7 +184,7 @@ class Heartbeat(PipelineStep):
             documents += 1
             size += utf8_size(document.text)
             if self.kind is not None:
-                self.ledger.count_length(self.kind, len(document.text))
+                self.counts.count_length(self.kind, len(document.text))
             if time.monotonic() - told >= HEARTBEAT_S:
                 told = time.monotonic()
                 write_whole(path, orjson.dumps([documents, size]), durable=False)
@@ -192,26 +192,26 @@ class Heartbeat(PipelineStep):
         write_whole(path, orjson.dumps([documents, size]), durable=False)
 
 
-class SaveLedger(PipelineStep):
-    """The last step: drains the pipeline, then writes the ledger.
+class SaveCounts(PipelineStep):
+    """The last step: drains the pipeline, then writes the counts.
 
     Args:
-        folder: where the ledgers of the phase's tasks lie.
-        ledger: what the steps before filled.
+        folder: where the counts of the phase's tasks lie.
+        counts: what the steps before filled.
         kind: the histogram in which the lengths of arriving documents are counted, None: none.
     """
 
-    type, name = "report", "ledger"
+    type, name = "report", "counts"
 
-    def __init__(self, folder: Path, ledger: Ledger, kind: str | None = None) -> None:
+    def __init__(self, folder: Path, counts: CleaningCounts, kind: str | None = None) -> None:
         super().__init__()
-        self.folder, self.ledger, self.kind = folder, ledger, kind
+        self.folder, self.counts, self.kind = folder, counts, kind
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Consume `data`."""
         if data is not None and self.kind is not None:
             for document in data:
-                self.ledger.count_length(self.kind, len(document.text))
+                self.counts.count_length(self.kind, len(document.text))
         elif data is not None:
             deque(data, maxlen=0)
-        self.ledger.save(self.folder / f"{rank:05d}.json")
+        self.counts.save(self.folder / f"{rank:05d}.json")
