@@ -59,8 +59,8 @@ def _picture(stats: CorpusStatistics, path: str, key: str, sizes: dict[str, int]
             axes.set(xscale="log", yscale="log")
     shards.bar(range(len(stats.shards)), [shard["tokens"] / 1e6 for shard in stats.shards])
     shards.set(xlabel="shard", ylabel="million tokens")
-    shards.xaxis.get_major_locator().set_params(integer=True)
-    shards.xaxis.get_major_locator().set_params(integer=True)
+    shards.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    shards.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     sources.barh(list(sizes), [size / 1e6 for size in sizes.values()])
     more = f"the {SHOWN} largest of {len(stats.sources):,}" if len(stats.sources) > SHOWN else ""
     sources.set(xlabel=f"million {key} of each source", title=more)
