@@ -214,9 +214,9 @@ def test_a_pipe_with_a_name_is_read_once(tmp_path: Path) -> None:
     ("data", "texts"),
     [
         (lines("one", "two"), ["one", "two"]),
-        (gzip.compress(lines("one")), ["one"]),
-        (parquet("one", "two"), ["one", "two"]),
-        (b"a text\nof two lines\n", ["a text\nof two lines\n"]),
+        pytest.param(gzip.compress(lines("one")), ["one"], marks=pytest.mark.slow),
+        pytest.param(parquet("one", "two"), ["one", "two"], marks=pytest.mark.slow),
+        pytest.param(b"a text\nof two lines\n", ["a text\nof two lines\n"], marks=pytest.mark.slow),
     ],
     ids=["lines", "packed", "parquet", "text"],
 )

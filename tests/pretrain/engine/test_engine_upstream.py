@@ -65,40 +65,49 @@ def test_upstream_scope_trace_check() -> None:
     unpatched(canaries.trace_check_over_the_world, False, ranks=2)
 
 
+@pytest.mark.slow
 def test_upstream_accumulate_bf16_in_zero_optimizer() -> None:
     unpatched(canaries.bf16_is_sent_elsewhere)
 
 
+@pytest.mark.slow
 def test_engine_loss_scaler_raise_error_at_min_scale() -> None:
     unpatched(canaries.lowest_loss_scale_raises)
 
 
+@pytest.mark.slow
 def test_task_engine_engine_clip_fp32_gradients() -> None:
     unpatched(clipping_without_zero)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
 def test_zero_optimizer_flat_partitions(stage: int) -> None:
     unpatched(canaries.zero_partitions, stage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
 def test_zero_optimizer_zero_check_grad_overflow(stage: int) -> None:
     unpatched(canaries.zero_norm_hooks, stage)
 
 
+@pytest.mark.slow
 def test_zero_optimizer_parameter_partitions() -> None:
     unpatched(canaries.zero_partitions, 3)
 
 
+@pytest.mark.slow
 def test_zero_optimizer_zero_overflow_check_and_loss_scale_update() -> None:
     unpatched(canaries.zero_norm_hooks, 3)
 
 
+@pytest.mark.slow
 def test_zero_optimizer_parameter_partitions_begin_step() -> None:
     unpatched(canaries.stage3_micro_step_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "collective"), [(2, "all_reduce"), (3, "reduce_scatter_tensor")])
 def test_stage_2_all_reduces_whole_buckets_at_each_micro_batch(stage: int, collective: str) -> None:
     found = run_ranks(building_canaries.collectives_of_micro_batches, 2, stage, preload=PRELOAD)[0]

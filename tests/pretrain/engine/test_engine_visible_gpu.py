@@ -57,6 +57,7 @@ def reference(name: str, visible: bool) -> dict[str, torch.Tensor]:
     return outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_reference_is_computed_on_the_cpu_beside_a_gpu(name: str) -> None:
     beside, alone = (

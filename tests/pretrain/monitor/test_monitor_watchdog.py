@@ -48,6 +48,7 @@ def test_signs_of_life_keep_it_quiet(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == ""
 
 
+@pytest.mark.slow
 def test_it_stops_at_once_and_leaves_no_timer(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as output:
         watchdog = Watchdog(1.0, rank=0, last_step=0, output=output)
