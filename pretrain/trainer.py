@@ -230,7 +230,15 @@ class Trainer:
         exports = [] if obstacle is None else [f"this model will have no Hugging Face export: none has {obstacle}"]
         old = [f"step_{step:08d}" for step in self._checkpoints.superseded]
         anew = [f"checkpoint.resume=never: the first save sets aside {', '.join(old)}"] if old else []
-        for note in (*self.config.checkpoint.notes(), *anew, *self._data.notes, *counted, *exports, *rates):
+        for note in (
+            *self.config.model.notes(),
+            *self.config.checkpoint.notes(),
+            *anew,
+            *self._data.notes,
+            *counted,
+            *exports,
+            *rates,
+        ):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:
