@@ -98,7 +98,7 @@ def measure(rank: int, arguments: argparse.Namespace, directory: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=arguments.ranks)
     shards = zero_shards(arguments.megabytes * 1_000_000, rank, arguments.ranks)
-    bench = Bench(rank, directory, shards)
+    bench = CheckpointBench(rank, directory, shards)
     for number in range(1, arguments.trials + 2):
         # Whoever goes first in a round finds another machine than who comes second; take turns.
         steps = [bench.raw, bench.checkpoint]
@@ -112,7 +112,7 @@ def measure(rank: int, arguments: argparse.Namespace, directory: Path) -> None:
     dist.destroy_process_group()
 
 
-class Bench:
+class CheckpointBench:
     """One rank's memory, files and times; every time is that of the slowest rank."""
 
     def __init__(self, rank: int, directory: Path, shards: list[StateShard]) -> None:

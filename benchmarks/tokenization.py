@@ -50,13 +50,13 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="JSON lines to use instead of what sample-corpus finds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tokenization-") as directory:
-        bench = Bench(Path(directory), arguments)
+        bench = TokenizationBench(Path(directory), arguments)
         rates = bench.compare()
         workers, reading, memory = bench.workers(), bench.reading(), bench.memory()
     report(arguments, rates, workers, reading, memory)
 
 
-class Bench:
+class TokenizationBench:
     """The text and the vocabularies."""
 
     def __init__(self, directory: Path, arguments: argparse.Namespace) -> None:

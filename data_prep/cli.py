@@ -7,7 +7,6 @@ settings that are given most.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from data_prep.commands.command_line import (
     Settings,
     TextField,
     load,
+    pretrain_command,
     say,
     say_next,
 )
@@ -118,7 +118,7 @@ def tokenize_command(
         return
     say("\n".join(summarize_tokenization(result, loaded.output)))
     if result.manifest is not None:
-        say(f"train: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(loaded.output))}")
+        say(f"train: {pretrain_command(loaded.output)}")
         say_next("inspect", loaded.output, "--document", 0)
 
 

@@ -5,6 +5,7 @@ Read, encode, fit, save, read back, measure. What is a task's own is in `finetun
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,9 @@ def run_task(config: TaskConfig, log: Callable[[str], None] = print) -> TaskResu
         _check_batches(config, launch.world_size)
         for line in task.describe(encoded):
             log_here(line)
+        if launch.rank == 0:
+            for text in task.warnings(pretrained):
+                print(f"warning: {text}", file=sys.stderr, flush=True)
         fitted, ran = _fit(prepared, log_here)
         scratch = None
         if "scratch" in config.baselines:

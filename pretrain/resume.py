@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.config import RunConfig
-from pretrain.data.history import saved_history
+from pretrain.data.history import DataHistory, saved_history
 from pretrain.data.run_data import RunData
 from pretrain.engine.engine import TrainEngine
 from pretrain.schedule.progress import Progress
@@ -89,16 +89,22 @@ def continued_data(metadata: dict[str, Any], config: RunConfig, data: RunData, r
     before = saved_history(metadata)
     if before is not None:
         data.check_split(config, before)
-    accepted = check_compatible(
-        metadata,
-        config,
-        data.fingerprint,
-        data.tokenizer_fingerprint,
-        config.checkpoint.allow_changes,
-        where=root,
-    )
+    position = metadata["step"], metadata["consumed_samples"]
+    try:
+        accepted = check_compatible(
+            metadata,
+            config,
+            data.fingerprint,
+            data.tokenizer_fingerprint,
+            config.checkpoint.allow_changes,
+            where=root,
+        )
+    except CheckpointError as refusal:
+        if before is not None:
+            _refuse_impossible(refusal, config, data, before, *position)
+        raise
     if before is not None:
-        return data.continuing(config, before, metadata["step"], metadata["consumed_samples"]), accepted
+        return data.continuing(config, before, *position), accepted
     changed = [line for line in accepted if line.startswith(("seed", "model.seq_length", "objective", "data"))]
     if changed:
         raise CheckpointError(
@@ -107,6 +113,27 @@ def continued_data(metadata: dict[str, Any], config: RunConfig, data: RunData, r
             expected="the saved value, or another output",
         )
     return data, accepted
+
+
+def _refuse_impossible(
+    refusal: CheckpointError, config: RunConfig, data: RunData, before: DataHistory, step: int, samples: int
+) -> None:
+    """Refuse changes that are not accepted with what stands in their way though they were.
+
+    Raises:
+        CheckpointError: the epoch that was begun cannot be gone on with as the corpora are cut now.
+    """
+    sampling = config.objective.sampling(config.model, documents_apart=False)
+    if replace(sampling, marks_documents=False) == before.phases[-1].cutting:
+        return
+    try:
+        data.continuing(config, before, step, samples)
+    except CheckpointError as obstacle:
+        raise CheckpointError(
+            f"{refusal.problem}\nand accepted they cannot be gone on with: {obstacle.where}: {obstacle.problem}",
+            where=refusal.where,
+            expected=obstacle.expected,
+        ) from None
 
 
 def _finds_none(root: Path, engine: TrainEngine) -> bool:

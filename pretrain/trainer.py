@@ -101,6 +101,7 @@ class Trainer:
             plan.config.evaluation,
             plan.config.training,
             make_objective(plan.config, plan.data.tokens, is_evaluation=True),
+            self._data.unigram_nats() if self._data.validation or self._data.test else None,
             self.engine,
             self.topology,
         )
@@ -229,12 +230,18 @@ class Trainer:
         exports = [] if obstacle is None else [f"this model will have no Hugging Face export: none has {obstacle}"]
         old = [f"step_{step:08d}" for step in self._checkpoints.superseded]
         anew = [f"checkpoint.resume=never: the first save sets aside {', '.join(old)}"] if old else []
-        for note in (*self.config.checkpoint.notes(), *anew, *self._data.notes, *counted, *exports, *rates):
+        for note in (
+            *self.config.model.notes(),
+            *self.config.checkpoint.notes(),
+            *anew,
+            *self._data.notes,
+            *counted,
+            *exports,
+            *rates,
+        ):
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:
-        validation = next(iter(self._data.validation.values()), None)
-        seen = self.config.evaluation.batches * self.config.training.global_batch_size
         return RunOutcome(
             ended_by=reason,
             step=progress.step,
@@ -244,7 +251,6 @@ class Trainer:
             num_parameters=self.config.model.num_parameters(),
             layout=str(self.topology.layout),
             device_name=self._device_name(),
-            unigram_loss=None if validation is None else self._data.unigram_loss_nats(validation, seen),
             checkpoint=newest_checkpoint(self.config.output / "checkpoints"),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated
 
 import typer
@@ -28,7 +27,7 @@ def build_command(
     """Clean documents, learn a tokenizer, tokenize, verify and count: from raw files to a corpus in one command."""
     from configs.load import to_yaml
     from data_prep.build_config import BuildConfig
-    from data_prep.commands.command_line import load, recipes_and_settings
+    from data_prep.commands.command_line import load, pretrain_command, recipes_and_settings
 
     recipes, given = recipes_and_settings(recipe, config, settings)
     if not recipes:
@@ -39,5 +38,4 @@ def build_command(
     from data_prep.building import build
 
     build(loaded, lambda line: print(line, flush=True))
-    corpus = shlex.quote(str(loaded.tokenize.output))
-    print(f"next: deepspeed pretrain/main.py --config gpt-tiny data.train={shlex.quote(str(corpus))}", flush=True)
+    print(f"next: {pretrain_command(loaded.tokenize.output)}", flush=True)

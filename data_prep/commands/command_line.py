@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -83,3 +84,18 @@ def say(text: str) -> None:
 def say_next(*arguments: object) -> None:
     """Print the command that goes on from here; each argument is one word for a shell."""
     say(f"next: python -m data_prep {shlex.join(map(str, arguments))}")
+
+
+def pretrain_command(corpus: Path) -> str:
+    """The command that trains on a corpus: a BERT where it keeps sentences in an encoder's vocabulary, else a GPT."""
+    from data_prep.corpus import Corpus
+    from data_prep.tokenizer.roles import ROLES_FILE, read_description
+
+    opened = Corpus.open(corpus)
+    recipe = "gpt-tiny"
+    if opened.manifest is not None and opened.manifest.sentences and opened.tokenizer_path is not None:
+        described = read_description(opened.tokenizer_path / ROLES_FILE)
+        roles = {} if described is None else described.roles
+        if all(roles.get(role) is not None for role in ("mask", "classification", "separator")):
+            recipe = "bert-tiny"
+    return f"deepspeed pretrain/main.py --config {recipe} data.train={shlex.quote(str(corpus))}"

@@ -68,6 +68,10 @@ class FinetuneTask(Protocol):
         for part, examples in encoded.items():
             yield f"{part:<10}  {len(examples.lengths):>6,} examples"
 
+    def warnings(self, pretrained: PretrainedModel) -> Iterator[str]:
+        """What the user should know of this model before it is trained; goes to standard error."""
+        yield from ()
+
     def network(self, pretrained: PretrainedModel, *, from_scratch: bool = False) -> torch.nn.Module:
         """The network in fp32 on the CPU; what is new in it is random (torch's generator decides).
 

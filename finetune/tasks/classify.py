@@ -91,6 +91,12 @@ class ClassifyTask(FinetuneTask):
         """See the base class."""
         return describe_texts(self.splits, encoded)
 
+    def warnings(self, pretrained: PretrainedModel) -> Iterator[str]:
+        """See the base class."""
+        from finetune.tasks.pooling import pooling_warnings
+
+        yield from pooling_warnings(pretrained, self.config.pooling)
+
     def network(self, pretrained: PretrainedModel, *, from_scratch: bool = False) -> torch.nn.Module:
         """See the base class; transformers' `...ForSequenceClassification`."""
         from finetune.networks import head_network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from configs.errors import ConfigError
@@ -24,10 +25,7 @@ def pooling_fields(pretrained: PretrainedModel, pooling: str) -> dict[str, Any]:
     """
     known = pretrained.poolings
     if pooling == "auto":
-        # Without special tokens in training, the first token of a text is a word like any other.
-        if pretrained.is_encoder and not pretrained.puts_special_tokens and "mean" in known:
-            return dict(known["mean"])
-        return dict(next(iter(known.values()), {}))
+        return dict(known.get(_usual(pretrained), {}))
     kind = pretrained.hf_config["model_type"]
     # A decoder of the same type would see nothing but what is before a token.
     own = mean_pooling_fields(kind) if pretrained.is_encoder and "mean" not in known else {}
@@ -41,3 +39,21 @@ def pooling_fields(pretrained: PretrainedModel, pooling: str) -> dict[str, Any]:
             expected=" or ".join(["auto", *known]),
         )
     return dict(known[pooling])
+
+
+def pooling_warnings(pretrained: PretrainedModel, pooling: str) -> Iterator[str]:
+    """What is odd about a pooling that is possible, a sentence each."""
+    chosen = _usual(pretrained) if pooling == "auto" else pooling
+    if chosen == "first" and pretrained.is_encoder and not pretrained.puts_special_tokens:
+        yield (
+            f"{pretrained.path} was pretrained without special tokens, so that no classification token begins a text:"
+            f" pooling={pooling} classifies it by the first piece of its first word; pooling=mean reads all tokens"
+        )
+
+
+def _usual(pretrained: PretrainedModel) -> str:
+    """The pooling that `auto` is; empty for an architecture that is none of ours."""
+    # Without special tokens in training, the first token of a text is a word like any other.
+    if pretrained.is_encoder and not pretrained.puts_special_tokens and "mean" in pretrained.poolings:
+        return "mean"
+    return next(iter(pretrained.poolings), "")

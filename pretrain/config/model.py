@@ -52,6 +52,10 @@ class ModelConfig(Named):
             raise ValueError("vocab_size is not known yet")
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
+    def notes(self) -> list[str]:
+        """What of the network is other than one may think, a sentence each, to be shown once."""
+        return []
+
     def parameters(self) -> Iterator[ParameterSpec]:
         """Every parameter, tied ones once: the one table that initialisation, sharding, counts and checks read."""
         raise NotImplementedError(f"{type(self).__name__} has no table of parameters")

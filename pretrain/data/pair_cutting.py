@@ -14,10 +14,9 @@ google-research/bert). A run is split at a random sentence border into a first p
 Otherwise than in the published program, which cuts tokens from what is longer than the room (with sentences of 25
 tokens and samples of 128 that loses one token in eight, and whole sentences), sentences stay whole: a part ends before
 the sentence that would not fit, and a first part gives sentences back where a random second part would not fit beside
-it. Each part keeps one sentence; only two that are together longer than the room are cut, whether the second is random
-or not, for the label must not show in where a text ends. The target is drawn for each run, not for each document.
-A sentence longer than half of the room stands in the table as several, of drawn lengths (`DrawnCuts`): pieces of equal
-length, side by side, would show that the second part is the true one.
+it. Each part keeps one sentence. The target is drawn for each run, not for each document.
+A sentence longer than half of the room stands in the table as several, of drawn lengths (`DrawnCuts`), so that any two
+have room: pieces of equal length, side by side, would show that the second part is the true one.
 
 A run takes two sentences where there are two, and under `sentence_order` leaves no single one over where it can take
 it or leave it company. A sentence that is alone gets a random second part (`next_sentence`), or none and no label
@@ -53,7 +52,6 @@ class PairCounts:
         forced_seconds: those of them whose first part had nothing after it.
         alone: samples without a second part.
         random_tokens: tokens of the random second parts: text that is read besides.
-        cut_tokens: tokens of first and true second parts that had no room.
     """
 
     samples: int = 0
@@ -61,7 +59,6 @@ class PairCounts:
     forced_seconds: int = 0
     alone: int = 0
     random_tokens: int = 0
-    cut_tokens: int = 0
 
     def __add__(self, other: PairCounts) -> PairCounts:
         return PairCounts(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
@@ -81,14 +78,12 @@ class _Ranges:
     """The sentences of both parts of some pairs, int64 [pairs] each.
 
     Attributes:
-        at: first sentence of the run.
         first, first_stop: sentences of the first part, from and to.
         second, second_stop: of the second part.
         label: see `SentencePairs`.
         is_alone: whether the run is one sentence, bool.
     """
 
-    at: np.ndarray
     first: np.ndarray
     first_stop: np.ndarray
     second: np.ndarray
@@ -102,7 +97,7 @@ class PairCutter:
     """Cuts all documents of a table into pairs.
 
     Attributes:
-        table: the sentences.
+        table: the sentences, none longer than half of the room.
         kind: what second parts are.
         room_tokens: the most tokens of both parts together, at least 2.
         short_rate: share of the runs with a target drawn between 2 and the room.
@@ -126,7 +121,7 @@ class PairCutter:
             first = self.table.bounds[documents[of_part]]
             starts = first + part * sizes[of_part] // parts[of_part]
             ends = first + (part + 1) * sizes[of_part] // parts[of_part]
-            yield self._fitted(self._ranges(documents[of_part], starts, ends))
+            yield self._columns(self._ranges(documents[of_part], starts, ends))
 
     def _ranges(self, document: np.ndarray, at: np.ndarray, end: np.ndarray) -> _Ranges:
         """The parts of the sentences [at, end) of each document; a run of every document in each turn."""
@@ -142,14 +137,14 @@ class PairCutter:
                 shorter, other, other_stop = self._with_other_document(document, begin, split, target, draws)
                 first_stop = np.where(is_random, shorter, split)
                 second, second_stop = np.where(is_random, other, split), np.where(is_random, other_stop, stop)
-                turns.append((begin, begin, first_stop, second, second_stop, is_random.astype(np.int64), is_alone))
+                turns.append((begin, first_stop, second, second_stop, is_random.astype(np.int64), is_alone))
                 at = np.where(is_random, first_stop, stop)
             else:
                 swapped = half & ~is_alone
                 first, first_stop = np.where(swapped, split, begin), np.where(swapped, stop, split)
                 second, second_stop = np.where(swapped, begin, split), np.where(swapped, split, stop)
                 label = np.where(is_alone, NO_LABEL, swapped.astype(np.int64))
-                turns.append((begin, first, first_stop, second, second_stop, label, is_alone))
+                turns.append((first, first_stop, second, second_stop, label, is_alone))
                 at, end = np.where(backward, at, stop), np.where(backward, begin, end)
             goes_on = at < end
             document, at, end, backward = document[goes_on], at[goes_on], end[goes_on], backward[goes_on]
@@ -193,36 +188,24 @@ class PairCutter:
         too_long = start[stop] - start[first] > room - (start[split] - start[at])
         return split, first, stop - (too_long & (stop > first + 1))
 
-    def _fitted(self, ranges: _Ranges) -> tuple[_Columns, PairCounts]:
-        """The pairs, cut to the room, and what became of the sentences.
-
-        The longer part is cut until both are as long, then both.
-        """
-        start, room = self.table.start, self.room_tokens
-        first_all = start[ranges.first_stop] - start[ranges.first]
-        second_all = start[ranges.second_stop] - start[ranges.second]
-        second_tokens = np.minimum(second_all, np.maximum(room - first_all, room // 2))
-        first_tokens = np.minimum(first_all, room - second_tokens)
-        draws = self.random.uniform(ranges.at[:, None], np.array([6, 7]))
-        first_source = self._places(ranges.first, ranges.first_stop, first_tokens, draws[:, 0])
-        second_source = self._places(ranges.second, ranges.second_stop, second_tokens, draws[:, 1])
+    def _columns(self, ranges: _Ranges) -> tuple[_Columns, PairCounts]:
+        """The pairs of some ranges, and what became of the sentences."""
+        start = self.table.start
+        first_tokens = start[ranges.first_stop] - start[ranges.first]
+        second_tokens = start[ranges.second_stop] - start[ranges.second]
         is_random = (ranges.label == 1) & (self.kind == "next_sentence")
-        cut_tokens = first_all - first_tokens + np.where(is_random, 0, second_all - second_tokens)
         counts = PairCounts(
             samples=len(first_tokens),
             random_seconds=int(is_random.sum()),
             forced_seconds=int((ranges.is_alone & is_random).sum()),
-            alone=int((second_all == 0).sum()),
+            alone=int((second_tokens == 0).sum()),
             random_tokens=int(second_tokens[is_random].sum()),
-            cut_tokens=int(cut_tokens.sum()),
         )
-        return [first_source, first_tokens, second_source, second_tokens, ranges.label], counts
+        places = self._places(ranges.first, first_tokens), self._places(ranges.second, second_tokens)
+        return [places[0], first_tokens, places[1], second_tokens, ranges.label], counts
 
-    def _places(self, first: np.ndarray, stop: np.ndarray, kept_tokens: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """Place in the corpus of what is kept of each part; 0 where there is none."""
-        start, source = self.table.start, self.table.source
-        cut_tokens = start[stop] - start[first] - kept_tokens
-        # The published program cuts at either end by a coin for each token; here one draw shares it out.
-        front = (draws * (cut_tokens + 1)).astype(np.int64)
+    def _places(self, first: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """Place in the corpus of each part by its first sentence; 0 where it has no tokens."""
+        source = self.table.source
         # A part without sentences may begin behind the last one.
-        return np.where(stop > first, source[np.minimum(first, len(source) - 1)] + front, 0)
+        return np.where(tokens > 0, source[np.minimum(first, len(source) - 1)], 0)

@@ -77,8 +77,6 @@ class SentencePairs(EpochCuttings):
             told.append(f"{counts.forced_seconds:,} of those because nothing followed")
         if counts.alone:
             told.append(f"{counts.alone:,} without a second part")
-        if counts.cut_tokens:
-            told.append(f"{counts.cut_tokens:,} tokens had no room")
         return [f"{self.corpus.path}: {', '.join(told)}"]
 
     def read_into(self, numbers: np.ndarray, samples: Samples, rows: np.ndarray) -> None:
@@ -112,7 +110,7 @@ class SentencePairs(EpochCuttings):
         sampling = self._sampling
         what = (
             f"{sampling.pairs} pairs of {sampling.stride_tokens} tokens, {sampling.short_rate} short,"
-            f" of sentences {self._cuts.identity}, cutting {number} of {' '.join(map(str, self.key))}"
+            f" of whole sentences {self._cuts.identity}, cutting {number} of {' '.join(map(str, self.key))}"
         )
         return self.documents.built("pairs", what, lambda allocate: self._fill(number, allocate))
 

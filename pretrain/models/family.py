@@ -71,17 +71,20 @@ class Output:
         return vocab_parallel_cross_entropy(self.logits_SBV.float(), labels_SB).transpose(0, 1).contiguous()
 
     def is_top(self, labels_BS: torch.Tensor) -> torch.Tensor:
-        """Whether no token has a higher logit than the label, bool [B, S]. Every tensor rank must call it."""
+        """Whether the label is the likeliest token, of several the one with the lowest id; bool [B, S].
+
+        Every tensor rank must call it.
+        """
         logits_SBV = self.logits_SBV.detach().float()
-        first = 0 if self.tensor_group is None else dist.get_rank(self.tensor_group) * logits_SBV.shape[-1]
-        local_SB = labels_BS.transpose(0, 1) - first
-        is_here_SB = (local_SB >= 0) & (local_SB < logits_SBV.shape[-1])
-        chosen_SB1 = logits_SBV.gather(-1, local_SB.clamp(0, logits_SBV.shape[-1] - 1)[..., None])
-        label_SB = torch.where(is_here_SB, chosen_SB1[..., 0], torch.full_like(chosen_SB1[..., 0], -torch.inf))
-        both = torch.stack([logits_SBV.amax(-1), label_SB])
+        own_SB, top_SB = logits_SBV.max(-1)
+        largest_SB, nobody = own_SB.clone(), torch.iinfo(top_SB.dtype).max
         if self.tensor_group is not None:
-            dist.all_reduce(both, op=dist.ReduceOp.MAX, group=self.tensor_group)
-        return (both[1] >= both[0]).transpose(0, 1)
+            dist.all_reduce(largest_SB, op=dist.ReduceOp.MAX, group=self.tensor_group)
+            top_SB = top_SB + dist.get_rank(self.tensor_group) * logits_SBV.shape[-1]
+        top_SB = top_SB.masked_fill(own_SB != largest_SB, nobody)  # NaN is not even the largest
+        if self.tensor_group is not None:
+            dist.all_reduce(top_SB, op=dist.ReduceOp.MIN, group=self.tensor_group)
+        return top_SB.transpose(0, 1) == labels_BS
 
 
 class ModelFamily(Protocol):

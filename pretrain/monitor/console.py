@@ -13,7 +13,8 @@ from pretrain.monitor.records import evaluation_figures
 def step_line(step: int, total_steps: int | None, values: Mapping[str, Any]) -> str:
     """One step in one line; figures that are not known are left out."""
     parts = [f"step {step}" + (f"/{total_steps}" if total_steps else "")]
-    parts.append(f"loss {values['loss']:.4f}")
+    losses = ", ".join(f"{name} {value:.4f}" for name, value in (values.get("losses") or {}).items())
+    parts.append(f"loss {values['loss']:.4f}" + (f" ({losses})" if losses else ""))
     parts.append(f"lr {values['learning_rate']:.2e}")
     parts.append(f"grad norm {values['grad_norm']:.3f}")
     if values.get("tokens_per_s") is not None:

@@ -26,4 +26,7 @@ class CausalConfig(ObjectiveConfig):
         """See the base class."""
         if model.is_causal:
             return []
-        return [f"objective.name=causal asks for the next token, which model.name={model.name} reads"]
+        return [
+            f"objective.name=causal asks for the next token, which model.name={model.name} reads; expected"
+            " objective.name=masked, or a model that sees only what comes before, such as model.name=gpt"
+        ]

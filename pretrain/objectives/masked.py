@@ -94,16 +94,16 @@ class MaskedObjective:
         return {"nats": self.losses(output, batch)["mlm"], "tokens": batch.loss_mask_BS.sum(), "correct": correct}
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """Loss, pseudo-perplexity, share of the masked positions whose token is the likeliest.
+        """Loss, its exponential, share of the masked positions whose token is the likeliest.
 
-        `pseudo_perplexity` is exp(mean loss of the masked positions) at the fixed rate and masks of an evaluation. It
-        compares models that were evaluated alike. It is an estimate, not the pseudo-perplexity of Salazar et al. (2020,
-        section 2.3), whose pseudo-log-likelihood masks one token of a sample at a time, so that all others are seen.
+        `masked_perplexity` is exp(mean loss of the masked positions) at the fixed rate and masks of an evaluation. It
+        compares models that were evaluated alike. It is not the pseudo-perplexity of Salazar et al. (2020, section
+        2.3), whose pseudo-log-likelihood masks one token of a sample at a time, so that all others are seen.
         """
         loss = sums["nats"] / sums["tokens"] if sums["tokens"] else math.nan
         return {
             "loss": loss,
-            "pseudo_perplexity": perplexity(loss),
+            "masked_perplexity": perplexity(loss),
             "masked_accuracy": sums["correct"] / sums["tokens"] if sums["tokens"] else None,
         }
 

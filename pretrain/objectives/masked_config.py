@@ -137,7 +137,8 @@ class MaskedConfig(ObjectiveConfig):
         found = []
         if model.is_causal:
             found.append(
-                f"objective.name={self.name} asks for tokens from both sides, and model.name={model.name} is causal"
+                f"objective.name={self.name} asks for tokens from both sides, and model.name={model.name} is causal;"
+                " expected objective.name=causal, or an encoder, such as model.name=bert"
             )
         if model.has_pair_head and not self.trains_pair_head:
             found.append(f"objective.name={self.name} leaves the pair head untrained; expected model.pooler=false")

@@ -69,9 +69,20 @@ class MaskedPairsConfig(MaskedConfig):
         """See the base class."""
         found = super().problems(model)
         if not getattr(model, "has_pair_head", False):
-            found.append(f"objective.name={self.name} needs a pair head, which model.name={model.name} does not have")
+            found.append(
+                f"objective.name={self.name} needs a pair head, which model.name={model.name} does not have; expected"
+                " model.name=bert with model.pooler=true, or objective.name=masked"
+            )
+        elif self.pair_coefficient == 0:
+            found.append(
+                "objective.pair_coefficient is 0, which leaves the pair head untrained; expected more than 0, or"
+                " objective.name=masked with model.pooler=false"
+            )
         if getattr(model, "num_token_types", 2) < 2:
-            found.append(f"objective.name={self.name} tells two parts by two token types; the model has one")
+            found.append(
+                f"objective.name={self.name} tells two parts by two token types, and the model has one; expected"
+                " model.token_types=2"
+            )
         if model.seq_length < _SHORTEST:
             found.append(f"model.seq_length {model.seq_length} has no room for a pair; at least {_SHORTEST} are needed")
         return found

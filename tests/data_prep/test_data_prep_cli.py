@@ -35,6 +35,22 @@ def test_the_way_from_text_to_a_corpus(run, tmp_path, text_file, texts):
     assert status == 0 and "hashes as written" in out
 
 
+def test_the_pretraining_that_is_named_fits_the_corpus(run, tmp_path, text_file, tokenizer_path):
+    roles = ["special_tokens.mask=[MASK]", "special_tokens.classification=[CLS]", "special_tokens.separator=[SEP]"]
+    given = ("train-tokenizer", "--input", text_file, "--output", tmp_path / "encoder", "vocab_size=420")
+    assert run(*given, *(text.replace("[", "'[").replace("]", "]'") for text in roles))[0] == 0
+    for tokenizer, settings, recipe in (
+        (tmp_path / "encoder", ["sentences=true", "append_end_of_document=false"], "bert-tiny"),
+        (tmp_path / "encoder", [], "gpt-tiny"),
+        (tokenizer_path, ["sentences=true"], "gpt-tiny"),
+    ):
+        output = tmp_path / f"a corpus {len(settings)} {tokenizer.name}"
+        paths = ("--input", text_file, "--output", output, "--tokenizer", tokenizer, "--workers", 1)
+        status, out, _ = run("tokenize", *paths, *settings)
+        assert status == 0
+        assert f"train: deepspeed pretrain/main.py --config {recipe} data.train='{output}'\n" in out
+
+
 def test_sample_corpus_names_the_next_command(run, tmp_path):
     arguments = ("--min-bytes", 1000, "--max-bytes", 50_000)
     status, out, err = run("sample-corpus", "--output", tmp_path / "text.jsonl", *arguments)

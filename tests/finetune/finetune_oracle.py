@@ -1,7 +1,7 @@
 """An independent forward pass of the GPT that our checkpoints hold, in plain torch, and random weights for it.
 
 Written from the definition of the model (not from megatron-core, not from transformers), so that the mapping and the
-gate are checked against something that shares no code with either side.
+logit check are held against something that shares no code with either side.
 """
 
 from __future__ import annotations

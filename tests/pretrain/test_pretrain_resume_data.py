@@ -18,6 +18,7 @@ from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
 from pretrain.schedule.sample_lengths import SampleLengths
 from tests.pretrain.data.pretrain_data_corpora import random_lengths, run_config, write_corpus
+from tests.pretrain.tiny_run import BERT, make_corpus, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,28 @@ def test_an_index_that_cannot_go_on_within_an_epoch_is_refused_with_its_corpus(
     ) as error:
         resumed(metadata, after)
     assert str(corpora[0]) in str(error.value)
+
+
+def test_a_change_that_no_run_can_go_on_with_is_not_offered(tmp_path: Path) -> None:
+    """Within an epoch pairs stay of the kind that they were cut as, whatever is accepted."""
+    corpus = make_corpus(tmp_path, documents=60, sentences=True)
+
+    def config(**changes: Any) -> RunConfig:
+        return tiny_config(tmp_path / "run", corpus, **BERT | changes)
+
+    epoch = RunData.open(config()).train.num_samples_per_epoch
+    swapped: dict[str, Any] = {"objective__pairs": "sentence_order"}
+    allowed = {"checkpoint__allow_changes": "[objective.pairs]"}
+    for changes, table in ((swapped, "objective.pairs  next_sentence  sentence_order"), (swapped | allowed, "")):
+        with pytest.raises(CheckpointError, match="begun with second parts of another kind") as error:
+            resumed(saved_by(config(), epoch - 1), config(**changes))
+        assert "allow_changes" not in str(error.value) and table in str(error.value)
+    with pytest.raises(CheckpointError, match=r"allow_changes=\[objective\.pairs\]"):
+        resumed(saved_by(config(), epoch), config(**swapped))
+    assert len(resumed(saved_by(config(), epoch), config(**swapped | allowed))[1]) == 1
+    # What is cut as before is offered as ever.
+    with pytest.raises(CheckpointError, match=r"allow_changes=\[objective\.mask_rate\]"):
+        resumed(saved_by(config(), epoch - 1), config(objective__mask_rate=0.3))
 
 
 class Fixed:

@@ -66,6 +66,14 @@ def test_what_a_run_will_not_have_and_what_it_sets_aside_is_told_before_its_firs
     assert names == ["step_00000002", "step_00000002.superseded"]
 
 
+@pytest.mark.slow
+def test_what_of_the_network_is_other_than_one_may_think_is_told_before_the_first_step(tmp_path: Path) -> None:
+    corpus, run = make_corpus(tmp_path, documents=60, sentences=True), tmp_path / "run"
+    changes = {"model__name": "modern-encoder", "objective__name": "masked", "model__seq_length": 32}
+    run_ranks(run_sessions, 1, run, corpus, [changes], process_group=False, preload=(*PRELOAD, "pretrain.trainer"))
+    assert len(told(run, "model.hidden_dropout 0.1 drops")) == 1
+
+
 def events_of(run: Path) -> list[str]:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [record["text"] for record in records if record["kind"] == "event"]

@@ -50,6 +50,16 @@ class ModernEncoderConfig(EncoderConfig):
         """As what writes into the residual stream (ModernBERT)."""
         return self.residual_std
 
+    def notes(self) -> list[str]:
+        """See the base class."""
+        if not self.hidden_dropout:
+            return []
+        return [
+            f"model.hidden_dropout {self.hidden_dropout:g} drops what the attention and the MLP add to the residual"
+            " stream; transformers' ModernBert drops the attention's output by attention_dropout, and the MLP within,"
+            " before its last layer: training goes on differently there, and the logits of an export are the same"
+        ]
+
     def has_attention_norm(self, layer: int) -> bool:
         """Not the first layer: the embedding's norm stands right before it."""
         return layer > 0

@@ -145,6 +145,19 @@ def test_the_mean_of_all_tokens_where_there_is_a_class_for_it(root: Path, tokeni
     assert not (root / "wrong").exists()
 
 
+def test_a_classifier_by_the_first_word_piece_is_warned_of(
+    root: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ModernEncoderConfig(**SIZES, vocab_size=tokenizer.vocab_size, vocab_multiple=64)
+    metadata = {"config": {"objective": {"name": "masked", "add_special_tokens": False}}}
+    write_run(root / "plain", model, tokenizer, metadata=metadata)  # type: ignore[arg-type]
+    train(root, "plain", "out-plain-first", pooling="first", **SHORT)
+    expected = f"warning: {root / 'plain'} was pretrained without special tokens"
+    assert capsys.readouterr().err.count(expected) == 1
+    train(root, "plain", "out-plain", **SHORT)
+    assert "warning" not in capsys.readouterr().err
+
+
 MEANS = ("bert", "bert-pre-norm", "roberta")
 LOADED_ALONE = """
 import json, sys

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import ConfigError
 from finetune.pretrained import PretrainedModel
-from finetune.tasks.pooling import pooling_fields
+from finetune.tasks.pooling import pooling_fields, pooling_warnings
 from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES, load_family
 
 
@@ -58,3 +58,18 @@ def test_auto_is_the_mean_only_for_encoders_without_special_tokens_whose_class_c
         pooling_fields(pretrained("bert", "BertForMaskedLM"), "last")
     with pytest.raises(ConfigError, match=r"expected: auto or first$"):  # a decoder of the type
         pooling_fields(pretrained("bert", "BertLMHeadModel"), "mean")
+
+
+def test_the_first_word_piece_is_read_only_with_a_warning() -> None:
+    def warned(*model: str, pooling: str, **changes: Any) -> bool:
+        found = list(pooling_warnings(pretrained(*model, **changes), pooling))
+        assert all("without special tokens" in text and "pooling=mean" in text for text in found)
+        return bool(found)
+
+    modern, bert = ("modernbert", "ModernBertForMaskedLM"), ("bert", "BertForMaskedLM")
+    assert warned(*modern, pooling="first", puts_special_tokens=False)
+    assert warned(*bert, pooling="auto", puts_special_tokens=False)
+    assert not warned(*modern, pooling="auto", puts_special_tokens=False)
+    assert not warned(*bert, pooling="mean", puts_special_tokens=False)
+    assert not warned(*modern, pooling="first") and not warned(*bert, pooling="auto")
+    assert not warned("llama", "LlamaForCausalLM", pooling="auto", puts_special_tokens=False)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,12 @@ def train(case: Case, steps: int = STEPS) -> Trajectory:
 
 
 def largest_differences(found: Trajectory, reference: Trajectory) -> tuple[float, float]:
-    """Largest relative differences of losses and of norms."""
+    """Largest relative differences of losses and of norms.
+
+    Raises:
+        AssertionError: a number is not finite; of it no difference says anything.
+    """
+    assert all(math.isfinite(number) for step in (*found, *reference) for number in step), "not finite"
     differences = [
         [abs(a - b) / abs(b) for a, b in zip(step, expected, strict=True)]
         for step, expected in zip(found, reference, strict=True)

@@ -32,6 +32,11 @@ def test_a_step_is_one_line_with_everything() -> None:
     )
 
 
+def test_of_several_losses_each_stands_behind_what_is_trained() -> None:
+    line = step_line(1, None, VALUES | {"losses": {"mlm": 3.5, "pair": 0.62346}})
+    assert line.startswith("step 1 | loss 4.1235 (mlm 3.5000, pair 0.6235) | lr 2.90e-03")
+
+
 def test_what_is_not_known_is_left_out() -> None:
     values = {"loss": math.nan, "learning_rate": 0.0, "grad_norm": math.inf, "tokens_per_s": None, "mfu": None}
     assert step_line(1, None, values) == "step 1 | loss nan | lr 0.00e+00 | grad norm inf"

@@ -232,7 +232,7 @@ def test_losses_and_figures_count_the_chosen_positions(path: Path) -> None:
     assert tuple(sums) == objective.evaluation_names
     even = float(((batch.labels_BS % 2 == 0) * batch.loss_mask_BS).sum())
     figures = objective.figures(sums)
-    assert figures["loss"] == 2 and figures["pseudo_perplexity"] == pytest.approx(math.exp(2))
+    assert figures["loss"] == 2 and figures["masked_perplexity"] == pytest.approx(math.exp(2))
     assert figures["masked_accuracy"] == pytest.approx(even / chosen)
     assert math.isnan(objective.figures(dict.fromkeys(sums, 0.0))["loss"])
 

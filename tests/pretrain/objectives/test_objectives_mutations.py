@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,7 @@ def test_masks_that_rest_on_something_else_are_noticed(
     batch = MaskedObjective.batch
 
     def mutated(self: MaskedObjective, samples: Samples, number: int) -> Any:
-        changed = numbers(samples, number)
-        renumbered = Samples(
-            samples.tokens, samples.num_tokens, changed, samples.document_starts, samples.extras, samples.batch_start
-        )
-        return batch(self, renumbered, number)
+        return batch(self, replace(samples, numbers=numbers(samples, number)), number)
 
     masked_tests.test_masks_are_the_same_in_every_layout_and_after_every_resume(path, "token")
     monkeypatch.setattr(MaskedObjective, "batch", mutated)

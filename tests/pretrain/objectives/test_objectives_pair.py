@@ -31,6 +31,8 @@ from pretrain.data.batch import MicroBatch
 from pretrain.data.loader import BatchLoader
 from pretrain.data.run_data import RunData
 from pretrain.data.stream import SampleStream
+from pretrain.models.encoder.bert_config import BertConfig
+from pretrain.objectives.causal_config import CausalConfig
 from pretrain.objectives.objective import ObjectiveContext
 from pretrain.objectives.pair import MaskedPairsObjective
 from pretrain.objectives.pair_config import MaskedPairsConfig
@@ -212,7 +214,13 @@ def test_what_does_not_fit_is_refused() -> None:
 
     sizes = {"num_layers": 1, "hidden_size": 8, "seq_length": 64}
     assert "needs a pair head" in config.problems(Encoder(name="bert", **sizes))[0]  # type: ignore[arg-type]
-    assert len(config.problems(Decoder(name="gpt", **sizes))) == 2  # type: ignore[arg-type]
+    of_gpt = config.problems(Decoder(name="gpt", **sizes))  # type: ignore[arg-type]
+    assert len(of_gpt) == 2 and all("; expected " in problem for problem in of_gpt)
+    assert (
+        "expected model.token_types=2" in config.problems(BertConfig(**sizes, num_attention_heads=2, token_types=1))[0]
+    )
+    assert "; expected objective.name=masked, " in CausalConfig().problems(pair_encoder())[0]
+    assert "pair_coefficient is 0" in config_of("next_sentence", pair_coefficient=0).problems(pair_encoder())[0]
     assert "no room for a pair" in config.problems(pair_encoder(4))[0]
     with pytest.raises(ConfigError, match="reset_attention_at_documents"):
         config.sampling(encoder(), documents_apart=True)

@@ -84,6 +84,13 @@ def test_what_runs_once_per_sample_counts_its_share() -> None:
     assert with_pooler.flops_per_token() - without.flops_per_token() == pytest.approx(6 * more / 512)
 
 
+def test_dropout_that_transformers_puts_elsewhere_is_noted() -> None:
+    assert ModernEncoderConfig(**BASE, vocab_size=100).notes() == []
+    (note,) = ModernEncoderConfig(**BASE, vocab_size=100, hidden_dropout=0.1).notes()
+    assert "model.hidden_dropout 0.1" in note and "transformers" in note
+    assert BertConfig(**BASE, vocab_size=100, hidden_dropout=0.1).notes() == []
+
+
 def test_rotary_positions_need_an_even_head_size() -> None:
     with pytest.raises(ValidationError, match="rotary positions need an even head size; hidden_size / heads is 5"):
         ModernEncoderConfig(**BASE | {"hidden_size": 60}, vocab_size=100)

@@ -1,4 +1,4 @@
-"""Our tensors <-> transformers: equal logits for every family, and the mistakes that the gate is there for."""
+"""Our tensors <-> transformers: equal logits for every family, and the mistakes that the logit check is there for."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def one_weight(theirs: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("mistake", [swap_gate_and_up, naive_qkv, interleaved_rotary, one_weight])
-def test_a_wrong_mapping_is_far_above_the_gate(mistake) -> None:
+def test_a_wrong_mapping_is_far_above_the_tolerance(mistake) -> None:
     model = config("llama")
     ours = random_tensors(model)
     theirs = {name: tensor.clone() for name, tensor in to_hf(ours, model)}
