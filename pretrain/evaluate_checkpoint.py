@@ -91,7 +91,7 @@ def evaluate_checkpoint(
     engine = TrainEngine(config, place, make_objective(config, tokens, is_evaluation=False))
     step, data, accepted = _load(checkpoint, config, plan.data, engine)
     objective = make_objective(config, tokens, is_evaluation=True)
-    evaluator = Evaluator(config.evaluation, config.training, objective, engine, place)
+    evaluator = Evaluator(config.evaluation, config.training, objective, data.unigram_nats(), engine, place)
     records = evaluator.evaluate({**data.validation, **(data.test if with_test else {})}, step)
     topology.stop()
     found = {

@@ -11,8 +11,11 @@ from pretrain.data.stream import SampleStream
 from pretrain.engine.engine import TrainEngine
 from pretrain.engine.topology import Topology
 from pretrain.monitor.records import EvalRecord
+from pretrain.objectives.unigram_figure import WithUnigramLoss
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pretrain.objectives.objective import Objective
 
 
@@ -23,6 +26,7 @@ class Evaluator:
         evaluation: how many global batches of a set are read.
         training: the size of a global batch, and of a micro-batch.
         objective: made for evaluations.
+        unigram_nats: what each label costs a unigram model; see `WithUnigramLoss`.
         engine: runs the model.
         topology: where this rank stands.
     """
@@ -32,12 +36,13 @@ class Evaluator:
         evaluation: EvaluationConfig,
         training: TrainingConfig,
         objective: Objective,
+        unigram_nats: np.ndarray | None,
         engine: TrainEngine,
         topology: Topology,
     ) -> None:
         self._batches = evaluation.batches
         self._training = training
-        self._objective = objective
+        self._objective = WithUnigramLoss(objective, unigram_nats)
         self._engine = engine
         self._topology = topology
 

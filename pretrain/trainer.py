@@ -101,6 +101,7 @@ class Trainer:
             plan.config.evaluation,
             plan.config.training,
             make_objective(plan.config, plan.data.tokens, is_evaluation=True),
+            self._data.unigram_nats() if self._data.validation or self._data.test else None,
             self.engine,
             self.topology,
         )
@@ -233,8 +234,6 @@ class Trainer:
             self.monitor.log_event(note)
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:
-        validation = next(iter(self._data.validation.values()), None)
-        seen = self.config.evaluation.batches * self.config.training.global_batch_size
         return RunOutcome(
             ended_by=reason,
             step=progress.step,
@@ -244,7 +243,6 @@ class Trainer:
             num_parameters=self.config.model.num_parameters(),
             layout=str(self.topology.layout),
             device_name=self._device_name(),
-            unigram_loss=None if validation is None else self._data.unigram_loss_nats(validation, seen),
             checkpoint=newest_checkpoint(self.config.output / "checkpoints"),
         )
 

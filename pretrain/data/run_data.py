@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pretrain.config import RunConfig
-from pretrain.data import unigram
 from pretrain.data.continuing import check_split
 from pretrain.data.corpora import Vocabulary, open_corpora, resolve_vocabulary
 from pretrain.data.document_borders import DocumentBorders, document_borders
@@ -18,8 +17,11 @@ from pretrain.data.sample_index import notes_on, rest_notes_on
 from pretrain.data.stream import SampleStream
 from pretrain.data.stream_builder import StreamBuilder
 from pretrain.data.token_facts import TokenFacts
+from pretrain.data.unigram import unigram_nats
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from data_prep.corpus import Corpus
     from data_prep.tokenizer import Tokenizer
 
@@ -193,10 +195,9 @@ class RunData:
         roles = {role: number for role, number in known.items() if number is not None}
         return TokenFacts(self.vocab_size, roles, tokenizer)
 
-    def unigram_loss_nats(self, stream: SampleStream, max_samples: int) -> float:
-        """Loss of a model that knows only the training corpora's token frequencies, nats per token; see `unigram`."""
-        never_labels = None if self.labels_are_tokens else self.tokens.special_ids
-        return unigram.unigram_loss_nats(self.train, stream, max_samples, never_labels)
+    def unigram_nats(self) -> np.ndarray | None:
+        """What each id costs a model that knows only the training corpora's token frequencies; see `unigram_nats`."""
+        return unigram_nats(self.train, None if self.labels_are_tokens else self.tokens.special_ids)
 
 
 def _continuing_notes(config: RunConfig, history: DataHistory, train: SampleStream, from_sample: int) -> Iterator[str]:

@@ -25,7 +25,7 @@ from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, 
 from pretrain.models.family import Output, family_of
 from pretrain.models.initial_values import InitialValues
 from pretrain.models.initialization import build_stage, materialize
-from pretrain.objectives.objective import Objective
+from pretrain.objectives.objective import EvaluationSums, Objective
 from pretrain.optimizers.optimizer import optimizer_kind_of
 
 Flags = Callable[[], Sequence[float]]
@@ -162,7 +162,7 @@ class TrainEngine:
             flags=tuple(numbers.flags),
         )
 
-    def evaluate(self, micro_batches: list[MicroBatch], objective: Objective) -> dict[str, float]:
+    def evaluate(self, micro_batches: list[MicroBatch], objective: EvaluationSums) -> dict[str, float]:
         """The evaluation sums of `micro_batches` over all data ranks, without training.
 
         Args:

@@ -79,7 +79,6 @@ class RunOutcome:
         num_parameters: weights of the model.
         layout: how the ranks were used, in words.
         device_name: `cpu` or the accelerator's name.
-        unigram_loss: entropy of the corpus' token frequencies in nats per token; None where it is not known.
         checkpoint: the newest complete checkpoint; None where there is none.
     """
 
@@ -91,7 +90,6 @@ class RunOutcome:
     num_parameters: int
     layout: str
     device_name: str
-    unigram_loss: float | None
     checkpoint: Path | None
 
 

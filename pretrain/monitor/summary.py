@@ -126,8 +126,6 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
     speed = "unknown" if figures.tokens_per_s is None else f"{wording.count(figures.tokens_per_s)} tokens/s"
     yield "speed", f"{speed}, MFU {wording.share(figures.mfu)}"
     yield from _evaluation_rows(_test_names(config.data), outcome, figures)
-    if outcome.unigram_loss is not None:
-        yield "unigram", f"loss {outcome.unigram_loss:.4f} (knows token frequencies only)"
     if config.objective.labels_are_tokens:
         yield from ngram_rows(config.data, figures.last)
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"

@@ -37,7 +37,18 @@ class ObjectiveContext:
     is_evaluation: bool = False
 
 
-class Objective(Protocol):
+class EvaluationSums(Protocol):
+    """What an evaluation adds up: the part of an objective that the engine then needs."""
+
+    evaluation_names: tuple[str, ...]
+    """The names of the sums that `evaluation_sums` gives."""
+
+    def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        """What is added up over an evaluation, a scalar each."""
+        ...
+
+
+class Objective(EvaluationSums, Protocol):
     """One way to learn from text. Made with (its config, an `ObjectiveContext`).
 
     What is random in a batch is a function of (seed, sample number), `Samples.numbers`: the same in every layout and
@@ -46,8 +57,6 @@ class Objective(Protocol):
 
     coefficients: Mapping[str, float]
     """The names of its losses, in a fixed order, and what each is multiplied by in the loss that is trained."""
-    evaluation_names: tuple[str, ...]
-    """The names of the sums that `evaluation_sums` gives."""
 
     def batch(self, samples: Samples, number: int) -> MicroBatch:
         """The micro-batch of `samples`; `number` is its number in the global batch."""
@@ -59,10 +68,6 @@ class Objective(Protocol):
 
     def losses(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """The sum of each loss over a batch, a scalar each, fp32. Their mean over the global batch is sum / weight."""
-        ...
-
-    def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """What is added up over an evaluation, a scalar each."""
         ...
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:

@@ -80,11 +80,15 @@ def test_every_layout_measures_what_the_run_did(finished: Path, tmp_path: Path) 
         name: record["fingerprint"] for name, record in seen.items()
     }
     assert json.loads((tmp_path / "figures.json").read_text())["sets"] == alone
+    floors = {name: found["unigram_loss"] for name, found in alone.items()}
+    assert floors == {name: record["unigram_loss"] for name, record in seen.items()}
+    assert floors.keys() == {"validation", "test"} and all(2 < floor < 8 for floor in floors.values())
     for layout in (("parallel.tensor_size=2",), ("parallel.pipeline_size=2",), ("parallel.zero_stage=3",)):
         spread = evaluated(2, finished, *layout)
         assert {n: found["loss"] for n, found in spread.items()} == pytest.approx(
             {n: found["loss"] for n, found in alone.items()}, rel=1e-5
         )
+        assert {n: found["unigram_loss"] for n, found in spread.items()} == pytest.approx(floors)
     assert sorted(path.name for path in finished.rglob("*") if path.is_file()) == before, "a run is only read"
 
 

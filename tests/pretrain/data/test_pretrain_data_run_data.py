@@ -16,6 +16,7 @@ from data_prep.sharding.tokenization import tokenize
 from data_prep.tokenizer.training import train_tokenizer
 from pretrain.data.evaluation_set import difference
 from pretrain.data.run_data import RunData
+from pretrain.data.unigram import unigram_nats
 
 SPLIT = [0.8, 0.1, 0.1]
 
@@ -184,16 +185,32 @@ def test_one_corpus_twice_in_a_mixture_is_refused(tmp_path: Path, corpus: Path) 
         RunData.open(run_config(tmp_path, {"train": [str(corpus), str(corpus)]}))
 
 
-def test_the_unigram_loss_is_that_of_the_training_frequencies(tmp_path: Path) -> None:
-    # 8 equally frequent ids: the cross-entropy is log 8, up to the half occurrence of the 2 others.
+def test_what_a_label_costs_a_unigram_model_is_that_of_the_training_frequencies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 8 equally frequent ids cost log 8 each, up to the half occurrence of the 2 others.
     corpus = write_corpus(tmp_path / "c", [80] * 50, vocab_size=10, repeat_tokens=8)
     data = RunData.open(run_config(tmp_path, {"train": str(corpus), "split": SPLIT}))
-    assert data.unigram_loss_nats(data.validation["validation"], 1000) == pytest.approx(np.log(8), abs=2e-3)
+    nats = data.unigram_nats()
+    assert nats is not None and nats[:8] == pytest.approx(np.full(8, np.log(8)), abs=2e-3)
     # Ids that training never saw cost what the smoothing leaves for them.
-    strange = write_corpus(tmp_path / "s", [100], first_token=8, vocab_size=10, repeat_tokens=10)
-    config = run_config(tmp_path, {"train": str(corpus), "split": SPLIT, "validation": {"v": str(strange)}})
-    data = RunData.open(config)
-    assert data.unigram_loss_nats(data.validation["v"], 1000) > np.log(8) + 1
+    assert nats[8:] == pytest.approx(np.full(2, np.log(4005 / 0.5)))
+    # Of ids that are never labels the others have the share.
+    without = unigram_nats(data.train, np.array([0, 1, 9]))
+    assert without is not None and without[[0, 1, 9]].tolist() == [0, 0, 0]
+    assert np.exp(-without[2:9]).sum() == pytest.approx(1)
+    assert without[2:8] == pytest.approx(np.full(6, np.log(6)), abs=2e-3)
+
+
+def test_a_bare_corpus_is_read_for_its_frequencies_where_it_is_small(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_config(tmp_path, {"train": str(corpus / "shard-0"), "split": SPLIT}, model={"vocab_size": VOCAB_SIZE})
+    data = RunData.open(config, tokenizer_required=False)
+    nats = data.unigram_nats()
+    assert nats is not None and np.exp(-nats).sum() == pytest.approx(1)
+    monkeypatch.setattr("pretrain.data.unigram.MOST_READ_TOKENS", data.train.parts[0].corpus.num_tokens - 1)
+    assert data.unigram_nats() is None
 
 
 def test_opening_needs_no_torch(tmp_path: Path, corpus: Path) -> None:
@@ -230,5 +247,5 @@ def test_text_goes_in_and_the_samples_decode_to_it(tmp_path: Path) -> None:
     # A sample is their text, cut anywhere.
     inner = data.tokenizer.decode(data.train.sample(3).tolist()[2:-2])
     assert any(part in line for line in lines for part in [inner[:12]])
-    floor = data.unigram_loss_nats(data.validation["validation"], 100)
-    assert 1 < floor < np.log(data.vocab_size)
+    nats = data.unigram_nats()
+    assert nats is not None and 1 < nats[data.validation["validation"].sample(0)].mean() < np.log(data.vocab_size)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from monitor_runs import run_config
+from monitor_runs import monitor, run_config
 from test_monitor_summary import outcome
 
 from data_prep.corpus import Corpus
@@ -13,6 +13,7 @@ from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.ngram.ngram import NGRAM_FILE, ngram_floor, report_path, write_report
 from pretrain.config import DataConfig
 from pretrain.monitor.ngram_floor import ngram_rows
+from pretrain.monitor.records import EvalRecord
 from pretrain.monitor.summary import write_summary
 
 SPLIT = (0.8, 0.1, 0.1)
@@ -47,13 +48,15 @@ def rows(tmp_path: Path, corpus: Path, *overrides: str) -> list[tuple[str, str]]
     return list(ngram_rows(run_config(tmp_path / "run", *settings).data))
 
 
-def test_the_figure_stands_beside_the_unigram_loss(tmp_path: Path, corpus: Path) -> None:
+def test_the_figure_stands_below_the_validation(tmp_path: Path, corpus: Path) -> None:
     loss = count(corpus)
     config = run_config(tmp_path / "run", f"data.train={corpus}", f"data.split={list(SPLIT)}")
-    (tmp_path / "run").mkdir()
+    watched = monitor(config, resumed_step=None)
+    watched.log_eval(EvalRecord(40, "validation", 2.0, {"unigram_loss": 6.25}))
+    watched.close()
     write_summary(config, outcome(), io.StringIO())
     lines = (tmp_path / "run" / "summary.txt").read_text().splitlines()
-    at = next(n for n, line in enumerate(lines) if line.startswith("unigram"))
+    at = lines.index("validation  loss 2.0000, unigram loss 6.2500, at step 40")
     assert lines[at + 1] == f"1-gram      loss {loss:.4f} (modified Kneser-Ney)"
 
 

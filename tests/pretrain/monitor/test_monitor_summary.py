@@ -34,7 +34,6 @@ def outcome(**changes: Any) -> RunOutcome:
         "num_parameters": 1_240_000,
         "layout": "tensor 1 x pipeline 1 x data 2",
         "device_name": "cpu",
-        "unigram_loss": 6.25,
         "checkpoint": Path("run/checkpoints/step_00000040"),
     }
     return RunOutcome(**(values | changes))
@@ -72,7 +71,6 @@ def test_the_summary_says_what_how_well_where_and_what_next(tmp_path: Path) -> N
         "\nvalidation       loss 3.7500, perplexity 42.52, 1.8750 bits per byte, at step 40\n",
         "best validation  loss 3.5000, perplexity 33.12, 1.7500 bits per byte, at step 30\n",
         "\ntest             loss 3.0000, perplexity 20.09, at step 40\n",
-        "loss 6.2500 (knows token frequencies only)",
         "skipped          1 step\n",
         "run/checkpoints/step_00000040",
         f"{tmp_path}/run/metrics.jsonl",
@@ -95,7 +93,7 @@ def evaluated(directory: Path, losses: dict[int, float], tests: dict[int, float]
             values = {"name": name, "loss": loss, "perplexity": math.exp(min(loss, 9)), "bits_per_byte": None}
             file.write("validation", at, values)
     file.close()
-    summary = write_summary(run_config(directory), outcome(step=step, unigram_loss=None), io.StringIO())
+    summary = write_summary(run_config(directory), outcome(step=step), io.StringIO())
     assert "test" not in summary["best"]
     rows = (directory / "summary.txt").read_text().splitlines()
     return [" ".join(row.split()) for row in rows if "loss" in row]
@@ -136,11 +134,11 @@ def test_a_run_beyond_its_duration_had_nothing_to_train(tmp_path: Path) -> None:
 def test_a_stopped_run_without_validation_has_a_summary_too(tmp_path: Path) -> None:
     config = run_config(tmp_path)
     tmp_path.mkdir(exist_ok=True)
-    ended = outcome(ended_by="SIGTERM", step=3, total_steps=None, unigram_loss=None, checkpoint=None)
+    ended = outcome(ended_by="SIGTERM", step=3, total_steps=None, checkpoint=None)
     summary = write_summary(config, ended, io.StringIO())
     text = (tmp_path / "summary.txt").read_text()
     assert "the same command starts from the beginning: no checkpoint was saved" in text
-    assert "SIGTERM at step 3\n" in text and "unknown, MFU unknown" in text and "unigram" not in text
+    assert "SIGTERM at step 3\n" in text and "unknown, MFU unknown" in text
     assert f"tensorboard --logdir {tmp_path}/tensorboard --host 127.0.0.1" in summary["next_commands"]
     assert summary["best"] == summary["last"] == {} and summary["checkpoint"] is None
 
@@ -220,10 +218,11 @@ def test_names_of_wide_letters_stay_in_their_columns(
     watched = monitor(config := run_config(tmp_path / "run", "monitor.tensorboard=false"), resumed_step=None)
     watched.log_step(record(1))
     watched.log_eval(EvalRecord(1, "新闻报道与评论文章", 5.0, {"perplexity": None, "bits_per_byte": None}))
+    watched.log_eval(EvalRecord(1, "news", 5.0, {"unigram_loss": 6.25}))
     watched.close()
     write_summary(config, outcome(step=1), io.StringIO())
     rows = (tmp_path / "run" / "summary.txt").read_text().splitlines()
-    starts = [width(row[: row.index("loss")]) for row in rows if row.startswith(("新闻", "unigram"))]
+    starts = [width(row[: row.index("loss")]) for row in rows if row.startswith(("新闻", "news"))]
     assert starts == [20, 20]
     capsys.readouterr()
     monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
