@@ -161,6 +161,20 @@ class DataHistory:
     def _samples_of(self, corpus: str) -> int:
         return sum(reading.samples for reading in self.readings(corpus))
 
+    def described(self, consumed_samples: int) -> list[dict[str, Any]]:
+        """What was read in each phase up to a sample, for people: of each corpus its path and how many samples."""
+        ends = [*(phase.from_sample for phase in self.phases[1:]), consumed_samples]
+        told = []
+        for phase, end in zip(self.phases, ends):
+            given = phase.blend.given(end - phase.from_sample).tolist()
+            train = [
+                {"path": entry.path, "corpus": entry.corpus, "share": round(share, 6), "samples": samples}
+                for entry, share, samples in zip(phase.train, phase.blend.shares.tolist(), given)
+            ]
+            settings = {"seq_length": phase.seq_length, "split": list(phase.split), "train": train}
+            told.append({"from_step": phase.from_step, "from_sample": phase.from_sample, **settings})
+        return told
+
     def encode(self) -> dict[str, Any]:
         """As JSON."""
         return {"seed": self.seed, "phases": [asdict(phase) | _class_of(phase.sampling) for phase in self.phases]}
