@@ -24,6 +24,8 @@ _OF_ANOTHER_SORT = (
     "too_short",
     "too_long",
 )
+# What pydantic says of these has no example.
+_NOT_READ = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
 _MISSING = object()
 
 
@@ -115,7 +117,8 @@ def _explain_one(cls: type[BaseModel], raw: Mapping[str, Any], item: Any) -> str
         if isinstance(item["loc"][-1], int):
             # A value of a tuple: what is wrong is the list.
             return _explain_one(cls, raw, {**item, "type": "too_short", "loc": item["loc"][:-1]})
-        return f"{key} is missing and has no default"
+        missing = f"{key} is missing and has no default"
+        return f"{missing}; {expected}" if (expected := _sort_in_words(cls, raw, item)) else missing
     message = _sort_in_words(cls, raw, item) or item["msg"]
     if item["type"] == "literal_error":
         close = nearest(str(found), [c.strip(" '") for c in item["ctx"]["expected"].replace(" or ", ",").split(",")])
@@ -127,10 +130,12 @@ def _explain_one(cls: type[BaseModel], raw: Mapping[str, Any], item: Any) -> str
 
 
 def _sort_in_words(cls: type[BaseModel], raw: Mapping[str, Any], item: Any) -> str | None:
-    """What sort of value a key takes, with an example, where the value is of another; None where it is not that."""
+    """What sort of value a key takes, with an example, where it has none, or one of another sort; else None."""
     if item["type"] == "path_type":
         return "expected a path"
-    if item["type"] not in _OF_ANOTHER_SORT:
+    sort, _, problem = item["type"].partition("_")
+    is_not_read = sort in _NOT_READ and problem in ("parsing", "type", "from_float", "unicode", "parsing_size")
+    if item["type"] not in (*_OF_ANOTHER_SORT, "missing") and not is_not_read:
         return None
     # The innermost key: numbers, and names that the config chose, lead no deeper.
     for depth in range(len(item["loc"]), 0, -1):
@@ -141,8 +146,13 @@ def _sort_in_words(cls: type[BaseModel], raw: Mapping[str, Any], item: Any) -> s
         kinds, given = kinds_of(field), _lookup(raw, item["loc"])
         if kinds is not None and given in kinds.targets:
             return f"expected {in_words(field)}; did you mean {'.'.join([*above, leaf])}.name={given}?"
+        if depth < len(item["loc"]) and item["type"] == "missing":
+            continue
+        if depth < len(item["loc"]) and is_not_read:
+            return f"expected {_NOT_READ[sort]}, with {'.'.join([*above, leaf])} such as {example_text(field)}"
         where = f" for {'.'.join([*above, leaf])}" if depth < len(item["loc"]) else ""
-        return f"expected {in_words(field)}{where}, such as {example_text(field)}"
+        what = _NOT_READ[sort] if is_not_read else in_words(field)
+        return f"expected {what}{where}, such as {example_text(field)}"
     return None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -244,12 +246,22 @@ def _parse_override(text: str) -> tuple[str, Any]:
         # `key`, `--key`, `key:`, `key: value`; of anything else, what was meant is not known.
         meant = re.fullmatch(rf"-*({_KEY})\s*(?::\s*(.*))?", text.strip(), re.DOTALL)
         hint = f"{meant[1]}={meant[2] or 'VALUE'}" if meant else None
+        if _is_recipe(text):
+            hint = f"--config {shlex.quote(text)}"
         raise ConfigError(f"{text!r} is not an override", where=COMMAND_LINE, expected="key=value", nearest=hint)
     try:
         return key, yaml.load(value, _UniqueKeyLoader)  # noqa: S506 (a safe loader)
     except yaml.YAMLError as error:
         why = f": {error.problem}" if isinstance(error, MarkedYAMLError) and error.problem else ""
         raise ConfigError(f"the value of {text!r} is not valid YAML{why}", where=key, expected="key=value") from None
+
+
+def _is_recipe(text: str) -> bool:
+    """Whether it is what `--config` takes: the name of a recipe, or a YAML file that there is."""
+    with contextlib.suppress(OSError, ValueError):  # such as a text that is too long for a path
+        if text.endswith((".yaml", ".yml")) and Path(text).is_file():
+            return True
+    return text in {path.stem for path in RECIPES.glob("*/*.yaml")}
 
 
 def _assign(raw: dict[str, Any], key: str, value: Any) -> None:

@@ -16,8 +16,9 @@ from pydantic_core import PydanticUndefined, core_schema
 
 from configs.durations import Duration, Units
 from configs.explain import sections_of
-from configs.kinds import kinds_of
+from configs.kinds import Named, kinds_of
 from configs.registry import ENTRIES, CommandEntry
+from configs.section import keys_of_default
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "configuration.md"
 SCHEMAS = Path(__file__).parent / "schema"
@@ -71,6 +72,20 @@ class _EditorSchema(GenerateJsonSchema):
 
     def encode_default(self, dft: Any) -> Any:
         return str(dft) if isinstance(dft, Duration) else super().encode_default(dft)
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        # A section that is chosen by name may leave out what the default section of its field says.
+        made = super().model_schema(schema)
+        fields = schema["cls"].model_fields
+        for name, shown in made.get("properties", {}).items():
+            default = fields[name].get_default(call_default_factory=True) if name in fields else None
+            if not isinstance(default, Named):
+                continue
+            for option in shown.get("anyOf", []):
+                if option.get("properties", {}).get("name", {}).get("const") == default.name:
+                    said = keys_of_default(default)
+                    option["required"] = [key for key in option["required"] if key not in said]
+        return made
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         # Such a function accepts short forms (one path for a list of them), which the type does not tell.

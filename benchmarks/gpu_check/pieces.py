@@ -200,7 +200,7 @@ def _measured(settings: Settings, recipe: str, steps: int, *more: str) -> dict[s
 PIECES: dict[str, Piece] = {
     "tests": Piece("the engine's GPU tests", _tests("tests/pretrain/engine"), needs_gpu=True),
     "starts": Piece(
-        "plain start, resume, export; the other GPU tests",
+        "plain start, resume, export, classify; the other GPU tests",
         _tests("tests", "--ignore=tests/pretrain/engine"),
         needs_gpu=True,
     ),

@@ -103,6 +103,11 @@ class Corpus:
         digest.update(str(bin_path(self.path).stat().st_size).encode())
         return digest.hexdigest()
 
+    @cached_property
+    def beginnings(self) -> tuple[str, ...]:
+        """The fingerprints of its first shards, by which one is known that it grew from; its own is the last."""
+        return (self.fingerprint,) if self.manifest is None else self.manifest.beginnings
+
     def token_counts(self) -> np.ndarray:
         """How often each id occurs, int64 [vocab_size]; of a bare prefix, [largest id + 1], counted by reading it.
 

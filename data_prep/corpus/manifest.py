@@ -114,12 +114,29 @@ class CorpusManifest(Section):
     @property
     def fingerprint(self) -> str:
         """Hash of what a reader sees: tokens, document borders and tokenizer, not where they came from."""
+        return xxhash.xxh3_128_hexdigest(orjson.dumps([self._settings(), [_row(shard) for shard in self.shards]]))
+
+    @property
+    def beginnings(self) -> tuple[str, ...]:
+        """The fingerprints of the corpora of its first shard, of its first two, and so on; its own is the last.
+
+        A corpus that grew by `tokenize append=true` has the fingerprint that it had before among them.
+        """
+        found = []
+        # Hashes the text of `fingerprint`, of which that of fewer shards is a beginning, but for the last brackets.
+        digest = xxhash.xxh3_128(b"[" + orjson.dumps(self._settings()) + b",[")
+        for number, shard in enumerate(self.shards):
+            digest.update(b"," * (number > 0) + orjson.dumps(_row(shard)))
+            whole = digest.copy()
+            whole.update(b"]]")
+            found.append(whole.hexdigest())
+        return tuple(found) or (self.fingerprint,)
+
+    def _settings(self) -> list[object]:
         content: list[object] = [self.format_version, self.dtype, self.vocab_size, self.end_of_document]
         content.append(self.tokenizer_fingerprint)
         # Came later: where there is none, the hash is what it was before.
-        content += [] if self.beginning_of_document is None else [self.beginning_of_document]
-        rows = [[s.name, s.documents, s.tokens, s.bin_bytes, s.idx_bytes, s.bin_xxh3, s.idx_xxh3] for s in self.shards]
-        return xxhash.xxh3_128_hexdigest(orjson.dumps([content, rows]))
+        return content if self.beginning_of_document is None else [*content, self.beginning_of_document]
 
     def write(self, directory: Path) -> None:
         """Write the manifest of the corpus `directory`, atomically.
@@ -171,6 +188,12 @@ def joined_manifest(parts: list[CorpusManifest], shards: list[ShardEntry]) -> Co
     joined["engine"] = ", ".join(dict.fromkeys(part.engine for part in parts))
     joined["sources"] = [source for part in parts for source in part.sources]
     return parts[0].model_copy(update={"created_by": program(), "shards": shards, **joined})
+
+
+def _row(shard: ShardEntry) -> list[object]:
+    return [
+        shard.name, shard.documents, shard.tokens, shard.bin_bytes, shard.idx_bytes, shard.bin_xxh3, shard.idx_xxh3,
+    ]  # fmt: skip
 
 
 def dtype_name(vocab_size: int) -> Literal["uint16", "int32"]:

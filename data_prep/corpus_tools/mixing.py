@@ -242,11 +242,14 @@ def write_section(config: MixConfig, plan: list[Drawn], path: Path) -> None:
 
 
 def section_yaml(config: MixConfig, plan: list[Drawn]) -> str:
-    """What `write_section` writes."""
+    """What `write_section` writes, with absolute paths."""
     table = "".join(f"#   {line}\n" for line in _table(plan))
-    planned = {"data": data_section(config, plan), "training": {"duration": str(config.budget)}}
-    section = yaml.safe_dump(planned, sort_keys=False, allow_unicode=True)
-    return f"{_MARK}, for {int(config.budget.value):,} tokens:\n{table}{section}"
+    section = data_section(config, plan)
+    # The file is read from anywhere, not only from where `mix` was called.
+    section["train"] = [entry | {"corpus": str(Path(entry["corpus"]).absolute())} for entry in section["train"]]
+    planned = {"data": section, "training": {"duration": str(config.budget)}}
+    written = yaml.safe_dump(planned, sort_keys=False, allow_unicode=True)
+    return f"{_MARK}, for {int(config.budget.value):,} tokens:\n{table}{written}"
 
 
 def training_overrides(config: MixConfig, plan: list[Drawn]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer, open_chec
 from finetune.stopping import tidy_when_stopped
 from pretrain.config.model import ModelConfig
 from pretrain.config.sampling import PairKind
+from pretrain.data.history import saved_history
 from pretrain.models.huggingface import logit_check
 from pretrain.models.huggingface.config_fields import NO_IDS
 from pretrain.models.huggingface.family import class_name, counterpart_name, counterpart_of, sees_both_sides, to_config
@@ -174,6 +176,12 @@ def _check_space(config: ExportConfig, source: ModelCheckpoint) -> None:
         raise MachineError(f"has {free / 1e6:,.0f} MB free", where=place, expected=f"at least {needed / 1e6:,.0f} MB")
 
 
+def _data_history(metadata: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Everything that was read, of which the fingerprint tells the last mixture alone; None: nobody recorded it."""
+    history = saved_history(metadata) if "data_history" in metadata else None
+    return None if history is None else history.described(metadata["consumed_samples"])
+
+
 def _provenance(
     config: ExportConfig, source: ModelCheckpoint, tokenizer: Tokenizer | None, written: _Written
 ) -> dict[str, Any]:
@@ -191,6 +199,7 @@ def _provenance(
         "tokenizer": config.tokenizer,
         "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
         "data_fingerprint": metadata.get("data_fingerprint"),
+        "data_history": _data_history(metadata),
         "logits": written.agreement.as_dict(),
         "tensors_equal_to_source": written.tensors,
         "token_rows_equal_to_source": written.token_rows,

@@ -95,7 +95,7 @@ def confusion_table(figures: Mapping[str, Any]) -> Any:
     for label in labels:
         table.add_column(_plain(label), justify="right")
     for number, (label, row) in enumerate(zip(labels, figures["confusion"])):
-        table.add_row(_plain(label), *(f"[bold]{n}[/bold]" if at == number else str(n) for at, n in enumerate(row)))
+        table.add_row(_plain(label), *(_plain(str(n), "bold" if at == number else "") for at, n in enumerate(row)))
     return table
 
 
@@ -113,11 +113,11 @@ def _errors_table(labels: Sequence[str], counts: npt.NDArray[np.int64]) -> Any:
     return table
 
 
-def _plain(label: str) -> Any:
-    """A label as it is: `[b]` is no markup."""
+def _plain(text: str, style: str = "") -> Any:
+    """A cell with this text as it is: `[b]` is no markup."""
     from rich.text import Text
 
-    return Text(label)
+    return Text(text, style)
 
 
 def comparison_table(systems: Mapping[str, Mapping[str, Any]], part: str) -> Any:

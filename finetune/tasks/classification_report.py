@@ -26,6 +26,8 @@ def describe_texts(splits: Splits, encoded: Mapping[str, EncodedTexts]) -> Itera
         yield f"left out    {splits.left_out:,} texts of other labels"
     if splits.empty:
         yield f"left out    {len(splits.empty):,} without text, the first {splits.empty[0]}"
+    if splits.unlabelled:
+        yield f"left out    {len(splits.unlabelled):,} without a label, the first {splits.unlabelled[0]}"
     for found in splits.repeated:
         of = f"{found.count:,} of {len(splits.parts[found.part]):,} {found.part} texts"
         yield f"note: {of} stand in the {found.other} part word for word, the first {found.first}"

@@ -68,6 +68,7 @@ class ClassifyTask(FinetuneTask):
             "examples": self.splits.counts(),
             "left_out": self.splits.left_out,
             "empty": len(self.splits.empty),
+            "unlabelled": len(self.splits.unlabelled),
             "repeated": [asdict(found) for found in self.splits.repeated],
         }
 

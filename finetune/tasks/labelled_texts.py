@@ -47,6 +47,7 @@ class Splits:
         labels: all labels, in the order of their numbers.
         left_out: how many examples had another label.
         empty: ids of the examples that were left out because there is no text in them.
+        unlabelled: likewise, because their label is empty.
         repeated: texts that are known from another part.
     """
 
@@ -54,6 +55,7 @@ class Splits:
     labels: list[str]
     left_out: int
     empty: Sequence[str] = ()
+    unlabelled: Sequence[str] = ()
     repeated: Sequence[Repeated] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -73,7 +75,8 @@ def load_splits(config: ClassifyData, seed: int) -> Splits:
     files = {part: _find(paths, config) for part, paths in own.items()}
     _refuse_trained_files(files)
     read = {part: _read(found, config, f"data.{part}_texts") for part, found in files.items()}
-    empty = [name for _, names in read.values() for name in names]
+    empty = [name for _, names, _ in read.values() for name in names]
+    unlabelled = [name for _, _, names in read.values() for name in names]
     everything = read["train"][0]
     shares = {part: 0.0 if part in own and part != "train" else share for part, share in zip(PARTS, config.split)}
     parts = split(everything, shares, seed) | {part: read[part][0] for part in own if part != "train"}
@@ -91,7 +94,7 @@ def load_splits(config: ClassifyData, seed: int) -> Splits:
         else limit(examples, config.max_eval_samples, seed)
         for part, examples in parts.items()
     }
-    splits = Splits(parts, labels, left_out, empty, list(_repeated(parts)))
+    splits = Splits(parts, labels, left_out, empty, unlabelled, list(_repeated(parts)))
     _check(splits)
     return splits
 
@@ -111,8 +114,8 @@ def _find(paths: Sequence[str], config: ClassifyData) -> list[InputFile]:
     return files
 
 
-def _read(files: list[InputFile], config: ClassifyData, where: str) -> tuple[list[LabelledText], list[str]]:
-    """All examples of some files, in their order, and the ids of those without text.
+def _read(files: list[InputFile], config: ClassifyData, where: str) -> tuple[list[LabelledText], list[str], list[str]]:
+    """All examples of some files, in their order, the ids of those without text, and of those with an empty label.
 
     Raises:
         DataError: names the file or the text.
@@ -122,18 +125,21 @@ def _read(files: list[InputFile], config: ClassifyData, where: str) -> tuple[lis
     from data_prep.reading.readers import read_documents
 
     source = _source([file.path for file in files], config)
-    examples, empty = [], []
+    examples, empty, unlabelled = [], [], []
     with _own_words():
         for unit in work_units(files, source):
             for document in read_documents(unit, source, ReadCounts()):
                 example = _example(document, config, unit.path)
-                if example.text.strip():
-                    examples.append(example)
-                else:
+                if not example.text.strip():
                     empty.append(example.id)
+                elif not example.label:
+                    unlabelled.append(example.id)
+                else:
+                    examples.append(example)
     if not examples:
-        raise DataError("holds no examples", where=where, expected="at least one text that is not empty")
-    return examples, empty
+        found = f": {len(empty):,} without text, {len(unlabelled):,} without a label" if empty or unlabelled else ""
+        raise DataError(f"holds no examples{found}", where=where, expected="at least one text that has a label")
+    return examples, empty, unlabelled
 
 
 def _source(paths: Sequence[str], config: ClassifyData) -> Any:
@@ -191,11 +197,12 @@ def _example(document: Document, config: ClassifyData, path: str) -> LabelledTex
 
 
 def _label(record: Any, field: str, where: str) -> str:
+    """The label of a record; empty if it has none."""
     if field not in record:
         raise _no_field(field, record, where, "data.label_field")
     value = record[field]
-    if isinstance(value, str) and value.strip():
-        return value
+    if value is None or isinstance(value, str):
+        return value if value and value.strip() else ""
     if isinstance(value, bool | int):
         return str(label_text(value))
     raise DataError(f"its field {field!r} holds {value!r}", where=where, expected="a label: a string or a whole number")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,19 +54,22 @@ def continued_index(
     return index, given
 
 
-def check_split(history: DataHistory, split: tuple[float, float, float], fingerprints: Mapping[Path, str]) -> None:
+def check_split(
+    history: DataHistory, split: tuple[float, float, float], beginnings: Mapping[Path, Sequence[str]]
+) -> None:
     """Refuse a split under which documents that were trained on are held out, or the other way round.
 
     Args:
         history: up to now.
         split: the shares from now on.
-        fingerprints: those of all corpora that are read from now on, by path.
+        beginnings: `Corpus.beginnings` of all corpora that are read from now on, by path: one that grew has the
+            documents that were trained on under the same numbers.
 
     Raises:
         CheckpointError: if a corpus that was trained on would have another training part.
     """
-    for path, fingerprint in fingerprints.items():
-        trained = history.trained_split(fingerprint)
+    for path, fingerprints in beginnings.items():
+        trained = history.trained_split(fingerprints)
         if trained is None or trained[0] == split[0]:
             continue
         if split[0] < trained[0]:

@@ -6,7 +6,7 @@ how far each corpus has been read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -125,26 +125,55 @@ class DataHistory:
                 found.append(Reading(phase.cutting, given))
         return found
 
-    def trained_split(self, corpus: str) -> tuple[float, float, float] | None:
-        """The split by which documents of a corpus were trained on; None if none was."""
-        return next((p.split for p in self.phases for entry in p.train if entry.corpus == corpus), None)
+    def trained_split(self, corpora: Collection[str]) -> tuple[float, float, float] | None:
+        """The split by which documents of one of some corpora were first trained on; None if none was."""
+        return next((p.split for p in self.phases for entry in p.train if entry.corpus in corpora), None)
 
-    def notes(self, from_sample: int) -> list[str]:
-        """What is read from a sample on, a sentence; empty unless a phase begins there that is not the first."""
+    def notes(self, from_sample: int, beginnings: Mapping[str, Sequence[str]]) -> list[str]:
+        """What is read from a sample on, a sentence; empty unless a phase begins there that is not the first.
+
+        Args:
+            from_sample: its number.
+            beginnings: `Corpus.beginnings` of the corpora of the last phase, by fingerprint.
+        """
         now = self.phases[-1]
         if len(self.phases) == 1 or now.from_sample != from_sample:
             return []
-        shares = now.blend.shares.tolist()
-        told = [f"{entry.path} {share:.1%} ({self._read_before(entry)})" for entry, share in zip(now.train, shares)]
-        present = {entry.corpus for entry in now.train}
-        left = [f"no more {e.path} ({self._read_before(e)})" for e in self.phases[-2].train if e.corpus not in present]
-        return [
-            f"from sample {from_sample:,} on, {now.seq_length:,} tokens each, data.train is " + ", ".join(told + left)
-        ]
+        told = []
+        for entry, share in zip(now.train, now.blend.shares.tolist()):
+            before = self._read_before(entry, beginnings[entry.corpus])
+            told.append(f"{entry.path} {share:.1%} ({before or 'new'})")
+        present = {corpus for entry in now.train for corpus in beginnings[entry.corpus]}
+        gone = [entry for entry in self.phases[-2].train if entry.corpus not in present]
+        told += [f"no more {entry.path} ({self._read_before(entry) or 'of which nothing was read'})" for entry in gone]
+        return [f"from sample {from_sample:,} on, {now.seq_length:,} tokens each, data.train is " + ", ".join(told)]
 
-    def _read_before(self, entry: MixedCorpus) -> str:
-        samples = sum(reading.samples for reading in self.readings(entry.corpus))
-        return f"after {samples:,} samples of it" if samples else "new"
+    def _read_before(self, entry: MixedCorpus, beginnings: Sequence[str] = ()) -> str:
+        """What was read of a corpus, or of the one that it grew from; empty if nothing was."""
+        if samples := self._samples_of(entry.corpus):
+            return f"after {samples:,} samples of it"
+        for corpus in reversed(beginnings):
+            if samples := self._samples_of(corpus):
+                path = next(e.path for phase in self.phases for e in phase.train if e.corpus == corpus)
+                return f"grew from {path} after {samples:,} samples of that, and is read from its beginning"
+        return ""
+
+    def _samples_of(self, corpus: str) -> int:
+        return sum(reading.samples for reading in self.readings(corpus))
+
+    def described(self, consumed_samples: int) -> list[dict[str, Any]]:
+        """What was read in each phase up to a sample, for people: of each corpus its path and how many samples."""
+        ends = [*(phase.from_sample for phase in self.phases[1:]), consumed_samples]
+        told = []
+        for phase, end in zip(self.phases, ends):
+            given = phase.blend.given(end - phase.from_sample).tolist()
+            train = [
+                {"path": entry.path, "corpus": entry.corpus, "share": round(share, 6), "samples": samples}
+                for entry, share, samples in zip(phase.train, phase.blend.shares.tolist(), given)
+            ]
+            settings = {"seq_length": phase.seq_length, "split": list(phase.split), "train": train}
+            told.append({"from_step": phase.from_step, "from_sample": phase.from_sample, **settings})
+        return told
 
     def encode(self) -> dict[str, Any]:
         """As JSON."""

@@ -127,7 +127,7 @@ class RunData:
         Raises:
             CheckpointError: names the corpus, both splits, and how many documents it is about.
         """
-        check_split(before, config.data.split, _fingerprints(self.corpora))
+        check_split(before, config.data.split, {path: corpus.beginnings for path, corpus in self.corpora.items()})
 
     def prepare(self, consumed_samples: int = 0) -> None:
         """Build, or wait for, the indexes that training from `consumed_samples` on and evaluation need.
@@ -204,7 +204,7 @@ def _continuing_notes(config: RunConfig, history: DataHistory, train: SampleStre
     """What a run is told that goes on with its data at a sample."""
     if history.seed != config.seed:
         yield f"the order of the data stays that of seed {history.seed}, with which the run began"
-    begins = history.notes(from_sample)
+    begins = history.notes(from_sample, {part.corpus.fingerprint: part.corpus.beginnings for part in train.parts})
     yield from begins
     for part, given in zip(train.parts, train.given.tolist()):
         if begins and not given:

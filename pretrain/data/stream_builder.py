@@ -42,8 +42,12 @@ class StreamBuilder:
         self._corpora = corpora
         self._vocab_size = vocab_size
         self._cache = config.data.index_cache or config.output / "index"
-        # Of a corpus that was trained on once, evaluations may only ever see what was held out.
+        # Of a corpus that was trained on once, evaluations may only ever see what was held out; so of one that grew
+        # from it, or that it grew from: what they share has the same numbers in both.
         self._trained = {entry.corpus for phase in history.phases for entry in phase.train}
+        for corpus in corpora.values():
+            if corpus.fingerprint in self._trained:
+                self._trained.update(corpus.beginnings)
         self.notes: list[str] = []
         self.evaluation_sets: dict[str, dict[str, Any]] = {}
 
@@ -115,8 +119,8 @@ class StreamBuilder:
     def _with_parts(self, mixture: list[WeightedCorpus], part: PartName) -> Iterator[tuple[WeightedCorpus, PartName]]:
         # A set that names a training corpus means what is held out of it, never what is trained on.
         for entry in mixture:
-            held_out = self._corpora[entry.corpus].fingerprint in self._trained
-            yield entry, part if held_out else "all"
+            is_trained = not self._trained.isdisjoint(self._corpora[entry.corpus].beginnings)
+            yield entry, part if is_trained else "all"
 
     def _documents(self, path: Path, part: PartName) -> Documents:
         return Documents(self._corpora[path], part, self._data.split, self._cache)

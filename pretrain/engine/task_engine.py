@@ -138,12 +138,13 @@ def full_weights(engine: Any) -> dict[str, torch.Tensor]:
 
 
 def describe(engine: Any) -> dict[str, Any]:
-    """What really runs: the engine's class, its ZeRO stage, its optimizer's class, the ranks."""
+    """What really runs: the engine's class, its ZeRO stage, its optimizer's class, the ranks, `cpu` or `cuda`."""
     return {
         "engine": type(engine).__name__,
         "zero_stage": int(engine.zero_optimization_stage()),
         "optimizer": type(engine.optimizer).__name__,
         "world_size": dist.get_world_size(),
+        "device": torch.device(engine.device).type,
     }
 
 

@@ -13,6 +13,9 @@ from pretrain.config import DataConfig
 if TYPE_CHECKING:
     from data_prep.ngram.ngram import NgramFloor
 
+LEARN_MORE = "train longer (training.duration), with a higher optimizer.lr or on smaller batches"
+"""What to do with a model that a simpler one is better than."""
+
 
 def ngram_rows(
     config: DataConfig, evaluated: Mapping[str, Mapping[str, Any]] | None = None
@@ -55,8 +58,8 @@ def ngram_rows(
     if own is not None and own > floor.loss_nats:
         yield (
             "",
-            f"which is better than this model's {own:.4f}: train longer (training.duration), with a higher optimizer.lr"
-            " or on smaller batches, then with more layers; below that loss it has learnt more than phrases",
+            f"which is better than this model's {own:.4f}: {LEARN_MORE}, then with more layers; below that loss it has"
+            " learnt more than phrases",
         )
 
 

@@ -17,7 +17,7 @@ from pretrain.monitor import wording
 from pretrain.monitor.evaluated import is_of_present_set, sets_of_last_session
 from pretrain.monitor.metrics_file import FILE_NAME, read_metrics
 from pretrain.monitor.next_commands import how_to_continue, next_commands, why_no_export
-from pretrain.monitor.ngram_floor import ngram_rows
+from pretrain.monitor.ngram_floor import LEARN_MORE, ngram_rows
 from pretrain.monitor.records import RunOutcome, evaluation_figures
 
 
@@ -126,6 +126,7 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
     speed = "unknown" if figures.tokens_per_s is None else f"{wording.count(figures.tokens_per_s)} tokens/s"
     yield "speed", f"{speed}, MFU {wording.share(figures.mfu)}"
     yield from _evaluation_rows(_test_names(config.data), outcome, figures)
+    yield from _unigram_rows(_test_names(config.data), outcome, figures)
     if config.objective.labels_are_tokens:
         yield from ngram_rows(config.data, figures.last)
     yield "skipped", "1 step" if outcome.skipped_steps == 1 else f"{outcome.skipped_steps} steps"
@@ -169,6 +170,24 @@ def _evaluation_rows(tests: set[str], outcome: RunOutcome, figures: RunFigures) 
             yield name if is_final else f"last {name}", f"{_loss_in_words(last)}, the best of {best['evaluations']}"
         if best is not None and best["step"] != last["step"]:
             yield f"best {name}", _loss_in_words(best)
+
+
+def _unigram_rows(tests: set[str], outcome: RunOutcome, figures: RunFigures) -> Iterable[tuple[str, str]]:
+    """What to do where a model that knows only token frequencies is better on a validation set, if there is one."""
+    if outcome.ended_by == "diverged":
+        return  # the rows on how to go on say what to do
+    worse = [
+        f"{last['unigram_loss']:.4f} against {last['loss']:.4f} on {name}"
+        for name, last in figures.last.items()
+        if name not in tests and None not in (last["loss"], last.get("unigram_loss"))
+        if last["loss"] > last["unigram_loss"]
+    ]
+    if worse:
+        yield (
+            "unigram",
+            f"token frequencies alone do better than this model, {', '.join(worse)}: {LEARN_MORE}; below that loss it"
+            " has learnt more than which tokens are frequent",
+        )
 
 
 def _figures(record: Mapping[str, Any]) -> dict[str, Any]:

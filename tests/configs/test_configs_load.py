@@ -137,9 +137,9 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path, key: str, meant: str |
     ("override", "expected"),
     [
         ("steps=0", ["steps = 0", "greater than or equal to 1"]),
-        ("steps=many", ["steps = 'many'", "valid integer"]),
-        ("steps=1.5", ["steps = 1.5", "integer"]),
-        ("flag=perhaps", ["flag = 'perhaps'", "boolean"]),
+        ("steps=many", ["steps = 'many': expected a whole number, such as 10"]),
+        ("steps=1.5", ["steps = 1.5", "a whole number"]),
+        ("flag=perhaps", ["flag = 'perhaps'", "true or false"]),
         ("optimizer.lr=-1", ["optimizer.lr = -1", "greater than 0"]),
         ("optimizer.lr=null", ["optimizer.lr = None", "number"]),
         ("optimizer.schedule=cosin", ["optimizer.schedule = 'cosin'", "did you mean cosine?"]),
@@ -149,7 +149,7 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path, key: str, meant: str |
         ("items=[{weight: 2}]", ["items.0.path is missing"]),
         ("items=[{path: a, weight: x}]", ["items.0.weight = 'x'", "number"]),
         ("sets={v: [{path: a, wait: 1}]}", ["unknown key sets.v.0.wait (value 1)"]),
-        ("ramp.start=x", ["ramp.start = 'x'", "integer"]),
+        ("ramp.start=x", ["ramp.start = 'x'", "a whole number"]),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_what_would(tmp_path: Path, override: str, expected: list[str]) -> None:
@@ -175,6 +175,7 @@ def test_every_problem_is_in_the_one_message(tmp_path: Path) -> None:
         ("=3", "'=3' is not an override\n  expected: key=value$"),
         ("4", "'4' is not an override\n  expected: key=value$"),
         ("/data/a.yaml", "is not an override\n  expected: key=value$"),
+        ("gpt-tiny", "'gpt-tiny' is not an override\n  expected: key=value\n  did you mean: --config gpt-tiny$"),
         ("optimizer.lr: 4", "did you mean: optimizer.lr=4$"),
         ("optimizer.lr:", "did you mean: optimizer.lr=VALUE$"),
         ("steps=[1", "not valid YAML"),
@@ -183,6 +184,11 @@ def test_every_problem_is_in_the_one_message(tmp_path: Path) -> None:
 )
 def test_an_override_that_is_none(tmp_path: Path, override: str, expected: str) -> None:
     assert re.search(expected, problem(tmp_path, GOOD, override))
+
+
+def test_a_file_in_place_of_an_override_is_told_its_option(tmp_path: Path) -> None:
+    text = problem(tmp_path, GOOD, str(tmp_path / "config.yaml"))
+    assert text.endswith(f"did you mean: --config {tmp_path}/config.yaml")
 
 
 @pytest.mark.parametrize(

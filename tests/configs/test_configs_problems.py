@@ -7,7 +7,7 @@ from typing import Annotated
 
 import pytest
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from configs.errors import ConfigError
@@ -29,6 +29,10 @@ class Pair(Section):
         return self
 
 
+class Ramp(Section):
+    start: int = Field(examples=[32])
+
+
 class Numbers(Section):
     pair: Pair = Pair()
     count: int = 1
@@ -39,6 +43,7 @@ class Numbers(Section):
     either: bool | int = False
     text: str = ""
     sure: bool = True
+    ramp: Ramp | None = None
 
 
 def numbers_problem(tmp_path: Path, text: str, *overrides: str) -> str:
@@ -88,6 +93,22 @@ def test_true_and_false_are_no_numbers(tmp_path: Path, setting: str, key: str, e
     assert numbers_problem(tmp_path, "", setting.replace(": ", "=", 1)) == f"command line: {said}"
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("count=x", "count = 'x': expected a whole number, such as 1"),
+        ("count=1.5", "count = 1.5: expected a whole number, such as 1"),
+        ("share=[1]", "share = [1]: expected a number, such as 1.0"),
+        ("split=[0.5, x]", "split.1 = 'x': expected a number, with split such as [0.5, 0.5]"),
+        ("sure=maybe", "sure = 'maybe': expected true or false, such as true"),
+        ("text=3", "text = 3: expected text, such as "),
+        ("ramp={}", "ramp.start is missing and has no default; expected a value, such as 32"),
+    ],
+)
+def test_what_cannot_be_read_or_is_missing_is_told_with_an_example(tmp_path: Path, setting: str, said: str) -> None:
+    assert numbers_problem(tmp_path, "", setting).startswith(f"command line: {said}")
+
+
 def test_where_both_may_stand_and_where_numbers_are_written_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("either: true\nshare: 3e-4\ncount: '7'\n")
@@ -119,9 +140,9 @@ def test_each_problem_says_whether_the_file_or_the_command_line_has_it(tmp_path:
     text = numbers_problem(tmp_path, "count: many\ncuont: 3\n", "pair.low=few", "named={a: x}")
     assert text.splitlines() == [
         "4 problems",
-        "- command line: pair.low = 'few': Input should be a valid integer, unable to parse string as an integer",
-        f"- {path}: count = 'many': Input should be a valid integer, unable to parse string as an integer",
-        "- command line: named.a = 'x': Input should be a valid integer, unable to parse string as an integer",
+        "- command line: pair.low = 'few': expected a whole number, such as 1",
+        f"- {path}: count = 'many': expected a whole number, such as 1",
+        "- command line: named.a = 'x': expected a whole number, with named such as {NAME: 1}",
         f"- {path}: unknown key cuont (value 3); did you mean count?",
     ]
     # An override that does not fit with what the file says of the same section.

@@ -52,7 +52,9 @@ def pretrain(*overrides: str) -> list[str]:
 WRONG_CONFIGS = (
     BadInput("unknown key", ("hiden_size", "model.hidden_size"), pretrain("model.hiden_size=64")),
     BadInput(
-        "wrong type", ("training.micro_batch_size", "'many'", "integer"), pretrain("training.micro_batch_size=many")
+        "wrong type",
+        ("training.micro_batch_size", "'many'", "a whole number"),
+        pretrain("training.micro_batch_size=many"),
     ),
     BadInput("layout that does not fit", ("tensor size 3", "such as tensor"), pretrain("parallel.tensor_size=3")),
     BadInput(

@@ -145,6 +145,15 @@ def test_a_file_that_is_not_ours_is_kept(tmp_path):
     write_section(config, plan, tmp_path / "ours.yaml")
 
 
+def test_the_written_file_holds_wherever_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = MixConfig.model_validate({"budget": "1k tokens", "corpora": [{"corpus": "a"}, {"corpus": "../b"}]})
+    plan = plan_mixture(config, [Available(mixed.corpus, 1000, 10) for mixed in config.corpora])
+    write_section(config, plan, Path("data.yaml"))
+    written = yaml.safe_load((tmp_path / "data.yaml").read_text())["data"]["train"]
+    assert [entry["corpus"] for entry in written] == [str(tmp_path / "a"), str(tmp_path / "../b")]
+
+
 def test_sources_are_read():
     assert parse_corpus("runs/a") == {"corpus": "runs/a"} == parse_corpus("corpus=runs/a")
     assert parse_corpus("corpus=a b,weight=0.3,max_epochs=4") == {"corpus": "a b", "weight": "0.3", "max_epochs": "4"}

@@ -53,6 +53,10 @@ def test_new_files_become_further_shards(begun, inputs, tokenizer_path, tmp_path
     corpus = Corpus.open(begun)
     assert corpus.manifest == result.manifest and corpus.fingerprint != manifest.fingerprint
     assert corpus.manifest.shards[: len(manifest.shards)] == manifest.shards
+    assert manifest.fingerprint in corpus.beginnings and corpus.beginnings[-1] == corpus.fingerprint
+    for count, beginning in enumerate(corpus.beginnings, 1):
+        first = corpus.manifest.model_copy(update={"shards": corpus.manifest.shards[:count]})
+        assert beginning == first.fingerprint, "a corpus is known as one that grew from its first shards"
     after = files_of(begun)
     assert {name: after[name] for name in before if name.startswith("shard_")} == {
         name: data for name, data in before.items() if name.startswith("shard_")

@@ -17,6 +17,8 @@ from data_prep.tokenizer import Tokenizer, load_tokenizer
 from finetune.cli import export_command
 from finetune.config import ExportConfig
 from finetune.huggingface.export import export
+from pretrain.config.sampling import TOKEN_STREAM, SampleCutting
+from pretrain.data.history import DataHistory, DataPhase, MixedCorpus
 from pretrain.models.huggingface import rotary_decoder
 from pretrain.models.huggingface.transformers_model import load_causal
 from tests.finetune.finetune_oracle import oracle_logits, oracle_outputs
@@ -38,6 +40,26 @@ def run(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
 
 def config(run: Path, output: Path, **changes: object) -> ExportConfig:
     return ExportConfig.model_validate({"model": run, "output": output, "sequences": 2} | changes)
+
+
+def test_the_record_names_everything_that_was_read(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    sampling = SampleCutting(TOKEN_STREAM, 64, 1)
+    a, b, c = (MixedCorpus(f"hash of {name}", f"corpora/{name}", weight) for name, weight in zip("abc", (3, 1, 1)))
+    first = DataPhase(0, 0, 64, sampling, (0.9, 0.1, 0.0), (a, b))
+    second = DataPhase(10, 80, 32, sampling, (0.9, 0.05, 0.05), (a, c))
+    history = json.loads(json.dumps(DataHistory(7, (first, second)).encode()))
+    write_run(tmp_path / "gpt", llama(tokenizer), tokenizer, metadata={"data_history": history})
+    record = export(config(tmp_path / "gpt", tmp_path / "out"), oracle_outputs)
+    assert json.loads((tmp_path / "out" / "export.json").read_text()) == record
+    told = record["data_history"]
+    assert [(phase["from_sample"], phase["seq_length"], phase["split"][2]) for phase in told] == [
+        (0, 64, 0.0), (80, 32, 0.05),
+    ]  # fmt: skip
+    read = [[(entry["path"], entry["corpus"], entry["samples"]) for entry in phase["train"]] for phase in told]
+    assert read == [
+        [("corpora/a", "hash of a", 60), ("corpora/b", "hash of b", 20)],
+        [("corpora/a", "hash of a", 60), ("corpora/c", "hash of c", 20)],
+    ]
 
 
 def test_an_export_loads_in_transformers_and_computes_the_same(run: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:

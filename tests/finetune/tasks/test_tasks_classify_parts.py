@@ -55,7 +55,10 @@ def test_chinese_texts_from_a_table(
     assert "left out    1 without text, the first films.csv@22" in lines
     assert found.test["TF-IDF + logistic regression"]["macro_f1"] == 1
     show(found, config)
-    assert "TF-IDF + logistic regression (characters, 1 to 3)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "TF-IDF + logistic regression (characters, 1 to 3)" in shown
+    right = [line for line in shown.splitlines() if "│ 好" in line]
+    assert len(right) == 2 and "[" not in "".join(right), "the tables of figures and of confusions hold no markup"
     monkeypatch.setattr(found.task, "tables", lambda *given: ["try baselines=[scratch], data.split=[1, 0, 0]"])
     show(found, config)
     assert "try baselines=[scratch], data.split=[1, 0, 0]\n" in capsys.readouterr().out, "brackets are no markup"

@@ -90,9 +90,8 @@ def test_rare_and_unwanted_labels_are_left_out_and_counted(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "options", "named"),
     [
-        ({"label": None}, {}, "holds None"),
         ({"label": 1.5}, {}, "holds 1.5"),
-        ({"label": " "}, {}, "a label: a string"),
+        ({"label": ["a"]}, {}, "a label: a string"),
         ({"text": 3}, {}, "line 8"),
         ({}, {"label_field": "labels"}, "did you mean: label"),
         ({}, {"split_by": "pakage"}, "did you mean: package"),
@@ -182,6 +181,19 @@ def test_texts_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
     assert "left out    2 without text, the first n7" in list(describe_texts(splits, encoded))
     with pytest.raises(DataError, match="holds no examples"):
         load(write(tmp_path / "b.jsonl", [{"text": "", "label": "a"}]))
+
+
+def test_texts_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    given = rows()
+    given[7]["label"], given[8]["label"], given[9]["label"] = " ", None, ""
+    splits = load(write(tmp_path / "a.jsonl", given))
+    assert list(splits.unlabelled) == ["n7", "n8", "n9"] and sum(map(len, splits.parts.values())) == 197
+    encoded = {"train": EncodedTexts([[1]], [0], 0, 0)}
+    assert "left out    3 without a label, the first n7" in list(describe_texts(splits, encoded))
+    table = tmp_path / "b.csv"
+    table.write_text("text,label\nx,\n")
+    with pytest.raises(DataError, match="holds no examples: 0 without text, 1 without a label"):
+        load(table)
 
 
 def test_without_a_test_part(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.corpus.manifest import TOKEN_COUNTS, CorpusManifest, ShardEntry
+from data_prep.corpus.manifest import TOKEN_COUNTS, CorpusManifest, ShardEntry, joined_manifest
 from data_prep.corpus.shard_writer import ShardWriter
 from pretrain.config import RunConfig
 
@@ -61,6 +62,20 @@ def write_corpus(
         text_bytes=len(tokens),
         shards=entries,
     ).write(path)
+    return path
+
+
+def grown_corpus(old: Path, added: Path, path: Path) -> Path:
+    """What `tokenize append=true` makes of a corpus and further shards: they come after those that were there."""
+    shutil.copytree(old, path)
+    manifest, more = CorpusManifest.read(old), CorpusManifest.read(added)
+    entries = list(manifest.shards)
+    for entry in more.shards:
+        entries.append(entry.model_copy(update={"name": f"shard-{len(entries)}"}))
+        for kind in ("bin", "idx"):
+            shutil.copy(added / f"{entry.name}.{kind}", path / f"{entries[-1].name}.{kind}")
+    np.save(path / TOKEN_COUNTS, np.load(old / TOKEN_COUNTS) + np.load(added / TOKEN_COUNTS))
+    joined_manifest([manifest, more], entries).write(path)
     return path
 
 

@@ -122,6 +122,27 @@ def test_the_final_model_stands_beside_the_best_and_no_test_is_chosen(tmp_path: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("loss", "ended_by", "is_told"),
+    [(6.15, "finished", True), (6.15, "diverged", False), (4.0, "finished", False), (math.nan, "SIGTERM", False)],
+)
+def test_where_token_frequencies_do_better_the_summary_says_what_to_do(
+    tmp_path: Path, loss: float, ended_by: str, is_told: bool
+) -> None:
+    watched = monitor(config := run_config(tmp_path / "run", "monitor.tensorboard=false"), resumed_step=None)
+    watched.log_eval(EvalRecord(40, "validation", loss, {"unigram_loss": 4.61}))
+    watched.log_eval(EvalRecord(40, "test", 9.0, {"unigram_loss": 4.61}))
+    watched.log_eval(EvalRecord(40, "of an older version", 9.0, {}))
+    watched.close()
+    write_summary(config, outcome(ended_by=ended_by), io.StringIO())
+    rows = (tmp_path / "run" / "summary.txt").read_text().splitlines()
+    found = [row for row in rows if row.startswith("unigram")]
+    assert len(found) == is_told
+    if is_told:
+        assert "better than this model, 4.6100 against 6.1500 on validation: train longer" in found[0]
+        assert "training.duration" in found[0] and "optimizer.lr" in found[0]
+
+
 def test_a_run_beyond_its_duration_had_nothing_to_train(tmp_path: Path) -> None:
     config = run_config(tmp_path, "training.duration=3 steps")
     write_summary(config, outcome(step=6, total_steps=3), io.StringIO())

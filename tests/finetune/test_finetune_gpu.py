@@ -1,0 +1,68 @@
+"""A classifier of a pretraining run, made on a GPU by the command that users type; also tried on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.finetune.finetune_texts import prepare
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with rotary positions, and labelled texts."""
+    root = tmp_path_factory.mktemp("gpu")
+    prepare(root)
+    return root
+
+
+def check_classify(device: str, precision: str, folder: Path) -> None:
+    """`classify` learns labels that a few words tell, and measures the model that it saved."""
+    output = folder / f"{device}-{precision}"
+    settings = [
+        "data.train_texts=texts.jsonl",
+        "data.label_field=kind",
+        "data.split=[0.7,0.15,0.15]",
+        "training.duration=6 epochs",
+        "training.batch_size=16",
+        f"training.device={device}",
+        f"training.precision={precision}",
+        "training.zero_stage=1",
+        "optimizer.lr=5e-3",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune", "classify", "--model", "run", "--output", str(output), *settings],
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+        | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    record = json.loads((output / "classify.json").read_text())
+    assert record["ran"]["device"] == ("cpu" if device == "cpu" else "cuda")
+    assert record["test"]["fine-tuned"]["accuracy"] > 0.8
+    lines = (output / "predictions-test.jsonl").read_text().splitlines()
+    assert len(lines) == record["test"]["fine-tuned"]["samples"]
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and this machine shows none")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_classifier_of_a_rotary_run_is_made_on_a_gpu(precision: str, folder: Path) -> None:
+    check_classify("auto", precision, folder)
+
+
+@pytest.mark.slow
+def test_the_same_on_the_cpu(folder: Path) -> None:
+    check_classify("cpu", "fp32", folder)
