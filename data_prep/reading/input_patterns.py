@@ -14,7 +14,7 @@ import orjson
 from configs.errors import DataError, nearest
 from configs.paths import expanded
 from data_prep.config import ReadingSettings
-from data_prep.reading.archives import is_archive, member_path
+from data_prep.reading.archives import is_archive, member_path, split_member
 from data_prep.reading.describing_files import describes_others
 from data_prep.reading.file_search import check_link, files_below, files_of_pattern
 from data_prep.reading.files import FileState, archive_members, file_state, is_url, remote
@@ -167,24 +167,26 @@ class PatternExpander:
             named: how the user named it, if by its own name.
             kind: what is known to be in it.
         """
-        if is_archive(path) and kind is None and self.config.format == "auto":
-            state = file_state(path)
-            for member in archive_members(path):
-                name = member_path(path, member.name)
-                base = PurePosixPath(member.name).name
-                inner = kind_by_name(name)
-                if base.startswith((".", "._")) or "__MACOSX" in member.name:
-                    continue
-                if inner is None or not self._is_read(inner):
-                    found.unread.append(name)
-                else:
-                    check_columns_are_plain(name, inner)
-                    found.files.append((name, inner, FileState(member.size_bytes, state.version)))
+        if is_archive(path) and kind is None:
+            self._add_members(found, path)
             return
         if kind is None:
             kind = self._kind(path, named)
         check_columns_are_plain(path, kind)
         found.files.append((path, kind, file_state(path)))
+
+    def _add_members(self, found: FoundFiles, archive: str) -> None:
+        version = file_state(archive).version
+        for member in archive_members(archive):
+            name = member_path(archive, member.name)
+            if PurePosixPath(member.name).name.startswith(".") or "__MACOSX" in member.name:
+                continue
+            if not self._is_known(name):
+                found.unread.append(name)
+                continue
+            kind = self._kind(name, None)
+            check_columns_are_plain(name, kind)
+            found.files.append((name, kind, FileState(member.size_bytes, version)))
 
     def _kind(self, path: str, named: str | None) -> Format:
         if self.config.format != "auto":
@@ -206,13 +208,15 @@ class PatternExpander:
         return self.pages or kind not in PAGES
 
     def _is_known(self, path: str) -> bool:
+        if is_archive(path):
+            return split_member(path) is None
         wanted = self.config.format
         if wanted != "auto":
             by_name = kind_by_name(path)
             alike = (wanted, "tsv") if wanted == "csv" else (wanted,)
             return by_name in alike or (by_name is None and kind_of(path) == wanted)
         kind = kind_of(path)
-        return is_archive(path) or (kind is not None and self._is_read(kind))
+        return kind is not None and self._is_read(kind)
 
     def _split_of(self, splits: list, where: str) -> str:
         split = self.config.dataset_split

@@ -121,6 +121,10 @@ def test_what_a_format_names_is_read_whatever_its_ending(tmp_path: Path, read) -
     (tmp_path / "more" / "b.jsonl").write_bytes(lines("three"))
     (tmp_path / "more" / "c.txt").write_text("other")
     assert read(tmp_path / "more", format="jsonl") == ["three"]
+    members = {"d.jsonl": lines("four"), "e.txt": b"other", "part-00000": lines("five"), "inner.tar": tar_of({})}
+    (tmp_path / "more" / "packed.tar").write_bytes(tar_of(members))
+    assert read(tmp_path / "more", format="jsonl") == ["three", "four", "five"]
+    assert read(tmp_path / "more" / "packed.tar", format="jsonl") == ["four", "five"]
 
 
 @pytest.mark.parametrize("read", READERS)
