@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,15 +52,41 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
-def archive_members(path: str) -> list[Member]:
+def archive_members(path: str, may_break: bool = False) -> list[Member]:
     """The files in an archive.
+
+    Args:
+        path: the archive.
+        may_break: give the files before the place where it breaks, which is said on standard error.
 
     Raises:
         DamagedFileError: if it is none, or damaged.
         DataError: if it cannot be opened.
     """
-    with reading(path):
-        return members_of(path, open_raw)
+    members, problem = _listing(path, file_state(path).version)
+    if problem is not None:
+        try:
+            with reading(path):
+                raise problem
+        except DamagedFileError as error:
+            if not may_break:
+                raise
+            print(f"damaged, read to where it breaks: {path}: {error.problem}", file=sys.stderr, flush=True)
+    return members
+
+
+@functools.lru_cache(maxsize=4)
+def _listing(archive: str, version: str) -> tuple[list[Member], Exception | None]:
+    _listed_versions[archive] = version
+    return members_of(archive, open_raw)
+
+
+_listed_versions: dict[str, str] = {}
+
+
+@functools.lru_cache(maxsize=4)
+def _members_by_name(archive: str, version: str) -> dict[str, Member]:
+    return {member.name: member for member in _listing(archive, version)[0]}
 
 
 def compression_of(path: str) -> str | None:
@@ -83,7 +110,8 @@ def file_state(path: str) -> FileState:
         DataError: if it is not there or cannot be read.
     """
     if (member := split_member(path)) is not None:
-        return FileState(_member_size(path), file_state(member[0]).version)
+        version = file_state(member[0]).version
+        return FileState(_member(path, version).size_bytes, version)
     if not is_url(path):
         with _naming(path):
             found = Path(path).stat()
@@ -116,12 +144,11 @@ def open_raw(path: str) -> BinaryIO:
         DataError: if it cannot be opened.
         DamagedFileError: if it is in a damaged archive.
     """
-    if split_member(path) is not None:
-        try:
-            with reading(path):
-                return open_member(path, open_raw)
-        except KeyError:
-            raise DataError("there is no such file in the archive", where=path) from None
+    if (member := split_member(path)) is not None:
+        # Whoever reads it compares the archive's state afterwards; it need not be asked for each member.
+        version = _listed_versions.get(member[0]) or file_state(member[0]).version
+        with reading(path):
+            return open_member(path, version, _member(path, version), open_raw)
     if not is_url(path):
         with _naming(path):
             return Path(path).open("rb", buffering=CHUNK_BYTES)
@@ -228,12 +255,12 @@ def remote(url: str) -> Iterator[tuple[Any, str]]:
         raise DataError(f"cannot be read: {type(error).__name__}: {error}", where=url) from None
 
 
-def _member_size(path: str) -> int:
+def _member(path: str, version: str) -> Member:
     archive, name = cast(tuple[str, str], split_member(path))
-    for member in archive_members(archive):
-        if member.name == name:
-            return member.size_bytes
-    raise DataError("there is no such file in the archive", where=path)
+    found = _members_by_name(archive, version).get(name)
+    if found is None:
+        raise DataError("there is no such file", where=path, expected="a file of the archive")
+    return found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import orjson
 
 from configs.errors import DataError, nearest
 from configs.paths import expanded
-from data_prep.config import ReadingSettings
+from data_prep.config import SourceConfig
 from data_prep.reading.archives import is_archive, member_path, split_member
 from data_prep.reading.describing_files import describes_others
 from data_prep.reading.file_search import check_link, files_below, files_of_pattern
@@ -69,7 +69,7 @@ class PatternExpander:
         pages: whether web pages are among what is read.
     """
 
-    def __init__(self, config: ReadingSettings, left_out: Sequence[Path], pages: bool) -> None:
+    def __init__(self, config: SourceConfig, left_out: Sequence[Path], pages: bool) -> None:
         self.config, self.left_out, self.pages = config, left_out, pages
         self.expected = shown_endings(pages) + "; `format` says what others hold"
 
@@ -152,11 +152,15 @@ class PatternExpander:
             self._add(found, name, named=name)
 
     def _add_listed(self, found: FoundFiles, names: list[str], others: list[str]) -> None:
+        for name in self._data_of(found, names, others):
+            self._add(found, name)
+
+    def _data_of(self, found: FoundFiles, names: list[str], others: list[str]) -> list[str]:
+        """Of files that lie together those that hold documents; the rest is noted as not read."""
         kinds = {kind_by_name(name) for name in names}
         data = [name for name in names if not describes_others(name, kinds, self.config.text_field)]
         found.unread += sorted({*others, *names} - {*data})
-        for name in data:
-            self._add(found, name)
+        return data
 
     def _add(self, found: FoundFiles, path: str, named: str | None = None, kind: Format | None = None) -> None:
         """Add a file, or what is in an archive.
@@ -176,17 +180,23 @@ class PatternExpander:
         found.files.append((path, kind, file_state(path)))
 
     def _add_members(self, found: FoundFiles, archive: str) -> None:
-        version = file_state(archive).version
-        for member in archive_members(archive):
+        state = file_state(archive)
+        if not state.size_bytes:
+            found.files.append((archive, "text", state))  # to be told with the empty ones
+            return
+        sizes: dict[str, int] = {}
+        names: list[str] = []
+        others: list[str] = []
+        for member in archive_members(archive, may_break=self.config.damaged_files == "skip"):
+            if any(part.startswith(".") for part in PurePosixPath(member.name).parts if part not in (".", "..")):
+                continue
             name = member_path(archive, member.name)
-            if PurePosixPath(member.name).name.startswith(".") or "__MACOSX" in member.name:
-                continue
-            if not self._is_known(name):
-                found.unread.append(name)
-                continue
+            sizes[name] = member.size_bytes
+            (names if member.is_file and self._is_known(name) else others).append(name)
+        for name in self._data_of(found, names, others):
             kind = self._kind(name, None)
             check_columns_are_plain(name, kind)
-            found.files.append((name, kind, FileState(member.size_bytes, version)))
+            found.files.append((name, kind, FileState(sizes[name], state.version)))
 
     def _kind(self, path: str, named: str | None) -> Format:
         if self.config.format != "auto":

@@ -150,7 +150,8 @@ def test_a_damaged_archive_is_told(tmp_path: Path, packed) -> None:
     whole = packed({f"{number}.jsonl": lines(os.urandom(3000).hex()) for number in range(20)})
     path = tmp_path / f"a.{ending}"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DamagedFileError, match=rf"a\.{ending}.*: is truncated\n  expected: a complete archive"):
+    problem = "is no whole archive" if ending == "zip" else r"is truncated\n  expected: a complete archive"
+    with pytest.raises(DamagedFileError, match=rf"a\.{ending}: {problem}"):
         by_tokenize(path)
     path.write_bytes(b"no archive at all, but text" * 100)
     with pytest.raises(DamagedFileError):
