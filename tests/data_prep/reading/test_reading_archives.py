@@ -17,7 +17,7 @@ from data_prep.reading.documents import DamagedFileError, ReadCounts
 from data_prep.reading.inputs import find_files, work_units
 from data_prep.reading.readers import read_documents
 
-PACKED = [("a.tar", lambda raw: raw), ("a.tar.gz", gzip.compress)]
+PACKED = [("a.tar", lambda raw: raw), pytest.param("a.tar.gz", gzip.compress, marks=pytest.mark.slow)]
 MEMBERS = {f"{number}.jsonl": lines(f"text {number}") for number in range(3)}
 TEXTS = [f"text {number}" for number in range(3)]
 
