@@ -16,7 +16,7 @@ from pretrain import preflight
 from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.reader import read_metadata
 from pretrain.config import RunConfig
-from pretrain.data.history import saved_history
+from pretrain.data.saved_history import saved_history
 from pretrain.monitor.console import ConsoleLog
 from pretrain.monitor.records import EvalRecord
 from pretrain.parallel.launch import discover

@@ -14,8 +14,9 @@ from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.config import RunConfig
-from pretrain.data.history import DataHistory, saved_history
+from pretrain.data.history import DataHistory
 from pretrain.data.run_data import RunData
+from pretrain.data.saved_history import saved_history
 from pretrain.engine.engine import TrainEngine
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule

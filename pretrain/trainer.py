@@ -232,6 +232,7 @@ class Trainer:
         anew = [f"checkpoint.resume=never: the first save sets aside {', '.join(old)}"] if old else []
         for note in (
             *self.config.model.notes(),
+            *self.config.objective.notes(),
             *self.config.checkpoint.notes(),
             *anew,
             *self._data.notes,

@@ -26,7 +26,7 @@ from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer, open_chec
 from finetune.stopping import tidy_when_stopped
 from pretrain.config.model import ModelConfig
 from pretrain.config.sampling import PairKind
-from pretrain.data.history import saved_history
+from pretrain.data.saved_history import saved_history
 from pretrain.models.huggingface import logit_check
 from pretrain.models.huggingface.config_fields import NO_IDS
 from pretrain.models.huggingface.family import class_name, counterpart_name, counterpart_of, sees_both_sides, to_config

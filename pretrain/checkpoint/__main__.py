@@ -14,7 +14,7 @@ from configs.paths import input_path
 from pretrain.checkpoint.index import Index
 from pretrain.checkpoint.manifest import ManifestProblem
 from pretrain.checkpoint.reader import CheckpointReader, find_checkpoints
-from pretrain.data.history import saved_history
+from pretrain.data.saved_history import saved_history
 
 app = typer.Typer(
     add_completion=False,

@@ -16,6 +16,9 @@ class ObjectiveConfig(Named):
     labels_are_tokens: ClassVar[bool] = False
     """Whether every token of a text is a label, each once: then losses compare with those of n-gram models."""
 
+    labels_special_tokens: ClassVar[bool] = True
+    """Whether special tokens of the corpus, such as the end of a document, may be labels."""
+
     evaluation_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that evaluations alone read: a run may go on with others."""
 
@@ -44,6 +47,10 @@ class ObjectiveConfig(Named):
     def evaluated(self) -> dict[str, Any]:
         """The keys that decide what an evaluation asks, with their values; losses compare where they are equal."""
         return self.resolved()
+
+    def notes(self) -> list[str]:
+        """What a user is told at the start, a sentence each."""
+        return []
 
     def problems(self, model: ModelConfig) -> list[str]:
         """Why `model` cannot be trained on this objective, a sentence each; empty if it can."""

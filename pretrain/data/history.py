@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import CheckpointError
-from configs.kinds import Kinds, resolve
+from configs.kinds import resolve
 from pretrain.config import RunConfig
-from pretrain.config.kinds import FAMILIES, OBJECTIVES
 from pretrain.config.sampling import PairSampleCutting, SampleCutting
 from pretrain.data.blend import Blend
 from pretrain.schedule.sample_lengths import LengthPhase, SampleLengths
+
+# Of corpora with more shards it is not noted which smaller ones they begin with: checkpoints would grow by megabytes.
+_MOST_BEGINNINGS = 4096
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,14 @@ class MixedCorpus:
         corpus: its fingerprint.
         path: where it was.
         weight: its relative weight.
+        beginnings: the fingerprints of its first shards, of which a smaller corpus may be made, without its own; none
+            in the history of older versions.
     """
 
     corpus: str
     path: str
     weight: float
+    beginnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,9 @@ class DataHistory:
 
     def trained_split(self, corpora: Collection[str]) -> tuple[float, float, float] | None:
         """The split by which documents of one of some corpora were first trained on; None if none was."""
-        return next((p.split for p in self.phases for entry in p.train if entry.corpus in corpora), None)
+        wanted = {*corpora}
+        entries = ((phase.split, entry) for phase in self.phases for entry in phase.train)
+        return next((split for split, entry in entries if wanted & {entry.corpus, *entry.beginnings}), None)
 
     def notes(self, from_sample: int, beginnings: Mapping[str, Sequence[str]]) -> list[str]:
         """What is read from a sample on, a sentence; empty unless a phase begins there that is not the first.
@@ -185,12 +192,14 @@ class DataHistory:
         return cls(raw["seed"], tuple(_decode_phase(phase) for phase in raw["phases"]))
 
 
-def phase_of(config: RunConfig, fingerprints: Mapping[Path, str], from_step: int, from_sample: int) -> DataPhase:
+def phase_of(
+    config: RunConfig, beginnings: Mapping[Path, Sequence[str]], from_step: int, from_sample: int
+) -> DataPhase:
     """The settings of `config` from a sample on.
 
     Args:
         config: the run.
-        fingerprints: those of its corpora, by path.
+        beginnings: `Corpus.beginnings` of its corpora, by path.
         from_step: steps that are finished before.
         from_sample: number of the first sample.
     """
@@ -201,45 +210,13 @@ def phase_of(config: RunConfig, fingerprints: Mapping[Path, str], from_step: int
         seq_length=config.model.seq_length,
         sampling=config.objective.sampling(config.model, documents_apart=data.reset_attention_at_documents),
         split=data.split,
-        train=tuple(MixedCorpus(fingerprints[e.corpus], str(e.corpus), e.weight) for e in data.train),
+        train=tuple(_mixed(beginnings[entry.corpus], str(entry.corpus), entry.weight) for entry in data.train),
     )
 
 
-def saved_history(metadata: Mapping[str, Any]) -> DataHistory | None:
-    """The history in a checkpoint's metadata; of one that is older than histories, as if nothing had ever changed.
-
-    None if the metadata do not say what was read, or name kinds that are not there any more.
-
-    Raises:
-        CheckpointError: they name something that does not say how samples are cut.
-    """
-    if "data_history" in metadata:
-        try:
-            return DataHistory.decode(metadata["data_history"])
-        except (ImportError, AttributeError):
-            return None  # the module of a cutting that is not there any more
-    config, read = metadata.get("config"), metadata.get("data_fingerprint")
-    if not config or not read:
-        return None
-    try:
-        model = _section(FAMILIES, metadata.get("model") or config["model"])
-        objective = _section(OBJECTIVES, config.get("objective") or {})
-    except ValueError:
-        return None  # a kind that is not there any more
-    paths = [entry["corpus"] for entry in config["data"]["train"]]
-    phase = DataPhase(
-        from_step=0,
-        from_sample=0,
-        seq_length=read["seq_length"],
-        sampling=objective.sampling(model, documents_apart=read["reset_attention_at_documents"]),
-        split=_split(read["split"]),
-        train=tuple(
-            # The share of the whole is a weight, too, and the one that the blend was made of.
-            MixedCorpus(entry["corpus"], path, float(entry["share"].partition("/")[0]))
-            for entry, path in zip(read["train"], paths)
-        ),
-    )
-    return DataHistory(read["seed"], (phase,))
+def _mixed(beginnings: Sequence[str], path: str, weight: float) -> MixedCorpus:
+    before = tuple(beginnings[:-1])
+    return MixedCorpus(beginnings[-1], path, weight, before if len(before) <= _MOST_BEGINNINGS else ())
 
 
 def _settings(phase: DataPhase) -> tuple[Any, ...]:
@@ -247,13 +224,6 @@ def _settings(phase: DataPhase) -> tuple[Any, ...]:
     blend = phase.blend
     mixture = tuple((entry.corpus, count) for entry, count in zip(phase.train, blend.counts.tolist()))
     return phase.seq_length, phase.sampling, phase.split, mixture
-
-
-def _section(kinds: Kinds, raw: Mapping[str, Any]) -> Any:
-    """A section as it was saved; one from before there were names is of the default kind."""
-    name = raw.get("name", kinds.default)
-    cls = kinds.declaration(name)
-    return cls.model_validate({key: raw[key] for key in cls.model_fields if key in raw} | {"name": name})
 
 
 def _class_of(sampling: SampleCutting) -> dict[str, str]:
@@ -281,11 +251,14 @@ def _decode_phase(raw: Mapping[str, Any]) -> DataPhase:
         from_sample=raw["from_sample"],
         seq_length=raw["seq_length"],
         sampling=cutting(**sampling),
-        split=_split(raw["split"]),
-        train=tuple(MixedCorpus(**entry) for entry in raw["train"]),
+        split=split_of(raw["split"]),
+        train=tuple(
+            MixedCorpus(**entry | {"beginnings": tuple(entry.get("beginnings", ()))}) for entry in raw["train"]
+        ),
     )
 
 
-def _split(shares: Sequence[float]) -> tuple[float, float, float]:
+def split_of(shares: Sequence[float]) -> tuple[float, float, float]:
+    """The shares of a split as they are compared."""
     train, validation, test = shares
     return train, validation, test

@@ -40,7 +40,7 @@ class RunData:
         history: what decided the samples up to now, the present settings last.
         notes: what was done about odd data, a sentence each, to be shown once.
         corpora: the opened corpora by path.
-        labels_are_tokens: see `ObjectiveConfig`.
+        labels_are_tokens, labels_special_tokens: see `ObjectiveConfig`.
     """
 
     train: SampleStream
@@ -53,6 +53,7 @@ class RunData:
     notes: tuple[str, ...]
     corpora: dict[Path, Corpus]
     labels_are_tokens: bool = True
+    labels_special_tokens: bool = True
 
     @classmethod
     def open(cls, config: RunConfig, *, tokenizer_required: bool = True) -> RunData:
@@ -70,8 +71,8 @@ class RunData:
         vocabulary = resolve_vocabulary(
             config.data, corpora, config.model.vocab_size, tokenizer_required=tokenizer_required
         )
-        fingerprints = _fingerprints(corpora)
-        history = DataHistory(config.seed, (phase_of(config, fingerprints, from_step=0, from_sample=0),))
+        phase = phase_of(config, _beginnings(corpora), from_step=0, from_sample=0)
+        history = DataHistory(config.seed, (phase,))
         builder = StreamBuilder(config, corpora, vocabulary.size, history)
         train = builder.train()
         validation, test = builder.evaluation("validation"), builder.evaluation("test")
@@ -89,6 +90,7 @@ class RunData:
             notes=tuple(builder.notes),
             corpora=corpora,
             labels_are_tokens=config.objective.labels_are_tokens,
+            labels_special_tokens=config.objective.labels_special_tokens,
         )
 
     def continuing(self, config: RunConfig, before: DataHistory, from_step: int, from_sample: int) -> RunData:
@@ -106,7 +108,7 @@ class RunData:
         Raises:
             CheckpointError: if an epoch was begun in a way that cannot be gone on with.
         """
-        history = before.continued(phase_of(config, _fingerprints(self.corpora), from_step, from_sample))
+        history = before.continued(phase_of(config, _beginnings(self.corpora), from_step, from_sample))
         if len(history.phases) == 1 and history.seed == config.seed:
             return replace(self, history=history)
         builder = StreamBuilder(config, self.corpora, self.vocab_size, history)
@@ -127,7 +129,7 @@ class RunData:
         Raises:
             CheckpointError: names the corpus, both splits, and how many documents it is about.
         """
-        check_split(before, config.data.split, {path: corpus.beginnings for path, corpus in self.corpora.items()})
+        check_split(before, config.data.split, _beginnings(self.corpora))
 
     def prepare(self, consumed_samples: int = 0) -> None:
         """Build, or wait for, the indexes that training from `consumed_samples` on and evaluation need.
@@ -197,7 +199,7 @@ class RunData:
 
     def unigram_nats(self) -> np.ndarray | None:
         """What each id costs a model that knows only the training corpora's token frequencies; see `unigram_nats`."""
-        return unigram_nats(self.train, None if self.labels_are_tokens else self.tokens.special_ids)
+        return unigram_nats(self.train, None if self.labels_special_tokens else self.tokens.special_ids)
 
 
 def _continuing_notes(config: RunConfig, history: DataHistory, train: SampleStream, from_sample: int) -> Iterator[str]:
@@ -211,8 +213,8 @@ def _continuing_notes(config: RunConfig, history: DataHistory, train: SampleStre
             yield from rest_notes_on(part)
 
 
-def _fingerprints(corpora: Mapping[Path, Corpus]) -> dict[Path, str]:
-    return {path: corpus.fingerprint for path, corpus in corpora.items()}
+def _beginnings(corpora: Mapping[Path, Corpus]) -> dict[Path, tuple[str, ...]]:
+    return {path: corpus.beginnings for path, corpus in corpora.items()}
 
 
 def _fingerprint(

@@ -44,7 +44,8 @@ class StreamBuilder:
         self._cache = config.data.index_cache or config.output / "index"
         # Of a corpus that was trained on once, evaluations may only ever see what was held out; so of one that grew
         # from it, or that it grew from: what they share has the same numbers in both.
-        self._trained = {entry.corpus for phase in history.phases for entry in phase.train}
+        entries = [entry for phase in history.phases for entry in phase.train]
+        self._trained = {fingerprint for entry in entries for fingerprint in (entry.corpus, *entry.beginnings)}
         for corpus in corpora.values():
             if corpus.fingerprint in self._trained:
                 self._trained.update(corpus.beginnings)

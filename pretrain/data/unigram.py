@@ -7,7 +7,7 @@ import numpy as np
 from pretrain.data.stream import SampleStream
 
 MOST_READ_TOKENS = 200_000_000
-"""A bare prefix of more tokens is not read for the sake of its frequencies."""
+"""Bare prefixes of more tokens together are not read for the sake of their frequencies."""
 
 
 def unigram_nats(train: SampleStream, never_labels: np.ndarray | None = None) -> np.ndarray | None:
@@ -22,9 +22,10 @@ def unigram_nats(train: SampleStream, never_labels: np.ndarray | None = None) ->
             what they have, and they themselves cost 0.
 
     Returns:
-        None where a training corpus is a bare prefix, whose ids nobody has counted, of more than `MOST_READ_TOKENS`.
+        None where training corpora are bare prefixes, whose ids nobody has counted, of more than `MOST_READ_TOKENS`.
     """
-    if any(part.corpus.manifest is None and part.corpus.num_tokens > MOST_READ_TOKENS for part in train.parts):
+    bare = [part.corpus for part in train.parts if part.corpus.manifest is None]
+    if sum(corpus.num_tokens for corpus in bare) > MOST_READ_TOKENS:
         return None
     shares = np.zeros(train.vocab_size)
     for part, share in zip(train.parts, train.blend.shares):

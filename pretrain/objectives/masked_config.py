@@ -41,6 +41,7 @@ class MaskedConfig(ObjectiveConfig):
 
     implementation: ClassVar[str] = "pretrain.objectives.masked:MaskedObjective"
 
+    labels_special_tokens: ClassVar[bool] = False
     evaluation_keys: ClassVar[tuple[str, ...]] = ("evaluation_mask_rate",)
     trains_pair_head: ClassVar[bool] = False
     """Whether pairs of texts have labels."""

@@ -65,6 +65,12 @@ class MaskedPairsConfig(MaskedConfig):
             short_rate=self.short_rate,
         )
 
+    def notes(self) -> list[str]:
+        """See the base class."""
+        if self.pair_coefficient:
+            return []
+        return ["objective.pair_coefficient is 0: the pair head is not trained, and an export has it as it was drawn"]
+
     def problems(self, model: ModelConfig) -> list[str]:
         """See the base class."""
         found = super().problems(model)
@@ -72,11 +78,6 @@ class MaskedPairsConfig(MaskedConfig):
             found.append(
                 f"objective.name={self.name} needs a pair head, which model.name={model.name} does not have; expected"
                 " model.name=bert with model.pooler=true, or objective.name=masked"
-            )
-        elif self.pair_coefficient == 0:
-            found.append(
-                "objective.pair_coefficient is 0, which leaves the pair head untrained; expected more than 0, or"
-                " objective.name=masked with model.pooler=false"
             )
         if getattr(model, "num_token_types", 2) < 2:
             found.append(

@@ -76,7 +76,7 @@ def test_a_resume_refuses_a_corpus_that_has_grown_and_tells_what_it_accepts(tmp_
     continued, accepted = continued_data(metadata, accepting, grown, tmp_path)
     assert len(accepted) == 1 and accepted[0].startswith("data.train: ")
     (told,) = [note for note in continued.notes if "from sample 80 on" in note]
-    assert f"{corpus} 100.0% (new)" in told and f"no more {corpus} (after 80 samples of it)" in told
+    assert f"{corpus} 100.0% (grew from {corpus} after 80 samples of that, and is read from its beginning)" in told
 
 
 def test_documents_keep_their_part_when_others_are_appended(tmp_path: Path, corpus: Path) -> None:

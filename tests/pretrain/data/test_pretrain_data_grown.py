@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,26 @@ def test_another_training_share_is_refused(tmp_path: Path, corpora: dict[str, Pa
         now.check_split(config, before)
 
 
+def test_the_smaller_corpus_is_known_when_the_grown_one_was_trained_on(
+    tmp_path: Path, corpora: dict[str, Path]
+) -> None:
+    before = opened(tmp_path, str(corpora["grown a"]), [0.9, 0.1, 0.0])[0].history
+    saved = DataHistory.decode(before.encode())
+    assert saved == before and saved.phases[0].train[0].beginnings
+    now, config = opened(tmp_path, str(corpora["a"]), [0.5, 0.5, 0.0])
+    with pytest.raises(CheckpointError, match=r"40\.0% of its documents were trained on"):
+        now.check_split(config, saved)
+
+
+def test_a_corpus_keeps_the_split_that_an_older_version_let_it_have(tmp_path: Path, corpora: dict[str, Path]) -> None:
+    first = opened(tmp_path, str(corpora["a"]), [0.9, 0.1, 0.0])[0].history.phases[0]
+    second, config = opened(tmp_path, str(corpora["grown a"]), [0.5, 0.5, 0.0])
+    phases = (first, replace(second.history.phases[0], from_step=5, from_sample=40))
+    without = tuple(replace(phase, train=tuple(replace(e, beginnings=()) for e in phase.train)) for phase in phases)
+    for history in (phases, without):
+        second.check_split(config, DataHistory(7, history))
+
+
 @pytest.mark.parametrize(("trained", "evaluated"), [("a", "grown a"), ("grown a", "a")])
 def test_only_what_was_held_out_is_evaluated(
     tmp_path: Path, corpora: dict[str, Path], trained: str, evaluated: str
@@ -61,9 +82,8 @@ def test_only_what_was_held_out_is_evaluated(
         return [data.evaluation_sets[name]["corpora"][0]["documents"] for name in ("v", "other")]
 
     assert documents(opened(tmp_path, str(corpora[trained]), split, **sets)[0]) == ["validation", "all"]
-    if evaluated == "grown a":
-        before = opened(tmp_path, str(corpora[trained]), split)[0].history
-        assert documents(resumed(tmp_path, before, str(corpora["c"]), split, **sets)) == ["validation", "all"]
+    before = opened(tmp_path, str(corpora[trained]), split)[0].history
+    assert documents(resumed(tmp_path, before, str(corpora["c"]), split, **sets)) == ["validation", "all"]
 
 
 def test_it_is_told_that_it_grew_and_is_read_anew(tmp_path: Path, corpora: dict[str, Path]) -> None:

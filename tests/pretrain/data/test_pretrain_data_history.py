@@ -19,9 +19,10 @@ from data_prep.corpus import Corpus
 from pretrain.config.sampling import TOKEN_STREAM, SampleCutting
 from pretrain.data.corpus_tokens import JOINED
 from pretrain.data.documents import Documents
-from pretrain.data.history import DataHistory, saved_history
+from pretrain.data.history import DataHistory
 from pretrain.data.run_data import RunData
 from pretrain.data.samples import Samples
+from pretrain.data.saved_history import saved_history
 from pretrain.data.token_stream import TokenStream
 
 STEP = 8

@@ -10,7 +10,8 @@ import pytest
 
 from configs.errors import CheckpointError
 from pretrain.config.sampling import SampleCutting
-from pretrain.data.history import DataHistory, DataPhase, MixedCorpus, saved_history
+from pretrain.data.history import DataHistory, DataPhase, MixedCorpus
+from pretrain.data.saved_history import saved_history
 
 
 @dataclass(frozen=True)

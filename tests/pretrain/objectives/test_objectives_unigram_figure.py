@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,3 +88,14 @@ def test_of_next_tokens_it_is_over_all_labels_and_without_frequencies_there_is_n
     assert figures["unigram_loss"] == pytest.approx(np.concatenate(labels).mean())
     figures, _ = figures_of(objective, None, samples)
     assert "unigram_loss" not in figures and figures["loss"] == 2
+
+
+def test_special_tokens_cost_what_their_frequency_says_unless_they_are_never_labels(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path)
+    data = RunData.open(tiny_config(tmp_path / "run", corpus))
+    end = data.tokens.roles["end_of_document"]
+    nats = replace(data, labels_are_tokens=False).unigram_nats()
+    assert nats is not None and nats[end] > 0
+    assert np.array_equal(nats, data.unigram_nats())
+    masked = replace(data, labels_special_tokens=False).unigram_nats()
+    assert masked is not None and masked[end] == 0 and not MaskedConfig.labels_special_tokens
