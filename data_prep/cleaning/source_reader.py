@@ -196,6 +196,9 @@ class SourceReader(PipelineStep):
         as with datatrove; what has the name of an outer one stays nested.
         """
         text_fields = () if self.part.pages else tuple(self.source.text_field)
+        if self.source.metadata_fields is None:
+            for name in text_fields:
+                record = _without(record, name)
         inner = record.get("metadata")
         nested = inner if isinstance(inner, dict) else {}
         if self.source.metadata_fields is not None:
@@ -205,12 +208,22 @@ class SourceReader(PipelineStep):
             both = nested | record
             wanted = {name: _value(both, name) for name in self.source.metadata_fields if name not in own}
             return {name: value for name, value in wanted.items() if value is not None or name in both}
-        kept = {name: value for name, value in record.items() if name not in (*text_fields, id_field, IS_TEXT)}
+        left_off = (id_field, *((IS_TEXT,) if self.part.pages else ()))
+        kept = {name: value for name, value in record.items() if name not in left_off}
         if isinstance(inner, dict):
             kept.pop("metadata", None)
         kept |= {name: value for name, value in nested.items() if name not in record}
         hidden = {name: value for name, value in nested.items() if name in record}
         return kept | {"metadata": hidden} if hidden else kept
+
+
+def _without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """A copy without a field, which may lie within others, as `field_of` finds it; without it, the record itself."""
+    if name in record:
+        return {key: value for key, value in record.items() if key != name}
+    outer, _, rest = name.partition(".")
+    inner = record.get(outer)
+    return record | {outer: _without(inner, rest)} if rest and isinstance(inner, dict) else record
 
 
 def _value(record: dict[str, Any], name: str) -> Any:
