@@ -18,7 +18,7 @@ from data_prep.reading.documents import NO_TEXT, ReadCounts, Reason, RecordError
 from data_prep.reading.files import file_state, forget_remote_states
 from data_prep.reading.pages import IS_TEXT
 from data_prep.reading.readers import read_batches
-from data_prep.reading.records import RECORDS, field_of
+from data_prep.reading.records import MAX_DEPTH, NESTED_TOO_DEEP, RECORDS, field_of, too_deep
 from data_prep.reading.work_unit import WorkUnit
 
 _LOOK_FIRST = 100
@@ -184,7 +184,13 @@ class SourceReader(PipelineStep):
         if isinstance(found, bytes):
             found = found.decode(errors="backslashreplace")
         identity = str(found) if found is not None else f"{self.part.source}/{counts.unit_name}@{place}"
-        metadata = {"source": self.part.source, "fields": _plain(self._kept(record, id_field))}
+        try:
+            fields = _plain(self._kept(record, id_field))
+        except OverflowError:
+            counts.documents -= 1
+            counts.leave_out(too_deep(f"{counts.unit_name}@{place}", place, text), "malformed", self.part.reading)
+            return None
+        metadata = {"source": self.part.source, "fields": fields}
         if self.part.pages and record.get(IS_TEXT):
             metadata[IS_TEXT] = True
         return Document(text, identity, metadata=metadata)
@@ -246,13 +252,19 @@ def _text(raw: str | bytes) -> str:
     return raw.decode(errors="replace").rstrip("\n") if isinstance(raw, bytes) else raw
 
 
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it; what it cannot hold, such as bytes, is left out."""
+def _plain(value: Any, depth: int = 0) -> Any:
+    """`value` as JSON can hold it; what it cannot hold, such as bytes, is left out.
+
+    Raises:
+        OverflowError: if it has more than `MAX_DEPTH` values within one another.
+    """
+    if depth > MAX_DEPTH:
+        raise OverflowError(NESTED_TOO_DEEP)
     if isinstance(value, dict):
-        kept = ((str(key), _plain(item)) for key, item in value.items() if not isinstance(item, bytes | bytearray))
-        return dict(kept)
+        inner = ((key, item) for key, item in value.items() if not isinstance(item, bytes | bytearray))
+        return {str(key): _plain(item, depth + 1) for key, item in inner}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value if not isinstance(item, bytes | bytearray)]
+        return [_plain(item, depth + 1) for item in value if not isinstance(item, bytes | bytearray)]
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode()
     if isinstance(value, _PLAIN):
