@@ -128,12 +128,24 @@ def _text_of_item(item: Any) -> str | None:
     if not isinstance(item, dict):
         raise TypeError
     content_key, role_key = ("content", "role") if "content" in item else ("value", "from")
-    content, role = item[content_key], item.get(role_key)
+    role = item.get(role_key)
+    if content_key not in item and type(item.get("role", role)) is str:
+        return None
+    content = item[content_key]
     if isinstance(content, list):
-        content = "".join(part if type(part) is str else part["text"] for part in content)
+        content = "".join(filter(None, map(_text_of_part, content)))
     if content is not None and type(content) is not str:
         raise TypeError
     return f"{role}: {content}" if content and type(role) is str else content
+
+
+def _text_of_part(part: Any) -> str | None:
+    """The text of a part of a message; None for one without, such as an image."""
+    if type(part) is str:
+        return part
+    if not isinstance(part, dict):
+        raise TypeError
+    return part.get("text")
 
 
 def metadata_of(record: dict[str, Any], fields: Sequence[str], default_id: str) -> dict[str, Any]:
