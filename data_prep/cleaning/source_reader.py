@@ -59,9 +59,9 @@ class SourceReadCounts(ReadCounts):
         elif reason == "other_content":
             self.drop(error.kind, _text(error.raw), error.place)
         else:
-            self.malformed += 1
+            self.malformed += error.records
             self.last = error
-            self.drop(f"{MALFORMED}: {error.kind}", _text(error.raw), error.place, _hint(error))
+            self.drop(f"{MALFORMED}: {error.kind}", _text(error.raw), error.place, _hint(error), error.records)
             if self.config.max_malformed_share == 0:
                 raise DataError(
                     error.problem,
@@ -91,15 +91,15 @@ class SourceReadCounts(ReadCounts):
             expected=f"max_malformed_share = {self.config.max_malformed_share} or less",
         )
 
-    def drop(self, reason: str, raw: str, place: int | str | None, detail: str = "") -> None:
-        """Count a record that becomes no document."""
+    def drop(self, reason: str, raw: str, place: int | str | None, detail: str = "", records: int = 1) -> None:
+        """Count a record that becomes no document, or the records that were taken for one."""
         size = utf8_size(raw)
         tally = self.stage.tally(self.source)
-        tally.documents_in += 1
+        tally.documents_in += records
         tally.bytes_in += size
         shown = raw[: self.config.sample_chars].encode(errors="replace").decode()
         sample = Sample(self.unit_name if place is None else f"{self.unit_name}@{place}", self.source, shown, detail)
-        self.stage.drop(reason, size, sample, self.config.samples_per_reason)
+        self.stage.drop(reason, size, sample, self.config.samples_per_reason, records)
 
     def _count_damage(self, error: DataError) -> None:
         self.damaged_files += 1

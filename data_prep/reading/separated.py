@@ -71,9 +71,16 @@ def read_separated(
                 else:
                     kind = f"{len(row)} fields for {len(header)} columns"
                 raw = delimiter_of(unit.kind, config).join(row)
-                error = RecordError(problem, where=where, expected=expected, kind=kind, raw=raw, place=begin)
+                error = RecordError(
+                    problem,
+                    where=where,
+                    expected=expected,
+                    kind=kind,
+                    raw=raw,
+                    place=begin,
+                    records=row.lines if isinstance(row, BrokenRow) else 1,
+                )
                 counts.leave_out(error, "malformed", config)
-                counts.malformed += row.lines - 1 if isinstance(row, BrokenRow) else 0
                 continue
             record = dict(zip(header, row))
             texts.append(text_of(record, config))
