@@ -19,6 +19,7 @@ from data_prep.reading.describing_files import describes_others
 from data_prep.reading.file_search import check_link, files_below, files_of_pattern
 from data_prep.reading.files import FileState, archive_members, file_state, is_url, remote
 from data_prep.reading.kinds import PAGES, check_columns_are_plain, kind_by_name, kind_of, shown_endings
+from data_prep.reading.named_format import is_of_format
 from data_prep.reading.standard_input import kept_stream, may_be_read_once
 from data_prep.reading.work_unit import Format
 
@@ -91,7 +92,8 @@ class PatternExpander:
             raise DataError("holds no file of a known kind", where=pattern, expected=self.expected)
         self._say_unread(pattern, found)
         if not found.files:
-            raise DataError("holds no file of a known kind", where=pattern, expected=self.expected)
+            expected = f"{self.expected} (a pattern such as 'DIR/*.dat' names text and tables of other endings)"
+            raise DataError("holds no file of a known kind", where=pattern, expected=expected)
         return found
 
     def _expand_local(self, pattern: str, found: FoundFiles) -> None:
@@ -210,11 +212,8 @@ class PatternExpander:
     def _is_known(self, path: str) -> bool:
         if is_archive(path):
             return split_member(path) is None
-        wanted = self.config.format
-        if wanted != "auto":
-            by_name = kind_by_name(path)
-            alike = (wanted, "tsv") if wanted == "csv" else (wanted,)
-            return by_name in alike or (by_name is None and kind_of(path) == wanted)
+        if self.config.format != "auto":
+            return is_of_format(path, self.config.format)
         kind = kind_of(path)
         return kind is not None and self._is_read(kind)
 

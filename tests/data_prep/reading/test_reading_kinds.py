@@ -128,6 +128,26 @@ def test_what_a_format_names_is_read_whatever_its_ending(tmp_path: Path, read) -
 
 
 @pytest.mark.parametrize("read", READERS)
+def test_a_format_finds_files_of_unknown_endings_by_their_first_bytes(tmp_path: Path, read) -> None:
+    made = {
+        "a.dat": lines("one"),
+        "b.log": gzip.compress(lines("two")),
+        "c.txt": lines("other"),
+        "d.md5": b"d41d8cd9 a.dat\n",
+        "e.part": gzip.compress(lines("cut"))[:9],
+        ".hidden.dat": lines("hidden"),
+        "f.dat": b"\x89PNG\r\n",
+    }
+    for name, data in made.items():
+        (tmp_path / name).write_bytes(data)
+    assert read(tmp_path, format="jsonl") == ["one", "two"]
+    with pytest.raises(DataError, match=r"holds no file of a known kind(.|\n)*a pattern such as"):
+        read(tmp_path, format="csv")
+    (tmp_path / "part-00000").write_bytes(b"text,n\nthree,1\n")
+    assert read(tmp_path, format="csv") == ["three"]
+
+
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("packed", [tar_of, zip_of, lambda members: tar_of(members, "w:gz")], ids=["tar", "zip", "tgz"])
 def test_members_of_archives_in_any_order_and_amount(tmp_path: Path, read, packed) -> None:
     members = {f"{name}/{number}.jsonl": lines(f"{name}{number}" * 2000) for name in "ab" for number in range(40)}
