@@ -20,7 +20,7 @@ from data_prep.reading.file_search import check_link, files_below, files_of_patt
 from data_prep.reading.files import FileState, archive_members, file_state, is_url, remote
 from data_prep.reading.kinds import PAGES, check_columns_are_plain, kind_by_name, kind_of, shown_endings
 from data_prep.reading.named_format import is_of_format
-from data_prep.reading.standard_input import kept_stream, may_be_read_once
+from data_prep.reading.standard_input import is_read_once, kept_stream
 from data_prep.reading.work_unit import Format
 
 _SHOWN = 8
@@ -81,9 +81,8 @@ class PatternExpander:
             DataError: if it means no file, one of an unknown kind, or one that cannot be reached.
         """
         found = FoundFiles()
-        if pattern == "-" or may_be_read_once(pattern):
-            kept = kept_stream(pattern)
-            self._add(found, kept, named=pattern)
+        if is_read_once(pattern):
+            self._add(found, kept_stream(pattern), named=pattern)
         elif is_url(pattern):
             self._expand_url(pattern, found)
         else:
