@@ -171,10 +171,13 @@ class PatternExpander:
         if is_archive(path) and kind is None:
             self._add_members(found, path)
             return
+        state = file_state(path)
         if kind is None:
-            kind = self._kind(path, named)
+            # What is in a file without a byte only its ending tells; it is passed over as an empty one.
+            untold = not state.size_bytes and kind_by_name(path) is None and self.config.format == "auto"
+            kind = "text" if untold else self._kind(path, named)
         check_columns_are_plain(path, kind)
-        found.files.append((path, kind, file_state(path)))
+        found.files.append((path, kind, state))
 
     def _add_members(self, found: FoundFiles, archive: str) -> None:
         version = file_state(archive).version

@@ -110,6 +110,20 @@ def test_all_files_of_a_directory_are_read_or_told(tmp_path: Path, capsys, read)
 
 
 @pytest.mark.parametrize("read", READERS)
+def test_parts_without_a_byte_are_empty_files(tmp_path: Path, capsys, read) -> None:
+    for name, data in (("part-00000", lines("one")), ("part-00001", b""), ("part-r-00002.gz", b"")):
+        (tmp_path / name).write_bytes(data)
+    assert read(tmp_path / "part-*") == ["one"]
+    assert f"empty, passed over: {tmp_path}/part-00001 and 1 more" in capsys.readouterr().err
+
+
+def test_a_part_without_a_byte_alone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "part-00001").write_bytes(b"")
+    with pytest.raises(DataError, match="part-00001: is empty"):
+        by_tokenize(tmp_path / "part-00001")
+
+
+@pytest.mark.parametrize("read", READERS)
 def test_what_a_format_names_is_read_whatever_its_ending(tmp_path: Path, read) -> None:
     (tmp_path / "a.data").write_bytes(lines("one"))
     with pytest.raises(DataError, match="is of an unknown kind"):
