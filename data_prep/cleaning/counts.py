@@ -69,10 +69,10 @@ class StageCounts:
             found = self.sources[source] = DocumentCounts()
         return found
 
-    def drop(self, reason: str, size_bytes: int, sample: Sample, limit: int) -> None:
-        """Count a document that was dropped; keep it as a sample if there are fewer than `limit`."""
+    def drop(self, reason: str, size_bytes: int, sample: Sample, limit: int, documents: int = 1) -> None:
+        """Count a document that was dropped, or several; keep a sample if there are fewer than `limit`."""
         counts = self.reasons.setdefault(reason, {}).setdefault(sample.source, [0, 0])
-        counts[0] += 1
+        counts[0] += documents
         counts[1] += size_bytes
         samples = self.samples.setdefault(reason, [])
         if len(samples) < limit:

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datatrove.pipeline.decont import NGramsDecontConfig, NGramsDecontFilter, NGramsDecontIndexer
 
-from configs.errors import DataError, nearest
+from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.counts import StageCounts
+from data_prep.cleaning.evaluation_texts import evaluation_files, texts_of
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
-from data_prep.config import SourceConfig
-from data_prep.reading.columnar import columnar_records
-from data_prep.reading.files import open_stream
-from data_prep.reading.inputs import InputFile, find_files
-from data_prep.reading.json_layout import is_json_document
-from data_prep.reading.kinds import COLUMNAR
-from data_prep.reading.lines import line_blocks, lines_of
-from data_prep.reading.records import parse_record
-from data_prep.reading.separated import rows_of
-from data_prep.reading.table_rows import BrokenRowError
-from data_prep.reading.work_unit import Kind, WorkUnit
 
 
 class EvaluationIndexer(NGramsDecontIndexer):
@@ -62,9 +51,9 @@ def indexer(config: CleanConfig, folder: Path) -> EvaluationIndexer:
         language=word_splitter(config.word_language),  # type: ignore[arg-type]
     )
     step.evaluation_texts = {}
-    for file in evaluation_files(config):
+    for file in evaluation_files(config.decontaminate):
         name = _unique(posixpath.basename(file.path).split(".")[0], step.evaluation_texts)
-        texts = list(_texts(file, config.decontaminate.fields))
+        texts = list(texts_of(file, config.decontaminate))
         if not any(step.compute_hashes(text) for text in texts):
             raise DataError(
                 f"holds no text of {config.decontaminate.n_grams} words",
@@ -80,86 +69,6 @@ def contamination_filter(config: CleanConfig, folder: Path, note: Any, stage: St
     """The filter that drops documents with an n-gram of the index in `folder`; `stage` gets the words that it saw."""
     words: Any = CountingSplitter(word_splitter(config.word_language), stage)
     return NGramsDecontFilter(str(folder), _ngrams(config), note, language=words)
-
-
-def evaluation_files(config: CleanConfig) -> list[InputFile]:
-    """The evaluation files.
-
-    Raises:
-        DataError: if a pattern means no file, or one that is not read.
-    """
-    try:
-        return find_files(SourceConfig.model_validate({"input": config.decontaminate.files}))
-    except DataError as error:
-        raise DataError(
-            error.problem,
-            where=f"decontaminate.files, {error.where}",
-            expected=error.expected or "files with evaluation texts",
-            nearest=error.nearest,
-        ) from None
-
-
-def _texts(file: InputFile, fields: list[str] | None) -> Iterator[str]:
-    where = f"decontaminate.files, {file.path}"
-    try:
-        if file.kind == "text":
-            with open_stream(file.path) as stream:
-                yield stream.read().decode("utf-8-sig")
-            return
-        for record in _records(file):
-            missing = [name for name in fields or [] if name not in record]
-            if missing:
-                raise DataError(
-                    f"has no field {missing[0]!r}, only {', '.join(map(str, record))}",
-                    where=f"decontaminate.fields, {file.path}",
-                    nearest=nearest(missing[0], map(str, record)),
-                )
-            for name in fields if fields is not None else record:
-                yield from _strings(record[name])
-    except DataError as error:
-        if str(error.where).startswith("decontaminate."):
-            raise
-        raise DataError(f"cannot be read: {error.problem}", where=f"decontaminate.files, {error.where}") from None
-    except (EOFError, OSError, ValueError, BrokenRowError) as error:
-        raise DataError(f"cannot be read: {error}", where=where) from None
-
-
-def _records(file: InputFile) -> Iterator[dict[str, Any]]:
-    if file.kind in COLUMNAR:
-        yield from columnar_records(file.path, file.kind)
-        return
-    settings = SourceConfig.model_validate({"input": file.path})
-    if file.kind in ("csv", "tsv"):
-        with open_stream(file.path, settings) as stream:
-            rows = rows_of(stream, file.kind, settings)
-            header = next(rows, (0, []))[1]
-            for line, row in rows:
-                if len(row) != len(header):
-                    raise ValueError(f"line {line}: {len(row)} fields for {len(header)} columns")
-                "".join(row).encode()  # what is no text shall not pass for one
-                yield dict(zip(header, row))
-        return
-    kind: Kind = "json" if is_json_document(file.path, settings) else "jsonl"
-    unit = WorkUnit(file.path, kind, 0, None, file.state.size_bytes)
-
-    def refuse(at: int) -> None:
-        raise ValueError(f"the record at byte {at} is longer than {settings.max_document_bytes} bytes")
-
-    for block in line_blocks(unit, settings.max_document_bytes, refuse, settings):
-        for _, record in lines_of(block):
-            if record.strip():
-                yield parse_record(record)[0]
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)
 
 
 def _ngrams(config: CleanConfig) -> NGramsDecontConfig:

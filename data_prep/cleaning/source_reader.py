@@ -18,7 +18,7 @@ from data_prep.reading.documents import NO_TEXT, ReadCounts, Reason, RecordError
 from data_prep.reading.files import file_state, forget_remote_states
 from data_prep.reading.pages import IS_TEXT
 from data_prep.reading.readers import read_batches
-from data_prep.reading.records import RECORDS, field_of
+from data_prep.reading.records import MAX_DEPTH, NESTED_TOO_DEEP, RECORDS, field_of, too_deep
 from data_prep.reading.work_unit import WorkUnit
 
 _LOOK_FIRST = 100
@@ -59,9 +59,9 @@ class SourceReadCounts(ReadCounts):
         elif reason == "other_content":
             self.drop(error.kind, _text(error.raw), error.place)
         else:
-            self.malformed += 1
+            self.malformed += error.records
             self.last = error
-            self.drop(f"{MALFORMED}: {error.kind}", _text(error.raw), error.place, _hint(error))
+            self.drop(f"{MALFORMED}: {error.kind}", _text(error.raw), error.place, _hint(error), error.records)
             if self.config.max_malformed_share == 0:
                 raise DataError(
                     error.problem,
@@ -91,15 +91,15 @@ class SourceReadCounts(ReadCounts):
             expected=f"max_malformed_share = {self.config.max_malformed_share} or less",
         )
 
-    def drop(self, reason: str, raw: str, place: int | str | None, detail: str = "") -> None:
-        """Count a record that becomes no document."""
+    def drop(self, reason: str, raw: str, place: int | str | None, detail: str = "", records: int = 1) -> None:
+        """Count a record that becomes no document, or the records that were taken for one."""
         size = utf8_size(raw)
         tally = self.stage.tally(self.source)
-        tally.documents_in += 1
+        tally.documents_in += records
         tally.bytes_in += size
         shown = raw[: self.config.sample_chars].encode(errors="replace").decode()
         sample = Sample(self.unit_name if place is None else f"{self.unit_name}@{place}", self.source, shown, detail)
-        self.stage.drop(reason, size, sample, self.config.samples_per_reason)
+        self.stage.drop(reason, size, sample, self.config.samples_per_reason, records)
 
     def _count_damage(self, error: DataError) -> None:
         self.damaged_files += 1
@@ -184,7 +184,13 @@ class SourceReader(PipelineStep):
         if isinstance(found, bytes):
             found = found.decode(errors="backslashreplace")
         identity = str(found) if found is not None else f"{self.part.source}/{counts.unit_name}@{place}"
-        metadata = {"source": self.part.source, "fields": _plain(self._kept(record, id_field))}
+        try:
+            fields = _plain(self._kept(record, id_field))
+        except OverflowError:
+            counts.documents -= 1
+            counts.leave_out(too_deep(f"{counts.unit_name}@{place}", place, text), "malformed", self.part.reading)
+            return None
+        metadata = {"source": self.part.source, "fields": fields}
         if self.part.pages and record.get(IS_TEXT):
             metadata[IS_TEXT] = True
         return Document(text, identity, metadata=metadata)
@@ -196,6 +202,9 @@ class SourceReader(PipelineStep):
         as with datatrove; what has the name of an outer one stays nested.
         """
         text_fields = () if self.part.pages else tuple(self.source.text_field)
+        if self.source.metadata_fields is None:
+            for name in text_fields:
+                record = _without(record, name)
         inner = record.get("metadata")
         nested = inner if isinstance(inner, dict) else {}
         if self.source.metadata_fields is not None:
@@ -205,12 +214,22 @@ class SourceReader(PipelineStep):
             both = nested | record
             wanted = {name: _value(both, name) for name in self.source.metadata_fields if name not in own}
             return {name: value for name, value in wanted.items() if value is not None or name in both}
-        kept = {name: value for name, value in record.items() if name not in (*text_fields, id_field, IS_TEXT)}
+        left_off = (id_field, *((IS_TEXT,) if self.part.pages else ()))
+        kept = {name: value for name, value in record.items() if name not in left_off}
         if isinstance(inner, dict):
             kept.pop("metadata", None)
         kept |= {name: value for name, value in nested.items() if name not in record}
         hidden = {name: value for name, value in nested.items() if name in record}
         return kept | {"metadata": hidden} if hidden else kept
+
+
+def _without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """A copy without a field, which may lie within others, as `field_of` finds it; without it, the record itself."""
+    if name in record:
+        return {key: value for key, value in record.items() if key != name}
+    outer, _, rest = name.partition(".")
+    inner = record.get(outer)
+    return record | {outer: _without(inner, rest)} if rest and isinstance(inner, dict) else record
 
 
 def _value(record: dict[str, Any], name: str) -> Any:
@@ -233,13 +252,19 @@ def _text(raw: str | bytes) -> str:
     return raw.decode(errors="replace").rstrip("\n") if isinstance(raw, bytes) else raw
 
 
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it; what it cannot hold, such as bytes, is left out."""
+def _plain(value: Any, depth: int = 0) -> Any:
+    """`value` as JSON can hold it; what it cannot hold, such as bytes, is left out.
+
+    Raises:
+        OverflowError: if it has more than `MAX_DEPTH` values within one another.
+    """
+    if depth > MAX_DEPTH:
+        raise OverflowError(NESTED_TOO_DEEP)
     if isinstance(value, dict):
-        kept = ((str(key), _plain(item)) for key, item in value.items() if not isinstance(item, bytes | bytearray))
-        return dict(kept)
+        inner = ((key, item) for key, item in value.items() if not isinstance(item, bytes | bytearray))
+        return {str(key): _plain(item, depth + 1) for key, item in inner}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value if not isinstance(item, bytes | bytearray)]
+        return [_plain(item, depth + 1) for item in value if not isinstance(item, bytes | bytearray)]
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode()
     if isinstance(value, _PLAIN):

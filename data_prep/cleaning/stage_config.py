@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from configs.paths import InputPath
 from configs.section import Section
 from data_prep.config import InputPattern
+from data_prep.reading.encodings import canonical_encoding
 
 
 class ExtractionSettings(Section):
@@ -199,9 +200,14 @@ class DecontaminationSettings(Section):
     """Removal of documents that share an n-gram with an evaluation file."""
 
     files: list[InputPattern] = []
-    """Evaluation files: .jsonl, .parquet, .csv (each text value of a record counts) or .txt; patterns are allowed."""
+    """Evaluation files: JSON, .csv, .tsv, .parquet or .arrow (each text value of a record counts), or text like .txt;
+    patterns, directories and archives are allowed."""
+    format: Literal["auto", "text", "jsonl", "csv", "tsv", "parquet", "arrow"] = "auto"
+    """What the files hold; auto: what their endings tell or, of those without one, their first bytes."""
+    encoding: Annotated[str, AfterValidator(canonical_encoding)] = "utf-8"
+    """Encoding of text, JSON and CSV files, as Python names it, such as `gb18030`."""
     fields: list[str] | None = None
-    """Fields of a record that count; null: all that hold text."""
+    """Fields of a record that count, one within others as in `doc.question`; null: all that hold text."""
     n_grams: int = Field(default=12, ge=2)
     """Words that have to agree in a row."""
     ignore_numbers: bool = False

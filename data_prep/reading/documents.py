@@ -26,14 +26,22 @@ class RecordError(DataError):
         kind: the same in few words, equal for equal problems; `NO_TEXT` where it is that there is none.
         raw: the record.
         place: where it is in its file, as in `Batch.places`.
+        records: how many records it counts for: the lines that a broken row of a table took.
         others: as of any `UserError`.
     """
 
     def __init__(
-        self, problem: str, *, kind: str = "", raw: str | bytes = "", place: int | None = None, **others: Any
+        self,
+        problem: str,
+        *,
+        kind: str = "",
+        raw: str | bytes = "",
+        place: int | None = None,
+        records: int = 1,
+        **others: Any,
     ) -> None:
         super().__init__(problem, **others)
-        self.kind, self.raw, self.place = kind or problem, raw, place
+        self.kind, self.raw, self.place, self.records = kind or problem, raw, place, records
 
 
 @dataclass(slots=True)
@@ -95,7 +103,8 @@ class ReadCounts:
         policy = config.damaged_files if reason == "damaged_files" else config.malformed
         if policy == "stop" and reason != "other_content":
             raise error
-        setattr(self, reason, getattr(self, reason) + 1)
+        records = error.records if isinstance(error, RecordError) else 1
+        setattr(self, reason, getattr(self, reason) + records)
         if len(self.first) < MAX_SHOWN:
             self.first.append(f"{error.where}: {error.problem}")
 

@@ -19,7 +19,8 @@ from data_prep.reading.describing_files import describes_others
 from data_prep.reading.file_search import check_link, files_below, files_of_pattern
 from data_prep.reading.files import FileState, archive_members, file_state, is_url, remote
 from data_prep.reading.kinds import PAGES, check_columns_are_plain, kind_by_name, kind_of, shown_endings
-from data_prep.reading.standard_input import kept_stream, may_be_read_once
+from data_prep.reading.named_format import is_of_format
+from data_prep.reading.standard_input import is_read_once, kept_stream
 from data_prep.reading.work_unit import Format
 
 _SHOWN = 8
@@ -80,9 +81,8 @@ class PatternExpander:
             DataError: if it means no file, one of an unknown kind, or one that cannot be reached.
         """
         found = FoundFiles()
-        if pattern == "-" or may_be_read_once(pattern):
-            kept = kept_stream(pattern)
-            self._add(found, kept, named=pattern)
+        if is_read_once(pattern):
+            self._add(found, kept_stream(pattern), named=pattern)
         elif is_url(pattern):
             self._expand_url(pattern, found)
         else:
@@ -91,7 +91,8 @@ class PatternExpander:
             raise DataError("holds no file of a known kind", where=pattern, expected=self.expected)
         self._say_unread(pattern, found)
         if not found.files:
-            raise DataError("holds no file of a known kind", where=pattern, expected=self.expected)
+            expected = f"{self.expected} (a pattern such as 'DIR/*.dat' names text and tables of other endings)"
+            raise DataError("holds no file of a known kind", where=pattern, expected=expected)
         return found
 
     def _expand_local(self, pattern: str, found: FoundFiles) -> None:
@@ -174,10 +175,13 @@ class PatternExpander:
         if is_archive(path) and kind is None:
             self._add_members(found, path)
             return
+        state = file_state(path)
         if kind is None:
-            kind = self._kind(path, named)
+            # What is in a file without a byte only its ending tells; it is passed over as an empty one.
+            untold = not state.size_bytes and kind_by_name(path) is None and self.config.format == "auto"
+            kind = "text" if untold else self._kind(path, named)
         check_columns_are_plain(path, kind)
-        found.files.append((path, kind, file_state(path)))
+        found.files.append((path, kind, state))
 
     def _add_members(self, found: FoundFiles, archive: str) -> None:
         state = file_state(archive)
@@ -220,11 +224,8 @@ class PatternExpander:
     def _is_known(self, path: str) -> bool:
         if is_archive(path):
             return split_member(path) is None
-        wanted = self.config.format
-        if wanted != "auto":
-            by_name = kind_by_name(path)
-            alike = (wanted, "tsv") if wanted == "csv" else (wanted,)
-            return by_name in alike or (by_name is None and kind_of(path) == wanted)
+        if self.config.format != "auto":
+            return is_of_format(path, self.config.format)
         kind = kind_of(path)
         return kind is not None and self._is_read(kind)
 

@@ -22,6 +22,7 @@ from data_prep.reading.records import (
     metadata_of,
     parse_record,
     text_of,
+    too_deep,
     too_long,
 )
 from data_prep.reading.work_unit import WorkUnit
@@ -115,22 +116,31 @@ def _parse_each(
             continue
         try:
             record, replaced = parse_record(line)
-            texts.append(text_of(record, config))
-            counts.replaced += replaced
+            text = text_of(record, config)
+            kept = None if fields is None else metadata_of(record, fields, f"{unit.name}@{at}")
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
             if line and not line.isspace():
                 counts.leave_out(_explain_record(unit, at, line, config), "malformed", config)
             continue
-        if fields is not None:
-            metadata.append(metadata_of(record, fields, f"{unit.name}@{at}"))
+        except OverflowError:
+            counts.leave_out(too_deep(_where(unit, at, config), at, line), "malformed", config)
+            continue
+        texts.append(text)
+        counts.replaced += replaced
+        if kept is not None:
+            metadata.append(kept)
             places.append(at)
     return Batch(texts) if fields is None else Batch(texts, metadata, places)
 
 
-def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) -> RecordError:
+def _where(unit: WorkUnit, at: int, config: SourceConfig) -> str:
     # Where the work goes on, the byte has to do: counting lines costs a pass over all that lies before.
     place = f"line {line_number(unit.path, at, config)}" if config.malformed == "stop" else f"byte {at}"
-    where = f"{unit.path}, {place}"
+    return f"{unit.path}, {place}"
+
+
+def _explain_record(unit: WorkUnit, at: int, line: bytes, config: SourceConfig) -> RecordError:
+    where = _where(unit, at, config)
     named = " and ".join(map(repr, config.text_field))
     expected = f"a JSON object with the text field {named}"
     try:

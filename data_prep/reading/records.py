@@ -17,7 +17,9 @@ ALL_FIELDS: tuple[str, ...] = ("*",)
 RECORDS: tuple[str, ...] = ("**",)
 """Asks for the records as they are, with or without an `id`."""
 ID = "id"
-
+MAX_DEPTH = 200
+"""Lists and objects within one another that metadata may have; what writes them takes little more."""
+NESTED_TOO_DEEP = "is nested too deep"
 
 _BOM = b"\xef\xbb\xbf"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -37,11 +39,11 @@ def parse_record(line: bytes) -> tuple[Any, bool]:
     except orjson.JSONDecodeError:
         try:
             value = json.loads(line.removeprefix(_BOM).decode())
+            text = json.dumps(value, ensure_ascii=False)
         except (ValueError, RecursionError):
             value = None
         if value is None:
             raise
-    text = json.dumps(value, ensure_ascii=False)
     if not _SURROGATE.search(text):
         return value, False
     return json.loads(_SURROGATE.sub("\ufffd", text)), True
@@ -126,12 +128,24 @@ def _text_of_item(item: Any) -> str | None:
     if not isinstance(item, dict):
         raise TypeError
     content_key, role_key = ("content", "role") if "content" in item else ("value", "from")
-    content, role = item[content_key], item.get(role_key)
+    role = item.get(role_key)
+    if content_key not in item and type(item.get("role", role)) is str:
+        return None
+    content = item[content_key]
     if isinstance(content, list):
-        content = "".join(part if type(part) is str else part["text"] for part in content)
+        content = "".join(filter(None, map(_text_of_part, content)))
     if content is not None and type(content) is not str:
         raise TypeError
     return f"{role}: {content}" if content and type(role) is str else content
+
+
+def _text_of_part(part: Any) -> str | None:
+    """The text of a part of a message; None for one without, such as an image."""
+    if type(part) is str:
+        return part
+    if not isinstance(part, dict):
+        raise TypeError
+    return part.get("text")
 
 
 def metadata_of(record: dict[str, Any], fields: Sequence[str], default_id: str) -> dict[str, Any]:
@@ -139,6 +153,7 @@ def metadata_of(record: dict[str, Any], fields: Sequence[str], default_id: str) 
 
     Raises:
         UnicodeDecodeError: for bytes, in a field that was asked for by its name, that are no text; names the field.
+        OverflowError: for a field, asked for by its name, of more than `MAX_DEPTH` values within one another.
     """
     if fields is RECORDS:
         return record
@@ -169,12 +184,20 @@ def _id(record: dict[str, Any], default: str) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-def _decoded(value: Any) -> Any:
+def too_deep(where: str, place: int, raw: str | bytes = "") -> RecordError:
+    """What is said of a record of more than `MAX_DEPTH` values within one another."""
+    expected = f"at most {MAX_DEPTH} lists and objects within one another in fields that are kept"
+    return RecordError(NESTED_TOO_DEEP, where=where, expected=expected, raw=raw, place=place)
+
+
+def _decoded(value: Any, depth: int = 0) -> Any:
     """`value` with text in place of bytes, also within lists and mappings."""
+    if depth > MAX_DEPTH:
+        raise OverflowError(NESTED_TOO_DEEP)
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, list):
-        return [_decoded(item) for item in value]
+        return [_decoded(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {key: _decoded(item) for key, item in value.items()}
+        return {key: _decoded(item, depth + 1) for key, item in value.items()}
     return value

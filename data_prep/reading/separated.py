@@ -14,11 +14,13 @@ from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts, Rec
 from data_prep.reading.encodings import decoding_problem, encoding_shown
 from data_prep.reading.files import open_stream, reading, said_content
 from data_prep.reading.records import is_too_long, metadata_of, text_of, too_long
-from data_prep.reading.table_rows import BrokenRow, BrokenRowError, check_distinct, table_rows
+from data_prep.reading.table_rows import BrokenRow, BrokenRowError, DoubtfulRow, check_distinct, table_rows
 from data_prep.reading.work_unit import Kind, WorkUnit
 
 _BATCH_CHARS = 1 << 20
 _ROWS_LOOKED_AT = 100
+# Fields of several lines in more of the rows are what the table is made of.
+_DOUBTFUL_SHARE = 0.1
 
 
 def check_header(path: str, kind: Kind, config: SourceConfig) -> list[str]:
@@ -42,7 +44,8 @@ def read_separated(
     texts: list[str] = []
     metadata: list[dict[str, Any]] = []
     places: list[int] = []
-    chars = 0
+    chars = rows_read = 0
+    doubtful: list[int] = []
     with open_stream(unit.path, config) as stream:
         rows = rows_of(stream, unit.kind, config)
         header = _header(unit.path, rows, config)
@@ -54,26 +57,18 @@ def read_separated(
                 raise
             if row is None:
                 yield _batch(texts, metadata, places, fields)
+                _say_if_doubtful(unit.path, doubtful, rows_read)
                 return
+            rows_read += 1
+            if isinstance(row, DoubtfulRow):
+                doubtful.append(row.lines)
             if is_too_long(row, config):
                 too_long(config, counts, unit.path, "line", begin)
                 continue
             problem = _problem(row, header, unit.path, config)
             if problem is not None:
-                where, expected = f"{unit.path}, line {begin}", f"{len(header)} fields of UTF-8"
-                if unit.kind == "tsv" and config.quoting is None and any('"' in value for value in row):
-                    expected += ", or quoting=double where quotes enclose fields"
-                kind = problem
-                if isinstance(row, BrokenRow):
-                    kind = row.kind
-                elif len(row) == len(header):
-                    kind = f"bytes that are not {encoding_shown(config.encoding)}"
-                else:
-                    kind = f"{len(row)} fields for {len(header)} columns"
-                raw = delimiter_of(unit.kind, config).join(row)
-                error = RecordError(problem, where=where, expected=expected, kind=kind, raw=raw, place=begin)
+                error = _row_error(problem, row, begin, len(header), unit, config)
                 counts.leave_out(error, "malformed", config)
-                counts.malformed += row.lines - 1 if isinstance(row, BrokenRow) else 0
                 continue
             record = dict(zip(header, row))
             texts.append(text_of(record, config))
@@ -84,6 +79,22 @@ def read_separated(
             if chars >= _BATCH_CHARS:
                 yield _batch(texts, metadata, places, fields)
                 texts, metadata, places, chars = [], [], [], 0
+
+
+def _row_error(
+    problem: str, row: list[str], begin: int, columns: int, unit: WorkUnit, config: SourceConfig
+) -> RecordError:
+    where, expected = f"{unit.path}, line {begin}", f"{columns} fields of UTF-8"
+    if unit.kind == "tsv" and config.quoting is None and any('"' in value for value in row):
+        expected += ", or quoting=double where quotes enclose fields"
+    kind = f"{len(row)} fields for {columns} columns"
+    if isinstance(row, BrokenRow):
+        kind = row.kind
+    elif len(row) == columns:
+        kind = f"bytes that are not {encoding_shown(config.encoding)}"
+    raw = delimiter_of(unit.kind, config).join(row)
+    records = row.lines if isinstance(row, BrokenRow) else 1
+    return RecordError(problem, where=where, expected=expected, kind=kind, raw=raw, place=begin, records=records)
 
 
 def _batch(texts: list[str], metadata: list[dict[str, Any]], places: list[int], fields: Sequence[str] | None) -> Batch:
@@ -127,6 +138,17 @@ def _say_if_quoted(path: str, rows: Iterator[tuple[int, list[str]]]) -> None:
     enclosed = [value[1:-1] for row in looked_at for value in row if len(value) > 1 and value[0] == value[-1] == '"']
     if any('""' in value and '"' not in value.replace('""', "") for value in enclosed):
         print(f"{path}: its quotes are read as text; quoting=double takes them as marks", file=sys.stderr, flush=True)
+
+
+def _say_if_doubtful(path: str, lines: list[int], rows: int) -> None:
+    """Say that a few rows hold lines that may be rows; how many lines each takes is in `lines`."""
+    if lines and len(lines) <= max(1, _DOUBTFUL_SHARE * rows):
+        print(
+            f"{path}: {len(lines):,} of {rows:,} rows hold {sum(lines):,} lines, which may be rows behind a quote that "
+            "is not closed; quoting=none takes quotes for letters",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _next_row(path: str, rows: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str] | None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from configs.errors import DataError
 from data_prep.reading.kinds import kind_by_content
 
+_NAME = "standard-input"
 _ENDINGS = {"parquet": ".parquet", "arrow": ".arrow", "jsonl": ".jsonl", "html": ".html", "warc": ".warc"}
 
 
@@ -23,6 +24,17 @@ def may_be_read_once(path: str) -> bool:
         return stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116 (nothing is followed or opened)
     except (OSError, ValueError):
         return False
+
+
+def is_read_once(pattern: str) -> bool:
+    """Whether an input pattern means standard input or a pipe."""
+    return pattern == "-" or may_be_read_once(pattern)
+
+
+def is_kept_stream(path: str) -> bool:
+    """Whether a file is what `kept_stream` made of standard input or of a pipe, in this process or another."""
+    kept = Path(path)
+    return kept.stem == _NAME and kept.parent.name.startswith(f"{_NAME}-")
 
 
 @functools.cache
@@ -37,9 +49,9 @@ def kept_stream(name: str) -> str:
     if name == "-" and (sys.stdin is None or sys.stdin.isatty()):
         raise DataError("is a terminal", where="standard input", expected="a program that writes to it, or a file")
     shown = "standard input" if name == "-" else name
-    folder = Path(tempfile.mkdtemp(prefix="standard-input-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_NAME}-"))
     atexit.register(_remove, folder, os.getpid())
-    kept = folder / "standard-input"
+    kept = folder / _NAME
     print(f"reading {shown} to its end into {kept} (TMPDIR names the place)", file=sys.stderr, flush=True)
     try:
         with kept.open("wb") as sink:
@@ -53,7 +65,7 @@ def kept_stream(name: str) -> str:
     if not kept.stat().st_size:
         raise DataError("is empty", where=shown, expected="at least one document")
     kind = kind_by_content(str(kept), may_be_text=True)
-    return str(kept.rename(kept.with_name(f"standard-input{_ENDINGS.get(kind or '', '.txt')}")))
+    return str(kept.rename(kept.with_name(f"{_NAME}{_ENDINGS.get(kind or '', '.txt')}")))
 
 
 def _remove(folder: Path, owner: int) -> None:

@@ -15,6 +15,8 @@ _LINE_FIELDS = 4
 _SWALLOWED_LINES = 10
 _LINES_LOOKED_AT = 200
 _ROWS_AMONG_THEM = 0.9
+# So many columns more than one in the lines within a field, all together, are seldom those of prose.
+_DOUBTFUL_DELIMITERS = 3
 
 
 class BrokenRow(list[str]):
@@ -30,6 +32,18 @@ class BrokenRow(list[str]):
         super().__init__()
         self.kind = problem
         self.problem = problem if lines == 1 else f"{problem}: {lines:,} lines"
+        self.lines = lines
+
+
+class DoubtfulRow(list[str]):
+    """A row with a field of several lines that may be text, or rows that a quote swallowed.
+
+    Attributes:
+        lines: how many lines of the file it takes.
+    """
+
+    def __init__(self, row: list[str], lines: int) -> None:
+        super().__init__(row)
         self.lines = lines
 
 
@@ -52,7 +66,8 @@ def table_rows(
     """The line that each row begins in, and its fields; the header first, rows without any field left away.
 
     Where text follows a closing quote, or a quoted field holds line after line that would be rows, quotes do not mean
-    what they mean elsewhere: in place of what was read so stands a `BrokenRow`.
+    what they mean elsewhere: in place of what was read so stands a `BrokenRow`. Where that is not sure, it is a
+    `DoubtfulRow`.
 
     Bytes that are not UTF-8 become lone surrogates, which no UTF-8 text holds: so they are found row by row.
 
@@ -94,6 +109,8 @@ def table_rows(
             row = BrokenRow("has a quoted field that holds rows; is its quote closed?", taken)
         elif not row:
             continue
+        elif taken > 2 and any(_may_hold_rows(value, delimiter, columns) for value in row):
+            row = DoubtfulRow(row, taken)
         yield begin, row
 
 
@@ -104,6 +121,16 @@ def _swallows_rows(value: str, delimiter: str, columns: int) -> bool:
         return False
     rows = sum(len(row) == columns for row in csv.reader(lines, delimiter=delimiter))
     return rows >= _ROWS_AMONG_THEM * len(lines)
+
+
+def _may_hold_rows(value: str, delimiter: str, columns: int) -> bool:
+    # Not the first and the last line, as above. Of one column each line is a row, but an empty one.
+    lines = value.splitlines()[1:-1][:_LINES_LOOKED_AT]
+    if columns < 2:
+        return len(lines) + 2 >= _SWALLOWED_LINES and all(lines)
+    if not lines or len(lines) * (columns - 1) < _DOUBTFUL_DELIMITERS:
+        return False
+    return all(len(row) == columns for row in csv.reader(lines, delimiter=delimiter))
 
 
 def check_distinct(path: str, header: list[str]) -> None:

@@ -27,7 +27,9 @@ from data_prep.corpus.manifest import (
 )
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path
 from data_prep.reading.files import is_url
+from data_prep.reading.input_patterns import named_patterns
 from data_prep.reading.inputs import InputFile, find_files
+from data_prep.reading.standard_input import is_read_once
 from data_prep.sharding.plan import PLAN, ShardingPlan, refuse_changes
 from data_prep.sharding.planning import LOCK, refuse_damage
 from data_prep.storage.locks import locked
@@ -44,8 +46,12 @@ def settings_of_new_files(config: TokenizeConfig) -> TokenizeConfig | None:
     """What makes a corpus of the files that are not in the corpus `config.output` yet; None: all are.
 
     Raises:
-        DataError: if there is no such corpus, it was made with other settings, or a file in it has changed since.
+        DataError: if there is no such corpus, it was made with other settings, a file in it has changed since, or what
+            is new can be read only once.
     """
+    for pattern in filter(is_read_once, named_patterns(config.input)):
+        shown = "standard input" if pattern == "-" else pattern
+        raise DataError("cannot be appended, as it can be read only once", where=shown, expected="a file that stays")
     output = config.output
     Corpus.open(output)  # says what is wrong with it
     if not (output / PLAN).is_file():

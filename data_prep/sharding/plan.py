@@ -18,6 +18,7 @@ from configs.errors import DataError
 from data_prep.config import TokenizeConfig
 from data_prep.reading.files import FileState
 from data_prep.reading.inputs import InputFile
+from data_prep.reading.standard_input import is_kept_stream
 from data_prep.reading.work_unit import WorkUnit
 from data_prep.storage.publishing import staged_file
 
@@ -155,13 +156,17 @@ def plan_differences(plan: ShardingPlan, config: TokenizeConfig, fingerprint: st
         if kinds.get(file.path, file.kind) != file.kind
     ]
     for path, state in before_by_path.items():
-        if path not in now_by_path:
+        if path not in now_by_path and is_kept_stream(path):
+            found.append("it had standard input or a pipe, which cannot be gone on with in another start")
+        elif path not in now_by_path:
             found.append(f"{path} is not among the input any more")
         elif now_by_path[path].size_bytes != state.size_bytes:
             found.append(f"{path} had {state.size_bytes:,} bytes, has {now_by_path[path].size_bytes:,}")
         elif now_by_path[path].version != state.version:
             found.append(f"{path} was written again since")
-    found += [f"{path} is new" for path in now_by_path if path not in before_by_path]
+    had_stream = any(map(is_kept_stream, before_by_path))
+    new = [path for path in now_by_path if path not in before_by_path]
+    found += [f"{path} is new" for path in new if not (had_stream and is_kept_stream(path))]
     if not found and [file.path for file in files] != [file.path for file in plan.files]:
         found.append("the input comes in another order")
     return found

@@ -91,7 +91,7 @@ def test_a_mistake_is_one_message(run, recipe, tmp_path, settings, expected):
     [
         (b'"open,x,y\n' + b"d,e,f\n" * 9, "line 3: a quoted field that begins here does not end"),
         (b"a,b\n", "line 3: 2 fields for 3 columns"),
-        (b"a,b,\xff\n", "surrogates not allowed"),
+        (b"a,b,\xff\n", "line 3 is not UTF-8: byte 0xff at byte 1 of its field"),
     ],
 )
 def test_an_evaluation_table_that_is_broken_is_refused(run, recipe, tmp_path, rows, expected):

@@ -180,6 +180,32 @@ def test_parts_of_a_message_are_joined(tmp_path):
     assert read(tmp_path / "t.jsonl", text_field="m", text_separator="|") == ["user: one two|x"]
 
 
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"role": "assistant", "tool_calls": [{"name": "search"}]},
+        {"from": "gpt"},
+        {"role": "user", "content": [{"type": "image", "url": "u"}]},
+        {"role": "user", "content": [{"type": "image", "text": None}]},
+    ],
+)
+def test_messages_without_content_are_left_away(tmp_path, silent):
+    image = {"role": "user", "content": [{"type": "image", "url": "u"}, {"type": "text", "text": "What is it?"}]}
+    records = [{"m": [CHAT[0], silent, CHAT[1]]}, {"m": [image, CHAT[1]]}, {"m": [silent]}]
+    (tmp_path / "t.jsonl").write_bytes(b"\n".join(map(orjson.dumps, records)))
+    counts = ReadCounts()
+    texts = read(tmp_path / "t.jsonl", counts=counts, text_field="m", text_separator="|")
+    assert texts == ["user: Hi|assistant: Hello", "user: What is it?|assistant: Hello", ""]
+    assert counts.records == 0
+
+
+@pytest.mark.parametrize("message", [{"text": "x"}, {"role": 5}, {"role": "user", "content": [5]}, {"content": {}}])
+def test_what_is_no_message_is_malformed(tmp_path, message):
+    (tmp_path / "t.jsonl").write_bytes(orjson.dumps({"m": [CHAT[0], message]}))
+    with pytest.raises(DataError, match="its field 'm' holds a list that is no conversation"):
+        read(tmp_path / "t.jsonl", text_field="m", malformed="stop")
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_what_holds_no_text_names_what_does(tmp_path, kind):
     path = tmp_path / f"t.{kind}"

@@ -110,6 +110,20 @@ def test_all_files_of_a_directory_are_read_or_told(tmp_path: Path, capsys, read)
 
 
 @pytest.mark.parametrize("read", READERS)
+def test_parts_without_a_byte_are_empty_files(tmp_path: Path, capsys, read) -> None:
+    for name, data in (("part-00000", lines("one")), ("part-00001", b""), ("part-r-00002.gz", b"")):
+        (tmp_path / name).write_bytes(data)
+    assert read(tmp_path / "part-*") == ["one"]
+    assert f"empty, passed over: {tmp_path}/part-00001 and 1 more" in capsys.readouterr().err
+
+
+def test_a_part_without_a_byte_alone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "part-00001").write_bytes(b"")
+    with pytest.raises(DataError, match="part-00001: is empty"):
+        by_tokenize(tmp_path / "part-00001")
+
+
+@pytest.mark.parametrize("read", READERS)
 def test_what_a_format_names_is_read_whatever_its_ending(tmp_path: Path, read) -> None:
     (tmp_path / "a.data").write_bytes(lines("one"))
     with pytest.raises(DataError, match="is of an unknown kind"):
@@ -125,6 +139,26 @@ def test_what_a_format_names_is_read_whatever_its_ending(tmp_path: Path, read) -
     (tmp_path / "more" / "packed.tar").write_bytes(tar_of(members))
     assert read(tmp_path / "more", format="jsonl") == ["three", "four", "five"]
     assert read(tmp_path / "more" / "packed.tar", format="jsonl") == ["four", "five"]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_format_finds_files_of_unknown_endings_by_their_first_bytes(tmp_path: Path, read) -> None:
+    made = {
+        "a.dat": lines("one"),
+        "b.log": gzip.compress(lines("two")),
+        "c.txt": lines("other"),
+        "d.md5": b"d41d8cd9 a.dat\n",
+        "e.part": gzip.compress(lines("cut"))[:9],
+        ".hidden.dat": lines("hidden"),
+        "f.dat": b"\x89PNG\r\n",
+    }
+    for name, data in made.items():
+        (tmp_path / name).write_bytes(data)
+    assert read(tmp_path, format="jsonl") == ["one", "two"]
+    with pytest.raises(DataError, match=r"holds no file of a known kind(.|\n)*a pattern such as"):
+        read(tmp_path, format="csv")
+    (tmp_path / "part-00000").write_bytes(b"text,n\nthree,1\n")
+    assert read(tmp_path, format="csv") == ["three"]
 
 
 @pytest.mark.parametrize("read", READERS)

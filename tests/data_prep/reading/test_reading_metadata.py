@@ -86,3 +86,17 @@ def test_bytes_are_text_or_refused(tmp_path, kept):
     ]
     with pytest.raises(DataError, match=r"t.parquet, row 3: is not UTF-8: bytes in the field 'raw'"):
         kept(tmp_path / "t.parquet", malformed="stop", **fields)
+
+
+@pytest.mark.parametrize("depth", [150, 300, 600, 990])
+def test_a_field_that_is_nested_too_deep_is_malformed_where_it_is_kept(tmp_path, kept, depth):
+    deep = '{"text": "deep", "id": "2", "x": ' + '{"a": ' * depth + "1" + "}" * depth + "}"
+    (tmp_path / "t.jsonl").write_text('{"text": "one", "id": "1", "x": 1}\n' + deep + "\n")
+    assert [line["id"] for line in kept(tmp_path / "t.jsonl", metadata_fields=["id"])] == ["1", "2"]
+    found = kept(tmp_path / "t.jsonl", metadata_fields=["x"])
+    if depth < 200:
+        assert [line["id"] for line in found] == ["1", "2"]
+        return
+    assert [line["id"] for line in found] == ["1"]
+    with pytest.raises(DataError, match=r"t\.jsonl, line 2: is nested too deep"):
+        kept(tmp_path / "t.jsonl", metadata_fields=["x"], malformed="stop")

@@ -94,3 +94,49 @@ def test_tables_in_other_encodings(tmp_path, name, delimiter):
 
 def test_a_broken_row_is_no_row():
     assert list(BrokenRow("is broken", 1)) == [] and BrokenRow("is broken", 1).problem == "is broken"
+
+
+SWALLOWED = {
+    "one column": (["text"], [[f"text number {n}"] for n in range(600)], (10, 510), "1 of 100 rows hold 501 lines"),
+    "three columns": (
+        ["n", "m", "text"],
+        [[n, n, f"text {n}"] for n in range(60)],
+        (10, 13),
+        "1 of 57 rows hold 4 lines",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SWALLOWED)
+def test_what_a_quote_may_have_swallowed_is_said(tmp_path, capsys, name):
+    header, rows, (first, last), said = SWALLOWED[name]
+    rows[first][-1], rows[last][-1] = '"unmatched', 'a nail of 6"'
+    path = tmp_path / "t.csv"
+    path.write_text("".join(",".join(map(str, row)) + "\n" for row in [header, *rows]))
+    counts = ReadCounts()
+    assert len(read(path, counts=counts)) == len(rows) - (last - first) and counts.records == 0
+    assert capsys.readouterr().err.startswith(f"{path}: {said}, which may be rows behind a quote")
+    assert read(path, quoting="none") == [row[-1] for row in rows] and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        (["text"], "\n".join(f"line {n}" for n in range(9))),
+        (["text"], "\n\n".join(f"paragraph {n}" for n in range(30))),
+        (["n", "text"], "Dear reader,\nfirst, second\nthird, fourth\nYours"),
+        (["n", "m", "text"], "A poem\nof lines, with commas\nand more, of course, and more, too\nends"),
+    ],
+)
+def test_texts_of_several_lines_are_read_without_a_word(tmp_path, capsys, header, text):
+    with (tmp_path / "t.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, [*map(str, range(len(header) - 1)), text]])
+        csv.writer(stream).writerows([["x"] * len(header)] * 50)
+    assert read(tmp_path / "t.csv")[0] == text and capsys.readouterr().err == ""
+
+
+def test_a_table_of_long_texts_is_read_without_a_word(tmp_path, capsys):
+    text = "\n".join(f"line {n}" for n in range(40))
+    with (tmp_path / "t.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["text"], *([[text], ["short"], ["short"], ["short"]] * 9)])
+    assert read(tmp_path / "t.csv").count(text) == 9 and capsys.readouterr().err == ""
