@@ -37,6 +37,8 @@ _META_BYTES = 4096
 _HANGUL, _OTHER_LETTERS = re.compile("[가-힣]"), re.compile(r"[^\W\d_a-zA-Z가-힣]")
 # Characters that a decoder placed for each that it could not: fewer, and the encoding is another.
 _GOOD_PER_BAD = 4
+# So few of all characters are damage, also where no letters tell the encoding, as on pages in English.
+_DAMAGED_SHARE = 0.01
 _LETTERS, _HIRAGANA = re.compile(r"[^\W\d_a-zA-Z]"), re.compile("[ぁ-ん]")
 _CJK = re.compile("[ぁ-んァ-ヶー一-鿿]")
 # Fewer bytes tell nothing.
@@ -206,8 +208,9 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
     """Decode a page of HTML, or of text.
 
     In this order: a byte order mark; the declared charset of the header; that of `<meta>` or of an XML declaration;
-    UTF-8; a guess. An encoding in which a good part of the letters cannot be decoded is passed over. What is declared
-    to be another encoding and can only be UTF-8 is that: many servers declare Latin-1 for all they have.
+    UTF-8; a guess. An encoding in which a good part of the letters cannot be decoded is passed over; where that leaves
+    none, the first in which few of all characters cannot be decoded is taken. What is declared to be another encoding
+    and can only be UTF-8 is that: many servers declare Latin-1 for all they have.
 
     Args:
         raw: its bytes.
@@ -222,6 +225,7 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
     candidates += [(UTF_8, "utf-8"), (None, "guess")]
     is_utf8 = not raw.isascii() and _decodes(raw, UTF_8)
     surely = is_utf8 and len(_UTF_8_LEADS.findall(raw)) >= _CERTAIN_LETTERS
+    damaged: DecodedText | None = None
     for encoding, reason in candidates:
         if is_utf8 and encoding is not None and reason != "mark" and (surely or _is_8_bit(encoding)):
             encoding, reason = UTF_8, reason if encoding == UTF_8 else "utf-8"
@@ -232,10 +236,15 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
         text = raw.decode(encoding, "replace").removeprefix("\ufeff")
         # The character itself may stand in the text: what counts is what was not there as bytes.
         replaced = text.count("\ufffd") - (raw.count(b"\xef\xbf\xbd") if encoding == UTF_8 else 0)
+        if encoding == UTF_8 and replaced and reason == "utf-8":
+            reason = "nearly utf-8"
+        found = DecodedText(text, encoding, reason, replaced)
         if replaced == 0 or replaced * _GOOD_PER_BAD <= sum(map(len, re.findall(r"[^\x00-\x7f\ufffd]+", text))):
-            if encoding == UTF_8 and replaced and reason == "utf-8":
-                reason = "nearly utf-8"
-            return DecodedText(text, encoding, reason, replaced)
+            return found
+        if damaged is None and replaced <= _DAMAGED_SHARE * len(text):
+            damaged = found
+    if damaged is not None:
+        return damaged
     text = raw.decode(UTF_8, "replace")
     return DecodedText(text, UTF_8, "unreadable", text.count("\ufffd"))
 

@@ -164,6 +164,20 @@ def test_a_bad_byte_in_a_page_costs_one_letter():
     assert decode_page(spelled.encode()).replaced == 0
 
 
+@pytest.mark.parametrize("bad", [b"\x92", b"\xe2\x80", "é".encode() + b" \xff"])
+@pytest.mark.parametrize(("declared", "reason"), [("text/html; charset=utf-8", "header"), (None, "nearly utf-8")])
+def test_a_bad_byte_in_a_page_of_ascii_costs_one_character(bad, declared, reason):
+    page = "<p>The book took me a week to read, and it was worth it.</p>\n" * 50
+    raw = page.encode().replace(b"week", b"week" + bad, 1)
+    found = decode_page(raw, declared)
+    assert (found.text, found.encoding, found.reason, found.replaced) == (
+        raw.decode(errors="replace"),
+        "utf-8",
+        reason,
+        1,
+    )
+
+
 def test_what_is_no_text_is_said_to_be_unreadable():
     assert decode_page(random.Random(1).randbytes(2000)).reason == "unreadable"
     assert decode_page(os.urandom(0)).reason == "utf-8"
