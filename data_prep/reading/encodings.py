@@ -12,7 +12,7 @@ from configs.errors import nearest
 from data_prep.reading.byte_stream import ByteStream
 
 UTF_8 = "utf-8"
-_READ_BYTES = 1 << 18
+_READ_BYTES, _LEAST_TOLD = 1 << 18, 1 << 10
 # Python counts these among the encodings of text; no file is written in them.
 _NO_FILE = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7")
 # What a declared or guessed name stands for in practice (https://encoding.spec.whatwg.org/#names-and-labels).
@@ -80,6 +80,16 @@ def _is_wide(encoding: str) -> bool:
     return encoding.lower().replace("-", "").startswith(("utf16", "utf32"))
 
 
+def _with_byte_order(encoding: str, head: bytes) -> str:
+    """The encoding of bytes that begin with `head`, by its byte order where it needs a mark and there is none."""
+    if encoding not in ("utf-16", "utf-32") or _byte_order_mark(head) == encoding:
+        return encoding
+    width = 2 if encoding == "utf-16" else 4
+    # The high byte of ASCII, or of all in UTF-32, is zero.
+    big = head[::width].count(0) > head[width - 1 :: width].count(0)
+    return f"{encoding}-be" if big else f"{encoding}-le"
+
+
 _MARK = "data_prep.mark_bad_byte"
 codecs.register_error(_MARK, _mark_bad_byte)
 
@@ -87,18 +97,24 @@ codecs.register_error(_MARK, _mark_bad_byte)
 class Utf8Stream(ByteStream):
     """The text of a stream of bytes in another encoding, as UTF-8.
 
-    A byte that cannot be decoded becomes the three bytes of a lone surrogate, which UTF-8 forbids.
+    A byte that cannot be decoded becomes the three bytes of a lone surrogate, which UTF-8 forbids. In UTF-16 and UTF-32
+    without a byte order mark, the zero bytes of the first characters tell the order.
     """
 
     def __init__(self, raw: BinaryIO, encoding: str) -> None:
         super().__init__(raw)
         self._encoding, self._ended = encoding, False
-        self._decoder = codecs.getincrementaldecoder(encoding)(_MARK)
+        self._decoder: codecs.IncrementalDecoder | None = None
 
     def _next_piece(self) -> bytes | None:
         if self._ended:
             return None
         chunk = self._read(_READ_BYTES)
+        if self._decoder is None:
+            while 0 < len(chunk) < _LEAST_TOLD and (more := self._read(_READ_BYTES)):
+                chunk += more
+            self._encoding = _with_byte_order(self._encoding, chunk)
+            self._decoder = codecs.getincrementaldecoder(self._encoding)(_MARK)
         self._ended = not chunk
         pending = b"" if chunk or _is_wide(self._encoding) else self._decoder.getstate()[0]
         # Python's decoders of several bytes a letter lose what is behind the first bad byte when they are ended.

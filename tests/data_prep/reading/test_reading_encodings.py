@@ -155,6 +155,14 @@ def test_pages_are_read_as_they_declare(declared, page, written, encoding, reaso
     )
 
 
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", [CHINESE, FRENCH, "", "a", "語\n" * 700])
+def test_wide_text_is_read_without_a_byte_order_mark(text, written):
+    stream = Utf8Stream(io.BytesIO(text.encode(written)), written[:6])
+    assert b"".join(iter(lambda: stream.read1(), b"")).decode() == text
+    assert Utf8Stream(io.BytesIO(f"\ufeff{text}".encode(written)), written[:6]).read().decode() == text
+
+
 def test_a_bad_byte_in_a_page_costs_one_letter():
     raw = JAPANESE.encode().replace("夜".encode(), b"\xff", 1)
     for declared, reason in ((None, "nearly utf-8"), ("utf-8", "header")):
