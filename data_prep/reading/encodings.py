@@ -151,9 +151,7 @@ def encoding_shown(encoding: str) -> str:
 def said_guess(sample: bytes) -> str | None:
     """What bytes that are not UTF-8 look like and the setting that reads them, for a message; None: unknown."""
     encoding = guess_encoding(sample)
-    if encoding is None:
-        return None
-    return f"looks like {encoding_shown(encoding)}: encoding={encoding} reads it"
+    return None if encoding is None else f"looks like {encoding_shown(encoding)}: encoding={encoding} reads it"
 
 
 def guess_encoding(sample: bytes) -> str | None:

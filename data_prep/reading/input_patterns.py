@@ -81,7 +81,7 @@ class PatternExpander:
         """
         found = FoundFiles()
         if pattern == "-" or may_be_read_once(pattern):
-            kept = kept_stream(pattern)
+            kept = kept_stream(pattern, self.config.encoding)
             self._add(found, kept, named=pattern)
         elif is_url(pattern):
             self._expand_url(pattern, found)
@@ -193,7 +193,7 @@ class PatternExpander:
             # Files of tabs are tables like others.
             is_tabs = self.config.format == "csv" and kind_by_name(path) == "tsv"
             return "tsv" if is_tabs else self.config.format
-        kind = kind_of(path)
+        kind = kind_of(path, self.config.encoding)
         if kind is None:
             raise DataError("is of an unknown kind", where=named or path, expected=self.expected)
         if not self._is_read(kind):
@@ -214,8 +214,8 @@ class PatternExpander:
         if wanted != "auto":
             by_name = kind_by_name(path)
             alike = (wanted, "tsv") if wanted == "csv" else (wanted,)
-            return by_name in alike or (by_name is None and kind_of(path) == wanted)
-        kind = kind_of(path)
+            return by_name in alike or (by_name is None and kind_of(path, self.config.encoding) == wanted)
+        kind = kind_of(path, self.config.encoding)
         return kind is not None and self._is_read(kind)
 
     def _split_of(self, splits: list, where: str) -> str:
