@@ -130,7 +130,7 @@ class PatternExpander:
                 names = [system.unstrip_protocol(name) for name in sorted(system.glob(inner)) if system.isfile(name)]
                 if not names:
                     raise DataError("there is no such input", where=url, expected=self.expected)
-            elif system.isdir(inner):
+            elif not (query and _names_a_file(url)) and system.isdir(inner):
                 base = url.rstrip("/")
                 if system.isfile(f"{inner}/dataset_dict.json"):
                     base += f"/{self._split_of(_read_json(f'{base}/dataset_dict.json', 'splits'), url)}"
@@ -248,6 +248,11 @@ def url_path(url: str) -> str:
     """The path of an address within its file system."""
     with remote(url) as (_, inner):
         return inner
+
+
+def _names_a_file(address: str) -> bool:
+    """Whether an address of the web is that of a file; any page with links looks like a directory there."""
+    return not address.endswith("/") and (kind_by_name(address) is not None or is_archive(address))
 
 
 def _data_files(state: str) -> list[str]:
