@@ -155,3 +155,9 @@ def test_a_file_that_is_too_long_names_how_to_divide_it(tmp_path):
         assert counts.first[0].endswith(f"max_document_bytes = 99; text_documents={parts} makes documents of its parts")
     with pytest.raises(DataError, match="text_documents=line or paragraph"):
         read(tmp_path / "t.txt", max_document_bytes=99, malformed="stop")
+
+
+def test_byte_order_marks_of_joined_files_are_no_text(tmp_path):
+    mark = "\ufeff".encode()
+    (tmp_path / "t.txt").write_bytes(mark + b"one\ntwo\n" + mark + b"three\r\nfo" + mark + b"ur\n")
+    assert read(tmp_path / "t.txt", text_documents="line") == ["one", "two", "three", "fo\ufeffur"]
