@@ -61,10 +61,11 @@ class SourceReadCounts(ReadCounts):
         else:
             self.malformed += error.records
             self.last = error
-            self.drop(f"{MALFORMED}: {error.kind}", _text(error.raw), error.place, _hint(error), error.records)
+            hint = _hint(error, self.source)
+            self.drop(f"{MALFORMED}: {error.kind}", _text(error.raw), error.place, hint, error.records)
             if self.config.max_malformed_share == 0:
                 raise DataError(
-                    error.problem,
+                    _of_source(error.problem, self.source),
                     where=f"sources.{self.source}, {error.where}",
                     expected=f"{error.expected}, with max_malformed_share = 0",
                     nearest=error.nearest,
@@ -83,7 +84,7 @@ class SourceReadCounts(ReadCounts):
 
     def _too_many(self, path: str) -> DataError:
         assert self.last is not None
-        records, hint = self.documents + self.malformed, _hint(self.last)
+        records, hint = self.documents + self.malformed, _hint(self.last, self.source)
         return DataError(
             f"{self.malformed} of {records} records are malformed; the last has {self.last.kind}"
             + (f", {hint}" if hint else ""),
@@ -239,13 +240,21 @@ def _value(record: dict[str, Any], name: str) -> Any:
         return None
 
 
-def _hint(error: RecordError) -> str:
-    """What is not equal in equal problems: the fields that there are, the line of a table."""
+def _hint(error: RecordError, source: str) -> str:
+    """What is not equal in equal problems: the fields that there are, the line of a table, what the file looks like."""
     problem = error.problem
     hint = problem.partition(", ")[2] if problem.startswith("has no field") else ""
     if ", line " in str(error.where):
         hint = f"line {str(error.where).rpartition(', line ')[2]}"
-    return hint + (f"; did you mean {error.nearest}?" if error.nearest and hint else "")
+    if error.nearest and hint:
+        hint += f"; did you mean {error.nearest}?"
+    looks = _of_source(problem, source).partition("; the file ")[2]
+    return "; ".join(filter(None, (hint, looks and f"the file {looks}")))
+
+
+def _of_source(problem: str, source: str) -> str:
+    # What a guess says to set is a setting of the source here.
+    return problem.replace(": encoding=", f": sources.{source}.encoding=") if "; the file " in problem else problem
 
 
 def _text(raw: str | bytes) -> str:

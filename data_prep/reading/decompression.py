@@ -6,6 +6,7 @@ import bz2
 import lzma
 import re
 import zlib
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from data_prep.reading.byte_stream import ByteStream
@@ -82,8 +83,11 @@ class DecompressedStream(ByteStream):
         self._stream: Any = None
         self._begun = False  # whether a stream came before
         self._compressed = b""
+        self._failure: OSError | None = None  # comes after what lies before it
 
     def _next_piece(self) -> bytes | None:
+        if self._failure is not None:
+            raise self._failure
         # Some hold output back, so that what is small in the file does not fill the memory.
         if not self._compressed and getattr(self._stream, "needs_input", True):
             self._compressed = self._read(_CHUNK_BYTES)
@@ -97,17 +101,29 @@ class DecompressedStream(ByteStream):
                 if not self._compressed:
                     return b""
             self._stream, self._begun = self._new_stream(), True
-        try:
-            given, self._compressed = self._compressed, b""
-            if self._compression in ("xz", "bzip2"):
-                piece = self._stream.decompress(given, _MAX_PIECE_BYTES)
-            else:
-                piece = self._stream.decompress(given)
-        except self._errors as error:
-            raise OSError(f"is not valid {self._compression}: {self._explained(str(error))}") from None
-        if self._stream.eof:
+        given, self._compressed = self._compressed, b""
+        piece = self._decompressed(given)
+        if self._failure is None and self._stream.eof:
             self._compressed, self._stream = self._stream.unused_data, None
         return piece
+
+    def _decompressed(self, given: bytes) -> bytes:
+        # What the library has made of a chunk is lost when it fails within it.
+        before = self._stream.copy() if self._compression == "gzip" else None
+        try:
+            if self._compression in ("xz", "bzip2"):
+                return self._stream.decompress(given, _MAX_PIECE_BYTES)
+            return self._stream.decompress(given)
+        except self._errors as error:
+            self._failure = OSError(f"is not valid {self._compression}: {self._explained(str(error))}")
+        return b"".join(self._up_to_the_break(before, given)) if before is not None else b""
+
+    def _up_to_the_break(self, stream: Any, given: bytes) -> Iterator[bytes]:
+        try:
+            for at in range(len(given)):
+                yield stream.decompress(given[at : at + 1])
+        except self._errors:
+            return
 
     def _new_stream(self) -> Any:
         if self._compression == "gzip":

@@ -12,7 +12,7 @@ from configs.errors import nearest
 from data_prep.reading.byte_stream import ByteStream
 
 UTF_8 = "utf-8"
-_READ_BYTES = 1 << 18
+_READ_BYTES, _LEAST_TOLD = 1 << 18, 1 << 10
 # Python counts these among the encodings of text; no file is written in them.
 _NO_FILE = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7")
 # What a declared or guessed name stands for in practice (https://encoding.spec.whatwg.org/#names-and-labels).
@@ -37,6 +37,8 @@ _META_BYTES = 4096
 _HANGUL, _OTHER_LETTERS = re.compile("[가-힣]"), re.compile(r"[^\W\d_a-zA-Z가-힣]")
 # Characters that a decoder placed for each that it could not: fewer, and the encoding is another.
 _GOOD_PER_BAD = 4
+# So few of all characters are damage, also where no letters tell the encoding, as on pages in English.
+_DAMAGED_SHARE = 0.01
 _LETTERS, _HIRAGANA = re.compile(r"[^\W\d_a-zA-Z]"), re.compile("[ぁ-ん]")
 _CJK = re.compile("[ぁ-んァ-ヶー一-鿿]")
 # Fewer bytes tell nothing.
@@ -78,6 +80,16 @@ def _is_wide(encoding: str) -> bool:
     return encoding.lower().replace("-", "").startswith(("utf16", "utf32"))
 
 
+def _with_byte_order(encoding: str, head: bytes) -> str:
+    """The encoding of bytes that begin with `head`, by its byte order where it needs a mark and there is none."""
+    if encoding not in ("utf-16", "utf-32") or _byte_order_mark(head) == encoding:
+        return encoding
+    width = 2 if encoding == "utf-16" else 4
+    # The high byte of ASCII, or of all in UTF-32, is zero.
+    big = head[::width].count(0) > head[width - 1 :: width].count(0)
+    return f"{encoding}-be" if big else f"{encoding}-le"
+
+
 _MARK = "data_prep.mark_bad_byte"
 codecs.register_error(_MARK, _mark_bad_byte)
 
@@ -85,18 +97,24 @@ codecs.register_error(_MARK, _mark_bad_byte)
 class Utf8Stream(ByteStream):
     """The text of a stream of bytes in another encoding, as UTF-8.
 
-    A byte that cannot be decoded becomes the three bytes of a lone surrogate, which UTF-8 forbids.
+    A byte that cannot be decoded becomes the three bytes of a lone surrogate, which UTF-8 forbids. In UTF-16 and UTF-32
+    without a byte order mark, the zero bytes of the first characters tell the order.
     """
 
     def __init__(self, raw: BinaryIO, encoding: str) -> None:
         super().__init__(raw)
         self._encoding, self._ended = encoding, False
-        self._decoder = codecs.getincrementaldecoder(encoding)(_MARK)
+        self._decoder: codecs.IncrementalDecoder | None = None
 
     def _next_piece(self) -> bytes | None:
         if self._ended:
             return None
         chunk = self._read(_READ_BYTES)
+        if self._decoder is None:
+            while 0 < len(chunk) < _LEAST_TOLD and (more := self._read(_READ_BYTES)):
+                chunk += more
+            self._encoding = _with_byte_order(self._encoding, chunk)
+            self._decoder = codecs.getincrementaldecoder(self._encoding)(_MARK)
         self._ended = not chunk
         pending = b"" if chunk or _is_wide(self._encoding) else self._decoder.getstate()[0]
         # Python's decoders of several bytes a letter lose what is behind the first bad byte when they are ended.
@@ -133,9 +151,7 @@ def encoding_shown(encoding: str) -> str:
 def said_guess(sample: bytes) -> str | None:
     """What bytes that are not UTF-8 look like and the setting that reads them, for a message; None: unknown."""
     encoding = guess_encoding(sample)
-    if encoding is None:
-        return None
-    return f"looks like {encoding_shown(encoding)}: encoding={encoding} reads it"
+    return None if encoding is None else f"looks like {encoding_shown(encoding)}: encoding={encoding} reads it"
 
 
 def guess_encoding(sample: bytes) -> str | None:
@@ -206,8 +222,9 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
     """Decode a page of HTML, or of text.
 
     In this order: a byte order mark; the declared charset of the header; that of `<meta>` or of an XML declaration;
-    UTF-8; a guess. An encoding in which a good part of the letters cannot be decoded is passed over. What is declared
-    to be another encoding and can only be UTF-8 is that: many servers declare Latin-1 for all they have.
+    UTF-8; a guess. An encoding in which a good part of the letters cannot be decoded is passed over; where that leaves
+    none, the first in which few of all characters cannot be decoded is taken. What is declared to be another encoding
+    and can only be UTF-8 is that: many servers declare Latin-1 for all they have.
 
     Args:
         raw: its bytes.
@@ -222,6 +239,7 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
     candidates += [(UTF_8, "utf-8"), (None, "guess")]
     is_utf8 = not raw.isascii() and _decodes(raw, UTF_8)
     surely = is_utf8 and len(_UTF_8_LEADS.findall(raw)) >= _CERTAIN_LETTERS
+    damaged: DecodedText | None = None
     for encoding, reason in candidates:
         if is_utf8 and encoding is not None and reason != "mark" and (surely or _is_8_bit(encoding)):
             encoding, reason = UTF_8, reason if encoding == UTF_8 else "utf-8"
@@ -232,10 +250,15 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
         text = raw.decode(encoding, "replace").removeprefix("\ufeff")
         # The character itself may stand in the text: what counts is what was not there as bytes.
         replaced = text.count("\ufffd") - (raw.count(b"\xef\xbf\xbd") if encoding == UTF_8 else 0)
+        if encoding == UTF_8 and replaced and reason == "utf-8":
+            reason = "nearly utf-8"
+        found = DecodedText(text, encoding, reason, replaced)
         if replaced == 0 or replaced * _GOOD_PER_BAD <= sum(map(len, re.findall(r"[^\x00-\x7f\ufffd]+", text))):
-            if encoding == UTF_8 and replaced and reason == "utf-8":
-                reason = "nearly utf-8"
-            return DecodedText(text, encoding, reason, replaced)
+            return found
+        if damaged is None and replaced <= _DAMAGED_SHARE * len(text):
+            damaged = found
+    if damaged is not None:
+        return damaged
     text = raw.decode(UTF_8, "replace")
     return DecodedText(text, UTF_8, "unreadable", text.count("\ufffd"))
 

@@ -82,7 +82,7 @@ class PatternExpander:
         """
         found = FoundFiles()
         if is_read_once(pattern):
-            self._add(found, kept_stream(pattern), named=pattern)
+            self._add(found, kept_stream(pattern, self.config.encoding), named=pattern)
         elif is_url(pattern):
             self._expand_url(pattern, found)
         else:
@@ -131,7 +131,7 @@ class PatternExpander:
                 names = [system.unstrip_protocol(name) for name in sorted(system.glob(inner)) if system.isfile(name)]
                 if not names:
                     raise DataError("there is no such input", where=url, expected=self.expected)
-            elif system.isdir(inner):
+            elif not (query and _names_a_file(url)) and system.isdir(inner):
                 base = url.rstrip("/")
                 if system.isfile(f"{inner}/dataset_dict.json"):
                     base += f"/{self._split_of(_read_json(f'{base}/dataset_dict.json', 'splits'), url)}"
@@ -207,7 +207,7 @@ class PatternExpander:
             # Files of tabs are tables like others.
             is_tabs = self.config.format == "csv" and kind_by_name(path) == "tsv"
             return "tsv" if is_tabs else self.config.format
-        kind = kind_of(path)
+        kind = kind_of(path, self.config.encoding)
         if kind is None:
             raise DataError("is of an unknown kind", where=named or path, expected=self.expected)
         if not self._is_read(kind):
@@ -225,8 +225,8 @@ class PatternExpander:
         if is_archive(path):
             return split_member(path) is None
         if self.config.format != "auto":
-            return is_of_format(path, self.config.format)
-        kind = kind_of(path)
+            return is_of_format(path, self.config.format, self.config.encoding)
+        kind = kind_of(path, self.config.encoding)
         return kind is not None and self._is_read(kind)
 
     def _split_of(self, splits: list, where: str) -> str:
@@ -259,6 +259,11 @@ def url_path(url: str) -> str:
     """The path of an address within its file system."""
     with remote(url) as (_, inner):
         return inner
+
+
+def _names_a_file(address: str) -> bool:
+    """Whether an address of the web is that of a file; any page with links looks like a directory there."""
+    return not address.endswith("/") and (kind_by_name(address) is not None or is_archive(address))
 
 
 def _data_files(state: str) -> list[str]:

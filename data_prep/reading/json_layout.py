@@ -18,6 +18,8 @@ _LINES_LOOKED_AT = 8
 _STRING_REST = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.S)
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\],]', re.S)
 _BREAKS_TO_SPACES = bytes.maketrans(b"\n\r", b"  ")
+# JSON forbids both in a string: the record stays one line and is found to be wrong.
+_BREAKS_IN_STRINGS = bytes.maketrans(b"\n\r", b"\v\v")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -76,8 +78,9 @@ class _Structure:
     def lines_of(self, piece: bytes) -> bytes:
         """The piece with a line break after each record and only there, of the same length wherever that is possible.
 
-        Line breaks within records become spaces, commas between records and the brackets of an array around them line
-        breaks and spaces. So the position of a record is that in the file.
+        Line breaks within records become spaces, within strings another character that JSON forbids there; commas
+        between records and the brackets of an array around them become line breaks and spaces. So the position of a
+        record is that in the file.
         """
         data, self._held = self._held + piece, b""
         out = bytearray(data.translate(_BREAKS_TO_SPACES))
@@ -90,11 +93,15 @@ class _Structure:
             rest = _STRING_REST.match(data)
             self.in_string = rest is None
             position = len(data) if rest is None else rest.end()
+            out[:position] = data[:position].translate(_BREAKS_IN_STRINGS)
         for token in _TOKEN.finditer(data, position):
             at = token.start()
             mark = data[at]
             if mark == 0x22:  # a string, or the beginning of one
                 self.in_string = token.end() == at + 1
+                end = len(data) if self.in_string else token.end()
+                if data.find(b"\n", at, end) >= 0 or data.find(b"\r", at, end) >= 0:
+                    out[at:end] = data[at:end].translate(_BREAKS_IN_STRINGS)
                 if self.in_string:
                     break
             elif mark == 0x2C:  # a comma

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import PurePosixPath
 
 from configs.errors import DataError
 from data_prep.reading.archives import ARCHIVES, is_archive
 from data_prep.reading.decompression import COMPRESSIONS
-from data_prep.reading.encodings import guess_encoding, valid_bytes
+from data_prep.reading.encodings import UTF_8, Utf8Stream, guess_encoding, valid_bytes
 from data_prep.reading.files import open_stream, reading
 from data_prep.reading.work_unit import Format
 
@@ -75,8 +76,8 @@ def may_have_no_ending(path: str) -> bool:
     return not stem.suffix or _PART.match(stem.name) is not None
 
 
-def kind_of(path: str) -> Format | None:
-    """What is in a file, by its ending or its first bytes; None: nothing that is read.
+def kind_of(path: str, encoding: str = UTF_8) -> Format | None:
+    """What is in a file, by its ending or its first bytes, text being in `encoding`; None: nothing that is read.
 
     Raises:
         DataError: if the ending does not tell and the file cannot be opened.
@@ -84,25 +85,28 @@ def kind_of(path: str) -> Format | None:
     kind = kind_by_name(path)
     if kind is not None or is_archive(path) or not may_have_no_ending(path):
         return kind
-    return kind_by_content(path, _PART.match(PurePosixPath(path.lower()).name) is not None)
+    return kind_by_content(path, _PART.match(PurePosixPath(path.lower()).name) is not None, encoding)
 
 
-def kind_by_content(path: str, may_be_text: bool) -> Format | None:
+def kind_by_content(path: str, may_be_text: bool, encoding: str = UTF_8) -> Format | None:
     """What the first bytes of a file show; None: nothing that is read.
 
     Args:
         path: the file.
         may_be_text: take text that is nothing else for text.
+        encoding: of text, JSON and tables.
 
     Raises:
         DataError: if it cannot be opened.
     """
     with open_stream(path) as stream, reading(path):
         head = stream.read(_HEAD_BYTES)
+    # Tables of columns, archives and pages are as they are, whatever the encoding of text.
+    heads = [head] if encoding == UTF_8 else [head, Utf8Stream(io.BytesIO(head), encoding).read()]
     for content, kind in _CONTENT:
-        if content.match(head.removeprefix(_MARK)):
+        if any(content.match(shown.removeprefix(_MARK)) for shown in heads):
             return kind  # type: ignore[return-value]
-    is_text = bool(head) and b"\0" not in head and valid_bytes(head) > len(head) - 4
+    is_text = bool(head) and any(b"\0" not in shown and valid_bytes(shown) > len(shown) - 4 for shown in heads)
     return "text" if may_be_text and (is_text or guess_encoding(head) is not None) else None
 
 

@@ -7,8 +7,13 @@ from data_prep.reading.kinds import kind_by_content, kind_by_name, kind_of, may_
 from data_prep.reading.work_unit import Format
 
 
-def is_of_format(path: str, wanted: Format) -> bool:
+def is_of_format(path: str, wanted: Format, encoding: str) -> bool:
     """Whether the ending of a file, or its first bytes where the ending tells nothing, shows the format that is wanted.
+
+    Args:
+        path: the file.
+        wanted: the format.
+        encoding: of text, JSON and tables.
 
     Raises:
         DataError: if the ending does not tell and the file cannot be opened.
@@ -17,7 +22,10 @@ def is_of_format(path: str, wanted: Format) -> bool:
     if by_name is not None:
         return by_name == wanted or (wanted, by_name) == ("csv", "tsv")
     try:
-        found = kind_of(path) if may_have_no_ending(path) else kind_by_content(path, may_be_text=False)
+        if may_have_no_ending(path):
+            found = kind_of(path, encoding)
+        else:
+            found = kind_by_content(path, may_be_text=False, encoding=encoding)
     except DamagedFileError:
         return False
     # Nothing but its ending tells a table from other text.

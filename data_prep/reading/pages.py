@@ -27,6 +27,9 @@ _HTML = ("text/html", "application/xhtml+xml")
 _IS_HTML = re.compile(
     rb"\s*(?:<\?xml|<!--.*?-->|\s)*<(?:!doctype\s+html|html|head|body|title|div|p|meta)\b", re.I | re.S
 )
+_CODINGS = frozenset({"br", "zstd", "gzip", "x-gzip", "deflate", "compress", "x-compress", "dcb", "dcz"})
+# Packages by the compressions that they add to those of the library.
+_PACKAGES = {"br": "brotli"}
 _HEAD_BYTES = 1 << 12
 _SHOWN_BYTES = 1 << 12
 _PIECE_BYTES = 1 << 16
@@ -52,7 +55,8 @@ def read_web_archive(
 ) -> Iterator[Batch]:
     """The pages in an archive of a crawler, with `id`, `url` and `date`.
 
-    What answers hold other things than pages is counted by its kind; requests and notes of the crawler are no pages.
+    Answers and resources that hold other things than pages are counted by their kind; requests and notes of the crawler
+    are no pages.
 
     Raises:
         DamagedFileError: if it breaks off.
@@ -74,7 +78,7 @@ def read_web_archive(
                     if record is None:
                         return
                     at += 1
-                    if record.rec_type not in ("response", "conversion"):
+                    if record.rec_type not in ("response", "resource", "conversion"):
                         continue
                     raw = record.content_stream().read(config.max_document_bytes + 1)
                     # A record that the end of the file cut has bytes outstanding.
@@ -111,14 +115,21 @@ def _document(
         return None
     headers = record.rec_headers
     converted = record.rec_type == "conversion"
-    about = headers if converted else record.http_headers
+    about = record.http_headers if record.rec_type == "response" else headers
     content_type = about.get_header("Content-Type") if about is not None else None
-    media = headers.get_header("WARC-Identified-Payload-Type") or _media(content_type)
+    media = _media(headers.get_header("WARC-Identified-Payload-Type")) or _media(content_type)
+    looks_so = _IS_HTML.match(raw[:_HEAD_BYTES]) is not None
     is_text = converted and media not in _HTML
-    if not is_text and media not in _HTML and not (media in (None, "unk") and _IS_HTML.match(raw[:_HEAD_BYTES])):
-        kind = f"no page but {media or 'something unknown'}"
+    coding = None if looks_so else _coding_left(record)
+    problem = None
+    if not is_text and media not in _HTML and not (media in (None, "unk") and looks_so):
+        problem = f"no page but {media or 'something unknown'}"
+    elif coding is not None:
+        needs = f" ({_PACKAGES[coding]} is not installed)" if coding in _PACKAGES else ""
+        problem = f"a page compressed with {coding}{needs}"
+    if problem is not None:
         shown = raw[:_SHOWN_BYTES].decode(errors="replace")
-        error = RecordError(f"holds {kind}", where=where, kind=kind, raw=shown, place=at)
+        error = RecordError(f"holds {problem}", where=where, kind=problem, raw=shown, place=at)
         counts.leave_out(error, "other_content", config)
         return None
     text = _decoded(raw, content_type, where, at, config, counts)
@@ -131,6 +142,17 @@ def _document(
     }
     found = {name: value for name, value in fields.items() if value is not None}
     return text, found | ({IS_TEXT: True} if is_text else {})
+
+
+def _coding_left(record: Any) -> str | None:
+    """The compression of an answer that the library has not undone; None: there is none."""
+    from warcio.bufferedreaders import BufferedReader
+
+    declared = record.http_headers.get_header("Content-Encoding") if record.rec_type == "response" else None
+    coding = (declared or "").strip().lower()
+    # Servers also put there what is none, such as utf-8.
+    is_one = not _CODINGS.isdisjoint(re.split(r"[\s,]+", coding))
+    return coding if is_one and coding not in BufferedReader.get_supported_decompressors() else None
 
 
 def _decoded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -214,14 +215,15 @@ def _read_text(
             yield _decode_each(unit, iter(group), config, counts, fields)
         return
     for block in line_blocks(unit, config.max_document_bytes, left_out, config):
-        odd = b"\r" in block[1] or b"\0" in block[1]
+        # A byte order mark stands before a line where files were joined.
+        odd = any(mark in block[1] for mark in (b"\r", b"\0", BOM_UTF8))
         if fields is None and len(block[1]) <= config.max_document_bytes and not odd:
             try:
                 yield Batch(block[1].decode().removesuffix("\n").split("\n"))
                 continue
             except UnicodeDecodeError:
                 pass
-        lines = ((at, line.removesuffix(b"\r")) for at, line in lines_of(block))
+        lines = ((at, line.removesuffix(b"\r").removeprefix(BOM_UTF8)) for at, line in lines_of(block))
         yield _decode_each(unit, lines, config, counts, fields)
 
 

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from configs.errors import DataError
+from data_prep.reading.encodings import UTF_8
 from data_prep.reading.kinds import kind_by_content
 
 _NAME = "standard-input"
@@ -38,10 +39,10 @@ def is_kept_stream(path: str) -> bool:
 
 
 @functools.cache
-def kept_stream(name: str) -> str:
+def kept_stream(name: str, encoding: str = UTF_8) -> str:
     """All of standard input (`-`) or of a pipe, in a file that is removed when the process ends.
 
-    The file's ending says what its first bytes show; text that is nothing else is text.
+    The file's ending says what its first bytes, in `encoding`, show; text that is nothing else is text.
 
     Raises:
         DataError: if nobody writes to it, or it ends without a byte.
@@ -64,7 +65,7 @@ def kept_stream(name: str) -> str:
         raise DataError(f"cannot be kept: {error.strerror}", where=shown, expected="room in TMPDIR") from None
     if not kept.stat().st_size:
         raise DataError("is empty", where=shown, expected="at least one document")
-    kind = kind_by_content(str(kept), may_be_text=True)
+    kind = kind_by_content(str(kept), may_be_text=True, encoding=encoding)
     return str(kept.rename(kept.with_name(f"{_NAME}{_ENDINGS.get(kind or '', '.txt')}")))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import random
 import threading
@@ -201,3 +202,19 @@ def test_a_changed_file_is_read_again_and_nothing_wrong_published(run, recipe, t
     folders = (tmp_path / "out" / "documents", tmp_path / "whole" / "documents")
     made, expected = ([p.read_bytes() for p in sorted(folder.iterdir())] for folder in folders)
     assert made == expected
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.csv"])
+def test_what_a_file_in_another_encoding_looks_like_is_said(tmp_path: Path, name: str) -> None:
+    text = "这本书我读了很久，终于在昨天晚上读完了。"
+    line = json.dumps({"text": text}, ensure_ascii=False) if name == "a.jsonl" else text
+    head = ["text"] if name == "a.csv" else []
+    (tmp_path / name).write_bytes("\n".join([*head, *[line] * 120]).encode("gb18030"))
+    guess = r"; the file looks like GB18030: sources\.s\.encoding=gb18030 reads it"
+    for share, problem in ((0.01, rf"records are malformed.*not UTF-8.*{guess[2:]}"), (0, guess)):
+        settings = [f"output={tmp_path}/o", "stages=[]", "tasks=1", f"max_malformed_share={share}"]
+        settings += [f"sources.s.input={tmp_path / name}", "sources.s.text_documents=line"]
+        config = load_config(CleanConfig, None, settings)
+        (part,) = make_plan(config).parts
+        with pytest.raises(DataError, match=problem):
+            list(SourceReader(part, config, CleaningCounts().stage("read")).run())

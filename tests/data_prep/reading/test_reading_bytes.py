@@ -58,6 +58,18 @@ def test_streams_one_after_the_other_with_padding(compression):
         DecompressedStream(io.BytesIO(data + b"something else"), compression).read()
 
 
+@pytest.mark.parametrize(("share", "least"), [(1, len(TEXTS)), (0.5, 1000)], ids=["sum", "middle"])
+def test_what_lies_before_damage_in_gzip_is_read(tmp_path, share, least):
+    packed = bytearray(gzip.compress(LINES))
+    at = int(share * len(packed)) - 8  # at the end: the sum over the content
+    packed[at : at + 8] = b"\xff" * 8
+    (tmp_path / "t.jsonl.gz").write_bytes(packed)
+    texts = read(tmp_path / "t.jsonl.gz", damaged_files="skip", max_malformed_share=1)
+    assert len(texts) >= least and texts[:least] == TEXTS[:least]
+    with pytest.raises(DataError, match="is not valid gzip: "):
+        read(tmp_path / "t.jsonl.gz", max_malformed_share=1)
+
+
 def test_zstandard_of_large_windows(tmp_path):
     for log in (28, 31):
         (tmp_path / "t.jsonl.zst").write_bytes(zstd_of_window(log, LINES))
@@ -143,3 +155,9 @@ def test_a_file_that_is_too_long_names_how_to_divide_it(tmp_path):
         assert counts.first[0].endswith(f"max_document_bytes = 99; text_documents={parts} makes documents of its parts")
     with pytest.raises(DataError, match="text_documents=line or paragraph"):
         read(tmp_path / "t.txt", max_document_bytes=99, malformed="stop")
+
+
+def test_byte_order_marks_of_joined_files_are_no_text(tmp_path):
+    mark = "\ufeff".encode()
+    (tmp_path / "t.txt").write_bytes(mark + b"one\ntwo\n" + mark + b"three\r\nfo" + mark + b"ur\n")
+    assert read(tmp_path / "t.txt", text_documents="line") == ["one", "two", "three", "fo\ufeffur"]

@@ -155,6 +155,14 @@ def test_pages_are_read_as_they_declare(declared, page, written, encoding, reaso
     )
 
 
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", [CHINESE, FRENCH, "", "a", "語\n" * 700])
+def test_wide_text_is_read_without_a_byte_order_mark(text, written):
+    stream = Utf8Stream(io.BytesIO(text.encode(written)), written[:6])
+    assert b"".join(iter(lambda: stream.read1(), b"")).decode() == text
+    assert Utf8Stream(io.BytesIO(f"\ufeff{text}".encode(written)), written[:6]).read().decode() == text
+
+
 def test_a_bad_byte_in_a_page_costs_one_letter():
     raw = JAPANESE.encode().replace("夜".encode(), b"\xff", 1)
     for declared, reason in ((None, "nearly utf-8"), ("utf-8", "header")):
@@ -162,6 +170,20 @@ def test_a_bad_byte_in_a_page_costs_one_letter():
         assert (found.text, found.reason, found.replaced) == (JAPANESE.replace("夜", "\ufffd", 1), reason, 1)
     spelled = "\ufffd" + JAPANESE
     assert decode_page(spelled.encode()).replaced == 0
+
+
+@pytest.mark.parametrize("bad", [b"\x92", b"\xe2\x80", "é".encode() + b" \xff"])
+@pytest.mark.parametrize(("declared", "reason"), [("text/html; charset=utf-8", "header"), (None, "nearly utf-8")])
+def test_a_bad_byte_in_a_page_of_ascii_costs_one_character(bad, declared, reason):
+    page = "<p>The book took me a week to read, and it was worth it.</p>\n" * 50
+    raw = page.encode().replace(b"week", b"week" + bad, 1)
+    found = decode_page(raw, declared)
+    assert (found.text, found.encoding, found.reason, found.replaced) == (
+        raw.decode(errors="replace"),
+        "utf-8",
+        reason,
+        1,
+    )
 
 
 def test_what_is_no_text_is_said_to_be_unreadable():

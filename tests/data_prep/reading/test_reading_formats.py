@@ -205,6 +205,9 @@ def test_a_file_of_a_web_server_in_units(tmp_path):
         assert read(f"{url}/a.jsonl") == TEXTS * 50
         with pytest.raises(DataError, match=r"there is no such file"):
             read(f"{url}/b.jsonl")
+        # What links to others is no directory for that.
+        (tmp_path / "links.html").write_text('<a href="other.html">')
+        assert read(f"{url}/links.html", format="text") == ['<a href="other.html">']
         server.shutdown()
 
 

@@ -233,3 +233,15 @@ def test_two_columns_of_the_texts_name_are_refused(tmp_path):
         with pytest.raises(DataError, match=f"{name}: has 2 columns 'text'"):
             read(tmp_path / name)
         assert read(tmp_path / name, text_field="n") == ["c"]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 1 << 20])
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+def test_a_line_break_within_a_string_spoils_its_record_only(tmp_path, monkeypatch, piece_bytes, line_break):
+    monkeypatch.setattr("data_prep.reading.json_layout._READ_BYTES", piece_bytes)
+    records = ['{"text":\n"one"}', '{"text": "two\nlines"}', '{"text": "three"}']
+    (tmp_path / "a.json").write_text(f"[\n{','.join(records)}\n]".replace("\n", line_break), newline="")
+    counts, config = ReadCounts(), SourceConfig(input=[str(tmp_path)])
+    (unit,) = work_units(find_files(config), config)
+    assert [found.text for found in read_documents(unit, config, counts)] == ["one", "three"]
+    assert counts.malformed == 1

@@ -237,6 +237,23 @@ def test_a_name_that_is_not_utf8_is_one_message(tmp_path: Path, read) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_the_first_bytes_are_looked_at_in_the_encoding(tmp_path: Path, read, encoding) -> None:
+    (tmp_path / "part-00000").write_bytes(lines("one", "two").decode().encode(encoding))
+    assert read(tmp_path / "part-00000", encoding=encoding) == ["one", "two"]
+    (tmp_path / "part-00000").write_bytes("語".encode(encoding))
+    assert read(tmp_path / "part-00000", encoding=encoding) == ["語"]
+
+
+def test_a_pipe_in_an_encoding_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "wide")
+    writer = threading.Thread(target=(tmp_path / "wide").write_bytes, args=[lines("one").decode().encode("utf-16")])
+    writer.start()
+    assert by_tokenize(tmp_path / "wide", encoding="utf-16") == ["one"]
+    writer.join()
+
+
 def test_a_pipe_with_a_name_is_read_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 

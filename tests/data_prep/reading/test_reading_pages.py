@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 from pathlib import Path
 
 import pytest
+from warcio.bufferedreaders import BufferedReader
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
@@ -83,6 +85,58 @@ def test_what_is_no_page_is_counted_by_its_kind(tmp_path: Path) -> None:
         f"{tmp_path}/a.warc, record 4: holds no page but application/json",
         f"{tmp_path}/a.warc, record 8: is in no encoding that is known",
         f"{tmp_path}/a.warc, record 10: holds nothing",
+    ]
+
+
+def test_resources_are_pages_and_media_types_are_written_in_many_ways(tmp_path: Path) -> None:
+    target = io.BytesIO()
+    writer = WARCWriter(target, gzip=True)
+    latin = PAGE.format("", LATIN).encode("latin-1")
+
+    def write(kind: str, raw: bytes, content_type: str, **headers: str) -> None:
+        http = (
+            StatusAndHeaders("200 OK", [("Content-Type", "x/y; charset=latin-1")], protocol="HTTP/1.1")
+            if headers
+            else None
+        )
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        record = writer.create_warc_record(
+            "http://a/b",
+            kind,
+            payload=io.BytesIO(raw),
+            warc_content_type=content_type,
+            warc_headers_dict=given,
+            http_headers=http,
+        )
+        writer.write_record(record)
+
+    write("resource", latin, "text/html; charset=latin-1")
+    write("resource", b"\x89PNG", "image/png")
+    for media in ("TEXT/HTML", "text/html; charset=latin-1"):
+        write("response", latin, "application/http", WARC_Identified_Payload_Type=media)
+    (tmp_path / "a.warc.gz").write_bytes(target.getvalue())
+    texts, counts, _ = read(tmp_path / "a.warc.gz")
+    assert texts == [PAGE.format("", LATIN)] * 3
+    assert counts.first == [f"{tmp_path}/a.warc.gz, record 1: holds no page but image/png"]
+
+
+def test_a_page_that_stays_compressed_is_counted(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delitem(BufferedReader.DECOMPRESSORS, "br", raising=False)
+    page, packed = PAGE.format("", "page").encode(), os.urandom(2000)
+    codings = [("br", packed), ("x-zip, Zstd", packed), ("br", page), ("utf-8", page), ("gzip", gzip.compress(page))]
+    target = io.BytesIO()
+    writer = WARCWriter(target, gzip=True)
+    for coding, raw in codings:
+        about = [("Content-Type", "text/html"), ("Content-Encoding", coding)]
+        http = StatusAndHeaders("200 OK", about, protocol="HTTP/1.1")
+        writer.write_record(writer.create_warc_record("http://a", "response", io.BytesIO(raw), http_headers=http))
+    (tmp_path / "a.warc.gz").write_bytes(target.getvalue())
+    texts, counts, _ = read(tmp_path / "a.warc.gz")
+    assert texts == [page.decode()] * 3 and counts.malformed == 0
+    shown = "a page compressed with"
+    assert [found.partition(": holds ")[2] for found in counts.first] == [
+        f"{shown} br (brotli is not installed)",
+        f"{shown} x-zip, zstd",
     ]
 
 
