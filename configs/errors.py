@@ -107,6 +107,16 @@ def nearest(found: str, choices: Iterable[str], cutoff: float = 0.6) -> str | No
     return matches[0] if matches else None
 
 
+def nearest_path(path: Path) -> str | None:
+    """The entry of a path's directory whose name is most like its own; None: there is none, or it cannot be listed."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return None
+    name = nearest(path.name, names)
+    return str(path.with_name(name)) if name else None
+
+
 def report(error: UserError) -> None:
     """Print `error` to standard error, as one message."""
     text = f"error: {error.render()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 from pathlib import Path
 
@@ -186,7 +187,9 @@ def _nearest_corpus(path: Path) -> str | None:
     root = next((parent for parent in path.parents if parent.is_dir()), None)
     if root is None:
         return None
-    candidates = [
-        str(file.parent) for pattern in ("*", "*/*", "*/*/*") for file in sorted(root.glob(f"{pattern}/{MANIFEST}"))
-    ]
+    candidates: list[str] = []
+    for pattern in ("*", "*/*", "*/*/*"):
+        # Directories may go, or be closed, while they are looked through: then there is no hint.
+        with contextlib.suppress(OSError):
+            candidates += [str(file.parent) for file in sorted(root.glob(f"{pattern}/{MANIFEST}"))]
     return nearest(str(path), candidates)

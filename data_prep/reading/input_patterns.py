@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
-from configs.errors import DataError, nearest
+from configs.errors import DataError, nearest, nearest_path
 from configs.paths import expanded
 from data_prep.config import SourceConfig
 from data_prep.reading.archives import is_archive, member_path, split_member
@@ -106,9 +106,7 @@ class PatternExpander:
         except OSError as error:
             raise DataError(f"cannot be read: {error.strerror}", where=error.filename or pattern) from None
         if not names:
-            raise DataError(
-                "there is no such input", where=pattern, expected=self.expected, nearest=_nearest_file(path)
-            )
+            raise DataError("there is no such input", where=pattern, expected=self.expected, nearest=nearest_path(path))
         for name in names:
             self._add(found, name, named=name)
 
@@ -285,10 +283,3 @@ def _read_json(path: str, key: str) -> list:
     if not isinstance(value, list):
         raise DataError(f"has no list {key!r}", where=path, expected="a dataset written by save_to_disk")
     return value
-
-
-def _nearest_file(path: Path) -> str | None:
-    if not path.parent.is_dir():
-        return None
-    name = nearest(path.name, [p.name for p in path.parent.iterdir() if not p.name.startswith(".")])
-    return str(path.parent / name) if name else None

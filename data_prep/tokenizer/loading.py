@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError, nearest
+from configs.errors import ConfigError, DataError, nearest, nearest_path
 from data_prep.tokenizer.byte_level_files import MERGES_FILE
 from data_prep.tokenizer.byte_level_files import VOCABULARY_FILE as BYTE_LEVEL_FILE
 from data_prep.tokenizer.engines import EngineName
@@ -92,13 +92,7 @@ def _locate(path: Path) -> tuple[str, Path, Description | None]:
             return "huggingface", path / ROLES_FILE, None
         return description.kind, path / VOCABULARY_FILES[description.kind], description
     if not path.exists():
-        near = nearest(path.name, [entry.name for entry in path.parent.iterdir()]) if path.parent.is_dir() else None
-        raise DataError(
-            "there is no such tokenizer file",
-            where=path,
-            expected=_EXPECTED,
-            nearest=str(path.with_name(near)) if near else None,
-        )
+        raise DataError("there is no such tokenizer file", where=path, expected=_EXPECTED, nearest=nearest_path(path))
     if path.suffix == ".tiktoken":
         return "tiktoken", path, None
     if path.suffix == ".json" and not (path.name == BYTE_LEVEL_FILE and (path.parent / MERGES_FILE).is_file()):

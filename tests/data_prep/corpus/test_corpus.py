@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
-from data_prep.config import TokenizeConfig
+from data_prep.config import SourceConfig, TokenizeConfig
 from data_prep.corpus import Corpus
 from data_prep.corpus.shard_writer import ShardWriter
 from data_prep.corpus_tools.inspection import decode_document, describe_corpus
+from data_prep.reading.inputs import find_files
 from data_prep.sharding.tokenization import tokenize
 from data_prep.tokenizer import load_tokenizer
 
@@ -84,6 +85,20 @@ def test_the_nearest_corpus_is_named(corpus_path, tmp_path):
         with pytest.raises(DataError) as error:
             Corpus.open(wrong)
         assert "there is no such corpus" in str(error.value) and f"did you mean: {corpus_path}" in str(error.value)
+
+
+def test_directories_that_go_while_they_are_looked_through_cost_the_hint_alone(tmp_path, monkeypatch):
+    def gone(self, pattern):
+        raise FileNotFoundError(2, "No such file or directory", str(self / "gone"))
+
+    monkeypatch.setattr(Path, "glob", gone)
+    monkeypatch.setattr(Path, "iterdir", lambda self: gone(self, "*"))
+    with pytest.raises(DataError, match="there is no such corpus"):
+        Corpus.open(tmp_path / "corpus")
+    with pytest.raises(DataError, match="there is no such tokenizer"):
+        load_tokenizer(tmp_path / "tokenizer")
+    with pytest.raises(DataError, match="there is no such input"):
+        find_files(SourceConfig(input=[str(tmp_path / "text.jsonl")]))
 
 
 def test_a_directory_that_is_no_corpus_names_what_is_in_it(prefix):

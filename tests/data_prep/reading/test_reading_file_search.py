@@ -134,3 +134,9 @@ def test_corpora_among_the_text_are_passed_over_and_told(tmp_path, find, capsys)
     found = [str(tmp_path / "in" / name) for name in ("a.jsonl", "megatron/b.jsonl", "other/manifest.json")]
     assert find(tmp_path / "in") == found
     assert f"not read: {tmp_path / 'in' / 'corpus'} and 1 more, a corpus or" in capsys.readouterr().err
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", ["one"])
+    (tmp_path / "list").write_text(f"\ufeff{tmp_path}/a.jsonl\n", encoding="utf-8")
+    assert found(f"@{tmp_path}/list") == [str(tmp_path / "a.jsonl")]

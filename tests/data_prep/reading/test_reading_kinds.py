@@ -224,12 +224,6 @@ def test_the_query_of_an_address_is_no_part_of_the_ending(tmp_path: Path) -> Non
     assert by_tokenize("memory://hub/x.jsonl.gz?download=true") == ["from afar"]
 
 
-def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(lines("one"))
-    (tmp_path / "list").write_text(f"\ufeff{tmp_path}/a.jsonl\n", encoding="utf-8")
-    assert by_tokenize(f"@{tmp_path}/list") == ["one"]
-
-
 @pytest.mark.parametrize("read", READERS)
 def test_a_name_that_is_not_utf8_is_one_message(tmp_path: Path, read) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_bytes(lines("one"))
