@@ -115,7 +115,7 @@ def reading_settings(config: CleanConfig, name: str) -> SourceConfig:
     settings = SourceConfig(
         **shared,
         malformed="skip" if config.max_malformed_share else "stop",
-        damaged_files="skip",
+        damaged_files="skip" if config.max_damaged_files else "stop",
         max_malformed_share=config.max_malformed_share,
         max_document_bytes=max(_LONGEST_RECORD_BYTES, _BYTES_PER_CHAR * config.max_document_chars),
         work_unit_bytes=config.work_unit_bytes,

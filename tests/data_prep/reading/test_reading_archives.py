@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_reading_kinds import by_clean, by_tokenize, lines, tar_of, zip_of
 
+from configs.errors import DataError
 from data_prep.config import SourceConfig
 from data_prep.reading import archives, files
 from data_prep.reading.documents import DamagedFileError, ReadCounts
@@ -41,6 +42,8 @@ def test_a_damaged_tar_does_not_end_early_in_silence(tmp_path: Path, capsys, nam
         by_tokenize(tmp_path / name, damaged_files="skip") == TEXTS[: 1 if damage(b"x" * 9999).__len__() == 1541 else 2]
     )
     assert f"damaged, read to where it breaks: {tmp_path / name}: " in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"sources\.s\.input, .*(is truncated|a damaged header)"):
+        by_clean(tmp_path / name)
 
 
 @pytest.mark.parametrize("read", [by_tokenize, by_clean])
