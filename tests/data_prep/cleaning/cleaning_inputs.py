@@ -143,7 +143,7 @@ language: {{keep: [en], candidates: [en, de, fr], min_confidence: 0.5}}
 decontaminate: {{files: ["{root}/evaluation/*.jsonl"], n_grams: 10}}
 c4: {{min_num_sentences: 3}}
 tasks: 3
-unit_bytes: 9000
+work_unit_bytes: 9000
 max_malformed_share: 0.2
 """
     )

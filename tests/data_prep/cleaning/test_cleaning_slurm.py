@@ -89,5 +89,5 @@ def test_a_mistake_that_a_task_finds_is_told_by_the_command(recipe: Path, enviro
     output = recipe.parent / "strict"
     done = cleaned(recipe, environ, STAGES, f"output={output}", "executor=slurm", "max_malformed_share=0")
     assert done.returncode == 2 and not output.exists()
-    assert "sources.web, " in done.stderr and "records are malformed" in done.stderr, done.stderr
+    assert "sources.web, " in done.stderr and "a.jsonl.gz, line 51: is not valid JSON" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
