@@ -97,36 +97,8 @@ def read_columnar(
                 record = table.slice(number - row - 1, 1).to_pylist()[0]
                 text = text_of(record, config)
                 kept = None if fields is None else metadata_of(record, fields, f"{unit.name}@{number - 1}")
-            except UnicodeDecodeError as problem:
-                error = RecordError(
-                    f"is not UTF-8: {problem.reason}",
-                    where=where,
-                    expected="UTF-8 text",
-                    kind="bytes that are not UTF-8",
-                    place=number - 1,
-                )
-                counts.leave_out(error, "malformed", config)
-                continue
-            except OverflowError as problem:
-                error = RecordError(
-                    f"cannot be held: {problem}",
-                    where=where,
-                    expected="values that Python knows",
-                    kind="a value that Python does not know",
-                    place=number - 1,
-                )
-                counts.leave_out(error, "malformed", config)
-                continue
-            except (TypeError, KeyError, IndexError):
-                named = " and ".join(map(repr, config.text_field))
-                error = RecordError(
-                    f"its column {named} is null or holds no text",
-                    where=where,
-                    expected="a string",
-                    kind=NO_TEXT,
-                    place=number - 1,
-                )
-                counts.leave_out(error, "malformed", config)
+            except (UnicodeDecodeError, OverflowError, TypeError, KeyError, IndexError) as problem:
+                counts.leave_out(_row_error(problem, where, number - 1, config), "malformed", config)
                 continue
             if is_too_long([text], config):
                 too_long(config, counts, unit.path, "row", number)
@@ -136,6 +108,19 @@ def read_columnar(
                 batch.metadata.append(kept)
                 batch.places.append(number - 1)
         yield batch
+
+
+def _row_error(problem: Exception, where: str, place: int, config: SourceConfig) -> RecordError:
+    """What is wrong with a row whose text or metadata cannot be taken."""
+    if isinstance(problem, UnicodeDecodeError):
+        said, expected, kind = f"is not UTF-8: {problem.reason}", "UTF-8 text", "bytes that are not UTF-8"
+    elif isinstance(problem, OverflowError):
+        said, expected = f"cannot be held: {problem}", "values that Python knows"
+        kind = "a value that Python does not know"
+    else:
+        named = " and ".join(map(repr, config.text_field))
+        said, expected, kind = f"its column {named} is null or holds no text", "a string", NO_TEXT
+    return RecordError(said, where=where, expected=expected, kind=kind, place=place)
 
 
 def _plain_texts(table: Any, config: SourceConfig) -> list[str] | None:
