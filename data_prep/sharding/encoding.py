@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,11 +23,12 @@ from data_prep.reading.documents import ReadCounts
 from data_prep.reading.files import FileState, file_state
 from data_prep.reading.readers import read_batches
 from data_prep.reading.work_unit import WorkUnit
+from data_prep.sharding.held_tokenizer import held_tokenizer
 from data_prep.sharding.shard_record import Pulse, ShardRecord, SourceCounts, lock_path
 from data_prep.storage.durable import writing
 from data_prep.storage.locks import locked
 from data_prep.storage.publishing import staged_file
-from data_prep.tokenizer import EngineName, Tokenizer, load_tokenizer
+from data_prep.tokenizer import EngineName, Tokenizer
 
 _BATCH_CHARS = 1 << 18
 
@@ -103,7 +103,7 @@ def _worker() -> str:
 
 
 def _make(task: ShardTask) -> ShardRecord:
-    tokenizer = _tokenizer(task.tokenizer, task.engine)
+    tokenizer = held_tokenizer(task.tokenizer, task.engine)
     _check_unchanged(task)
     record = ShardRecord(task.name)
     counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
@@ -277,8 +277,3 @@ def _count_sources(record: ShardRecord, texts: _Texts, lengths: np.ndarray, sequ
         found.text_bytes += text_bytes
         record.text_bytes += text_bytes
         at += documents
-
-
-@lru_cache(maxsize=1)
-def _tokenizer(path: Path, engine: EngineName) -> Tokenizer:
-    return load_tokenizer(path, engine=engine)

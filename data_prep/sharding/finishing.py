@@ -22,13 +22,13 @@ from data_prep.corpus.manifest import (
     program,
 )
 from data_prep.corpus.shards import bin_path, idx_path, metadata_path
+from data_prep.sharding.held_tokenizer import held_tokenizer, let_tokenizer_go
 from data_prep.sharding.plan import PLAN, ShardingPlan
 from data_prep.sharding.planning import LOCK, Work, check_output, check_plan
 from data_prep.sharding.shard_record import RECORDS, ShardRecord, SourceCounts, counts_path
 from data_prep.storage.durable import writing
 from data_prep.storage.locks import locked
 from data_prep.storage.publishing import publish_directory, staged_file
-from data_prep.tokenizer import load_tokenizer
 
 _MIN_RECORDS = 1000
 _SHOWN = 5
@@ -120,7 +120,8 @@ def _manifest(work: Work, config: TokenizeConfig, records: list[ShardRecord]) ->
     for name in config.metadata_fields:
         if name not in seen:
             print(f"metadata_fields: no record has the field {name!r}", file=sys.stderr, flush=True)
-    tokenizer = load_tokenizer(work.tasks[0].tokenizer, config.engine)
+    tokenizer = held_tokenizer(work.tasks[0].tokenizer, work.tasks[0].engine)
+    let_tokenizer_go()
     begin = tokenizer.role("beginning_of_document") if config.prepend_beginning_of_document else None
     end = tokenizer.role("end_of_document") if config.append_end_of_document else None
     return CorpusManifest(

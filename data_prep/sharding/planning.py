@@ -18,6 +18,7 @@ from data_prep.reading.input_patterns import named_patterns
 from data_prep.reading.inputs import InputFile, find_files, group_units, unit_bytes, work_units
 from data_prep.reading.metadata_fields import check_metadata_fields
 from data_prep.sharding.encoding import ShardTask
+from data_prep.sharding.held_tokenizer import hold_tokenizer
 from data_prep.sharding.plan import PLAN, ShardingPlan, plan_differences, plan_identity, recipe_of, refuse_changes
 from data_prep.sharding.shard_record import RECORDS
 from data_prep.storage.durable import writing
@@ -92,6 +93,7 @@ def begin(config: TokenizeConfig) -> CorpusManifest | Work:
             identity = plan_identity(partial)
         finally:
             _remove_if_unused(partial)
+    hold_tokenizer(partial.absolute() / TOKENIZER, tokenizer)
     states = {file.path: file.state for file in plan.files}
     tasks = [
         ShardTask(

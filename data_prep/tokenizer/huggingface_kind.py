@@ -19,32 +19,13 @@ from data_prep.tokenizer.engines import Engine, EngineName, HuggingFaceEngine, S
 from data_prep.tokenizer.fast.byte_level import VERSION, ByteLevelEngine, gigatoken_library
 from data_prep.tokenizer.fast.word_memory import WordMemory
 from data_prep.tokenizer.huggingface_guard import find_leaks, without_leaks
+from data_prep.tokenizer.huggingface_roles import described_by
 from data_prep.tokenizer.interface import Tokenizer
-from data_prep.tokenizer.roles import (
-    BORDERS,
-    ROLES,
-    SENTINELS,
-    Description,
-    numbered_tokens,
-    read_bytes,
-    read_json,
-    usual_roles,
-)
+from data_prep.tokenizer.roles import BORDERS, Description, read_bytes
 from data_prep.tokenizer.word_cuts import cut_before_spaces
 from data_prep.tokenizer.word_starts import begins_word, byte_of, unmarked_words
 from data_prep.tokenizer.wordpiece import Normalization, wordpiece_json
 
-_CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
-_CONFIG_KEYS = {
-    "end_of_document": "eos_token",
-    "beginning_of_document": "bos_token",
-    "unknown": "unk_token",
-    "pad": "pad_token",
-    "mask": "mask_token",
-    "classification": "cls_token",
-    "separator": "sep_token",
-}
-_ALGORITHMS = {"BPE": "bpe", "Unigram": "unigram", "WordPiece": "wordpiece", "WordLevel": "word"}
 _SPACE = "\u2581"
 
 
@@ -64,13 +45,15 @@ class HuggingFaceTokenizer(Tokenizer):
         self, model_path: Path, content: bytes, pipeline: Any, description: Description, engine: EngineName
     ) -> None:
         self._pipeline = pipeline
-        self._json: dict[str, Any] = orjson.loads(pipeline.to_str())
+        content_json = orjson.loads(pipeline.to_str())
         self._added = {int(token): added for token, added in pipeline.get_added_tokens_decoder().items()}
         self.leaks = find_leaks(
             pipeline, {added.content: token for token, added in self._added.items() if added.special}
         )
-        self._encoding_json = without_leaks(self._json, self.leaks) if self.leaks else orjson.dumps(self._json)
-        self._encoder = _load(model_path, self._encoding_json) if self.leaks else pipeline
+        self._encoder = _load(model_path, without_leaks(content_json, self.leaks)) if self.leaks else pipeline
+        # Without what is large: the library holds it.
+        model = {name: value for name, value in content_json["model"].items() if name not in ("vocab", "merges")}
+        self._json: dict[str, Any] = content_json | {"model": model}
         self.vocab_size = max(pipeline.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         super().__init__(model_path, content, description, engine)
 
@@ -92,10 +75,10 @@ class HuggingFaceTokenizer(Tokenizer):
         pipeline = _load(model_path, content)
         if not pipeline.get_vocab_size(with_added_tokens=True):
             raise DataError("holds no pieces", where=model_path, expected="a trained vocabulary")
-        if description is None:
-            description = _described_by(pipeline, orjson.loads(content), model_path.parent)
-        borders = {description.roles.get(role) for role in BORDERS}
         parsed = orjson.loads(content)
+        if description is None:
+            description = described_by(pipeline, parsed, model_path.parent)
+        borders = {description.roles.get(role) for role in BORDERS}
         found_in_text = [t for t in parsed.get("added_tokens") or [] if t["id"] in borders and not t["special"]]
         if found_in_text:
             # Text that spells it is text: the library is told that it is special.
@@ -203,14 +186,26 @@ class HuggingFaceTokenizer(Tokenizer):
         library = gigatoken_library()
         if library is None:
             return Slow(reference, f"gigatoken {VERSION} is not installed ({install_command('fast')})")
-        content = orjson.loads(self._encoding_json)
-        content |= {"added_tokens": [], "normalizer": None, "post_processor": None, "padding": None, "truncation": None}
+        is_composed = "NFC" in changes
+        return ByteLevelEngine(
+            reference, [partial(self._bare_gigatoken, library)], self._deciding_pieces, found_in_text, is_composed
+        )
+
+    def _bare_gigatoken(self, library: Any) -> Any:
+        """Gigatoken's encoder of the same model and cuts, without special tokens."""
+        from tokenizers import Tokenizer as Pipeline
+
+        bare = Pipeline(self._encoder.model)
+        bare.pre_tokenizer = self._encoder.pre_tokenizer
+        bare.decoder = self._encoder.decoder
+        return library.load_hf_json(bare.to_str())
+
+    def _deciding_pieces(self) -> list[str]:
         special = [added.content for added in self._added.values() if added.special]
         pieces = [piece for token in range(self.vocab_size) if (piece := self.piece(token)) and "\ufffd" not in piece]
         pieces += [around.format(spelling) for spelling in special for around in ("{}", " {} ", "a{}\n", "\n{}b")]
-        pieces = [piece for piece in pieces if not any(found in piece for found in found_in_text)]
-        make = partial(library.load_hf_json, orjson.dumps(content).decode())
-        return ByteLevelEngine(reference, [make], pieces, found_in_text, "NFC" in changes)
+        found_in_text = [added.content for added in self._added.values() if not added.special]
+        return [piece for piece in pieces if not any(found in piece for found in found_in_text)]
 
     @property
     def normalizer(self) -> dict[str, Any]:
@@ -266,31 +261,3 @@ def _is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _described_by(pipeline: Any, content: dict[str, Any], directory: Path) -> Description:
-    """Roles as the files beside `tokenizer.json` name them, else by the usual spellings of special tokens."""
-    special = {
-        added.content: int(token) for token, added in pipeline.get_added_tokens_decoder().items() if added.special
-    }
-    roles = usual_roles(special.get)
-    unknown = content["model"].get("unk_token")
-    if isinstance(content["model"].get("unk_id"), int):
-        roles["unknown"] = content["model"]["unk_id"]
-    elif isinstance(unknown, str):
-        roles["unknown"] = pipeline.token_to_id(unknown)
-    added = content.get("post_processor") or {}
-    if added.get("type") in ("BertProcessing", "RobertaProcessing"):
-        # What is put around each text, as [spelling, id].
-        roles["classification"], roles["separator"] = int(added["cls"][1]), int(added["sep"][1])
-    for name in _CONFIG_FILES:
-        if not (directory / name).is_file():
-            continue
-        named = read_json(directory / name, "the config of a Hugging Face tokenizer")
-        for role in ROLES:
-            spelling = named.get(_CONFIG_KEYS[role]) if isinstance(named, dict) else None
-            spelling = spelling.get("content") if isinstance(spelling, dict) else spelling
-            if isinstance(spelling, str):
-                roles[role] = pipeline.token_to_id(spelling)
-    algorithm = _ALGORITHMS.get(content["model"].get("type"), "unknown")
-    return Description("huggingface", algorithm, roles, numbered_tokens(SENTINELS, special.get))

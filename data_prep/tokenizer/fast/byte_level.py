@@ -2,8 +2,8 @@
 
 BPE works on one pre-token at a time, so a text has the ids of the reference if both cut it alike and make the same of
 each pre-token. `equality` shows it of a vocabulary: each piece, and each short string of the classes of characters that
-patterns tell apart. A character counts as one of its class after it was compared in all surroundings, the first time
-that a text holds it. Special tokens are kept out of gigatoken's vocabulary, so that their spelling is text. Texts with
+patterns tell apart. Characters count as ones of their class after they were compared (`compared_characters`), when a
+text first holds them. Special tokens are kept out of gigatoken's vocabulary, so that their spelling is text. Texts with
 a token or character of which nothing is shown go to the reference library.
 """
 
@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.tokenizer.engines import Engine, join
+from data_prep.tokenizer.fast.compared_characters import ComparedCharacters
 from data_prep.tokenizer.fast.equality import differing_characters, first_difference
 
 _WORTH_CHARS = 1 << 15  # below this, the comparison takes longer than the reference library
 _ASCII = [chr(point) for point in range(0x80)]
-_CODE_POINTS = 0x110000
-_UNSEEN, _SAME, _OTHER = 0, 1, 2
 VERSION = "0.10"
 """What the fuzz of `benchmarks.tokenization_equality` was run with."""
 
@@ -34,7 +33,7 @@ class ByteLevelEngine(Engine):
     Args:
         reference: the vocabulary's own library.
         make: gigatoken's encoders that might be of the vocabulary; the first that gives the same ids is taken.
-        pieces: the vocabulary as text.
+        pieces: gives the vocabulary as text.
         found_in_text: spellings of tokens that the reference finds in text.
         is_normalized: whether the reference composes characters (NFC) first.
     """
@@ -43,7 +42,7 @@ class ByteLevelEngine(Engine):
         self,
         reference: Engine,
         make: Sequence[Callable[[], Any]],
-        pieces: Sequence[str],
+        pieces: Callable[[], Sequence[str]],
         found_in_text: Sequence[str] = (),
         is_normalized: bool = False,
     ) -> None:
@@ -54,12 +53,13 @@ class ByteLevelEngine(Engine):
         self._is_normalized = is_normalized
         self._encoder: Any = None
         self._reason: str | None = None
-        self._known = np.zeros(0, np.uint8)
+        self._characters = ComparedCharacters(self._differing)
 
     def why_not(self) -> str | None:
         """Why the reference library makes all ids; None: gigatoken makes them."""
         if self._encoder is not None or self._reason is not None:
             return self._reason
+        pieces = self._pieces()
         for make in self._make:
             try:
                 encoder = make()
@@ -67,15 +67,14 @@ class ByteLevelEngine(Engine):
                 self._reason = self._reason or f"gigatoken cannot use the vocabulary: {str(error).splitlines()[0]}"
                 continue
             other = partial(self._lists, encoder)
-            differs = first_difference(self._reference.lists, other, self._pieces)
+            differs = first_difference(self._reference.lists, other, pieces)
             if differs is None:
                 differs = next(iter(differing_characters(self._reference.lists, other, _ASCII)), None)
             if differs is None:
                 self._encoder, self._reason = encoder, None
-                self._known = np.full(_CODE_POINTS, _UNSEEN, np.uint8)
                 break
             self._reason = f"gigatoken gives other ids for {differs!r}"
-        self._make, self._pieces = (), ()
+        self._make = ()
         return self._reason
 
     def explain(self) -> str:
@@ -96,7 +95,7 @@ class ByteLevelEngine(Engine):
         """As `Engine.flat`."""
         if not self._is_worth(texts):
             return self._reference.flat(texts, append)
-        left = [number for number, text in enumerate(texts) if not (text.isascii() or self._is_shown(text))]
+        left = [number for number, text in enumerate(texts) if not text.isascii() and self._differs(text)]
         if self._found_in_text is not None:
             left += [number for number, text in enumerate(texts) if self._found_in_text.search(text)]
         if not left:
@@ -123,20 +122,13 @@ class ByteLevelEngine(Engine):
             return False
         return self.why_not() is None
 
-    def _is_shown(self, text: str) -> bool:
-        """Whether each character of a text was compared and is the same to both libraries."""
-        if self._is_normalized and not unicodedata.is_normalized("NFC", text):
-            return False
-        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        known = self._known[points]
-        if not known.all():
-            new = np.unique(points[known == _UNSEEN])
-            self._known[new] = _SAME
-            chars = [chr(point) for point in new]
-            for char in differing_characters(self._reference.lists, partial(self._lists, self._encoder), chars):
-                self._known[ord(char)] = _OTHER
-            known = self._known[points]
-        return not (known == _OTHER).any()
+    def _differs(self, text: str) -> bool:
+        """Whether a text holds what the two libraries may treat differently."""
+        composed = not self._is_normalized or unicodedata.is_normalized("NFC", text)
+        return self._characters.differ(text) or not composed
+
+    def _differing(self, chars: Sequence[str]) -> list[str]:
+        return differing_characters(self._reference.lists, partial(self._lists, self._encoder), chars)
 
 
 def gigatoken_library() -> Any:
@@ -151,9 +143,6 @@ def gigatoken_library() -> Any:
 
 
 def _flat(encoder: Any, texts: Sequence[str], append: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    for text in texts:
-        if not text.isascii():
-            text.encode()  # gigatoken does not say which text is not Unicode
     layout = encoder.encode_batch(list(texts), parallel=False).layout
     offsets = np.asarray(layout.offsets.data, np.int64)
     ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]].view(np.int32)

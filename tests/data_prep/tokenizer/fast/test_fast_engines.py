@@ -127,7 +127,8 @@ class Fake(Engine):
 
     def lists(self, texts):
         self.asked += texts
-        return [[0 if self.wrong and self.wrong in text else ord(char) for char in text] for text in texts]
+        holds = [bool(self.wrong) and self.wrong in text for text in texts]
+        return [[0] * len(text) if wrong else list(map(ord, text)) for text, wrong in zip(texts, holds)]
 
 
 class Composing(Fake):
@@ -154,31 +155,31 @@ class FakeGigatoken:
 
 @pytest.mark.parametrize("wrong", ["zq piece", "\n\n1", "'LL", "a'Z", "中" * 40, "\x7f"])
 def test_a_library_with_other_ids_is_not_taken(wrong):
-    engine = ByteLevelEngine(Fake(), [lambda: FakeGigatoken(wrong)], ["zq piece"])
+    engine = ByteLevelEngine(Fake(), [lambda: FakeGigatoken(wrong)], lambda: ["zq piece"])
     assert "gives other ids for" in engine.explain()
     assert engine.flat(["x" * 99_999 + wrong])[0][-1] == ord(wrong[-1])
 
 
 def test_of_several_patterns_the_one_with_the_same_ids_is_taken():
     right = FakeGigatoken()
-    engine = ByteLevelEngine(Fake(), [lambda: 1 / 0, lambda: FakeGigatoken("'s"), lambda: right], [])
+    engine = ByteLevelEngine(Fake(), [lambda: 1 / 0, lambda: FakeGigatoken("'s"), lambda: right], list)
     assert engine.why_not() is None and engine._encoder is right
 
 
 def test_texts_with_a_character_that_differs_go_to_the_library():
-    engine = ByteLevelEngine(Fake(), [lambda: FakeGigatoken("\u0378")], [])
+    engine = ByteLevelEngine(Fake(), [lambda: FakeGigatoken("\u0378")], list)
     texts = ["plain " * 9000, "with \u0378", "with é", "", "é\u0378"]
     ids, lengths = engine.flat(texts, append=7)
     expected, expected_lengths = Fake().flat(texts, 7)
     assert np.array_equal(ids, expected) and np.array_equal(lengths, expected_lengths)
-    assert engine._known[0x378] == 2 and engine._known[ord("é")] == 1
+    assert engine._characters.differ("\u0378") and not engine._characters.differ("é")
     assert differing_characters(Fake().lists, Fake("\u0378").lists, ["a", "\u0378"]) == ["\u0378"]
     assert first_difference(Fake().lists, Fake("qq").lists, ["qq"]) == "qq"
 
 
 def test_texts_with_tokens_found_in_text_or_that_are_not_composed_go_to_the_library():
     other = FakeGigatoken("secret")
-    engine = ByteLevelEngine(Composing(), [lambda: other], [], ["<tool>"], is_normalized=True)
+    engine = ByteLevelEngine(Composing(), [lambda: other], list, ["<tool>"], is_normalized=True)
     assert engine.why_not() is None
     other.fake.asked.clear()
     texts = ["a <tool> b", "e\u0301", "é", "x"]
