@@ -153,7 +153,7 @@ class FakeGigatoken:
         return awkward.values_astype(awkward.Array(self.fake.lists(texts)), np.uint32)
 
 
-@pytest.mark.parametrize("wrong", ["zq piece", "\n\n1", "'LL", "a'Z", "中" * 40, "\x7f"])
+@pytest.mark.parametrize("wrong", ["zq piece", "\n\n1", "'LL", "a'Z", "Z'1\t", "ǅʰ²", "中" * 40, "\x7f"])
 def test_a_library_with_other_ids_is_not_taken(wrong):
     engine = ByteLevelEngine(Fake(), [lambda: FakeGigatoken(wrong)], lambda: ["zq piece"])
     assert "gives other ids for" in engine.explain()
