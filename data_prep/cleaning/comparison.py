@@ -33,6 +33,7 @@ from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.counting import RejectNote
 from data_prep.cleaning.counts import StageCounts
+from data_prep.cleaning.record_fields import COMPARED, value_of
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 
 COMPARING = ("url_dedup", "exact_dedup", "sentence_dedup", "minhash_dedup")
@@ -62,7 +63,7 @@ class Comparison:
 
 
 def comparison(stage: str, config: CleanConfig, work: Path, seen: StageCounts) -> Comparison:
-    """The deduplication `stage` of a recipe, which works in the folder `work`; `seen` gets the words that it saw.
+    """The deduplication `stage` of a recipe, which works in the folder `work`; `seen` gets what it saw.
 
     Raises:
         DataError: for an older corpus that is none.
@@ -71,7 +72,7 @@ def comparison(stage: str, config: CleanConfig, work: Path, seen: StageCounts) -
     if stage == "minhash_dedup":
         return _near(config, work, seen)
     if stage == "sentence_dedup":
-        return _sentences(config, work)
+        return _sentences(config, work, seen)
     if stage == "url_dedup":
         longest = config.url_dedup.keep == "longest"
         exact = ExactDedupConfig(FieldValue(config.url_dedup.field), _length if longest else None)
@@ -133,7 +134,7 @@ def _near(config: CleanConfig, work: Path, seen: StageCounts) -> Comparison:
     )
 
 
-def _sentences(config: CleanConfig, work: Path) -> Comparison:
+def _sentences(config: CleanConfig, work: Path, seen: StageCounts) -> Comparison:
     settings = config.sentence_dedup
     sentences = SentDedupConfig(
         n_sentences=settings.span,
@@ -144,6 +145,7 @@ def _sentences(config: CleanConfig, work: Path) -> Comparison:
         norm_config=text_simplification(config.word_language, settings.ignore_numbers),
     )
     words: Any = word_splitter(config.word_language)
+    counting: Any = CountingSplitter(words, seen)
     older = _older("sentence_dedup", config)
     signatures, found, signed, index = (work / name for name in ("signatures", "found", "signed", "index"))
     finders = max(1, config.tasks // _TASKS_PER_FINDER)
@@ -156,7 +158,7 @@ def _sentences(config: CleanConfig, work: Path) -> Comparison:
     )
     build = SentenceDedupBuildIndex(str(signed), str(index), "older", sentences, lines_to_buffer=1000)
     return Comparison(
-        UnitSignature(str(signatures), finders, sentences, language=words),
+        UnitSignature(str(signatures), finders, sentences, language=counting),
         [("sentence_find", find, finders)],
         SentenceDedupFilter(str(found), sentences, language=words),
         None,
@@ -173,6 +175,8 @@ class UnitSignature(SentenceDedupSignature):
 
     def get_hashes(self, doc: Document, doc_idx: int) -> list[Any]:
         """Hash, document and sentence of each span."""
+        if not self.config.split_sentences and isinstance(self.tokenizer, CountingSplitter):
+            self.tokenizer.count_units(doc.text, len(doc.text.splitlines()))
         return super().get_hashes(doc, doc_idx)[: _MOST_UNITS + 1]
 
 
@@ -216,7 +220,10 @@ class FieldValue:
 
     def __call__(self, document: Document) -> str:
         """The text whose hash is compared."""
-        value = document.metadata.get("fields", document.metadata).get(self.name)
+        found = document.metadata.get(COMPARED)
+        if found is not None:
+            return str(found)
+        value = value_of(document.metadata.get("fields", document.metadata), self.name)
         return str(value) if value is not None else f"\0{document.id}\0{document.text}"
 
 

@@ -61,6 +61,7 @@ def clean(config: CleanConfig) -> Cleaned:
     from data_prep.cleaning.language_warnings import warnings_of_settings
     from data_prep.cleaning.phases import PhaseBuilder
     from data_prep.cleaning.plan import make_plan
+    from data_prep.cleaning.record_fields import check_compared_field
     from data_prep.cleaning.report import check_something_is_kept
     from data_prep.cleaning.watch import Watch
     from data_prep.cleaning.workspace import REPORT, Workspace
@@ -83,6 +84,8 @@ def clean(config: CleanConfig) -> Cleaned:
                 watch.begin(number)
                 run_phase(phase, config, root)
                 check_malformed(config, root)
+                if number == 0 or phases[number - 1].name.endswith("_evaluation"):
+                    check_compared_field(config, merged_counts(config, root).stage("read"))
                 for folder in phase.spent:
                     shutil.rmtree(folder, ignore_errors=True)
         report = _report(config, plan, root, time.monotonic() - began)
