@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from data_prep.cleaning.words import CountingSplitter, text_simplification, word
 
 COMPARING = ("url_dedup", "exact_dedup", "sentence_dedup", "minhash_dedup")
 _TASKS_PER_FINDER = 8
+_LOOK_FIRST = 100
 _MOST_UNITS = 65_535  # datatrove keeps a sentence's number in two bytes, and an exact duplicate's priority
 
 
@@ -225,6 +227,18 @@ class FieldValue:
             return str(found)
         value = value_of(document.metadata.get("fields", document.metadata), self.name)
         return str(value) if value is not None else f"\0{document.id}\0{document.text}"
+
+
+def warnings_of_older(config: CleanConfig) -> Iterator[str]:
+    """One line for each older corpus whose first documents lack the field by which `url_dedup` compares."""
+    for folder in _older("url_dedup", config) if "url_dedup" in config.stages else ():
+        first = list(islice(OlderDocuments([folder]).run(), _LOOK_FIRST))
+        name = config.url_dedup.field
+        if first and all(value_of(document.metadata, name) is None for document in first):
+            yield (
+                f"url_dedup.against, {folder.parent}: none of the first {len(first)} documents has a value in the "
+                f"field {name!r}; what has none is no copy of anything"
+            )
 
 
 def _older(stage: str, config: CleanConfig) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
+from data_prep.cleaning.comparison import warnings_of_older
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.counts import CleaningCounts, DocumentCounts, StageCounts, length_of_class
 from data_prep.cleaning.language_warnings import warnings_of_result, warnings_of_settings
@@ -71,7 +72,7 @@ def make_report(
         },
     }
     told = [*warnings_of_settings(config), *warnings_of_result(config, report)]
-    told += [*warnings_of_fields(config, first), *_of_long_files(config, plan, first)]
+    told += [*warnings_of_fields(config, first), *warnings_of_older(config), *_of_long_files(config, plan, first)]
     return report | {"warnings": list(dict.fromkeys(told))}
 
 

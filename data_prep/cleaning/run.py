@@ -57,6 +57,7 @@ def clean(config: CleanConfig) -> Cleaned:
     """
     check_packages(config.stages)
     # datatrove takes a second to import, which no mistake in the recipe has to wait for.
+    from data_prep.cleaning.comparison import warnings_of_older
     from data_prep.cleaning.executors import check_ray, quiet, run_phase
     from data_prep.cleaning.language_warnings import warnings_of_settings
     from data_prep.cleaning.phases import PhaseBuilder
@@ -77,7 +78,7 @@ def clean(config: CleanConfig) -> Cleaned:
     began = time.monotonic()
     with workspace.working() as root:
         phases = PhaseBuilder(config, plan, root).build()
-        for line in warnings_of_settings(config):
+        for line in (*warnings_of_settings(config), *warnings_of_older(config)):
             print(f"warning: {line}", file=sys.stderr, flush=True)
         with Watch(root, [(phase.name, phase.what, phase.tasks) for phase in phases]) as watch:
             for number, phase in enumerate(phases):

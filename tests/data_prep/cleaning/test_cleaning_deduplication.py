@@ -43,6 +43,7 @@ def test_one_document_of_an_address_is_kept(tmp_path: Path) -> None:
     newer = [{"text": prose(7), "id": "seen", "url": "u1"}, {"text": prose(8), "id": "new", "url": "u8"}]
     against = {"url_dedup": {"against": [tmp_path / "out"]}}
     assert sorted(cleaned(tmp_path / "second", newer, ["url_dedup"], **against)) == ["new"]
+    assert not json.loads((tmp_path / "second" / "out" / "report.json").read_text())["warnings"]
 
 
 @pytest.mark.slow
@@ -141,6 +142,22 @@ def test_a_source_without_a_named_field_is_told(tmp_path: Path) -> None:
         "sources.a.metadata_fields: no record has a value in the field 'urk'; did you mean 'url'?",
         "url_dedup.field, sources.b: no record has a value in the field 'url'; did you mean 'Url'?",
     ]
+
+
+@pytest.mark.slow
+def test_an_older_corpus_without_the_field_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = (
+        {"a": {"input": str(write_json_lines(tmp_path / f"{name}.jsonl", [{"text": prose(1), name: "x"}]))}}
+        for name in ("url", "address")
+    )
+    clean(CleanConfig(output=tmp_path / "old", sources=old, stages=[], tasks=1, workers=1))
+    settings = {"field": "address", "against": [tmp_path / "old"]}
+    config = CleanConfig(
+        output=tmp_path / "new", sources=new, stages=["url_dedup"], url_dedup=settings, tasks=1, workers=1
+    )
+    (line,) = clean(config).report["warnings"]
+    assert line.startswith(f"url_dedup.against, {tmp_path / 'old'}: none of the first 1 documents has a value in the ")
+    assert f"warning: {line}" in capsys.readouterr().err
 
 
 @pytest.mark.slow
