@@ -84,7 +84,7 @@ def _of_long_files(config: CleanConfig, plan: CleaningPlan, read: StageCounts) -
         units = (unit for part in plan.parts if part.source == source for task in part.tasks for unit in task)
         if parts and any(unit.kind == "text" for unit in units):
             yield (
-                f"{documents:,} documents of sources.{source} are longer than {limit}; "
+                f"sources.{source}: too_long ({documents:,}), more than {limit}; "
                 f"sources.{source}.text_documents={parts} makes documents of the parts of a text file"
             )
 
