@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.counting import RejectNote
 from data_prep.cleaning.counts import StageCounts
+from data_prep.cleaning.record_fields import COMPARED, value_of
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 
 COMPARING = ("url_dedup", "exact_dedup", "sentence_dedup", "minhash_dedup")
 _TASKS_PER_FINDER = 8
+_LOOK_FIRST = 100
 _MOST_UNITS = 65_535  # datatrove keeps a sentence's number in two bytes, and an exact duplicate's priority
 
 
@@ -62,7 +65,7 @@ class Comparison:
 
 
 def comparison(stage: str, config: CleanConfig, work: Path, seen: StageCounts) -> Comparison:
-    """The deduplication `stage` of a recipe, which works in the folder `work`; `seen` gets the words that it saw.
+    """The deduplication `stage` of a recipe, which works in the folder `work`; `seen` gets what it saw.
 
     Raises:
         DataError: for an older corpus that is none.
@@ -71,7 +74,7 @@ def comparison(stage: str, config: CleanConfig, work: Path, seen: StageCounts) -
     if stage == "minhash_dedup":
         return _near(config, work, seen)
     if stage == "sentence_dedup":
-        return _sentences(config, work)
+        return _sentences(config, work, seen)
     if stage == "url_dedup":
         longest = config.url_dedup.keep == "longest"
         exact = ExactDedupConfig(FieldValue(config.url_dedup.field), _length if longest else None)
@@ -133,7 +136,7 @@ def _near(config: CleanConfig, work: Path, seen: StageCounts) -> Comparison:
     )
 
 
-def _sentences(config: CleanConfig, work: Path) -> Comparison:
+def _sentences(config: CleanConfig, work: Path, seen: StageCounts) -> Comparison:
     settings = config.sentence_dedup
     sentences = SentDedupConfig(
         n_sentences=settings.span,
@@ -144,6 +147,7 @@ def _sentences(config: CleanConfig, work: Path) -> Comparison:
         norm_config=text_simplification(config.word_language, settings.ignore_numbers),
     )
     words: Any = word_splitter(config.word_language)
+    counting: Any = CountingSplitter(words, seen)
     older = _older("sentence_dedup", config)
     signatures, found, signed, index = (work / name for name in ("signatures", "found", "signed", "index"))
     finders = max(1, config.tasks // _TASKS_PER_FINDER)
@@ -156,7 +160,7 @@ def _sentences(config: CleanConfig, work: Path) -> Comparison:
     )
     build = SentenceDedupBuildIndex(str(signed), str(index), "older", sentences, lines_to_buffer=1000)
     return Comparison(
-        UnitSignature(str(signatures), finders, sentences, language=words),
+        UnitSignature(str(signatures), finders, sentences, language=counting),
         [("sentence_find", find, finders)],
         SentenceDedupFilter(str(found), sentences, language=words),
         None,
@@ -173,6 +177,8 @@ class UnitSignature(SentenceDedupSignature):
 
     def get_hashes(self, doc: Document, doc_idx: int) -> list[Any]:
         """Hash, document and sentence of each span."""
+        if not self.config.split_sentences and isinstance(self.tokenizer, CountingSplitter):
+            self.tokenizer.count_units(doc.text, len(doc.text.splitlines()))
         return super().get_hashes(doc, doc_idx)[: _MOST_UNITS + 1]
 
 
@@ -216,8 +222,23 @@ class FieldValue:
 
     def __call__(self, document: Document) -> str:
         """The text whose hash is compared."""
-        value = document.metadata.get("fields", document.metadata).get(self.name)
+        found = document.metadata.get(COMPARED)
+        if found is not None:
+            return str(found)
+        value = value_of(document.metadata.get("fields", document.metadata), self.name)
         return str(value) if value is not None else f"\0{document.id}\0{document.text}"
+
+
+def warnings_of_older(config: CleanConfig) -> Iterator[str]:
+    """One line for each older corpus whose first documents lack the field by which `url_dedup` compares."""
+    for folder in _older("url_dedup", config) if "url_dedup" in config.stages else ():
+        first = list(islice(OlderDocuments([folder]).run(), _LOOK_FIRST))
+        name = config.url_dedup.field
+        if first and all(value_of(document.metadata, name) is None for document in first):
+            yield (
+                f"url_dedup.against, {folder.parent}: none of the first {len(first)} documents has a value in the "
+                f"field {name!r}; what has none is no copy of anything"
+            )
 
 
 def _older(stage: str, config: CleanConfig) -> list[Path]:

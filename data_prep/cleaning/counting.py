@@ -161,11 +161,11 @@ class _Flow:
 
 
 class Heartbeat(PipelineStep):
-    """Lets documents through, counts their lengths, and tells every few seconds how far the task is.
+    """Lets documents through, counts their lengths and scripts, and tells every few seconds how far the task is.
 
     Args:
         folder: where the files of all tasks of the phase lie.
-        counts: gets the histogram of lengths.
+        counts: gets the histogram of lengths and, of raw documents, the scripts.
         kind: the name of the histogram, None: none.
     """
 
@@ -185,6 +185,8 @@ class Heartbeat(PipelineStep):
             size += utf8_size(document.text)
             if self.kind is not None:
                 self.counts.count_length(self.kind, len(document.text))
+            if self.kind == "raw":
+                self.counts.count_script(document.text)
             if time.monotonic() - told >= HEARTBEAT_S:
                 told = time.monotonic()
                 write_whole(path, orjson.dumps([documents, size]), durable=False)

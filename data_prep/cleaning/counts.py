@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from data_prep.cleaning.scripts import language_of_script
 from data_prep.storage.publishing import write_whole
 
 MALFORMED = "malformed"
@@ -52,6 +53,9 @@ class StageCounts:
         samples: the first dropped documents of each reason.
         seconds: processor time, of extraction wall time.
         words, characters, unspaced: what a comparison by n-grams saw; characters of scripts without spaces.
+        units: sentences or lines that texts were divided into, to compare them.
+        fields: by source and name: records that have a value there; of the fields that the recipe names in all
+            records, of others in the first ones.
     """
 
     sources: dict[str, DocumentCounts] = field(default_factory=dict)
@@ -61,6 +65,8 @@ class StageCounts:
     words: int = 0
     characters: int = 0
     unspaced: int = 0
+    units: int = 0
+    fields: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def tally(self, source: str) -> DocumentCounts:
         """The counts of `source`."""
@@ -103,6 +109,9 @@ class StageCounts:
         self.words += other.words
         self.characters += other.characters
         self.unspaced += other.unspaced
+        self.units += other.units
+        for source, fields in other.fields.items():
+            _add_counts(self.fields.setdefault(source, {}), fields)
 
 
 @dataclass
@@ -113,11 +122,13 @@ class CleaningCounts:
         stages: by the stage's name.
         languages: documents by the language that was found, before any is dropped for it.
         lengths: `raw` and `clean`: documents by length class, see `length_class`.
+        scripts: raw documents by a language of their script, see `language_of_script`; empty: another script.
     """
 
     stages: dict[str, StageCounts] = field(default_factory=dict)
     languages: dict[str, int] = field(default_factory=dict)
     lengths: dict[str, dict[str, int]] = field(default_factory=dict)
+    scripts: dict[str, int] = field(default_factory=dict)
 
     def stage(self, name: str) -> StageCounts:
         """The counts of one stage."""
@@ -129,11 +140,17 @@ class CleaningCounts:
         key = str(length_class(chars))
         histogram[key] = histogram.get(key, 0) + 1
 
+    def count_script(self, text: str) -> None:
+        """Count a document by its script."""
+        code = language_of_script(text)
+        self.scripts[code] = self.scripts.get(code, 0) + 1
+
     def add(self, other: CleaningCounts, limit: int) -> None:
         """Add another task's counts."""
         for name, stage in other.stages.items():
             self.stage(name).add(stage, limit)
         _add_counts(self.languages, other.languages)
+        _add_counts(self.scripts, other.scripts)
         for kind, histogram in other.lengths.items():
             _add_counts(self.lengths.setdefault(kind, {}), histogram)
 
@@ -154,10 +171,12 @@ class CleaningCounts:
                 stage.get("words", 0),
                 stage.get("characters", 0),
                 stage.get("unspaced", 0),
+                stage.get("units", 0),
+                stage.get("fields", {}),
             )
             for name, stage in raw["stages"].items()
         }
-        return cls(stages, raw["languages"], raw["lengths"])
+        return cls(stages, raw["languages"], raw["lengths"], raw.get("scripts", {}))
 
 
 def length_class(chars: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -66,7 +67,7 @@ def candidates_of(settings: LanguageSettings) -> tuple[str, ...] | None:
                     f"{code!r} is no language that lingua knows",
                     where=f"language.{key}",
                     expected=f"ISO 639 codes of one of {', '.join(sorted(known))}",
-                    nearest=nearest(code.lower().partition("-")[0], known, cutoff=0.5),
+                    nearest=nearest(two_letters(re.split("[-_]", code)[0]), known, cutoff=0.5),
                 )
     if settings.candidates is None:
         return None

@@ -143,8 +143,10 @@ def check_splitter(code: str, where: str = "word_language") -> WrittenLanguage:
 
 
 def two_letters(code: str) -> str:
-    """The ISO 639-1 code of a language that has one; else the code as it is."""
+    """The ISO 639-1 code of a language that has one, in any script; else the code as it is."""
     wanted = code.lower()
+    if "_" in wanted and any(wanted in _names(iso_639_1, language) for _, _, iso_639_1, language in _table()):
+        wanted = wanted.partition("_")[0]
     found = (language.iso_639_1 for _, _, own, language in _table() if own and language.key[:4] == f"{wanted}_")
     # A macrolanguage, such as zho, has no line of its own that its two letters mean.
     return _MACROLANGUAGES.get(wanted) or next(filter(None, found), wanted)

@@ -8,9 +8,19 @@ from typing import Any
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.language_codes import MIXED, two_letters, written_language
 
-_SEEING_WORDS = ("gopher_repetition", "gopher_quality", "c4", "fineweb", "minhash_dedup", "decontaminate")
+_SEEING_WORDS = (
+    "gopher_repetition",
+    "gopher_quality",
+    "c4",
+    "fineweb",
+    "sentence_dedup",
+    "minhash_dedup",
+    "decontaminate",
+)
 _CHARACTERS_PER_WORD = 10
+_CHARACTERS_PER_UNIT = 400
 _UNSPACED_SHARE = 0.05
+_SCRIPT_SHARE = 0.05
 _WIDE_PUNCTUATION = frozenset({"zh", "ja", "ko"})
 
 
@@ -34,15 +44,43 @@ def warnings_of_result(config: CleanConfig, report: dict[str, Any]) -> list[str]
     if most not in ("en", "unknown") and two_letters(config.word_language) != most:
         found = f"most documents are in {most}"
         lines += [f"{found}, {line}" for line in (*_of_words(config, {most}), *_of_filters(config, most))]
+    else:
+        lines += _of_scripts(config, report.get("scripts", {}))
     for stage in report["stages"]:
-        words, characters, unspaced = (stage[key] for key in ("words", "characters", "unspaced_characters"))
-        seen = f"{stage['name']} saw {words:,} words in {characters:,} characters"
-        fault = f"copies pass it: word_language = {config.word_language} is not the texts'"
-        if words * _CHARACTERS_PER_WORD < characters:
-            lines.append(f"{seen}, less than one in {_CHARACTERS_PER_WORD}; {fault}")
-        elif unspaced > _UNSPACED_SHARE * characters and _is_spaced(config.word_language):
-            lines.append(f"{seen}, {unspaced / characters:.0%} of a script without spaces between words; {fault}")
+        lines += _of_comparison(config, stage)
     return lines
+
+
+def _of_scripts(config: CleanConfig, counts: dict[str, int]) -> Iterator[str]:
+    """What the scripts of the raw texts tell, where the recipe does not say which languages are kept."""
+    if "language" in config.stages and config.language.keep:
+        return
+    own = written_language(config.word_language).script
+    total = sum(counts.values())
+    for code, count in counts.items():
+        if code and written_language(code).script != own and count >= _SCRIPT_SHARE * total:
+            found = f"{count:,} of {total:,} documents are in the script of {code}"
+            yield from (f"{found}, {line}" for line in (*_of_words(config, {code}), *_of_filters(config, code)))
+
+
+def _of_comparison(config: CleanConfig, stage: dict[str, Any]) -> Iterator[str]:
+    words, characters, unspaced = (stage[key] for key in ("words", "characters", "unspaced_characters"))
+    count, kind, least = words, "words", _CHARACTERS_PER_WORD
+    fault = f"copies pass it: word_language = {config.word_language} is not the texts'"
+    if stage["name"] == "sentence_dedup":
+        count, kind, least = stage["units"], f"{config.sentence_dedup.unit}s", _CHARACTERS_PER_UNIT
+        others = "sentence" if kind == "lines" else "line"
+        few = (
+            f"what is the same within one stays: sentence_dedup.unit={others}, or another word_language, may find more"
+        )
+        fault = f"words are counted, and sentences told, as in word_language = {config.word_language}"
+    else:
+        few = fault
+    seen = f"{stage['name']} saw {count:,} {kind} in {characters:,} characters"
+    if count * least < characters:
+        yield f"{seen}, less than one in {least}; {few}"
+    elif unspaced > _UNSPACED_SHARE * characters and _is_spaced(config.word_language):
+        yield f"{seen}, {unspaced / characters:.0%} of a script without spaces between words; {fault}"
 
 
 def _of_words(config: CleanConfig, languages: set[str]) -> Iterator[str]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
+from data_prep.cleaning.comparison import warnings_of_older
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.counts import CleaningCounts, DocumentCounts, StageCounts, length_of_class
 from data_prep.cleaning.language_warnings import warnings_of_result, warnings_of_settings
 from data_prep.cleaning.plan import CleaningPlan
+from data_prep.cleaning.record_fields import warnings_of_fields
 
 # Stages that change or drop documents come with their names in the recipe; these stand around them.
 _BEFORE = ("read", "sample", "extract")
@@ -62,6 +64,7 @@ def make_report(
         },
         "stages": stages,
         "languages": dict(sorted(all_counts.languages.items(), key=lambda item: (-item[1], item[0]))),
+        "scripts": dict(sorted(all_counts.scripts.items(), key=lambda item: (-item[1], item[0]))),
         "lengths": {kind: _histogram(counts) for kind, counts in sorted(all_counts.lengths.items())},
         "cost": {
             "elapsed_s": round(elapsed_s, 2),
@@ -69,7 +72,21 @@ def make_report(
         },
     }
     told = [*warnings_of_settings(config), *warnings_of_result(config, report)]
+    told += [*warnings_of_fields(config, first), *warnings_of_older(config), *_of_long_files(config, plan, first)]
     return report | {"warnings": list(dict.fromkeys(told))}
+
+
+def _of_long_files(config: CleanConfig, plan: CleaningPlan, read: StageCounts) -> Iterator[str]:
+    """One line for each source of text files of which documents are too long, with what divides them."""
+    limit = f"max_document_chars = {config.max_document_chars:,}"
+    for source, (documents, _) in sorted(read.reasons.get("too_long", {}).items()):
+        parts = {"file": "line or paragraph", "paragraph": "line"}.get(config.sources[source].text_documents)
+        units = (unit for part in plan.parts if part.source == source for task in part.tasks for unit in task)
+        if parts and any(unit.kind == "text" for unit in units):
+            yield (
+                f"sources.{source}: too_long ({documents:,}), more than {limit}; "
+                f"sources.{source}.text_documents={parts} makes documents of the parts of a text file"
+            )
 
 
 def check_something_is_kept(report: dict[str, Any], page: Path) -> None:
@@ -110,6 +127,7 @@ def _stage(name: str, stage: StageCounts) -> dict[str, Any]:
         "words": stage.words,
         "characters": stage.characters,
         "unspaced_characters": stage.unspaced,
+        "units": stage.units,
         "sources": {
             source: asdict(tally) | {"dropped": stage.dropped(source)}
             for source, tally in sorted(stage.sources.items())

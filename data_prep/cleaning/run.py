@@ -57,10 +57,12 @@ def clean(config: CleanConfig) -> Cleaned:
     """
     check_packages(config.stages)
     # datatrove takes a second to import, which no mistake in the recipe has to wait for.
+    from data_prep.cleaning.comparison import warnings_of_older
     from data_prep.cleaning.executors import check_ray, quiet, run_phase
     from data_prep.cleaning.language_warnings import warnings_of_settings
     from data_prep.cleaning.phases import PhaseBuilder
     from data_prep.cleaning.plan import make_plan
+    from data_prep.cleaning.record_fields import check_compared_field
     from data_prep.cleaning.report import check_something_is_kept
     from data_prep.cleaning.watch import Watch
     from data_prep.cleaning.workspace import REPORT, Workspace
@@ -76,13 +78,15 @@ def clean(config: CleanConfig) -> Cleaned:
     began = time.monotonic()
     with workspace.working() as root:
         phases = PhaseBuilder(config, plan, root).build()
-        for line in warnings_of_settings(config):
+        for line in (*warnings_of_settings(config), *warnings_of_older(config)):
             print(f"warning: {line}", file=sys.stderr, flush=True)
         with Watch(root, [(phase.name, phase.what, phase.tasks) for phase in phases]) as watch:
             for number, phase in enumerate(phases):
                 watch.begin(number)
                 run_phase(phase, config, root)
                 check_malformed(config, root)
+                if number == 0 or phases[number - 1].name.endswith("_evaluation"):
+                    check_compared_field(config, merged_counts(config, root).stage("read"))
                 for folder in phase.spent:
                     shutil.rmtree(folder, ignore_errors=True)
         report = _report(config, plan, root, time.monotonic() - began)

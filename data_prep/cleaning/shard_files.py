@@ -8,6 +8,8 @@ from datatrove.data import Document
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
+from data_prep.cleaning.record_fields import COMPARED
+
 _RENAMED = "original_"
 
 
@@ -57,6 +59,7 @@ def _flat(_: JsonlWriter, document: Document) -> dict[str, Any]:
     A field of the source whose name is taken gets another one, `original_` before it.
     """
     found = dict(document.metadata)
+    found.pop(COMPARED, None)
     fields = found.pop("fields", {})
     record = {"text": document.text, "id": document.id, "source": found.pop("source"), **found}
     if record.keys().isdisjoint(fields):

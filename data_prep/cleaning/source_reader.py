@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,17 +12,17 @@ from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.counts import DAMAGED, MALFORMED, Sample, StageCounts, utf8_size
 from data_prep.cleaning.plan import InputPart, check_states
+from data_prep.cleaning.record_fields import COMPARED, FieldCounter, compared_value, kept_fields, plain, value_of
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import NO_TEXT, ReadCounts, Reason, RecordError
 from data_prep.reading.files import file_state, forget_remote_states
 from data_prep.reading.pages import IS_TEXT
 from data_prep.reading.readers import read_batches
-from data_prep.reading.records import MAX_DEPTH, NESTED_TOO_DEEP, RECORDS, field_of, too_deep
+from data_prep.reading.records import RECORDS, too_deep
 from data_prep.reading.work_unit import WorkUnit
 
 _LOOK_FIRST = 100
 _SHARE_AFTER = 1000
-_PLAIN = (str, int, float, bool, type(None))
 
 
 class SourceReadCounts(ReadCounts):
@@ -132,6 +131,8 @@ class SourceReader(PipelineStep):
         super().__init__()
         self.part, self.config, self.stage = part, config, stage
         self.source = config.sources[part.source]
+        self.compares = "url_dedup" in config.stages
+        self.fields = FieldCounter(config, part.source, stage)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """The documents of this task.
@@ -181,63 +182,24 @@ class SourceReader(PipelineStep):
             counts.drop("too_long", text, place)
             return None
         id_field = "id" if self.part.pages else self.source.id_field
-        found = _value(record, id_field)
+        found = value_of(record, id_field)
         if isinstance(found, bytes):
             found = found.decode(errors="backslashreplace")
         identity = str(found) if found is not None else f"{self.part.source}/{counts.unit_name}@{place}"
         try:
-            fields = _plain(self._kept(record, id_field))
+            fields = plain(kept_fields(record, self.source, self.part.pages, id_field))
+            compared = compared_value(record, fields, self.config.url_dedup.field) if self.compares else None
         except OverflowError:
             counts.documents -= 1
             counts.leave_out(too_deep(f"{counts.unit_name}@{place}", place, text), "malformed", self.part.reading)
             return None
+        self.fields.see(record)
         metadata = {"source": self.part.source, "fields": fields}
+        if compared is not None:
+            metadata[COMPARED] = compared
         if self.part.pages and record.get(IS_TEXT):
             metadata[IS_TEXT] = True
         return Document(text, identity, metadata=metadata)
-
-    def _kept(self, record: dict[str, Any], id_field: str) -> dict[str, Any]:
-        """The fields that are kept beside text and id.
-
-        Those asked for by name are kept as they are. Else all are, and those of a nested `metadata` stand beside them,
-        as with datatrove; what has the name of an outer one stays nested.
-        """
-        text_fields = () if self.part.pages else tuple(self.source.text_field)
-        if self.source.metadata_fields is None:
-            for name in text_fields:
-                record = _without(record, name)
-        inner = record.get("metadata")
-        nested = inner if isinstance(inner, dict) else {}
-        if self.source.metadata_fields is not None:
-            # The output has these under the same name.
-            own = {"text"} if text_fields == ("text",) else set()
-            own |= {"id"} if id_field == "id" else set()
-            both = nested | record
-            wanted = {name: _value(both, name) for name in self.source.metadata_fields if name not in own}
-            return {name: value for name, value in wanted.items() if value is not None or name in both}
-        left_off = (id_field, *((IS_TEXT,) if self.part.pages else ()))
-        kept = {name: value for name, value in record.items() if name not in left_off}
-        if isinstance(inner, dict):
-            kept.pop("metadata", None)
-        kept |= {name: value for name, value in nested.items() if name not in record}
-        hidden = {name: value for name, value in nested.items() if name in record}
-        return kept | {"metadata": hidden} if hidden else kept
-
-
-def _without(record: dict[str, Any], name: str) -> dict[str, Any]:
-    """A copy without a field, which may lie within others, as `field_of` finds it; without it, the record itself."""
-    if name in record:
-        return {key: value for key, value in record.items() if key != name}
-    outer, _, rest = name.partition(".")
-    inner = record.get(outer)
-    return record | {outer: _without(inner, rest)} if rest and isinstance(inner, dict) else record
-
-
-def _value(record: dict[str, Any], name: str) -> Any:
-    try:
-        return field_of(record, name)
-    except (KeyError, TypeError, IndexError):
-        return None
 
 
 def _hint(error: RecordError, source: str) -> str:
@@ -259,25 +221,3 @@ def _of_source(problem: str, source: str) -> str:
 
 def _text(raw: str | bytes) -> str:
     return raw.decode(errors="replace").rstrip("\n") if isinstance(raw, bytes) else raw
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """`value` as JSON can hold it; what it cannot hold, such as bytes, is left out.
-
-    Raises:
-        OverflowError: if it has more than `MAX_DEPTH` values within one another.
-    """
-    if depth > MAX_DEPTH:
-        raise OverflowError(NESTED_TOO_DEEP)
-    if isinstance(value, dict):
-        inner = ((key, item) for key, item in value.items() if not isinstance(item, bytes | bytearray))
-        return {str(key): _plain(item, depth + 1) for key, item in inner}
-    if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value if not isinstance(item, bytes | bytearray)]
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode(errors="replace").decode()
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    return str(value)

@@ -38,7 +38,8 @@ class LanguageSettings(Section):
     """Language identification, by lingua; adds `language` and `language_score` to the metadata."""
 
     keep: list[str] = ["en"]
-    """ISO 639 codes of the languages that are kept (zh, zho and cmn are one); empty: all, they are only told."""
+    """Codes of the languages that are kept, as in word_language (zh, zho, cmn and cmn_Hani are one); empty: all, they
+    are only told."""
     candidates: list[str] | None = None
     """Languages that are told apart, kept ones included; null: all 75. Fewer are faster and need less memory."""
     min_confidence: float = Field(default=0.65, ge=0, le=1)
@@ -146,7 +147,8 @@ class UrlDedupSettings(Section):
     """Removal of documents with the same address, or the same value of another field; those without it are kept."""
 
     field: str = "url"
-    """The field, beside the text, that has the address."""
+    """The field that has the address, one within others as in `meta.url`; it need not be in `metadata_fields`. It is an
+    error if no record has it."""
     keep: Literal["first", "longest"] = "longest"
     """Which document of an address is kept; up to 65,535 characters tell texts' lengths apart."""
     against: list[InputPath] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import warnings
 from functools import lru_cache
@@ -14,12 +13,9 @@ from datatrove.utils.word_tokenizers import SpaCyTokenizer, WordTokenizer, load_
 
 from data_prep.cleaning.counts import StageCounts
 from data_prep.cleaning.language_codes import MIXED, check_splitter, written_language
+from data_prep.cleaning.sentences import LONGEST_PIECE, UNSPACED, UNSPACED_ENDS, sentence_spans
 
 _MAX_KNOWN = 200_000
-# spaCy takes time with the square of a piece's length: hours for a megabyte of brackets. Longer pieces are cut.
-_LONGEST_PIECE = 256
-# Thai, Lao, Tibetan, Burmese, Khmer, Kana, Han: scripts that put no space between words.
-_UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]+")
 
 
 class WordSplitter(WordTokenizer):
@@ -63,12 +59,13 @@ class WordSplitter(WordTokenizer):
     def _learn(self, pieces: list[str]) -> None:
         pipeline = self.inner.tokenizer  # type: ignore[attr-defined]
         try:
-            # What spaCy notes about words is freed with the zone; their texts are copied out of it.
+            # What spaCy notes about words is freed with the zone; their texts are copied out of it. Its tokenizer is
+            # called itself: the pipeline refuses texts longer than the last one that datatrove gave it.
             with pipeline.memory_zone():
                 for piece in pieces:
-                    self._known[piece] = strip_strings([token.text for token in pipeline.make_doc(piece)])
-        except Exception:
-            # Some strings break spaCy's tables; datatrove knows which and goes around them.
+                    self._known[piece] = strip_strings([token.text for token in pipeline.tokenizer(piece)])
+        except AssertionError:
+            # spaCy refuses the name of one of its own attributes, `IS_ALPHA`; datatrove goes around it.
             for piece in pieces:
                 self._known[piece] = self.inner.word_tokenize(piece)
 
@@ -82,23 +79,25 @@ class WordSplitter(WordTokenizer):
         return type(self.inner.tokenizer.tokenizer) is Tokenizer
 
     def sent_tokenize(self, text: str) -> list[str]:
-        """The sentences of `text`."""
-        import_spacy()
-        if _has_long_piece(text):
-            return [text.strip()]
-        return self.inner.sent_tokenize(text)
+        """The sentences of `text`, as many as `span_tokenize` finds that are not white space."""
+        return strip_strings([text[begin:end] for begin, end in self.span_tokenize(text)])
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
         """Where sentences begin and end."""
         import_spacy()
         if self._enders is None:
             self._enders = self._sentence_enders()
-        if _has_long_piece(text):
-            return [(0, len(text))]
+        if not self._splits_pieces:
+            # Splitters of a language's own need no guard against long pieces: words are told from such text, too.
+            return self.inner.span_tokenize(text)
         # Only after such a sign can a second sentence begin, be it of white space; most lines have one at their end.
         if self._enders and text and not text[-1].isspace() and self._enders.isdisjoint(text[:-1]):
             return [(0, len(text))]
-        return self.inner.span_tokenize(text)
+        return sentence_spans(text, self._spans)
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        # datatrove leaves out the word that spaCy refuses, and places after it would be wrong.
+        return self.inner.span_tokenize(text.replace("IS_ALPHA", "IS_ALPHX"))
 
     def _sentence_enders(self) -> frozenset[str]:
         if self._splits_pieces is None:
@@ -107,7 +106,7 @@ class WordSplitter(WordTokenizer):
             return frozenset()
         from spacy.pipeline import Sentencizer
 
-        return frozenset(Sentencizer.default_punct_chars)
+        return UNSPACED_ENDS.union(Sentencizer.default_punct_chars)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return word_splitter, (self.language,)
@@ -120,11 +119,11 @@ def _pieces(text: str) -> list[str]:
     pieces = text.split()
     if not _has_long_piece(text, pieces):
         return pieces
-    return [piece[i : i + _LONGEST_PIECE] for piece in pieces for i in range(0, len(piece), _LONGEST_PIECE)]
+    return [piece[i : i + LONGEST_PIECE] for piece in pieces for i in range(0, len(piece), LONGEST_PIECE)]
 
 
 def _has_long_piece(text: str, pieces: list[str] | None = None) -> bool:
-    return len(text) > _LONGEST_PIECE and max(map(len, pieces or text.split()), default=0) > _LONGEST_PIECE
+    return len(text) > LONGEST_PIECE and max(map(len, pieces or text.split()), default=0) > LONGEST_PIECE
 
 
 def import_spacy() -> None:
@@ -164,7 +163,7 @@ def _word_splitter(key: str) -> WordSplitter:
 
 
 class CountingSplitter(WordTokenizer):
-    """Splits words as another splitter does, and counts them and the characters that they were found in.
+    """Splits text as another splitter does, and counts words, sentences and the characters that they were found in.
 
     Args:
         splitter: what splits.
@@ -179,14 +178,24 @@ class CountingSplitter(WordTokenizer):
         """The words and punctuation marks of `text`."""
         words = self.splitter.word_tokenize(text)
         self.stage.words += len(words)
-        self.stage.characters += len(text)
-        if not text.isascii():
-            self.stage.unspaced += sum(map(len, _UNSPACED.findall(text)))
+        self._count(text)
         return words
 
     def sent_tokenize(self, text: str) -> list[str]:
         """The sentences of `text`."""
-        return self.splitter.sent_tokenize(text)
+        sentences = self.splitter.sent_tokenize(text)
+        self.count_units(text, len(sentences))
+        return sentences
+
+    def count_units(self, text: str, units: int) -> None:
+        """Count the sentences or lines that `text` was divided into."""
+        self.stage.units += units
+        self._count(text)
+
+    def _count(self, text: str) -> None:
+        self.stage.characters += len(text)
+        if not text.isascii():
+            self.stage.unspaced += sum(map(len, UNSPACED.findall(text)))
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
         """Where sentences begin and end."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from chinese_texts import chinese
 from cleaning_inputs import changed, prose, write_json_lines
 from test_cleaning_pipeline import documents_of
 
@@ -42,6 +43,7 @@ def test_one_document_of_an_address_is_kept(tmp_path: Path) -> None:
     newer = [{"text": prose(7), "id": "seen", "url": "u1"}, {"text": prose(8), "id": "new", "url": "u8"}]
     against = {"url_dedup": {"against": [tmp_path / "out"]}}
     assert sorted(cleaned(tmp_path / "second", newer, ["url_dedup"], **against)) == ["new"]
+    assert not json.loads((tmp_path / "second" / "out" / "report.json").read_text())["warnings"]
 
 
 @pytest.mark.slow
@@ -61,6 +63,101 @@ def test_what_stood_in_an_earlier_document_is_taken_out(tmp_path: Path, unit: st
     settings = {"unit": unit, "against": [tmp_path / "out"]}
     kept = cleaned(tmp_path / "second", newer, ["sentence_dedup"], sentence_dedup=settings)
     assert same not in kept["new"]["text"] and prose(500) in kept["new"]["text"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("language", "end"), [("zh", "。"), ("xx", "။")])
+def test_sentences_of_one_long_line_without_spaces_are_taken_out(tmp_path: Path, language: str, end: str) -> None:
+    def text(seed: int) -> str:
+        made = chinese(seed, 6)
+        if end == "。":
+            return made
+        # Burmese letters, one for each Chinese character.
+        return "".join(end if sign in "。！？" else chr(0x1000 + ord(sign) % 33) for sign in made)
+
+    same = text(999)
+    records = [{"text": text(n) + same + text(n + 100), "id": str(n)} for n in range(6)]
+    settings = {"word_language": language, "sentence_dedup": {"min_doc_words": 1}}
+    kept = cleaned(tmp_path, records, ["sentence_dedup"], **settings)
+    assert [same in kept[str(n)]["text"] for n in range(6)] == [True, *[False] * 5]
+    assert all(kept[str(n)]["text"] == text(n) + text(n + 100) for n in range(1, 6))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (stage,) = (s for s in report["stages"] if s["name"] == "sentence_dedup")
+    assert stage["units"] == 6 * 18 + 9 and stage["characters"] > stage["unspaced_characters"] > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["line", "sentence"])
+def test_texts_in_which_few_units_are_found_are_told(tmp_path: Path, unit: str) -> None:
+    text = "".join(chr(0x0E01 + n * n % 40) for n in range(900))
+    cleaned(tmp_path, [{"text": text}] * 8, ["sentence_dedup"], word_language="xx", sentence_dedup={"unit": unit})
+    warnings = json.loads((tmp_path / "out" / "report.json").read_text())["warnings"]
+    assert any(line.startswith("sentence_dedup saw") and "less than one in 400" in line for line in warnings), warnings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metadata_fields", [None, ["title"]])
+@pytest.mark.parametrize("field", ["meta.u", "metadata.u", "a.b.c", "url", "id"])
+def test_documents_are_told_apart_by_any_field(tmp_path: Path, field: str, metadata_fields: list[str] | None) -> None:
+    def record(number: int) -> dict:
+        value: object = number % 3
+        for name in reversed(field.split(".")):
+            value = {name: value}
+        return {"text": prose(number), "title": "t"} | dict(value)
+
+    source = write_json_lines(tmp_path / "a.jsonl", [record(n) for n in range(9)])
+    sources = {"a": {"input": str(source), "metadata_fields": metadata_fields}}
+    given = {"output": tmp_path / "out", "sources": sources, "tasks": 2, "workers": 1}
+    clean(CleanConfig(**given, stages=["url_dedup"], url_dedup={"field": field}))
+    kept = documents_of(tmp_path / "out")
+    assert len(kept) == 3 and not any("url_dedup_value" in document for document in kept)
+    if metadata_fields:
+        assert all(document.keys() == {"text", "id", "source", "title", "duplicate_count"} for document in kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("field", "like"), [("urll", "url"), ("URL", "url"), ("u", "meta.u"), ("nothing", None)])
+def test_a_field_that_no_record_has_is_an_error(tmp_path: Path, field: str, like: str | None) -> None:
+    source = write_json_lines(tmp_path / "a.jsonl", [{"text": prose(1), "url": "x", "meta": {"u": 1}, "URL": None}])
+    config = CleanConfig(
+        output=tmp_path / "out",
+        sources={"a": {"input": str(source)}},
+        stages=["url_dedup"],
+        url_dedup={"field": field},
+        tasks=1,
+        workers=1,
+    )
+    with pytest.raises(DataError, match=rf"url_dedup\.field: no record has a value in the field '{field}'") as caught:
+        clean(config)
+    assert caught.value.nearest == like and "meta, meta.u, text, url)" in caught.value.expected
+
+
+@pytest.mark.slow
+def test_a_source_without_a_named_field_is_told(tmp_path: Path) -> None:
+    first = write_json_lines(tmp_path / "a.jsonl", [{"text": prose(1), "url": "x"}])
+    second = write_json_lines(tmp_path / "b.jsonl", [{"text": prose(2), "Url": "x"}])
+    sources = {"a": {"input": str(first), "metadata_fields": ["urk"]}, "b": {"input": str(second)}}
+    made = clean(CleanConfig(output=tmp_path / "out", sources=sources, stages=["url_dedup"], tasks=1, workers=1)).report
+    assert made["warnings"] == [
+        "sources.a.metadata_fields: no record has a value in the field 'urk'; did you mean 'url'?",
+        "url_dedup.field, sources.b: no record has a value in the field 'url'; did you mean 'Url'?",
+    ]
+
+
+@pytest.mark.slow
+def test_an_older_corpus_without_the_field_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = (
+        {"a": {"input": str(write_json_lines(tmp_path / f"{name}.jsonl", [{"text": prose(1), name: "x"}]))}}
+        for name in ("url", "address")
+    )
+    clean(CleanConfig(output=tmp_path / "old", sources=old, stages=[], tasks=1, workers=1))
+    settings = {"field": "address", "against": [tmp_path / "old"]}
+    config = CleanConfig(
+        output=tmp_path / "new", sources=new, stages=["url_dedup"], url_dedup=settings, tasks=1, workers=1
+    )
+    (line,) = clean(config).report["warnings"]
+    assert line.startswith(f"url_dedup.against, {tmp_path / 'old'}: none of the first 1 documents has a value in the ")
+    assert f"warning: {line}" in capsys.readouterr().err
 
 
 @pytest.mark.slow

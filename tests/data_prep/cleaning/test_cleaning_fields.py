@@ -9,6 +9,8 @@ from cleaning_inputs import write_json_lines
 from test_cleaning_readers import read, reasons
 
 from configs.errors import DataError
+from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.run import clean
 from data_prep.cleaning.shard_files import CleanedWriter
 
 
@@ -44,3 +46,24 @@ def test_a_field_that_is_nested_too_deep_is_malformed(tmp_path: Path, depth: int
     assert counts.stage("read").tally("s").documents_in == 3
     with pytest.raises(DataError, match=r"sources\.s, .*a\.jsonl@16: is nested too deep\n  expected: at most 200"):
         read(tmp_path, "max_malformed_share=0", paths=str(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "said"), [("file", "line or paragraph"), ("paragraph", "line"), ("line", None)])
+def test_a_text_file_that_is_too_long_is_told_with_what_divides_it(tmp_path: Path, mode: str, said: str | None) -> None:
+    (tmp_path / "big.txt").write_text("some words " * 20)
+    config = CleanConfig(
+        output=tmp_path / "out",
+        sources={"s": {"input": str(tmp_path / "big.txt"), "text_documents": mode}},
+        stages=[],
+        max_document_chars=100,
+        tasks=1,
+        workers=1,
+    )
+    with pytest.raises(
+        DataError, match=r"keeps none of 1 documents; most were dropped by read: too_long \(1\)"
+    ) as caught:
+        clean(config)
+    line = f"sources.s.text_documents={said} makes documents of the parts of a text file"
+    assert (line in str(caught.value.render())) == bool(said)
+    assert (line in (tmp_path / "out.partial" / "report.html").read_text()) == bool(said)

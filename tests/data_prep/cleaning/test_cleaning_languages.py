@@ -23,6 +23,7 @@ from data_prep.cleaning.language import candidates_of
 from data_prep.cleaning.language_codes import check_splitter, two_letters, written_language
 from data_prep.cleaning.language_warnings import warnings_of_result, warnings_of_settings
 from data_prep.cleaning.run import clean
+from data_prep.cleaning.scripts import language_of_script
 from data_prep.cleaning.stage_config import LanguageSettings
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 
@@ -76,6 +77,11 @@ def test_codes_of_lingua_are_those_of_words() -> None:
         one, three = language.iso_code_639_1.name.lower(), language.iso_code_639_3.name.lower()
         assert two_letters(three) == one and two_letters(one) == one
     assert candidates_of(LanguageSettings(keep=["cmn"], candidates=["zho", "eng"])) == ("en", "zh")
+    given = ["cmn_Hani", "srp_Latn", "srp_Cyrl", "eng_Latn", "zh_Hani", "ARB_Arab"]
+    assert [two_letters(code) for code in given] == ["zh", "sr", "sr", "en", "zh", "ar"]
+    assert candidates_of(LanguageSettings(keep=["cmn_Hani"], candidates=["cmn_Hani", "srp_Latn"])) == ("sr", "zh")
+    with pytest.raises(ConfigError, match=r"(?s)'eng_Hani' is no language that lingua knows.*did you mean: en$"):
+        candidates_of(LanguageSettings(keep=["eng_Hani"]))
 
 
 @pytest.mark.parametrize(
@@ -168,11 +174,67 @@ def test_what_was_recognised_is_compared_with_the_settings() -> None:
     assert warnings_of_result(chinese_recipe, report) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("操作系统的测试文档 with some Latin", "zh"),
+        ("これは日本語の文章です。東京都", "ja"),
+        ("Це українська мова", "ru"),
+        ("ภาษาไทย", "th"),
+        ("한국어 문장", "ko"),
+        ("Café “quoted” — naïve 操", ""),
+        ("plain", ""),
+    ],
+)
+def test_scripts_are_told(text: str, code: str) -> None:
+    assert language_of_script(text) == code
+
+
+def test_scripts_are_compared_with_the_settings() -> None:
+    report = {"languages": {}, "stages": [], "scripts": {"": 90, "zh": 8, "ru": 2}}
+    quality = config_of(stages=["gopher_quality"])
+    said = warnings_of_result(quality, report)
+    assert len(said) == 3 and all(line.startswith("8 of 100 documents are in the script of zh, ") for line in said)
+    for part in ("word_language=zh", "stop_words", "min_avg_word_length"):
+        assert sum(part in line for line in said) == 1
+    (line,) = warnings_of_result(config_of(stages=["unicode"], unicode={"normalization": "NFKC"}), report)
+    assert "NFKC makes ，！？ of zh ASCII" in line
+    assert warnings_of_result(config_of(stages=["gopher_quality"], word_language="yue"), report) == []
+    assert warnings_of_result(config_of(stages=["language", "gopher_quality"]), report) == []
+    telling = config_of(stages=["language", "gopher_quality"], language={"keep": []})
+    assert warnings_of_result(telling, report) == said
+
+
+@pytest.mark.slow
+def test_chinese_in_a_recipe_for_english_is_warned_about(run, tmp_path: Path) -> None:
+    records = [{"text": text} for seed in range(8) for text in (chinese(seed), prose(seed))]
+    given = ["clean-minimal", "stages=[gopher_quality]", "tasks=2", "workers=1"]
+    source = write_json_lines(tmp_path / "a.jsonl", records)
+    status, out, err = run(*given, f"sources.raw.input={source}", f"output={tmp_path / 'a'}")
+    assert status == 0 and "warning: 8 of 16 documents are in the script of zh, word_language = en" in out, out + err
+    source = write_json_lines(tmp_path / "b.jsonl", records[::2])
+    status, out, err = run(*given, f"sources.raw.input={source}", f"output={tmp_path / 'b'}")
+    assert status == 2 and "8 of 8 documents are in the script of zh, word_language = en" in err
+    assert "min_avg_word_length = 3 is more than words of zh have" in err
+
+
+@pytest.mark.slow
+def test_c4_finds_the_sentences_of_long_chinese_lines(run, tmp_path: Path) -> None:
+    source = write_json_lines(tmp_path / "a.jsonl", [{"text": chinese(seed, 30)} for seed in range(3)])
+    status, out, err = run(
+        "clean-zh", "stages=[c4]", f"sources.raw.input={source}", f"output={tmp_path / 'o'}", "tasks=1"
+    )
+    assert status == 0 and "3 of 3 documents kept" in out, out + err
+
+
 def test_what_a_comparison_sees_is_counted() -> None:
     stage = StageCounts()
     for text in ("操作系统的 test", "two words"):
         CountingSplitter(word_splitter("zh"), stage).word_tokenize(text)
     assert (stage.words, stage.characters, stage.unspaced) == (5, 19, 5)
+    sentences = StageCounts()
+    CountingSplitter(word_splitter("zh"), sentences).sent_tokenize("操作系统。测试文档。")
+    assert (sentences.units, sentences.words, sentences.characters, sentences.unspaced) == (2, 0, 10, 8)
 
 
 @pytest.mark.slow

@@ -44,6 +44,36 @@ def test_a_word_that_breaks_spacys_tables_is_one_word() -> None:
     assert WordSplitter("en").word_tokenize(text) == text.split()
 
 
+@pytest.mark.parametrize("language", ["en", "xx", "zh"])
+def test_sentences_end_in_runs_without_white_space(language: str) -> None:
+    splitter = WordSplitter(language)
+    for run in ("他说：“我们走吧。”", "大家都走了？！", "是的，明天。", "ここは静かです。", "走吧!"):
+        text = run * 100
+        assert splitter.sent_tokenize(text + "好")[:-1] == [run] * 100
+        assert [text[begin:end] for begin, end in splitter.span_tokenize(text)] == [run] * 100
+
+
+def test_sentences_of_burmese_khmer_and_tibetan_end_at_their_signs() -> None:
+    for run in ("မြန်မာစာ။", "ភាសាខ្មែរ។", "བོད་ཡིག།"):
+        assert WordSplitter("xx").sent_tokenize(run * 100) == [run] * 100
+
+
+def test_a_long_piece_leaves_the_sentences_around_it() -> None:
+    address, code = "http://host/" + "x" * 400, "y" * 300
+    sentences = [f"See {address} now.", f"The code is {code}.", 'Then "that is it."', "The IS_ALPHA of it.", "The end."]
+    splitter = WordSplitter("en")
+    assert splitter.sent_tokenize(" ".join(sentences)) == sentences
+    text = "  " + "\n".join(sentences)
+    assert [text[begin:end].strip() for begin, end in splitter.span_tokenize(text)] == sentences
+
+
+def test_pieces_after_a_shorter_text_are_split_without_datatrove(monkeypatch) -> None:
+    splitter = WordSplitter("en")
+    splitter.inner.sent_tokenize("a")
+    monkeypatch.setattr(splitter.inner, "word_tokenize", None)
+    assert splitter.word_tokenize("a considerably longer text.") == ["a", "considerably", "longer", "text", "."]
+
+
 def test_text_that_is_no_text_takes_no_hours() -> None:
     splitter, masking = WordSplitter("en"), Masking()
     base64 = "".join(chr(33 + (i * i) % 90) for i in range(100_000)).replace("@", "A")
