@@ -61,6 +61,7 @@ def test_the_tokenizer_is_learned_from_what_is_tokenized(tmp_path):
     assert (config.train_tokenizer.damaged_files, config.train_tokenizer.dataset_split) == ("stop", "test")
 
 
+@pytest.mark.slow
 def test_a_build_within_its_input_is_done_once(tmp_path, text_file):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_bytes(text_file.read_bytes())

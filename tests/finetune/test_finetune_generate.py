@@ -222,6 +222,7 @@ def test_the_command_prints_prompt_and_text(model: Path, tmp_path: Path) -> None
     assert done.stdout == f"{PROMPTS[0]}{expected[0]}\n{'-' * 20}\nimport{expected[1]}\n"
 
 
+@pytest.mark.slow
 def test_mistakes_on_the_command_line_are_one_message_and_need_no_torch(model: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "sitecustomize.py"
     blocked.write_text("import sys\nfor name in ('torch', 'transformers', 'sklearn'): sys.modules[name] = None\n")

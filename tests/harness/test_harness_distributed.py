@@ -81,6 +81,7 @@ def running(pid: int) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
+@pytest.mark.slow
 def test_killed_rank_is_reported():
     with pytest.raises(RankFailure, match="rank 0 of 2 ended with status -9"):
         run_ranks(die, 2, process_group=False)

@@ -29,7 +29,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("language", ["en", "de", "xx"])
+@pytest.mark.parametrize("language", ["en", pytest.param("de", marks=pytest.mark.slow), "xx"])
 def test_words_and_sentences_are_datatroves(language: str) -> None:
     splitter = WordSplitter(language)
     texts = [*ODD, *(topics[name] for name in sorted(topics)[:12])]

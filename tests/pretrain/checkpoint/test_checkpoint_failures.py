@@ -84,7 +84,7 @@ def die_at(root: Path, point: str) -> None:
 @pytest.mark.parametrize(
     ("point", "seed", "set_aside"),
     [
-        ("before the rename", 20, 0),
+        pytest.param("before the rename", 20, 0, marks=pytest.mark.slow),
         pytest.param("before any rename", 20, 0, marks=pytest.mark.slow),
         # The new one has not got the name and is set aside itself: nothing that is complete is lost.
         pytest.param("before set aside", 20, 1, marks=pytest.mark.slow),
@@ -156,7 +156,7 @@ def test_wait_tells_each_rank_what_it_knows(tmp_path):
         assert "rank00001.safetensors: Input/output error (rank 1)" in message
 
 
-@pytest.mark.parametrize("how", ["at the next save", "at the end"])
+@pytest.mark.parametrize("how", [pytest.param("at the next save", marks=pytest.mark.slow), "at the end"])
 def test_disk_full_on_one_rank_is_told_on_all_and_leaves_no_trace(tmp_path, how):
     for message, *left in run_ranks(save_with_broken_disk, 2, tmp_path, how):
         assert "rank00001.safetensors: No space left on device" in message
