@@ -1,7 +1,7 @@
 """Web pages, alone (.html) or in archives of crawlers (WARC, ARC, WET), as documents: HTML still, from which `clean`
 takes the text; or text already, where the archive holds such.
 
-The characters of a page are those of the encoding that it or its server declares, see `encodings.decode_page`.
+The characters of a page are those of the encoding that it or its server declares, see `page_decoding.decode_page`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from configs.errors import DataError
 from data_prep.config import SourceConfig
 from data_prep.reading.byte_stream import ByteStream
 from data_prep.reading.documents import NO_TEXT, Batch, DamagedFileError, ReadCounts, RecordError
-from data_prep.reading.encodings import UTF_8, canonical_encoding, decode_page
+from data_prep.reading.encodings import UTF_8, canonical_encoding
 from data_prep.reading.files import open_stream, reading
 from data_prep.reading.lines import whole
+from data_prep.reading.page_decoding import decode_page
 from data_prep.reading.records import metadata_of, too_long
 from data_prep.reading.work_unit import WorkUnit
 
