@@ -29,6 +29,7 @@ _FINAL_WITHIN = re.compile("[ךםןףץ](?=[א-ת])")
 # In the Latin script letters that are not ASCII are seldom side by side.
 _ALONE_SHARE, _SIDE_BY_SIDE = 0.75, 2
 _READABLE_SHARE, _WESTERN_SHARE = 0.9, 0.95
+_CONTROL, _CONTROL_SHARE = re.compile(r"[\x00-\x08\x0e-\x1f]"), 0.01
 _WORDS = re.compile(r"[^\s!-&(-,./:-@\[-`{-~]+")
 _AROUND_WORDS = "'-«»‹›“”‘’„…–—¿¡·•€£§©®™°ºª²³½ "
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -39,7 +40,8 @@ def said_guess(sample: bytes) -> str | None:
     encoding = guess_encoding(sample)
     if encoding is not None:
         return f"looks like {encoding_shown(encoding)}: encoding={encoding} reads it"
-    if 0 < len(_NOT_ASCII.findall(_in_no_utf8(sample))) < _MANY_LETTERS:
+    # A single byte is damage as likely as a letter.
+    if 1 < len(_NOT_ASCII.findall(_in_no_utf8(sample))) < _MANY_LETTERS:
         return (
             "is in an encoding that so few letters do not tell: encoding=cp1252, encoding=gb18030 or another names it"
         )
@@ -54,13 +56,26 @@ def guess_encoding(sample: bytes) -> str | None:
     marked = byte_order_mark(sample)
     if marked is not None or (sample.isascii() and b"\0" not in sample):
         return None if marked in (None, UTF_8) else marked
-    for at, wide in ((1, "utf-16-le"), (0, "utf-16-be")):
-        # Of each line break and of all ASCII one byte is zero, always the same of the two.
-        zeros = sample[at::2].count(0)
-        if zeros > 1 and zeros > 8 * sample[1 - at :: 2].count(0) and decodes(sample[: len(sample) & ~3], wide):
-            return wide
+    if b"\0" in sample and (wide := _wide(sample)) is not None:
+        return wide
     data = _in_no_utf8(sample)
     return _guess(data) if len(_NOT_ASCII.findall(data)) >= _LEAST_LETTERS else None
+
+
+def _wide(sample: bytes) -> str | None:
+    """Which UTF-16 bytes are in that have no mark; None: in neither."""
+    for at, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        # Of each line break and of all ASCII one byte is zero, always the same of the two; of other letters, such as
+        # the Chinese one, the other may be.
+        zeros, others = sample[at::2].count(0), sample[1 - at :: 2].count(0)
+        whole = sample[: len(sample) & ~1]
+        if zeros <= 2 * others or not decodes(whole, encoding, final=False):
+            continue
+        text = whole.decode(encoding, "ignore")
+        surely = zeros > 1 and zeros > 8 * others and len(_CONTROL.findall(text)) <= _CONTROL_SHARE * len(text)
+        if surely or (not sample.isascii() and "".join(text.split()).isprintable()):
+            return encoding
+    return None
 
 
 def _in_no_utf8(sample: bytes) -> bytes:

@@ -67,8 +67,8 @@ def test_that_few_letters_tell_no_encoding_is_said_with_what_to_set():
     expected = (
         "is in an encoding that so few letters do not tell: encoding=cp1252, encoding=gb18030 or another names it"
     )
-    assert said_guess("中文".encode("big5")) == said_guess(b"caf\xe9") == expected
-    assert said_guess("café".encode()) is None
+    assert said_guess("中文".encode("big5")) == said_guess(b"M\xfcller, K\xf6ln") == expected
+    assert said_guess("Müller, Köln".encode()) is said_guess(b"caf\xe9") is None
 
 
 def test_punctuation_of_western_texts_is_that_of_windows():
@@ -103,3 +103,15 @@ def test_a_western_page_that_declares_nothing_or_another_encoding(meta, written)
     page = f"<html><head>{meta}</head><body><p>Café déjà vu naïve.</p>{'<p>A page in English.</p>' * 9}</body></html>"
     found = decode_page(page.encode(written))
     assert (found.text, found.encoding, found.reason, found.replaced) == (page, "cp1252", "guess", 0)
+
+
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["这本书\n", "第一章", "text\n第一\n", "id,text\n1,Café\n", "Привет мир"])
+def test_small_texts_of_two_bytes_a_letter(text, written):
+    raw = text.encode(written)
+    assert guess_encoding(raw) == (written if b"\0" in raw and text != "第一章" else None)
+
+
+def test_binary_data_is_no_text_of_two_bytes_a_letter():
+    assert guess_encoding(bytes(range(8)) * 4) is None
+    assert guess_encoding(b"plain\0text") is None
