@@ -30,6 +30,7 @@ _FINAL_WITHIN = re.compile("[ךםןףץ](?=[א-ת])")
 _ALONE_SHARE, _SIDE_BY_SIDE = 0.75, 2
 _READABLE_SHARE, _WESTERN_SHARE = 0.9, 0.95
 _CONTROL, _CONTROL_SHARE = re.compile(r"[\x00-\x08\x0e-\x1f]"), 0.01
+_CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _WORDS = re.compile(r"[^\s!-&(-,./:-@\[-`{-~]+")
 _AROUND_WORDS = "'-«»‹›“”‘’„…–—¿¡·•€£§©®™°ºª²³½ "
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -73,7 +74,9 @@ def _wide(sample: bytes) -> str | None:
             continue
         text = whole.decode(encoding, "ignore")
         surely = zeros > 1 and zeros > 8 * others and len(_CONTROL.findall(text)) <= _CONTROL_SHARE * len(text)
-        if surely or (not sample.isascii() and "".join(text.split()).isprintable()):
+        # One zero byte among the letters of ASCII tells nothing.
+        several = zeros > 2 or not sample.isascii() or len(_CONTROL_BYTES.findall(sample)) > 1
+        if surely or (several and "".join(text.split()).isprintable()):
             return encoding
     return None
 
