@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -108,7 +109,12 @@ def _naming(source: str) -> Iterator[None]:
         yield
     except DataError as error:
         where = f"sources.{source}.input, {error.where}"
-        raise DataError(error.problem, where=where, expected=error.expected, nearest=error.nearest) from None
+        # What is said to be set is a setting of the source here.
+        problem, close = (
+            said and re.sub(r"(?<![\w.])(encoding|delimiter)=", rf"sources.{source}.\1=", said)
+            for said in (error.problem, error.nearest)
+        )
+        raise DataError(problem or error.problem, where=where, expected=error.expected, nearest=close) from None
 
 
 def reading_settings(config: CleanConfig, name: str) -> SourceConfig:

@@ -255,7 +255,8 @@ def _hint(error: RecordError, source: str) -> str:
 
 def _of_source(problem: str, source: str) -> str:
     # What a guess says to set is a setting of the source here.
-    return problem.replace(": encoding=", f": sources.{source}.encoding=") if "; the file " in problem else problem
+    said, found, guess = problem.partition("; the file ")
+    return said + found + guess.replace(" encoding=", f" sources.{source}.encoding=")
 
 
 def _text(raw: str | bytes) -> str:

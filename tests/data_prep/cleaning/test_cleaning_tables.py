@@ -45,3 +45,13 @@ def test_columns_of_one_name_are_refused_where_they_are_kept(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"a\.parquet: has 2 columns 'x'"):
         read(tmp_path, "sources.s.metadata_fields=[x]", paths=path)
     assert [d.text for d in read(tmp_path, "sources.s.metadata_fields=[y]", paths=path)[0]] == ["a"]
+
+
+def test_what_a_table_needs_is_a_setting_of_its_source(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;text\n1;a\n")
+    with pytest.raises(DataError, match="has no column 'text'") as error:
+        read(tmp_path, paths=str(tmp_path / "a.csv"))
+    assert error.value.nearest == "sources.s.delimiter=';'"
+    (tmp_path / "a.csv").write_bytes("id,text\n1,a\n".encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"looks like UTF-16-LE: sources\.s\.encoding=utf-16-le reads it"):
+        read(tmp_path, paths=str(tmp_path / "a.csv"))
