@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +29,15 @@ class ExitStatus(IntEnum):
     """Training stopped itself: too many non-finite steps in a row."""
     INTERRUPTED = 75
     """A signal asked for a stop; the state was saved and the same command continues (EX_TEMPFAIL)."""
+
+
+# What moves the cursor of a terminal or changes how it writes; line feeds divide the lines of a message.
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """A text for a message: control characters, which names and values from files may hold, as escapes."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class UserError(Exception):
@@ -52,17 +62,18 @@ class UserError(Exception):
         nearest: str | None = None,
         status: ExitStatus | None = None,
     ) -> None:
-        self.problem = problem
+        self.problem = printable(problem)
         self.where = where
-        self.expected = expected
-        self.nearest = nearest
+        self.expected = None if expected is None else printable(expected)
+        self.nearest = None if nearest is None else printable(nearest)
         if status is not None:
             self.status = status
         super().__init__(self.render())
 
     def render(self) -> str:
         """The message as it is printed, several lines at most."""
-        lines = [f"{self.where}: {self.problem}" if self.where is not None else self.problem]
+        where = None if self.where is None else printable(str(self.where))
+        lines = [f"{where}: {self.problem}" if where is not None else self.problem]
         if self.expected is not None:
             lines.append(f"  expected: {self.expected}")
         if self.nearest is not None:

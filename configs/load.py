@@ -94,7 +94,8 @@ def load_config(
     """Build `cls` from YAML files (or from defaults alone) and `key=value` overrides.
 
     Of several files, each adds its keys to those before it and replaces what they both say; lists are replaced whole.
-    Values of overrides are read as YAML, so `data.train=[a,b]`, `x=null` and `lr=3e-4` mean what they say.
+    Values of overrides are read as YAML, so `data.train=[a,b]`, `x=null` and `lr=3e-4` mean what they say; `-` alone,
+    which is standard input, is text.
 
     Raises:
         ConfigError: a file that is not YAML, an unknown key, a value of the wrong type or out of range. Every
@@ -249,6 +250,9 @@ def _parse_override(text: str) -> tuple[str, Any]:
         if _is_recipe(text):
             hint = f"--config {shlex.quote(text)}"
         raise ConfigError(f"{text!r} is not an override", where=COMMAND_LINE, expected="key=value", nearest=hint)
+    if value.strip() == "-":
+        # Standard input; of YAML it would be a list of one null.
+        return key, "-"
     try:
         return key, yaml.load(value, _UniqueKeyLoader)  # noqa: S506 (a safe loader)
     except yaml.YAMLError as error:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.errors import DataError
-from data_prep.cleaning.config import CleanConfig
+from data_prep.cleaning.config import CleanConfig, CleanSource
 from data_prep.config import ReadingSettings, SourceConfig
 from data_prep.reading.archives import split_member
 from data_prep.reading.documents import DamagedFileError
 from data_prep.reading.files import FileState, is_url
 from data_prep.reading.inputs import InputFile, find_inputs, unit_bytes, units_of
+from data_prep.reading.kinds import COLUMNAR
 from data_prep.reading.work_unit import Kind, WorkUnit
 
 # Longer documents than `max_document_chars` are counted as such; beyond this they are not held in memory to see that.
@@ -94,6 +97,7 @@ def make_plan(config: CleanConfig) -> CleaningPlan:
                 part.names[file.path] = file.path[len(above) :]
                 part.states[file.path] = file.state
                 with _naming(name):
+                    _check_columns(file, config.sources[name])
                     units.extend((part, unit) for unit in _units(file, reading, found.files))
     _share_out(units, config.tasks)
     return plan
@@ -105,7 +109,12 @@ def _naming(source: str) -> Iterator[None]:
         yield
     except DataError as error:
         where = f"sources.{source}.input, {error.where}"
-        raise DataError(error.problem, where=where, expected=error.expected, nearest=error.nearest) from None
+        # What is said to be set is a setting of the source here.
+        problem, close = (
+            said and re.sub(r"(?<![\w.])(encoding|delimiter)=", rf"sources.{source}.\1=", said)
+            for said in (error.problem, error.nearest)
+        )
+        raise DataError(problem or error.problem, where=where, expected=error.expected, nearest=close) from None
 
 
 def reading_settings(config: CleanConfig, name: str) -> SourceConfig:
@@ -122,6 +131,22 @@ def reading_settings(config: CleanConfig, name: str) -> SourceConfig:
     )
     settings._own = config.own_paths()
     return settings
+
+
+def _check_columns(file: InputFile, source: CleanSource) -> None:
+    """See that of the columns that are kept no two have one name, of which only one could be.
+
+    Raises:
+        DataError: if two have.
+    """
+    if file.kind not in COLUMNAR:
+        return
+    from data_prep.reading.columnar import check_columns_differ, column_names
+
+    fields = source.metadata_fields
+    wanted = None if fields is None else [*source.text_field, *fields, source.id_field]
+    with contextlib.suppress(DamagedFileError):  # which is met again when it is divided
+        check_columns_differ(file.path, column_names(file.path, file.kind), wanted)
 
 
 def _units(file: InputFile, reading: SourceConfig, files: list[InputFile]) -> list[WorkUnit]:

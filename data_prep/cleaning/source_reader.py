@@ -84,9 +84,10 @@ class SourceReadCounts(ReadCounts):
     def _too_many(self, path: str) -> DataError:
         assert self.last is not None
         records, hint = self.documents + self.malformed, _hint(self.last, self.source)
+        kind = self.last.kind
+        last = kind if kind.startswith(("has ", "is ")) else f"has {kind}"
         return DataError(
-            f"{self.malformed} of {records} records are malformed; the last has {self.last.kind}"
-            + (f", {hint}" if hint else ""),
+            f"{self.malformed} of {records} records are malformed; the last {last}" + (f", {hint}" if hint else ""),
             where=f"sources.{self.source}, {path}",
             expected=f"max_malformed_share = {self.config.max_malformed_share} or less",
         )
@@ -216,7 +217,8 @@ def _hint(error: RecordError, source: str) -> str:
 
 def _of_source(problem: str, source: str) -> str:
     # What a guess says to set is a setting of the source here.
-    return problem.replace(": encoding=", f": sources.{source}.encoding=") if "; the file " in problem else problem
+    said, found, guess = problem.partition("; the file ")
+    return said + found + guess.replace(" encoding=", f" sources.{source}.encoding=")
 
 
 def _text(raw: str | bytes) -> str:

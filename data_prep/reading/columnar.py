@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from configs.errors import DataError, nearest
-from data_prep.config import SourceConfig
+from data_prep.config import SourceConfig, TokenizeConfig
 from data_prep.reading.archives import split_member
 from data_prep.reading.decompression import MAGIC_BYTES, content_shown
 from data_prep.reading.documents import NO_TEXT, Batch, DamagedFileError, ReadCounts, RecordError
@@ -85,6 +85,8 @@ def read_columnar(
     columns = (
         None if fields in (ALL_FIELDS, RECORDS) else [*config.text_field, *(fields or ()), *((ID,) if fields else ())]
     )
+    if fields is not None and fields is not RECORDS:
+        check_columns_differ(unit.path, column_names(unit.path, unit.kind), None if fields is ALL_FIELDS else columns)
     plain = fields is None and len(config.text_field) == 1 and "." not in config.text_field[0]
     for table, row in _tables(unit, columns):
         if plain and (texts := _plain_texts(table, config)) is not None:
@@ -232,7 +234,22 @@ def _root_of(name: str, columns: Sequence[str]) -> str:
     return name if name in columns else name.split(".", 1)[0]
 
 
+def check_columns_differ(path: str, names: Sequence[str], wanted: Sequence[str] | None) -> None:
+    """See that no two columns have the name of one that is wanted; None: all are.
+
+    Raises:
+        DataError: if two have.
+    """
+    for name in names if wanted is None else [_root_of(field, names) for field in wanted]:
+        if names.count(name) > 1:
+            raise DataError(
+                f"has {names.count(name)} columns {name!r}", where=path, expected="columns of different names"
+            )
+
+
 def _check_columns(path: str, schema: Any, config: SourceConfig) -> None:
+    kept = config.metadata_fields if isinstance(config, TokenizeConfig) else []
+    check_columns_differ(path, schema.names, [*config.text_field, *kept, *([ID] if kept else [])])
     for column in config.text_field:
         root = _root_of(column, schema.names)
         if root not in schema.names:
@@ -241,10 +258,6 @@ def _check_columns(path: str, schema: Any, config: SourceConfig) -> None:
                 where=path,
                 expected="the name of the text column (--text-field)",
                 nearest=nearest(column, schema.names),
-            )
-        if schema.names.count(root) > 1:
-            raise DataError(
-                f"has {schema.names.count(root)} columns {root!r}", where=path, expected="columns of different names"
             )
         kind = schema.field(root).type
         for part in column.split(".")[1:] if root != column else ():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from configs.errors import DataError
+from configs.errors import DataError, printable
 from data_prep.config import SourceConfig
 
 MAX_SHOWN = 5
@@ -106,7 +106,7 @@ class ReadCounts:
         records = error.records if isinstance(error, RecordError) else 1
         setattr(self, reason, getattr(self, reason) + records)
         if len(self.first) < MAX_SHOWN:
-            self.first.append(f"{error.where}: {error.problem}")
+            self.first.append(printable(f"{error.where}: {error.problem}"))
 
     @property
     def records(self) -> int:

@@ -28,7 +28,8 @@ from data_prep.reading.decompression import (
     content_shown,
 )
 from data_prep.reading.documents import DamagedFileError
-from data_prep.reading.encodings import UTF_8, Utf8Stream, guess_encoding, said_guess, valid_bytes
+from data_prep.reading.encodings import UTF_8, Utf8Stream, valid_bytes
+from data_prep.reading.guessing import guess_encoding, said_guess
 
 CHUNK_BYTES = 1 << 18  # small enough that a block stays in the cache until its lines are parsed
 _SAMPLE_BYTES = 1 << 16

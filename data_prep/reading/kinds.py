@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from configs.errors import DataError
 from data_prep.reading.archives import ARCHIVES, is_archive
 from data_prep.reading.decompression import COMPRESSIONS
-from data_prep.reading.encodings import UTF_8, Utf8Stream, guess_encoding, valid_bytes
+from data_prep.reading.encodings import UTF_8, Utf8Stream, valid_bytes
 from data_prep.reading.files import open_stream, reading
+from data_prep.reading.guessing import guess_encoding
 from data_prep.reading.work_unit import Format
 
 KINDS: dict[str, Format] = {

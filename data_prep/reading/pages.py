@@ -1,7 +1,7 @@
 """Web pages, alone (.html) or in archives of crawlers (WARC, ARC, WET), as documents: HTML still, from which `clean`
 takes the text; or text already, where the archive holds such.
 
-The characters of a page are those of the encoding that it or its server declares, see `encodings.decode_page`.
+The characters of a page are those of the encoding that it or its server declares, see `page_decoding.decode_page`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 from configs.errors import DataError
 from data_prep.config import SourceConfig
 from data_prep.reading.byte_stream import ByteStream
+from data_prep.reading.decompression import MAGIC_BYTES, content_shown
 from data_prep.reading.documents import NO_TEXT, Batch, DamagedFileError, ReadCounts, RecordError
-from data_prep.reading.encodings import UTF_8, canonical_encoding, decode_page
+from data_prep.reading.encodings import UTF_8, canonical_encoding, valid_bytes
 from data_prep.reading.files import open_stream, reading
 from data_prep.reading.lines import whole
+from data_prep.reading.page_decoding import decode_page
 from data_prep.reading.records import metadata_of, too_long
 from data_prep.reading.work_unit import WorkUnit
 
@@ -80,14 +82,15 @@ def read_web_archive(
                     at += 1
                     if record.rec_type not in ("response", "resource", "conversion"):
                         continue
-                    raw = record.content_stream().read(config.max_document_bytes + 1)
+                    content = record.content_stream()
+                    raw = content.read(config.max_document_bytes + 1)
                     # A record that the end of the file cut has bytes outstanding.
                     cut = len(raw) <= config.max_document_bytes and getattr(record.raw_stream, "limit", 0) > 0
             except ArchiveLoadFailed as error:
                 raise DamagedFileError(f"is no archive of web pages: {error}", where=unit.path) from None
             if cut:
                 raise DamagedFileError("is truncated", where=unit.path, expected="a complete archive")
-            document = _document(record, raw, unit, at, config, counts)
+            document = _document(record, content, raw, unit, at, config, counts)
             if document is not None:
                 yield _page(*document, unit, at, fields)
 
@@ -106,9 +109,12 @@ class _Watched(ByteStream):
 
 
 def _document(
-    record: Any, raw: bytes, unit: WorkUnit, at: int, config: SourceConfig, counts: ReadCounts
+    record: Any, content: Any, raw: bytes, unit: WorkUnit, at: int, config: SourceConfig, counts: ReadCounts
 ) -> tuple[str, dict[str, Any]] | None:
-    """Text and fields of a record that holds a page; None for others, which are counted."""
+    """Text and fields of a record that holds a page; None for others, which are counted.
+
+    `raw` is what could be read of its `content`.
+    """
     where = f"{unit.path}, record {at}"
     if len(raw) > config.max_document_bytes:
         too_long(config, counts, unit.path, "record", at)
@@ -127,6 +133,8 @@ def _document(
     elif coding is not None:
         needs = f" ({_PACKAGES[coding]} is not installed)" if coding in _PACKAGES else ""
         problem = f"a page compressed with {coding}{needs}"
+    elif (damaged := _damaged_coding(content, raw, looks_so)) is not None:
+        problem = f"a page whose {damaged} content is cut or damaged"
     if problem is not None:
         shown = raw[:_SHOWN_BYTES].decode(errors="replace")
         error = RecordError(f"holds {problem}", where=where, kind=problem, raw=shown, place=at)
@@ -155,6 +163,21 @@ def _coding_left(record: Any) -> str | None:
     return coding if is_one and coding not in BufferedReader.get_supported_decompressors() else None
 
 
+def _damaged_coding(content: Any, raw: bytes, looks_so: bool) -> str | None:
+    """The compression of an answer that the library has undone in part or, where it cannot be, not at all; None: it is
+    whole, or it is not compressed whatever its header says.
+    """
+    coding = getattr(content, "decomp_type", None)
+    if coding is None or not raw.strip():
+        return None
+    coding, decompressor = coding.removesuffix("_alt"), content.decompressor
+    if decompressor is None:
+        return None if looks_so or valid_bytes(raw) == len(raw) else coding
+    # Brotli's calls it otherwise than those of Python.
+    ended = decompressor.eof if hasattr(decompressor, "eof") else decompressor.is_finished()
+    return None if ended else coding
+
+
 def _decoded(
     raw: bytes, declared: str | None, where: str, at: int, config: SourceConfig, counts: ReadCounts
 ) -> str | None:
@@ -162,6 +185,12 @@ def _decoded(
         counts.leave_out(RecordError("holds nothing", where=where, kind=NO_TEXT, place=at), "malformed", config)
         return None
     page = decode_page(raw, declared)
+    shown = content_shown(raw[:MAGIC_BYTES]) if page.reason == "unreadable" else None
+    if shown is not None:
+        problem = f"no page but {shown}"
+        error = RecordError(f"holds {problem}", where=where, kind=problem, raw=page.text[:_SHOWN_BYTES], place=at)
+        counts.leave_out(error, "other_content", config)
+        return None
     if page.reason == "unreadable":
         error = RecordError(
             "is in no encoding that is known",

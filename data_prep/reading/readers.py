@@ -14,6 +14,7 @@ from data_prep.config import SourceConfig
 from data_prep.reading.documents import NO_TEXT, Batch, DamagedFileError, Document, ReadCounts, RecordError
 from data_prep.reading.encodings import decoding_problem, encoding_shown, valid_bytes
 from data_prep.reading.files import open_stream, reading, said_content
+from data_prep.reading.line_breaks import with_line_feeds, with_lines_of_old_macs
 from data_prep.reading.lines import Block, line_blocks, line_number, lines_of, paragraphs, whole
 from data_prep.reading.records import (
     ALL_FIELDS,
@@ -215,6 +216,7 @@ def _read_text(
             yield _decode_each(unit, iter(group), config, counts, fields)
         return
     for block in line_blocks(unit, config.max_document_bytes, left_out, config):
+        block = with_lines_of_old_macs(block, unit)
         # A byte order mark stands before a line where files were joined.
         odd = any(mark in block[1] for mark in (b"\r", b"\0", BOM_UTF8))
         if fields is None and len(block[1]) <= config.max_document_bytes and not odd:
@@ -259,7 +261,7 @@ def _decode_each(
             )
             counts.leave_out(found, "malformed", config)
             continue
-        texts.append(_with_line_feeds(text, config) if b"\r" in part else text)
+        texts.append(with_line_feeds(text, config, unit.path) if b"\r" in part else text)
         if fields is not None:
             own = {"id": unit.name if unit.stop is None and at == 0 else f"{unit.name}@{at}"}
             metadata.append({} if fields is RECORDS else own)
@@ -271,12 +273,6 @@ def _left_out(unit: WorkUnit, config: SourceConfig, counts: ReadCounts) -> Calla
     divided = {"file": "line or paragraph", "paragraph": "line"}.get(config.text_documents, "")
     parts = divided if unit.kind == "text" else ""
     return lambda at: too_long(config, counts, unit.path, "byte", at, parts)
-
-
-def _with_line_feeds(text: str, config: SourceConfig) -> str:
-    """The text with line feeds for the line breaks of Windows and, in whole files, those of old Macs."""
-    text = text.replace("\r\n", "\n")
-    return text.replace("\r", "\n") if config.text_documents == "file" else text
 
 
 def _no_text(unit: WorkUnit, data: bytes, config: SourceConfig) -> str | None:

@@ -19,6 +19,7 @@ from data_prep.reading.work_unit import Kind, WorkUnit
 
 _BATCH_CHARS = 1 << 20
 _ROWS_LOOKED_AT = 100
+_DELIMITERS = ("\t", ";", "|", ",")
 # Fields of several lines in more of the rows are what the table is made of.
 _DOUBTFUL_SHARE = 0.1
 
@@ -31,7 +32,7 @@ def check_header(path: str, kind: Kind, config: SourceConfig) -> list[str]:
     """
     with open_stream(path, config) as stream:
         rows = rows_of(stream, kind, config)
-        header = _header(path, rows, config)
+        header = _header(path, rows, kind, config)
         if kind == "tsv" and config.quoting is None:
             _say_if_quoted(path, rows)
         return header
@@ -48,7 +49,7 @@ def read_separated(
     doubtful: list[int] = []
     with open_stream(unit.path, config) as stream:
         rows = rows_of(stream, unit.kind, config)
-        header = _header(unit.path, rows, config)
+        header = _header(unit.path, rows, unit.kind, config)
         while True:
             try:
                 begin, row = _next_row(unit.path, rows)
@@ -107,14 +108,21 @@ def _problem(row: list[str], header: list[str], path: str, config: SourceConfig)
     if len(row) != len(header):
         return f"has {len(row)} fields"
     for value in row:
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                problem = decoding_problem(value.encode(errors="surrogateescape"), config.encoding) or "is not UTF-8"
-                shown = said_content(path, config.encoding)
-                problem = problem.replace("of the line", "of its field")
-                return problem if shown is None else f"{problem}; the file {shown}"
+        problem = None if value.isascii() else _no_text(value, config)
+        shown = said_content(path, config.encoding) if problem is not None or "\0" in value else None
+        if problem is not None or shown is not None:
+            problem = problem or "holds zero bytes"
+            return problem if shown is None else f"{problem}; the file {shown}"
+    return None
+
+
+def _no_text(value: str, config: SourceConfig) -> str | None:
+    """What keeps a field from being text; None: nothing."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        problem = decoding_problem(value.encode(errors="surrogateescape"), config.encoding) or "is not UTF-8"
+        return problem.replace("of the line", "of its field")
     return None
 
 
@@ -162,20 +170,38 @@ def _next_row(path: str, rows: Iterator[tuple[int, list[str]]]) -> tuple[int, li
         ) from None
 
 
-def _header(path: str, rows: Iterator[tuple[int, list[str]]], config: SourceConfig) -> list[str]:
+def _header(path: str, rows: Iterator[tuple[int, list[str]]], kind: Kind, config: SourceConfig) -> list[str]:
     header = config.header or _next_row(path, rows)[1] or []
     check_distinct(path, header)
     for column in config.text_field:
         if column not in header:
             readable = "".join(header).isascii() and "\0" not in "".join(header)
             shown = None if readable else said_content(path, config.encoding)
+            if shown is not None:
+                raise DataError(
+                    f"is no table of {config.encoding}: {shown}", where=path, expected=f"a table in {config.encoding}"
+                )
             found = ", ".join(header[:12]).encode(errors="backslashreplace").decode() or "nothing"
+            between = _other_delimiter(header, kind, config)
             raise DataError(
-                f"has no column {column!r}, only {found}"
-                if shown is None
-                else f"is no table of {config.encoding}: {shown}",
+                f"has no column {column!r}, only {found}",
                 where=path,
                 expected="a first row with the name of the text column (--text-field), or `header` with the names",
-                nearest=nearest(column, header),
+                nearest=nearest(column, header) if between is None else between,
             )
     return header
+
+
+def _other_delimiter(header: list[str], kind: Kind, config: SourceConfig) -> str | None:
+    """The setting of what else lies between the names in the first row, if that is what divides them; None: nothing."""
+    if config.header:
+        return None
+    delimiter = delimiter_of(kind, config)
+    line = delimiter.join(header)
+    for other in _DELIMITERS:
+        names = [name.strip().strip('"') for name in line.split(other)]
+        has_texts = all(column in names for column in config.text_field)
+        if other != delimiter and len(names) > 1 and (has_texts or len(header) == 1):
+            # As it is written on a command line.
+            return "'delimiter=\"\\t\"'" if other == "\t" else f"delimiter='{other}'"
+    return None

@@ -105,7 +105,8 @@ class ShardTally:
         raise DataError(
             f"{self.bad:,} of {seen:,} records cannot be read:{shown}",
             where=", ".join(config.input),
-            expected=f"at most max_malformed_share = {config.max_malformed_share:g} of them; what is done is kept",
+            expected=f"at most max_malformed_share = {config.max_malformed_share:g} of them"
+            + ("; what is done is kept" if self.good else ""),
         )
 
 

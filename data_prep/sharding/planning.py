@@ -20,7 +20,7 @@ from data_prep.reading.metadata_fields import check_metadata_fields
 from data_prep.sharding.encoding import ShardTask
 from data_prep.sharding.held_tokenizer import hold_tokenizer
 from data_prep.sharding.plan import PLAN, ShardingPlan, plan_differences, plan_identity, recipe_of, refuse_changes
-from data_prep.sharding.shard_record import RECORDS
+from data_prep.sharding.shard_record import RECORDS, holds_documents
 from data_prep.storage.durable import writing
 from data_prep.storage.locks import is_locked, locked
 from data_prep.storage.replaceable import check_replaceable, foreign_entry
@@ -143,11 +143,19 @@ def discard_if_unused(partial: Path) -> None:
     """Remove what a start leaves that failed, unless something in it is finished or other processes work in it."""
     try:
         with locked(partial / LOCK, wait=True):
-            finished = (partial / MANIFEST).exists() or any((partial / RECORDS).glob("*.json"))
-            if not finished and not _is_in_use(partial) and foreign_entry(partial, _UNFINISHED) is None:
+            if (
+                not _is_worth_keeping(partial)
+                and not _is_in_use(partial)
+                and foreign_entry(partial, _UNFINISHED) is None
+            ):
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError:
         return  # it stays: what is asked for went wrong before, and is told
+
+
+def _is_worth_keeping(partial: Path) -> bool:
+    """Whether some shard with a document is finished: of input in which none was read nothing is lost."""
+    return (partial / MANIFEST).exists() or any(map(holds_documents, (partial / RECORDS).glob("*.json")))
 
 
 def _is_in_use(partial: Path) -> bool:
@@ -222,7 +230,7 @@ def refuse_damage(output: Path, manifest: CorpusManifest) -> None:
 def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], partial: Path) -> ShardingPlan:
     if (partial / PLAN).is_file():
         plan = ShardingPlan.read(partial)
-        if not config.overwrite:
+        if not config.overwrite and _is_worth_keeping(partial):
             refuse_changes(plan, config, tokenizer.fingerprint, files, partial)
         if not plan_differences(plan, config, tokenizer.fingerprint, files):
             (partial / RECORDS).mkdir(exist_ok=True)

@@ -102,6 +102,14 @@ class ShardRecord:
         return record if whole else None
 
 
+def holds_documents(record: Path) -> bool:
+    """Whether a record is of a shard with documents; one that cannot be read may be."""
+    try:
+        return bool(orjson.loads(record.read_bytes())["documents"])
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return True
+
+
 @dataclass(frozen=True)
 class Beat:
     """How far a shard in the making was at the time `told_s`: what its record will say, who makes it, how fast."""

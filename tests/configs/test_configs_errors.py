@@ -94,3 +94,8 @@ def test_the_report_of_torchrun_ends_with_the_message(tmp_path: Path) -> None:
 def test_nearest() -> None:
     assert nearest("zero_stag", ["zero_stage", "tensor_size"]) == "zero_stage"
     assert nearest("xyz", ["zero_stage"]) is None
+
+
+def test_control_characters_are_printed_as_escapes() -> None:
+    error = UserError("has\0 \x1b[31m\x85", where="a\rb", expected="c\td\ne", nearest="t\0e\0")
+    assert error.render() == "a\\rb: has\\x00 \\x1b[31m\\x85\n  expected: c\\td\ne\n  did you mean: t\\x00e\\x00"

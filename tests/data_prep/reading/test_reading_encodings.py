@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from data_prep.reading.encodings import (
     Utf8Stream,
     canonical_encoding,
-    decode_page,
     decoding_problem,
-    guess_encoding,
-    said_guess,
 )
+from data_prep.reading.guessing import guess_encoding, said_guess
+from data_prep.reading.page_decoding import decode_page
 
 CHINESE = (
     "这本书我读了很久，终于在昨天晚上读完了。作者的文笔很好，故事也很感人。\n"

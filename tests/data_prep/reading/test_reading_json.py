@@ -19,7 +19,8 @@ from data_prep.config import SourceConfig
 from data_prep.reading.documents import ReadCounts
 from data_prep.reading.inputs import find_files, work_units
 from data_prep.reading.json_layout import JsonRecordsStream, is_json_document
-from data_prep.reading.readers import read_documents
+from data_prep.reading.readers import read_batches, read_documents
+from data_prep.reading.records import ALL_FIELDS
 
 BOM = b"\xef\xbb\xbf"
 VALUES = st.recursive(
@@ -233,6 +234,21 @@ def test_two_columns_of_the_texts_name_are_refused(tmp_path):
         with pytest.raises(DataError, match=f"{name}: has 2 columns 'text'"):
             read(tmp_path / name)
         assert read(tmp_path / name, text_field="n") == ["c"]
+
+
+def test_two_columns_of_one_name_are_refused_where_it_is_asked_for(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], names=["text", "x", "x"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pa.ipc.new_file(tmp_path / "t.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for name in ("t.parquet", "t.arrow"):
+        config = SourceConfig(input=[str(tmp_path / name)])
+        (unit,) = work_units(find_files(config), config)
+        for fields in (["x"], ["x.y"], ALL_FIELDS):
+            with pytest.raises(DataError, match=f"{name}: has 2 columns 'x'"):
+                list(read_batches(unit, config, ReadCounts(), fields))
+        assert [batch.texts for batch in read_batches(unit, config, ReadCounts(), ["id"])] == [["a"]]
+        assert read(tmp_path / name) == ["a"]
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 1 << 20])

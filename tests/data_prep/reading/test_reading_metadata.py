@@ -100,3 +100,11 @@ def test_a_field_that_is_nested_too_deep_is_malformed_where_it_is_kept(tmp_path,
     assert [line["id"] for line in found] == ["1"]
     with pytest.raises(DataError, match=r"t\.jsonl, line 2: is nested too deep"):
         kept(tmp_path / "t.jsonl", metadata_fields=["x"], malformed="stop")
+
+
+def test_two_columns_of_the_name_of_a_field_are_refused(tmp_path, kept):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], names=["text", "x", "x"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t\.parquet: has 2 columns 'x'"):
+        kept(tmp_path / "t.parquet", metadata_fields=["x"])
+    assert not (tmp_path / "c").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,39 @@ def test_a_page_that_stays_compressed_is_counted(tmp_path: Path, monkeypatch) ->
         f"{shown} br (brotli is not installed)",
         f"{shown} x-zip, zstd",
     ]
+
+
+@pytest.mark.parametrize("lines", [40, 40_000])
+def test_a_page_whose_compression_cannot_be_undone_is_counted(tmp_path: Path, lines: int) -> None:
+    body = "".join(f"{number * 7919 % 100_003} is a number.\n" for number in range(lines))
+    page = PAGE.format("", body).encode()
+    packed, garbage = gzip.compress(page), os.urandom(3000)
+    deflate = zlib.compress(page)
+    middle = len(packed) // 2
+    spoiled = packed[:middle] + bytes(100) + packed[middle + 100 :]
+    codings = [("gzip", packed), ("gzip", packed[: len(packed) // 3]), ("gzip", garbage), ("gzip", spoiled)]
+    codings += [("deflate", deflate), ("deflate", deflate[: len(deflate) // 3]), ("deflate", garbage)]
+    codings += [("gzip", page), ("gzip", "plain text, zwölf".encode())]
+    target = io.BytesIO()
+    writer = WARCWriter(target, gzip=True)
+    for coding, raw in codings:
+        about = [("Content-Type", "text/html"), ("Content-Encoding", coding)]
+        http = StatusAndHeaders("200 OK", about, protocol="HTTP/1.1")
+        writer.write_record(writer.create_warc_record("http://a", "response", io.BytesIO(raw), http_headers=http))
+    (tmp_path / "a.warc.gz").write_bytes(target.getvalue())
+    texts, counts, _ = read(tmp_path / "a.warc.gz", max_document_bytes=1 << 24)
+    assert texts == [page.decode()] * 3 + ["plain text, zwölf"]
+    assert (counts.malformed, counts.other_content) == (0, 5)
+    kinds = [found.partition(": holds a page whose ")[2] for found in counts.first]
+    assert kinds == ["gzip content is cut or damaged"] * 3 + ["deflate content is cut or damaged"] * 2
+
+
+def test_a_page_that_is_another_file_is_counted_by_its_kind(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes(b"\x89PNG\r\n" + os.urandom(2000))
+    (tmp_path / "b.html").write_bytes(PAGE.format("", "page").encode())
+    texts, counts, _ = read(tmp_path)
+    assert len(texts) == 1 and (counts.malformed, counts.other_content) == (0, 1)
+    assert counts.first == [f"{tmp_path}/a.html: holds no page but an image"]
 
 
 def test_text_that_an_archive_holds_already(tmp_path: Path) -> None:

@@ -140,3 +140,31 @@ def test_a_table_of_long_texts_is_read_without_a_word(tmp_path, capsys):
     with (tmp_path / "t.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["text"], *([[text], ["short"], ["short"], ["short"]] * 9)])
     assert read(tmp_path / "t.csv").count(text) == 9 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("header", [[], ["text"]])
+def test_a_table_of_two_bytes_a_letter_is_told_its_encoding(tmp_path, written, header):
+    (tmp_path / "t.csv").write_bytes("text\nhello\nworld\n".encode(written))
+    with pytest.raises(DataError, match=rf"looks like {written.upper()}: encoding={written} reads it") as error:
+        read(tmp_path / "t.csv", header=header, malformed="stop")
+    assert error.value.render().replace("\n", "").isprintable() and error.value.nearest is None
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter", "setting"),
+    [
+        ("t.csv", ";", "delimiter=';'"),
+        ("t.csv", "|", "delimiter='|'"),
+        ("t.csv", "\t", "'delimiter=\"\\t\"'"),
+        ("t.tsv", ",", "delimiter=','"),
+    ],
+)
+def test_what_lies_between_the_fields_is_named(tmp_path, name, delimiter, setting):
+    for row in (["id", "text", "n"], ["id", "text"], ["id", "body"], ["id", '"a, long name"', "text"]):
+        (tmp_path / name).write_text(f"{delimiter.join(row)}\n{delimiter.join(['a'] * len(row))}\n")
+        if delimiter == "," and "," in row[1]:
+            continue
+        with pytest.raises(DataError, match="has no column 'text'") as error:
+            read(tmp_path / name)
+        assert error.value.nearest == setting

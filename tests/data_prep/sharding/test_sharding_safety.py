@@ -238,3 +238,23 @@ def test_a_linked_output_is_filled_where_it_leads(tmp_path, config):
     assert link.is_symlink() and (tmp_path / "disk" / "place" / "manifest.json").is_file()
     assert tokenize(linked).made == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_an_error_says_to_set_can_be_set_where_no_document_was_read(config, tmp_path, killed, monkeypatch):
+    (tmp_path / "t.jsonl").write_bytes('{"text": "这本书我读了很久，终于在昨天晚上读完了。"}\n'.encode("gbk") * 3)
+    settings = config.model_copy(update={"input": [str(tmp_path / "t.jsonl")]})
+    with monkeypatch.context() as patch:
+        if killed:
+            patch.setattr(tokenization, "discard_if_unused", lambda partial: None)
+        with pytest.raises(DataError, match="encoding=gb18030 reads it"):
+            tokenize(settings)
+    assert settings.partial.exists() is killed
+    assert tokenize(settings.model_copy(update={"encoding": "gb18030"})).manifest.documents == 3
+
+
+def test_shards_with_documents_are_not_lost_to_another_setting(config):
+    before = files_of(unfinished(config))
+    with pytest.raises(DataError, match="text_separator was"):
+        tokenize(config.model_copy(update={"text_separator": " "}))
+    assert files_of(config.partial) == before

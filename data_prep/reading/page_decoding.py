@@ -1,0 +1,103 @@
+"""The bytes of a web page -> its characters, by what declares their encoding or else by a guess."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from data_prep.reading.encodings import UTF_8, byte_order_mark, canonical_encoding, decodes, in_practice
+from data_prep.reading.guessing import guess_encoding
+
+_META_CHARSET = re.compile(
+    rb"""<meta[^>]{0,512}?charset\s*=\s*["']?\s*([\w.:-]+)|^\s*<\?xml[^>]{0,128}?encoding\s*=\s*["']([\w.:-]+)""", re.I
+)
+_META_BYTES = 4096
+# Characters that a decoder placed for each that it could not: fewer, and the encoding is another.
+_GOOD_PER_BAD = 4
+# So few of all characters are damage, also where no letters tell the encoding, as on pages in English.
+_DAMAGED_SHARE = 0.01
+# So many letters of several bytes are UTF-8 by chance in no other encoding.
+_UTF_8_LEADS, _CERTAIN_LETTERS = re.compile(rb"[\xc2-\xf4]"), 12
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedText:
+    """A text that was bytes.
+
+    Attributes:
+        text: the text; U+FFFD for what could not be decoded.
+        encoding: the canonical name of its encoding.
+        reason: what told the encoding: a byte order mark, the declaration in the header or in the page, that it is
+            UTF-8, that it is UTF-8 but for a few bytes, a guess; `unreadable`: nothing fits, and the text is none.
+        replaced: how many characters could not be decoded.
+    """
+
+    text: str
+    encoding: str
+    reason: Literal["mark", "header", "page", "utf-8", "nearly utf-8", "guess", "unreadable"]
+    replaced: int
+
+
+def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
+    """Decode a page of HTML, or of text.
+
+    In this order: a byte order mark; the declared charset of the header; that of `<meta>` or of an XML declaration;
+    UTF-8; a guess. An encoding in which a good part of the letters cannot be decoded is passed over; where that leaves
+    none, the first in which few of all characters cannot be decoded is taken. What is declared to be another encoding
+    and can only be UTF-8 is that: many servers declare Latin-1 for all they have.
+
+    Args:
+        raw: its bytes.
+        declared: the charset that the HTTP header names, or that whole header (`text/html; charset=gbk`).
+    """
+    meta = _META_CHARSET.search(raw[:_META_BYTES])
+    candidates: list[tuple[Any, Any]] = [(byte_order_mark(raw), "mark"), (_charset(declared), "header")]
+    if meta is not None:
+        in_page = _charset((meta[1] or meta[2]).decode())
+        # Who can read this declaration byte by byte does not read UTF-16.
+        candidates.append((UTF_8 if in_page and in_page.startswith(("utf-16", "utf-32")) else in_page, "page"))
+    candidates += [(UTF_8, "utf-8"), (None, "guess")]
+    is_utf8 = not raw.isascii() and decodes(raw, UTF_8)
+    surely = is_utf8 and len(_UTF_8_LEADS.findall(raw)) >= _CERTAIN_LETTERS
+    damaged: DecodedText | None = None
+    for encoding, reason in candidates:
+        if is_utf8 and encoding is not None and reason != "mark" and (surely or _is_8_bit(encoding)):
+            encoding, reason = UTF_8, reason if encoding == UTF_8 else "utf-8"
+        if reason == "guess":
+            encoding = guess_encoding(raw)
+        if encoding is None:
+            continue
+        text = raw.decode(encoding, "replace").removeprefix("\ufeff")
+        # The character itself may stand in the text: what counts is what was not there as bytes.
+        replaced = text.count("\ufffd") - (raw.count(b"\xef\xbf\xbd") if encoding == UTF_8 else 0)
+        if encoding == UTF_8 and replaced and reason == "utf-8":
+            reason = "nearly utf-8"
+        found = DecodedText(text, encoding, reason, replaced)
+        if replaced == 0 or replaced * _GOOD_PER_BAD <= sum(map(len, re.findall(r"[^\x00-\x7f\ufffd]+", text))):
+            return found
+        if damaged is None and replaced <= _DAMAGED_SHARE * len(text):
+            damaged = found
+    if damaged is not None:
+        return damaged
+    text = raw.decode(UTF_8, "replace")
+    return DecodedText(text, UTF_8, "unreadable", text.count("\ufffd"))
+
+
+def _charset(declared: str | None) -> str | None:
+    """The encoding that a declared charset means in practice; None if it is none or unknown."""
+    if not declared:
+        return None
+    named = re.search(r"charset\s*=\s*[\"']?([^\s;\"']+)", declared, re.I)
+    name = named[1] if named else declared.strip().strip("\"'")
+    if not named and ("/" in name or ";" in name):
+        return None
+    try:
+        return in_practice(canonical_encoding({"x-sjis": "shift_jis", "x-gbk": "gbk", "x-euc-jp": "euc_jp"}.get(
+            name.lower(), name)))  # fmt: skip
+    except ValueError:
+        return None
+
+
+def _is_8_bit(encoding: str) -> bool:
+    return encoding.startswith(("cp125", "cp437", "cp85", "cp86", "iso8859", "koi8", "mac-", "cp874"))

@@ -1,0 +1,117 @@
+"""What encoding bytes are guessed to be in: of short texts the right one or none, and never a page of DOS by chance."""
+
+import pytest
+
+from data_prep.reading.guessing import guess_encoding, said_guess
+from data_prep.reading.page_decoding import decode_page
+
+WESTERN = [
+    "Café déjà vu naïve.",
+    "Café déjà vu naïve à la façon é è ê.",
+    "été à l'école",
+    "J'ai lu ce livre très longtemps",
+    "Größe über Öl, schöne Straße",
+    "Müller aus Köln und Bäcker aus Düsseldorf",
+    "El niño comió piña en la montaña mañana",
+    "¿Qué tal, señor? ¡Adiós!",
+    "coração, não, você, ação",
+    "A informação não está disponível às três",
+    "Räksmörgås på sjön",
+    "är för små åäö",
+    "rødgrød med fløde på Ærø",
+    "Það er góður dagur í Reykjavík",
+]
+OTHERS = [
+    ("Zażółć gęślą jaźń", "cp1250", "cp1250"),
+    ("Łódź, Kraków, Wrocław, Gdańsk", "cp1250", "cp1250"),
+    ("Dzień dobry, jak się masz? Dziękuję, świetnie.", "cp1250", "cp1250"),
+    ("Příliš žluťoučký kůň úpěl ďábelské ódy", "cp1250", "cp1250"),
+    ("čeština je krásná řeč", "cp1250", "cp1250"),
+    ("Příliš žluťoučký kůň úpěl ďábelské ódy", "iso8859-2", "iso8859-2"),
+    ("שלום עולם, מה שלומך היום", "cp1255", "cp1255"),
+    ("Καλημέρα κόσμε, τι κάνεις σήμερα", "iso8859-7", "iso8859-7"),
+    *(
+        (text, written, written)
+        for text in ("Привет, мир", "Москва", "Эту книгу я читал очень долго", "ПРИВЕТ МИР", "Где он?")
+        for written in ("cp1251", "koi8-r")
+    ),
+    *(
+        (text, "gbk", "gb18030")
+        for text in ("中文", "你好", "日本语", "这本书我读了很久", "这本书我读了很久，终于在昨天晚上读完了。")
+    ),
+    *(
+        (text, "big5", "big5hkscs")
+        for text in ("中文", "你好", "中文中文", "這本書我讀了很久", "這本書我讀了很久，終於在昨天晚上讀完了。")
+    ),
+    *(
+        (text, written, guessed)
+        for text in ("日本語", "東京都", "こんにちは", "ありがとう", "カタカナ", "この本をずっと読んでいましたが、昨日")
+        for written, guessed in (("shift_jis", "cp932"), ("euc_jp", "euc_jp"))
+    ),
+    *((text, "euc_kr", "cp949") for text in ("한국어", "안녕", "안녕하세요", "이 책을 오랫동안 읽었는데 어젯밤에")),
+]
+CERTAIN = 16  # bytes that are not ASCII: with so many there is a guess
+
+
+@pytest.mark.parametrize("written", ["latin-1", "cp1252"])
+@pytest.mark.parametrize("text", WESTERN)
+def test_short_western_texts_are_in_one_western_encoding(text, written):
+    raw = text.encode(written)
+    assert guess_encoding(raw) in ("cp1252", None)
+    if sum(not character.isascii() for character in text) >= 4:
+        assert guess_encoding(raw) == "cp1252"
+        assert "encoding=cp1252 reads it" in (said_guess(raw) or "")
+
+
+def test_that_few_letters_tell_no_encoding_is_said_with_what_to_set():
+    expected = (
+        "is in an encoding that so few letters do not tell: encoding=cp1252, encoding=gb18030 or another names it"
+    )
+    assert said_guess("中文".encode("big5")) == said_guess(b"M\xfcller, K\xf6ln") == expected
+    assert said_guess("Müller, Köln".encode()) is said_guess(b"caf\xe9") is None
+
+
+def test_punctuation_of_western_texts_is_that_of_windows():
+    assert guess_encoding("“It’s only a test” – she said…".encode("cp1252")) == "cp1252"
+    assert guess_encoding("« déjà » – l’œuvre “vue”".encode("cp1252")) == "cp1252"
+
+
+@pytest.mark.parametrize(("text", "written", "guessed"), OTHERS)
+def test_a_guess_at_a_short_text_is_right_or_there_is_none(text, written, guessed):
+    raw = text.encode(written)
+    expected = (guessed,) if sum(byte > 0x7F for byte in raw) >= CERTAIN else (guessed, None)
+    assert guess_encoding(raw) in expected
+
+
+@pytest.mark.parametrize(("text", "written", "guessed"), OTHERS)
+def test_several_lines_of_it_are_guessed_no_worse(text, written, guessed):
+    raw = "".join(f"{number}: {text}\n" for number in range(5)).encode(written)
+    assert guess_encoding(raw) in (guessed, None)
+
+
+@pytest.mark.parametrize("written", ["cp437", "cp850", "cp852", "mac_roman", "cp500"])
+def test_short_texts_of_dos_are_no_other_encoding(written):
+    for text in ("Café déjà vu naïve.", "Größe über Öl, schön"):
+        raw = text.encode(written, "ignore")
+        guessed = guess_encoding(raw)
+        assert guessed is None or raw.decode(guessed) == raw.decode(written)
+
+
+@pytest.mark.parametrize("meta", ["", '<meta charset="utf-8">'])
+@pytest.mark.parametrize("written", ["latin-1", "cp1252"])
+def test_a_western_page_that_declares_nothing_or_another_encoding(meta, written):
+    page = f"<html><head>{meta}</head><body><p>Café déjà vu naïve.</p>{'<p>A page in English.</p>' * 9}</body></html>"
+    found = decode_page(page.encode(written))
+    assert (found.text, found.encoding, found.reason, found.replaced) == (page, "cp1252", "guess", 0)
+
+
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["这本书\n", "第一章", "text\n第一\n", "id,text\n1,Café\n", "Привет мир"])
+def test_small_texts_of_two_bytes_a_letter(text, written):
+    raw = text.encode(written)
+    assert guess_encoding(raw) == (written if b"\0" in raw and text != "第一章" else None)
+
+
+def test_binary_data_is_no_text_of_two_bytes_a_letter():
+    assert guess_encoding(bytes(range(8)) * 4) is None
+    assert guess_encoding(b"plain\0text") is None
