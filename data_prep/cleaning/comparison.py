@@ -34,7 +34,7 @@ from configs.errors import DataError
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.counting import RejectNote
 from data_prep.cleaning.counts import StageCounts
-from data_prep.cleaning.record_fields import COMPARED, value_of
+from data_prep.cleaning.record_fields import COMPARED, comparable, value_of
 from data_prep.cleaning.words import CountingSplitter, text_simplification, word_splitter
 
 COMPARING = ("url_dedup", "exact_dedup", "sentence_dedup", "minhash_dedup")
@@ -225,8 +225,8 @@ class FieldValue:
         found = document.metadata.get(COMPARED)
         if found is not None:
             return str(found)
-        value = value_of(document.metadata.get("fields", document.metadata), self.name)
-        return str(value) if value is not None else f"\0{document.id}\0{document.text}"
+        value = comparable(value_of(document.metadata.get("fields", document.metadata), self.name))
+        return value if value is not None else f"\0{document.id}\0{document.text}"
 
 
 def warnings_of_older(config: CleanConfig) -> Iterator[str]:
@@ -234,7 +234,7 @@ def warnings_of_older(config: CleanConfig) -> Iterator[str]:
     for folder in _older("url_dedup", config) if "url_dedup" in config.stages else ():
         first = list(islice(OlderDocuments([folder]).run(), _LOOK_FIRST))
         name = config.url_dedup.field
-        if first and all(value_of(document.metadata, name) is None for document in first):
+        if first and all(comparable(value_of(document.metadata, name)) is None for document in first):
             yield (
                 f"url_dedup.against, {folder.parent}: none of the first {len(first)} documents has a value in the "
                 f"field {name!r}; what has none is no copy of anything"

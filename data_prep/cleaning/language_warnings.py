@@ -18,7 +18,7 @@ _SEEING_WORDS = (
     "decontaminate",
 )
 _CHARACTERS_PER_WORD = 10
-_CHARACTERS_PER_UNIT = 400
+_CHARACTERS_PER_UNIT = {"sentence": 400, "line": 4000}
 _UNSPACED_SHARE = 0.05
 _SCRIPT_SHARE = 0.05
 _WIDE_PUNCTUATION = frozenset({"zh", "ja", "ko"})
@@ -68,12 +68,12 @@ def _of_comparison(config: CleanConfig, stage: dict[str, Any]) -> Iterator[str]:
     count, kind, least = words, "words", _CHARACTERS_PER_WORD
     fault = f"copies pass it: word_language = {config.word_language} is not the texts'"
     if stage["name"] == "sentence_dedup":
-        count, kind, least = stage["units"], f"{config.sentence_dedup.unit}s", _CHARACTERS_PER_UNIT
-        others = "sentence" if kind == "lines" else "line"
-        few = (
-            f"what is the same within one stays: sentence_dedup.unit={others}, or another word_language, may find more"
-        )
-        fault = f"words are counted, and sentences told, as in word_language = {config.word_language}"
+        unit = config.sentence_dedup.unit
+        count, kind, least = stage["units"], f"{unit}s", _CHARACTERS_PER_UNIT[unit]
+        other = "unit=sentence" if unit == "line" else "unit=line, or another word_language,"
+        few = f"what is the same within one stays: sentence_dedup.{other} may find more"
+        told = ", and sentences told," if unit == "sentence" else ""
+        fault = f"words are counted (min_doc_words){told} as in word_language = {config.word_language}"
     else:
         few = fault
     seen = f"{stage['name']} saw {count:,} {kind} in {characters:,} characters"

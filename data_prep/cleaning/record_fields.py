@@ -42,7 +42,7 @@ class FieldCounter:
         if self.records <= _LOOK_FIRST and len(self.counts) < _MOST_NAMES:
             names |= {*field_names(record)} - {IS_TEXT}
         for name in names:
-            found = value_of(_nested(record) | record, name) is not None
+            found = comparable(value_of(_nested(record) | record, name)) is not None
             self.counts[name] = self.counts.get(name, 0) + found
 
 
@@ -89,7 +89,7 @@ def check_compared_field(config: CleanConfig, stage: StageCounts) -> None:
         f"no record has a value in the field {name!r}, so that no two documents can have the same",
         where="url_dedup.field",
         expected=f"a field of the records ({', '.join(there[:12])}{', ...' if len(there) > 12 else ''})"
-        " or a recipe without the stage url_dedup",
+        " or a recipe without the stage url_dedup; with --overwrite, for the texts were read with this one",
         nearest=_nearest(name, counts),
     )
 
@@ -111,10 +111,18 @@ def compared_value(record: dict[str, Any], kept: dict[str, Any], name: str) -> s
         kept: its fields that stay with the document.
         name: the field.
     """
-    if value_of(kept, name) is not None:
+    here = value_of(kept, name)
+    # Bytes are not published.
+    if here is not None and not isinstance(here, bytes):
         return None
-    found = value_of(_nested(record) | record, name)
-    return str(plain(found)) if found is not None and not isinstance(found, bytes) else None
+    return comparable(value_of(_nested(record) | record, name))
+
+
+def comparable(value: Any) -> str | None:
+    """The value of a field as the text by which documents are told apart; None where there is none or an empty one."""
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value).decode(errors="replace")
+    return str(plain(value)) if value is not None and value != "" else None
 
 
 def kept_fields(record: dict[str, Any], source: CleanSource, pages: bool, id_field: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable
-from itertools import pairwise
 
 LONGEST_PIECE = 256
 """Characters without white space beyond which spaCy's rules take too long: their time grows with the square."""
@@ -25,7 +24,7 @@ _LAST_SIGNS = re.compile(r"\W{0,4}\Z")
 Spans = list[tuple[int, int]]
 
 
-def sentence_spans(text: str, split: Callable[[str], Spans]) -> Spans:
+def sentence_spans(text: str, split: Callable[[str], Spans], enders: frozenset[str]) -> Spans:
     """Where the sentences of `text` begin and end.
 
     Divided at the signs of scripts without spaces, whatever `split` takes for words; what is between them is given to
@@ -34,16 +33,26 @@ def sentence_spans(text: str, split: Callable[[str], Spans]) -> Spans:
     Args:
         text: any text.
         split: spaCy's rules: text to spans, in time that grows with the square of the longest piece.
+        enders: the signs at which `split` divides; a part without one inside is one sentence.
 
     Returns:
         Begin and end of each sentence, in characters; white space between two belongs to neither.
     """
-    cuts = [found.end() for found in _END.finditer(text)] if not text.isascii() else []
-    edges = [0, *(cut for cut in cuts if cut < len(text)), len(text)]
+    signs = [found.span() for found in _END.finditer(text)] if not text.isascii() else []
+    if not signs:
+        return split(text) if text.isspace() else _split_shortened(text, split)
+    if signs[-1][1] < len(text):
+        signs.append((len(text), len(text)))
     spans: Spans = []
-    for begin, end in pairwise(edges):
-        part = text[begin:end]
-        if not part.isspace():
+    end = 0
+    for sign, stop in signs:
+        part = text[end:stop].lstrip()
+        begin, end = stop - len(part), stop
+        if not part:
+            continue
+        if not part[-1].isspace() and enders.isdisjoint(text[begin:sign]):
+            spans.append((begin, end))
+        else:
             spans += [(begin + first, begin + last) for first, last in _split_shortened(part, split)]
     return spans or split(text)
 

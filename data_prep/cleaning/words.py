@@ -93,7 +93,7 @@ class WordSplitter(WordTokenizer):
         # Only after such a sign can a second sentence begin, be it of white space; most lines have one at their end.
         if self._enders and text and not text[-1].isspace() and self._enders.isdisjoint(text[:-1]):
             return [(0, len(text))]
-        return sentence_spans(text, self._spans)
+        return sentence_spans(text, self._spans, self._enders)
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         # datatrove leaves out the word that spaCy refuses, and places after it would be wrong.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from chinese_texts import chinese
 from cleaning_inputs import changed, prose, write_json_lines
+from datatrove.data import Document
 from test_cleaning_pipeline import documents_of
 
 from configs.errors import DataError
@@ -89,10 +92,31 @@ def test_sentences_of_one_long_line_without_spaces_are_taken_out(tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", ["line", "sentence"])
 def test_texts_in_which_few_units_are_found_are_told(tmp_path: Path, unit: str) -> None:
-    text = "".join(chr(0x0E01 + n * n % 40) for n in range(900))
+    text = "".join(chr(0x0E01 + n * n % 40) for n in range(4500))
     cleaned(tmp_path, [{"text": text}] * 8, ["sentence_dedup"], word_language="xx", sentence_dedup={"unit": unit})
     warnings = json.loads((tmp_path / "out" / "report.json").read_text())["warnings"]
-    assert any(line.startswith("sentence_dedup saw") and "less than one in 400" in line for line in warnings), warnings
+    assert any(line.startswith("sentence_dedup saw") and "less than one in 4" in line for line in warnings), warnings
+
+
+@pytest.mark.slow
+def test_paragraphs_that_are_lines_are_no_cause_to_warn(tmp_path: Path) -> None:
+    texts = [{"text": "\n".join(prose(10 * n + k) for k in range(5))} for n in range(6)]
+    cleaned(tmp_path, texts, ["sentence_dedup"], sentence_dedup={"unit": "line", "span": 1})
+    assert not json.loads((tmp_path / "out" / "report.json").read_text())["warnings"]
+
+
+@pytest.mark.slow
+def test_empty_addresses_are_none_and_bytes_are_text(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"text": [prose(n) for n in range(9)], "url": [b"%d" % (n % 3) if n < 6 else b"" for n in range(9)]}),
+        tmp_path / "a.parquet",
+    )
+    given = {"output": tmp_path / "out", "sources": {"a": {"input": str(tmp_path / "a.parquet")}}}
+    clean(CleanConfig(**given, stages=["url_dedup"], tasks=1, workers=1))
+    assert len(documents_of(tmp_path / "out")) == 6
+    assert FieldValue("url")(Document("one", "1", metadata={"url": ""})) != FieldValue("url")(
+        Document("two", "2", metadata={"url": ""})
+    )
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from configs.errors import ConfigError
 from data_prep.cleaning.counting import RejectNote
 from data_prep.cleaning.language import LinguaFilter
 from data_prep.cleaning.masking import Masking
+from data_prep.cleaning.sentences import UNSPACED_ENDS, sentence_spans
 from data_prep.cleaning.stage_config import LanguageSettings
 from data_prep.cleaning.words import WordSplitter, word_splitter
 
@@ -51,6 +52,19 @@ def test_sentences_end_in_runs_without_white_space(language: str) -> None:
         text = run * 100
         assert splitter.sent_tokenize(text + "好")[:-1] == [run] * 100
         assert [text[begin:end] for begin, end in splitter.span_tokenize(text)] == [run] * 100
+
+
+def test_parts_without_a_sign_inside_are_sentences_without_spacy() -> None:
+    asked = []
+
+    def split(text: str) -> list[tuple[int, int]]:
+        asked.append(text)
+        return [(0, len(text))]
+
+    text = "他走了。 A part.\n我们。 end"
+    spans = sentence_spans(text, split, UNSPACED_ENDS | {"."})
+    assert [text[begin:end] for begin, end in spans] == ["他走了。", "A part.\n我们。", "end"]
+    assert asked == ["A part.\n我们。"]
 
 
 def test_sentences_of_burmese_khmer_and_tibetan_end_at_their_signs() -> None:
