@@ -45,7 +45,7 @@ WESTERN_LETTERS = tuple(
             "åäöéüà",  # Swedish, Finnish
             "æøåéèêòóôäöü",  # Danish, Norwegian
             "áéíóúýþæöð",  # Icelandic
-            "àèéìòùíîóú",  # Italian
+            "àèéìòùî",  # Italian
             "àèéíïòóúüç·",  # Catalan
             "ëïéèöüóáê",  # Dutch
         ),

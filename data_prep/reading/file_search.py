@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from configs.errors import DataError
+from configs.errors import DataError, printable
 from data_prep.reading.kinds import kind_by_name
 
 
@@ -104,7 +104,7 @@ def _is_corpus(folder: Path, names: list[str]) -> bool:
 def _say(what: str, paths: list[Path], why: str) -> None:
     if paths:
         more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-        print(f"{what}: {paths[0]}{more}, {why}", file=sys.stderr, flush=True)
+        print(printable(f"{what}: {paths[0]}{more}, {why}"), file=sys.stderr, flush=True)
 
 
 def _directory_named(pattern: str) -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from configs.errors import DataError
+from configs.errors import DataError, printable
 from data_prep.config import SourceConfig
 from data_prep.reading.archives import Member, members_of, open_member, split_member
 from data_prep.reading.decompression import (
@@ -72,7 +72,7 @@ def archive_members(path: str, may_break: bool = False) -> list[Member]:
         except DamagedFileError as error:
             if not may_break:
                 raise
-            print(f"damaged, read to where it breaks: {path}: {error.problem}", file=sys.stderr, flush=True)
+            print(printable(f"damaged, read to where it breaks: {path}: {error.problem}"), file=sys.stderr, flush=True)
     return members
 
 

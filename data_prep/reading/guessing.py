@@ -20,20 +20,26 @@ _CJK = re.compile("[ぁ-んァ-ヶー一-鿿]")
 # Fewer bytes tell nothing; fewer do not tell one encoding of a script that is not Latin from another; fewer are no
 # reason to believe in an encoding that few files are in, or in one of two that both read as text.
 _LEAST_LETTERS, _LEAST_OF_A_SCRIPT, _MANY_LETTERS = 4, 8, 24
-_CJK_LEAST, _CJK_SHARE = 4, 0.4
+_CJK_LEAST, _CJK_SHARE, _CJK_SOME = 4, 0.4, 0.15
 _OF_DOS = re.compile(r"cp(?:4\d\d|7\d\d|8[0-6]\d|037|273|500|10\d\d|11\d\d)|mac|hp")
 _CYRILLIC = re.compile("[а-яёА-ЯЁ]")
 _COMMON_CYRILLIC, _CYRILLIC_SHARE = frozenset("оеаинтсрвлОЕАИНТСРВЛ"), 0.45
 # Letters that end words and stand in no word; Russian in capitals in KOI8-R looks like Hebrew but for them.
 _FINAL_WITHIN = re.compile("[ךםןףץ](?=[א-ת])")
+_ACCENTS_ALONE = re.compile("[\u02b0-\u02ff]")
 # In the Latin script letters that are not ASCII are seldom side by side.
 _ALONE_SHARE, _SIDE_BY_SIDE = 0.75, 2
-_READABLE_SHARE, _WESTERN_SHARE = 0.9, 0.95
+_READABLE_SHARE, _WESTERN_SHARE, _FEW_SHARE = 0.9, 0.95, 0.2
+_SELDOM_WESTERN = re.compile(rb"[\x82-\x84\x86-\x88\x98\xad]")  # first bytes of two in Japanese; signs few texts have
 _CONTROL, _CONTROL_SHARE = re.compile(r"[\x00-\x08\x0e-\x1f]"), 0.01
 _CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _WORDS = re.compile(r"[^\s!-&(-,./:-@\[-`{-~]+")
+_PRACTICE = {"iso8859-16": "iso8859-2"}  # files in Romanian are in the older one, with other commas below letters
 _AROUND_WORDS = "'-«»‹›“”‘’„…–—¿¡·•€£§©®™°ºª²³½ "
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+# As in 15€, £5, 20°C, 8–16, 1ª, §5, 5µm; and as Catalan doubles a letter.
+_OF_NUMBERS = re.compile(r"[€£¥§°ºª²³½¼¾±µ×–−·]*\d+(?:[.,:]\d+)*(?:[€£¥§°ºª²³½¼¾±µ×–−·]+[a-zA-Z%]{0,3}\d*)*")
+_DOUBLED = re.compile("(?<=[lL])·(?=[lL])")
 
 
 def said_guess(sample: bytes) -> str | None:
@@ -61,6 +67,17 @@ def guess_encoding(sample: bytes) -> str | None:
         return wide
     data = _in_no_utf8(sample)
     return _guess(data) if len(_NOT_ASCII.findall(data)) >= _LEAST_LETTERS else None
+
+
+def is_western_at_sight(page: bytes) -> bool:
+    """Whether a page that says nothing and of which there is no guess may be Windows-1252, as browsers take it.
+
+    So where only few bytes are not ASCII and these stand alone, as signs and letters with accents do.
+    """
+    runs = _RUNS.findall(page)
+    alone = sum(len(run) <= _SIDE_BY_SIDE for run in runs) >= _ALONE_SHARE * len(runs)
+    few = sum(map(len, runs)) <= _FEW_SHARE * len(page)
+    return alone and few and decodes(page, "cp1252") and not _SELDOM_WESTERN.search(page)
 
 
 def _wide(sample: bytes) -> str | None:
@@ -99,12 +116,14 @@ def _guess(data: bytes) -> str | None:
 
     said = cchardet.detect(data)["encoding"]
     encoding = in_practice(said) if said and is_of_files(said) else UTF_8
+    encoding = _PRACTICE.get(encoding, encoding)
     if not decodes(data, encoding, final=False):
         encoding = UTF_8
     western = decodes(data, "cp1252") and _is_western(looked_at)
     if western:
         # What few files are in is not believed against it; nor do few letters tell two that both read as text apart.
-        if encoding in ("cp1250", "iso8859-2", "cp1254") and not _same(looked_at, encoding):
+        other = encoding in ("cp1250", "iso8859-2", "cp1254") and not _same(looked_at, encoding)
+        if other and _readable_share(looked_at.decode(encoding, "replace")) >= _READABLE_SHARE:
             return encoding if bytes_not_ascii >= _MANY_LETTERS else None
         return "cp1252"
     if encoding != UTF_8 and _is_believable(looked_at, encoding, bytes_not_ascii):
@@ -114,7 +133,7 @@ def _guess(data: bytes) -> str | None:
         return None
     shares = _common_shares(looked_at)
     possible = [name for name in ("cp932", "euc_jp", "big5hkscs", "gb18030") if _may_be(data, name)]
-    return next((name for name in possible if shares[name] == max(shares.values())), None)
+    return next((name for name in possible if shares[name] == max(shares.values()) >= _CJK_SOME), None)
 
 
 def _same(data: bytes, encoding: str) -> bool:
@@ -154,7 +173,7 @@ def _is_believable(data: bytes, encoding: str, bytes_not_ascii: int) -> bool:
     """Whether what the library says can be, by how many letters there are and how they read."""
     if encoding in COMMON:
         shares = _common_shares(data)
-        return bytes_not_ascii >= _MANY_LETTERS and shares[encoding] == max(shares.values())
+        return bytes_not_ascii >= _MANY_LETTERS and shares[encoding] == max(shares.values()) >= _CJK_SOME
     text = data.decode(encoding, "ignore")
     if _readable_share(text) < _READABLE_SHARE:
         return False
@@ -172,20 +191,26 @@ def _readable_share(text: str) -> float:
     good = bad = 0
     for token in _WORDS.findall(text):
         count = sum(not character.isascii() for character in token)
-        word = token.strip(_AROUND_WORDS)
+        word = _DOUBLED.sub("", token.strip(_AROUND_WORDS))
         if not count:
             continue
-        if not word or (_is_word(word) and not any(character in "ºª²³½" for character in word)):
+        if (
+            not word
+            or _OF_NUMBERS.fullmatch(word)
+            or (_is_word(word) and not any(character in "ºª²³½" for character in word))
+        ):
             good += count
         else:
             bad += count
+    # Spaces that no line breaks at are around words, too.
+    good += text.count("\u00a0")
     return good / (good + bad) if good else 0.0
 
 
 def _is_word(word: str) -> bool:
     plain = re.sub("[\u0300-\u036f\u0591-\u05c7\u064b-\u0652\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]", "", word)
     parts = re.split("['’-]", plain)
-    if _WORD.fullmatch(plain) is None or _FINAL_WITHIN.search(plain):
+    if _WORD.fullmatch(plain) is None or _FINAL_WITHIN.search(plain) or _ACCENTS_ALONE.search(plain):
         return False
     return all(part[1:] == part[1:].lower() or part == part.upper() for part in parts)
 

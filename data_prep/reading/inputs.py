@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from configs.errors import DataError
+from configs.errors import DataError, printable
 from data_prep.config import SourceConfig
 from data_prep.reading.archives import split_member
 from data_prep.reading.documents import DamagedFileError
@@ -94,7 +94,7 @@ def find_inputs(config: SourceConfig, pages: bool = False) -> Inputs:
     for what, paths in (("named twice, read once", repeated), ("empty, passed over", empty)):
         if paths and (found or repeated):
             more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-            print(f"{what}: {paths[0]}{more}", file=sys.stderr, flush=True)
+            print(printable(f"{what}: {paths[0]}{more}"), file=sys.stderr, flush=True)
     return Inputs(list(found.values()), empty, unread)
 
 

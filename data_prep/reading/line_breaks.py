@@ -6,6 +6,7 @@ import functools
 import sys
 from codecs import BOM_UTF8
 
+from configs.errors import printable
 from data_prep.config import SourceConfig
 from data_prep.reading.lines import Block
 from data_prep.reading.work_unit import WorkUnit
@@ -35,8 +36,8 @@ def with_line_feeds(text: str, config: SourceConfig, path: str) -> str:
 @functools.lru_cache(maxsize=256)
 def _tell_lone_returns(path: str) -> None:
     print(
-        f"{path}: carriage returns without a line feed are kept as they are; text_documents=file takes them for line "
-        "breaks",
+        f"{printable(path)}: carriage returns without a line feed are kept as they are; text_documents=file takes them "
+        "for line breaks",
         file=sys.stderr,
         flush=True,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_prep.reading.encodings import UTF_8, byte_order_mark, canonical_encoding, decodes, in_practice
-from data_prep.reading.guessing import guess_encoding
+from data_prep.reading.guessing import guess_encoding, is_western_at_sight
 
 _META_CHARSET = re.compile(
     rb"""<meta[^>]{0,512}?charset\s*=\s*["']?\s*([\w.:-]+)|^\s*<\?xml[^>]{0,128}?encoding\s*=\s*["']([\w.:-]+)""", re.I
@@ -44,8 +44,9 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
 
     In this order: a byte order mark; the declared charset of the header; that of `<meta>` or of an XML declaration;
     UTF-8; a guess. An encoding in which a good part of the letters cannot be decoded is passed over; where that leaves
-    none, the first in which few of all characters cannot be decoded is taken. What is declared to be another encoding
-    and can only be UTF-8 is that: many servers declare Latin-1 for all they have.
+    none, the first in which few of all characters cannot be decoded is taken, or else Windows-1252 where few bytes that
+    are not ASCII tell nothing. What is declared to be another encoding and can only be UTF-8 is that: many servers
+    declare Latin-1 for all they have.
 
     Args:
         raw: its bytes.
@@ -80,6 +81,8 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
             damaged = found
     if damaged is not None:
         return damaged
+    if is_western_at_sight(raw):
+        return DecodedText(raw.decode("cp1252"), "cp1252", "guess", 0)
     text = raw.decode(UTF_8, "replace")
     return DecodedText(text, UTF_8, "unreadable", text.count("\ufffd"))
 

@@ -175,7 +175,9 @@ def _damaged_coding(content: Any, raw: bytes, looks_so: bool) -> str | None:
         return None if looks_so or valid_bytes(raw) == len(raw) else coding
     # Brotli's calls it otherwise than those of Python.
     ended = decompressor.eof if hasattr(decompressor, "eof") else decompressor.is_finished()
-    return None if ended else coding
+    # The library stops behind the first of several members.
+    is_whole = ended and not getattr(decompressor, "unused_data", b"").startswith(b"\x1f\x8b")
+    return None if is_whole else coding
 
 
 def _decoded(

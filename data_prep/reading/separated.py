@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from configs.errors import DataError, nearest
+from configs.errors import DataError, nearest, printable
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import Batch, DamagedFileError, ReadCounts, RecordError
 from data_prep.reading.encodings import decoding_problem, encoding_shown
@@ -18,7 +18,7 @@ from data_prep.reading.table_rows import BrokenRow, BrokenRowError, DoubtfulRow,
 from data_prep.reading.work_unit import Kind, WorkUnit
 
 _BATCH_CHARS = 1 << 20
-_ROWS_LOOKED_AT = 100
+_ROWS_LOOKED_AT, _HEADER_BYTES = 100, 4096
 _DELIMITERS = ("\t", ";", "|", ",")
 # Fields of several lines in more of the rows are what the table is made of.
 _DOUBTFUL_SHARE = 0.1
@@ -145,7 +145,11 @@ def _say_if_quoted(path: str, rows: Iterator[tuple[int, list[str]]]) -> None:
         return
     enclosed = [value[1:-1] for row in looked_at for value in row if len(value) > 1 and value[0] == value[-1] == '"']
     if any('""' in value and '"' not in value.replace('""', "") for value in enclosed):
-        print(f"{path}: its quotes are read as text; quoting=double takes them as marks", file=sys.stderr, flush=True)
+        print(
+            f"{printable(path)}: its quotes are read as text; quoting=double takes them as marks",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _say_if_doubtful(path: str, lines: list[int], rows: int) -> None:
@@ -182,7 +186,7 @@ def _header(path: str, rows: Iterator[tuple[int, list[str]]], kind: Kind, config
                     f"is no table of {config.encoding}: {shown}", where=path, expected=f"a table in {config.encoding}"
                 )
             found = ", ".join(header[:12]).encode(errors="backslashreplace").decode() or "nothing"
-            between = _other_delimiter(header, kind, config)
+            between = _other_delimiter(path, header, kind, config)
             raise DataError(
                 f"has no column {column!r}, only {found}",
                 where=path,
@@ -192,16 +196,20 @@ def _header(path: str, rows: Iterator[tuple[int, list[str]]], kind: Kind, config
     return header
 
 
-def _other_delimiter(header: list[str], kind: Kind, config: SourceConfig) -> str | None:
+def _other_delimiter(path: str, header: list[str], kind: Kind, config: SourceConfig) -> str | None:
     """The setting of what else lies between the names in the first row, if that is what divides them; None: nothing."""
     if config.header:
         return None
     delimiter = delimiter_of(kind, config)
     line = delimiter.join(header)
+    if not header:
+        # What is no row with these delimiters may be one with others.
+        with open_stream(path, config) as stream:
+            line = stream.read(_HEADER_BYTES).partition(b"\n")[0].decode(errors="replace")
     for other in _DELIMITERS:
         names = [name.strip().strip('"') for name in line.split(other)]
         has_texts = all(column in names for column in config.text_field)
-        if other != delimiter and len(names) > 1 and (has_texts or len(header) == 1):
+        if other != delimiter and len(names) > 1 and (has_texts or len(header) <= 1):
             # As it is written on a command line.
             return "'delimiter=\"\\t\"'" if other == "\t" else f"delimiter='{other}'"
     return None

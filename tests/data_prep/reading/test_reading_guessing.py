@@ -76,6 +76,43 @@ def test_punctuation_of_western_texts_is_that_of_windows():
     assert guess_encoding("« déjà » – l’œuvre “vue”".encode("cp1252")) == "cp1252"
 
 
+@pytest.mark.parametrize("times", [1, 20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Åbent kl. 8–16, det er på Ærø. ",
+        "Le menu à 15€, l’entrée à 5€. Température : 25°C l’été. Réservé aux élèves. ",
+        "Els col·legis de la il·luminació i la novel·la són molt útils. ",
+        "Nach §5 Abs. 2 und §7 BGB gilt: Die Prüfung muß früh erfolgen. ",
+        "Il prezzo è di 15€ al mese. Così è più economico. ",
+        "Our shop sells tea from £5 and coffee from £7. ",
+        "Home\xa0page | About\xa0us | Our\xa0products | Contact\xa0us\n",
+        "20° in London, 18° in Leeds ",
+    ],
+)
+def test_pages_with_signs_of_numbers_and_spaces_are_western(text, times):
+    found = decode_page((text * times).encode("cp1252"))
+    assert (found.text, found.encoding, found.reason) == (text * times, "cp1252", "guess")
+
+
+@pytest.mark.parametrize("times", [1, 3, 30])
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("Praha je hlavní město České republiky. ", "cp1250"),
+        ("Praha je hlavní město České republiky. ", "iso8859-2"),
+        ("Această pădure este şi ţara noastră, mai frumoasă ca oricând. ", "iso8859-2"),
+        ("Über die Brücke läuft ein Mädchen mit schönen Füßen nach München. ", "cp850"),
+        ("Über die Brücke läuft ein Mädchen mit schönen Füßen nach München. ", "mac-roman"),
+        ("5µm ", "cp1252"),
+    ],
+)
+def test_a_guess_reads_the_text_or_there_is_none(text, written, times):
+    raw = (text * times).encode(written)
+    guessed = guess_encoding(raw)
+    assert guessed is None or raw.decode(guessed) == text * times
+
+
 @pytest.mark.parametrize(("text", "written", "guessed"), OTHERS)
 def test_a_guess_at_a_short_text_is_right_or_there_is_none(text, written, guessed):
     raw = text.encode(written)

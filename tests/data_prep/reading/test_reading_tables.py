@@ -161,7 +161,9 @@ def test_a_table_of_two_bytes_a_letter_is_told_its_encoding(tmp_path, written, h
     ],
 )
 def test_what_lies_between_the_fields_is_named(tmp_path, name, delimiter, setting):
-    for row in (["id", "text", "n"], ["id", "text"], ["id", "body"], ["id", '"a, long name"', "text"]):
+    for row in (
+        ["id", "text", "n"], ["id", "text"], ["id", "body"], ["id", '"a, long name"', "text"], ['"id"', '"text"'],
+    ):  # fmt: skip
         (tmp_path / name).write_text(f"{delimiter.join(row)}\n{delimiter.join(['a'] * len(row))}\n")
         if delimiter == "," and "," in row[1]:
             continue
