@@ -83,9 +83,10 @@ def read_web_archive(
                     if record.rec_type not in ("response", "resource", "conversion"):
                         continue
                     content = record.content_stream()
-                    raw = content.read(config.max_document_bytes + 1)
+                    raw = _all_members(content, config.max_document_bytes + 1)
                     # A record that the end of the file cut has bytes outstanding.
-                    cut = len(raw) <= config.max_document_bytes and getattr(record.raw_stream, "limit", 0) > 0
+                    outstanding = getattr(record.raw_stream, "limit", 0) > 0 and not _has_ended(content)
+                    cut = len(raw) <= config.max_document_bytes and outstanding
             except ArchiveLoadFailed as error:
                 raise DamagedFileError(f"is no archive of web pages: {error}", where=unit.path) from None
             if cut:
@@ -173,11 +174,30 @@ def _damaged_coding(content: Any, raw: bytes, looks_so: bool) -> str | None:
     coding, decompressor = coding.removesuffix("_alt"), content.decompressor
     if decompressor is None:
         return None if looks_so or valid_bytes(raw) == len(raw) else coding
+    return None if _has_ended(content) else coding
+
+
+def _has_ended(content: Any) -> bool:
+    """Whether the compression of an answer came to its end; what lies behind it is nothing."""
+    decompressor = getattr(content, "decompressor", None)
+    if decompressor is None:
+        return False
     # Brotli's calls it otherwise than those of Python.
-    ended = decompressor.eof if hasattr(decompressor, "eof") else decompressor.is_finished()
-    # The library stops behind the first of several members.
-    is_whole = ended and not getattr(decompressor, "unused_data", b"").startswith(b"\x1f\x8b")
-    return None if is_whole else coding
+    return bool(decompressor.eof if hasattr(decompressor, "eof") else decompressor.is_finished())
+
+
+def _all_members(content: Any, most_bytes: int) -> bytes:
+    """The bytes of an answer; of several gzip members, behind the first of which the library stops, those of all."""
+    raw: bytes = content.read(most_bytes)
+    while len(raw) < most_bytes and _is_followed(content):
+        content.read_next_member()
+        raw += content.read(most_bytes - len(raw))
+    return raw
+
+
+def _is_followed(content: Any) -> bool:
+    left: bytes = getattr(getattr(content, "decompressor", None), "unused_data", b"")
+    return left.startswith(b"\x1f\x8b")
 
 
 def _decoded(

@@ -11,7 +11,8 @@ from configs.errors import DataError
 
 # A row of several fields may be longer than one field.
 _LINE_FIELDS = 4
-# A field of so many lines of which nearly all would be rows is one whose quote was closed by that of another row.
+# A field of so many lines that would all be rows is one whose quote was closed by that of another row; one of which
+# nearly all would be may be a list.
 _SWALLOWED_LINES = 10
 _LINES_LOOKED_AT = 200
 _ROWS_AMONG_THEM = 0.9
@@ -105,22 +106,23 @@ def table_rows(
             return
         columns = columns or len(row)
         taken = rows.line_num - begin + 1
-        if taken > _SWALLOWED_LINES and any(_swallows_rows(value, delimiter, columns) for value in row):
+        share = max((_share_of_rows(value, delimiter, columns) for value in row), default=0.0) if taken > 2 else 0.0
+        if share == 1 and taken > _SWALLOWED_LINES:
             row = BrokenRow("has a quoted field that holds rows; is its quote closed?", taken)
         elif not row:
             continue
-        elif taken > 2 and any(_may_hold_rows(value, delimiter, columns) for value in row):
+        elif share >= _ROWS_AMONG_THEM or (taken > 2 and any(_may_hold_rows(v, delimiter, columns) for v in row)):
             row = DoubtfulRow(row, taken)
         yield begin, row
 
 
-def _swallows_rows(value: str, delimiter: str, columns: int) -> bool:
+def _share_of_rows(value: str, delimiter: str, columns: int) -> float:
+    """Which share of the lines of a long field would be rows; 0 for a short one."""
     # Not the first and the last line, which are parts of rows.
     lines = value.splitlines()[1:-1][:_LINES_LOOKED_AT]
     if columns < 2 or len(lines) + 2 < _SWALLOWED_LINES:
-        return False
-    rows = sum(len(row) == columns for row in csv.reader(lines, delimiter=delimiter))
-    return rows >= _ROWS_AMONG_THEM * len(lines)
+        return 0.0
+    return sum(len(row) == columns for row in csv.reader(lines, delimiter=delimiter)) / len(lines)
 
 
 def _may_hold_rows(value: str, delimiter: str, columns: int) -> bool:

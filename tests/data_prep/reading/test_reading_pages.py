@@ -151,7 +151,7 @@ def test_a_page_whose_compression_cannot_be_undone_is_counted(tmp_path: Path, li
     spoiled = packed[:middle] + bytes(100) + packed[middle + 100 :]
     codings = [("gzip", packed), ("gzip", packed[: len(packed) // 3]), ("gzip", garbage), ("gzip", spoiled)]
     codings += [("deflate", deflate), ("deflate", deflate[: len(deflate) // 3]), ("deflate", garbage)]
-    codings += [("gzip", gzip.compress(page[:500]) + gzip.compress(page[500:]))]  # undone to the end of the first
+    codings += [("gzip", gzip.compress(page[:500]) + gzip.compress(page[500:]) + bytes(99))]
     codings += [("gzip", page), ("gzip", "plain text, zwölf".encode())]
     target = io.BytesIO()
     writer = WARCWriter(target, gzip=True)
@@ -161,11 +161,10 @@ def test_a_page_whose_compression_cannot_be_undone_is_counted(tmp_path: Path, li
         writer.write_record(writer.create_warc_record("http://a", "response", io.BytesIO(raw), http_headers=http))
     (tmp_path / "a.warc.gz").write_bytes(target.getvalue())
     texts, counts, _ = read(tmp_path / "a.warc.gz", max_document_bytes=1 << 24)
-    assert texts == [page.decode()] * 3 + ["plain text, zwölf"]
-    assert (counts.malformed, counts.other_content) == (0, 6)
+    assert texts == [page.decode()] * 4 + ["plain text, zwölf"]
+    assert (counts.malformed, counts.other_content) == (0, 5)
     kinds = [found.partition(": holds a page whose ")[2] for found in counts.first]
-    gzip_kind, deflate_kind = ("gzip content is cut or damaged", "deflate content is cut or damaged")
-    assert kinds == ([gzip_kind] * 3 + [deflate_kind] * 2 + [gzip_kind])[: len(kinds)] and len(kinds) >= 5
+    assert kinds == ["gzip content is cut or damaged"] * 3 + ["deflate content is cut or damaged"] * 2
 
 
 def test_a_page_that_is_another_file_is_counted_by_its_kind(tmp_path: Path) -> None:

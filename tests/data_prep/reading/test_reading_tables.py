@@ -48,6 +48,16 @@ def test_what_a_quote_swallows_is_counted_in_lines(tmp_path, name, delimiter, la
         read(tmp_path / name, quoting="double", malformed="stop")
 
 
+def test_a_long_list_within_a_field_is_text_and_told(tmp_path, capsys):
+    """As of sites that a program reads: all but a few of hundreds of lines hold one comma."""
+    text = "\n".join(["A list.", *(f"It holds what comes here{'.' * n}" for n in range(5)), *["a.com,"] * 400, "ends"])
+    with (tmp_path / "t.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["id", "text"], ["1", text], *[["2", "next"]] * 60])
+    counts = ReadCounts()
+    assert read(tmp_path / "t.csv", counts=counts) == [text, *["next"] * 60] and counts.records == 0
+    assert "1 of 61 rows hold 407 lines, which may be rows behind a quote" in capsys.readouterr().err
+
+
 def test_a_long_field_of_other_lines_is_text(tmp_path):
     text = "\n".join(f"A line of a poem, of which this is number {n}, and more" for n in range(100))
     with (tmp_path / "t.csv").open("w", newline="") as stream:
