@@ -7,10 +7,13 @@ EXTRAS ?= finetune
 PYTEST_ARGS ?=
 RUN ?= runs/quickstart
 PIECE ?=
+# Of the quickstart: fewer for the tests, which are about its commands.
+STEPS ?= 300
 
 BIN := $(VENV)/bin
 PRETRAIN = deepspeed --num_gpus 2 --log_level error pretrain/main.py --config gpt-tiny output=$(RUN)/gpt \
-	data.train=$(RUN)/corpus parallel.zero_stage=3 parallel.tensor_size=2 training.device=cpu
+	data.train=$(RUN)/corpus parallel.zero_stage=3 parallel.tensor_size=2 training.device=cpu \
+	$(if $(filter-out 300,$(STEPS)),training.duration="$(STEPS) steps")
 INPUTS := pyproject.toml constraints.txt
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -47,7 +50,7 @@ quickstart: venv  ## From raw text to a fine-tuned, exported model on two proces
 	python -m data_prep train-tokenizer --config tokenizer-bpe-8k vocab_size=4096 --input $(RUN)/text.jsonl --output $(RUN)/tokenizer
 	python -m data_prep tokenize --input $(RUN)/text.jsonl --tokenizer $(RUN)/tokenizer --output $(RUN)/corpus --workers 2
 	@echo "# pretraining on two processes; this session stops half-way, with status 75 ..."
-	$(PRETRAIN) training.session_limit="150 steps" || test $$? -eq 75
+	$(PRETRAIN) training.session_limit="$(shell expr $(STEPS) / 2) steps" || test $$? -eq 75
 	@echo "# ... and the same command resumes it."
 	$(PRETRAIN)
 	python -m finetune export --model $(RUN)/gpt --output $(RUN)/export

@@ -172,8 +172,8 @@ def quickstart_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder `runs` as `make quickstart` leaves it on a machine that shows a GPU."""
     workspace = Workspace(tmp_path_factory.mktemp("quickstart"))
     workspace.environ["PYTHONPATH"] = f"{workspace.root / 'tests' / 'cuda_stand_in'}:{workspace.root}"
-    status, output = workspace.run("make quickstart", QUICKSTART_LIMIT_S)
-    assert status == 0, output[-4000:]
+    status, output = workspace.run("make quickstart STEPS=60", QUICKSTART_LIMIT_S)
+    assert status == 0 and "step 60/60" in output and "step 30/60" in output, output[-4000:]
     return workspace.root / "runs"
 
 
