@@ -55,7 +55,8 @@ quickstart: venv  ## From raw text to a fine-tuned, exported model on two proces
 	$(PRETRAIN)
 	python -m finetune export --model $(RUN)/gpt --output $(RUN)/export
 	python -m finetune generate --model $(RUN)/export --prompt "Return the" --max-new-tokens 60
-	python -m finetune classify --config classify-kind --model $(RUN)/gpt --output $(RUN)/classifier data.train_texts=$(RUN)/text.jsonl
+	python -m finetune classify --config classify-kind --model $(RUN)/gpt --output $(RUN)/classifier data.train_texts=$(RUN)/text.jsonl \
+		$(if $(filter-out 300,$(STEPS)),training.duration="$(STEPS) steps" data.max_eval_samples=200)
 
 test: lint test-fast test-slow  ## Check everything: style, types, fast tests, slow tests.
 
