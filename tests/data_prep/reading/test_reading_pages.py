@@ -121,17 +121,22 @@ def test_resources_are_pages_and_media_types_are_written_in_many_ways(tmp_path: 
     assert counts.first == [f"{tmp_path}/a.warc.gz, record 1: holds no page but image/png"]
 
 
-def test_a_page_that_stays_compressed_is_counted(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.delitem(BufferedReader.DECOMPRESSORS, "br", raising=False)
-    page, packed = PAGE.format("", "page").encode(), random.Random(5).randbytes(2000)
-    codings = [("br", packed), ("x-zip, Zstd", packed), ("br", page), ("utf-8", page), ("gzip", gzip.compress(page))]
+def write_answers(path: Path, codings: list[tuple[str, bytes]]) -> None:
+    """An archive of answers, each the coding that its header names and its bytes."""
     target = io.BytesIO()
     writer = WARCWriter(target, gzip=True)
     for coding, raw in codings:
         about = [("Content-Type", "text/html"), ("Content-Encoding", coding)]
         http = StatusAndHeaders("200 OK", about, protocol="HTTP/1.1")
         writer.write_record(writer.create_warc_record("http://a", "response", io.BytesIO(raw), http_headers=http))
-    (tmp_path / "a.warc.gz").write_bytes(target.getvalue())
+    path.write_bytes(target.getvalue())
+
+
+def test_a_page_that_stays_compressed_is_counted(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delitem(BufferedReader.DECOMPRESSORS, "br", raising=False)
+    page, packed = PAGE.format("", "page").encode(), random.Random(5).randbytes(2000)
+    codings = [("br", packed), ("x-zip, Zstd", packed), ("br", page), ("utf-8", page), ("gzip", gzip.compress(page))]
+    write_answers(tmp_path / "a.warc.gz", codings)
     texts, counts, _ = read(tmp_path / "a.warc.gz")
     assert texts == [page.decode()] * 3 and counts.malformed == 0
     shown = "a page compressed with"
@@ -153,13 +158,7 @@ def test_a_page_whose_compression_cannot_be_undone_is_counted(tmp_path: Path, li
     codings += [("deflate", deflate), ("deflate", deflate[: len(deflate) // 3]), ("deflate", garbage)]
     codings += [("gzip", gzip.compress(page[:500]) + gzip.compress(page[500:]) + bytes(99))]
     codings += [("gzip", page), ("gzip", "plain text, zwölf".encode())]
-    target = io.BytesIO()
-    writer = WARCWriter(target, gzip=True)
-    for coding, raw in codings:
-        about = [("Content-Type", "text/html"), ("Content-Encoding", coding)]
-        http = StatusAndHeaders("200 OK", about, protocol="HTTP/1.1")
-        writer.write_record(writer.create_warc_record("http://a", "response", io.BytesIO(raw), http_headers=http))
-    (tmp_path / "a.warc.gz").write_bytes(target.getvalue())
+    write_answers(tmp_path / "a.warc.gz", codings)
     texts, counts, _ = read(tmp_path / "a.warc.gz", max_document_bytes=1 << 24)
     assert texts == [page.decode()] * 4 + ["plain text, zwölf"]
     assert (counts.malformed, counts.other_content) == (0, 5)
