@@ -7,8 +7,9 @@ EXTRAS ?= finetune
 PYTEST_ARGS ?=
 RUN ?= runs/quickstart
 PIECE ?=
-# Of the quickstart: fewer for the tests, which are about its commands.
+# Of the quickstart: less for the tests, which are about its commands.
 STEPS ?= 300
+TEXT_BYTES ?=
 
 BIN := $(VENV)/bin
 PRETRAIN = deepspeed --num_gpus 2 --log_level error pretrain/main.py --config gpt-tiny output=$(RUN)/gpt \
@@ -46,7 +47,7 @@ quickstart: export DS_ACCELERATOR = cpu
 quickstart: export CUDA_VISIBLE_DEVICES =
 quickstart: venv  ## From raw text to a fine-tuned, exported model on two processes.
 	rm -rf $(RUN)
-	python -m data_prep sample-corpus --output $(RUN)/text.jsonl
+	python -m data_prep sample-corpus --output $(RUN)/text.jsonl $(if $(TEXT_BYTES),--min-bytes 1 --max-bytes $(TEXT_BYTES))
 	python -m data_prep train-tokenizer --config tokenizer-bpe-8k vocab_size=4096 --input $(RUN)/text.jsonl --output $(RUN)/tokenizer
 	python -m data_prep tokenize --input $(RUN)/text.jsonl --tokenizer $(RUN)/tokenizer --output $(RUN)/corpus --workers 2
 	@echo "# pretraining on two processes; this session stops half-way, with status 75 ..."

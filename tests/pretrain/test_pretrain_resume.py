@@ -197,7 +197,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, corpus: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--kills", "3"], ["--kills", "1", "--bert"]], ids=["gpt", "bert"])
+@pytest.mark.parametrize("options", [["--kills", "3", "--steps", "48"], ["--kills", "1", "--steps", "24", "--bert"]], ids=["gpt", "bert"])
 def test_kills_change_nothing(options: list[str]) -> None:
     command = [sys.executable, "-m", "tests.pretrain.kill_and_resume", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)

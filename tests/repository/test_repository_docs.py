@@ -28,6 +28,8 @@ PROGRAMS |= frozenset({"salloc", "sbatch", "scancel", "scontrol", "sinfo", "sque
 PROGRAMS |= frozenset({"source", "tail", "tensorboard", "torchrun"})
 BLOCK_LIMIT_S = 600
 QUICKSTART_LIMIT_S = 1200
+STEPS = 4
+TEXT_BYTES = 3_000_000
 
 
 def page_id(page: Path) -> str:
@@ -172,15 +174,21 @@ def quickstart_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder `runs` as `make quickstart` leaves it on a machine that shows a GPU."""
     workspace = Workspace(tmp_path_factory.mktemp("quickstart"))
     workspace.environ["PYTHONPATH"] = f"{workspace.root / 'tests' / 'cuda_stand_in'}:{workspace.root}"
-    status, output = workspace.run("make quickstart STEPS=60", QUICKSTART_LIMIT_S)
-    assert status == 0 and "step 60/60" in output and "step 30/60" in output, output[-4000:]
+    status, output = workspace.run(f"make quickstart STEPS=20 TEXT_BYTES={TEXT_BYTES}", QUICKSTART_LIMIT_S)
+    assert status == 0 and "step 20/20" in output and "step 10/20" in output, output[-4000:]
     return workspace.root / "runs"
 
 
 def as_run(script: str) -> str:
-    """A block as the test runs it: the tests do not run themselves, and the quickstart has run before the page."""
+    """A block as the test runs it: the tests do not run themselves, and the quickstart has run before the page.
+
+    What is tested are the commands: a training has fewer steps than the page says, the sample corpus is smaller.
+    """
     lines = []
     for line in script.splitlines():
+        line = re.sub(r"(training\.duration=\"|\"training\.duration=)\d+ steps\"", rf'\g<1>{STEPS} steps"', line)
+        if "sample-corpus" in line and "--max-bytes" not in line:
+            line += f" --min-bytes 1 --max-bytes {TEXT_BYTES}"
         if match := re.match(r"\s*make (test\S*|quickstart|clean|docs)\b", line):
             # 0 or 1 where the target exists, 2 where there is no rule for it.
             line = f"make --question {match.group(1)} >/dev/null 2>&1 || test $? -eq 1"
@@ -206,6 +214,13 @@ def test_commands_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest
     for block in to_run:
         status, output = workspace.run(as_run(block.text))
         assert status == 0, f"{page_id(page)} line {block.line}, status {status}:\n{block.text}\n{output[-4000:]}"
+
+
+def test_a_page_is_run_with_fewer_steps_and_less_text() -> None:
+    page = 'train training.duration="20 steps" a=1\nclassify "training.duration=300 steps"\ntrain "2 epochs"'
+    assert as_run(page) == 'train training.duration="4 steps" a=1\nclassify "training.duration=4 steps"\ntrain "2 epochs"'
+    assert as_run("sample-corpus --output x") == f"sample-corpus --output x --min-bytes 1 --max-bytes {TEXT_BYTES}"
+    assert as_run("sample-corpus --max-bytes 5") == "sample-corpus --max-bytes 5"
 
 
 def test_targets_that_do_not_exist_fail(tmp_path: Path) -> None:

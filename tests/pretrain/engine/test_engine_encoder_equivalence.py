@@ -13,19 +13,13 @@ from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
 FAST = ("bert, zero 1, tensor 2, sequence",)
 SLOW = (
     "modern, zero 3, tensor 2, sequence",
-    "bert, zero 0, tensor 2",
-    "bert, zero 3, data 2",
     "bert, zero 3, pipeline 4",
     "bert, zero 2, tensor 2, sequence, pipeline 2, hidden dropout",
     "bert, zero 1, data 2, dropout, recompute full",
     "bert, zero 2, data 2, bf16",
-    "bert, no pair, zero 3, tensor 2, sequence, pipeline 2",
     "bert_pre, zero 2, pipeline 2",
-    "bert_pre, zero 3, tensor 2, sequence",
     "roberta, zero 2, tensor 2, sequence",
     "modern, zero 2, pipeline 2",
-    "modern, zero 3, data 2, recompute full",
-    "modern, zero 3, tensor 2, sequence, pipeline 2, bf16",
     "bert, masked_pairs, zero 3, tensor 2, sequence, pipeline 2",
     "modern, masked, length schedule, zero 2, tensor 2, sequence, data 2",
 )

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from tests.pretrain.engine.equivalence_table import References, differences, limits
 from tests.pretrain.engine.layout_cases import CASES, Case, largest_differences
 
-FAST = {
+# The rest of the table: `python -m tests.pretrain.engine.equivalence_table`.
+FAST = (
     "zero 3, data 2",
     "zero 2, pipeline 2, untied",
-}
+)
+SLOW = (
+    "zero 2, tensor 2, sequence, data 2, gpt2",
+    "zero 3, tensor 2, sequence, gpt2 untied",
+    "zero 3, tensor 2, pipeline 2, small weights whole",
+    "zero 1, pipeline 2, data 2",
+    "zero 3, pipeline 4, 2 micro-batches < stages",
+    "zero 1, pipeline 4, 16 micro-batches > stages",
+    "zero 0, tensor 2, pipeline 2, data 2",
+    "zero 3, tensor 2, sequence, pipeline 2, data 2",
+    "zero 3, data 2, recompute full",
+    "zero 3, pipeline 2, dropout, recompute selective",
+    "zero 2, tensor 2, pipeline 2, hidden dropout",
+    "zero 1, tensor 2, sequence, hidden dropout",
+    "zero 1, data 2, offload",
+    "zero 1, pipeline 2, documents apart, gpt2",
+    "zero 2, data 4, uneven label masks",
+    "zero 1, data 2, bf16",
+)
+_BY_NAME = {case.name: case for case in CASES}
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +41,34 @@ def references() -> References:
     return References()
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name in FAST], ids=lambda c: c.name)
-def test_layout_equals_single_process(case: Case, references: References) -> None:
-    check(case, references)
+@pytest.mark.parametrize("name", FAST)
+def test_layout_equals_single_process(name: str, references: References) -> None:
+    check(_BY_NAME[name], references)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [c for c in CASES if c.name not in FAST], ids=lambda c: c.name)
-def test_every_layout_equals_single_process(case: Case, references: References) -> None:
-    check(case, references)
+@pytest.mark.parametrize("name", SLOW)
+def test_more_layouts_equal_single_process(name: str, references: References) -> None:
+    check(_BY_NAME[name], references)
+
+
+@pytest.mark.parametrize("cases", [CASES, [_BY_NAME[name] for name in FAST + SLOW]], ids=["table", "tests"])
+def test_every_mechanism_is_covered(cases: Sequence[Case]) -> None:
+    for key, values in {
+        "zero_stage": {0, 1, 2, 3},
+        "tensor_size": {1, 2},
+        "pipeline_size": {1, 2, 4},
+        "recompute": {None, "full", "selective"},
+        "sequence_parallel": {None, True},
+        "offload_optimizer": {None, True},
+    }.items():
+        assert {case.parallel.get(key) for case in cases} == values
+    assert {case.precision for case in cases} == {"fp32", "bf16"}
+    assert {case.micro_batch_size for case in cases} >= {1, 8}
+    assert len({case.family for case in cases}) == 2
+    for changed in ("hidden_dropout", "attention_dropout", "tie_embeddings"):
+        assert any(changed in case.model for case in cases)
+    assert any(case.resets_attention for case in cases) and any(case.pads_labels for case in cases)
 
 
 def check(case: Case, references: References) -> None:
