@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.entry_process import run_entry
 from tests.finetune.finetune_texts import prepare
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.pretrain.engine.layout_cases import SESSION
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +35,9 @@ def check_classify(device: str, precision: str, folder: Path) -> None:
         "training.zero_stage=1",
         "optimizer.lr=5e-3",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "finetune", "classify", "--model", "run", "--output", str(output), *settings],
-        cwd=folder,
-        env={k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-        | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    command = ["-m", "finetune", "classify", "--model", "run", "--output", str(output), *settings]
+    preload = (*SESSION, "transformers")
+    done = run_entry(command, cwd=folder, preload=preload, environment={"HF_HUB_OFFLINE": "1"}, timeout_s=240)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     record = json.loads((output / "classify.json").read_text())
     assert record["ran"]["device"] == ("cpu" if device == "cpu" else "cuda")

@@ -1,14 +1,12 @@
 """What a user sees who gets something wrong: `python -m tests.pretrain.bad_inputs` prints the table.
 
-Every case is a real command in a process of its own. It must end with a non-zero status and one message that says what
-is wrong and what would be right, without a traceback, and leave nothing half-written behind.
+Every case is a real command in a process of its own (`tests/entry_process.py`). It must end with a non-zero status and
+one message that says what is wrong and what would be right, without a traceback, and leave nothing half-written behind.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.entry_process import run_entry
 from tests.pretrain import breakage
+from tests.pretrain.engine.layout_cases import SESSION
 from tests.pretrain.tiny_run import make_corpus, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,9 +221,7 @@ class Workplace:
 def run(work: Path, argv: list[str]) -> Seen:
     """Run a command and see what it says and leaves."""
     before = set(work.rglob("*"))
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    command = [sys.executable, *(part.replace("{work}", str(work)) for part in argv)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180)
+    done = run_entry([part.replace("{work}", str(work)) for part in argv], cwd=ROOT, preload=SESSION)
     left = sorted(str(path.relative_to(work)) for path in set(work.rglob("*")) - before)
     return Seen(done.stderr.replace(str(work), "WORK").strip(), done.returncode, left)
 

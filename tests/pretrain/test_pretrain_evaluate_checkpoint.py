@@ -14,10 +14,8 @@ from pretrain.checkpoint.directory import step_name
 from pretrain.evaluate_checkpoint import evaluation_config
 from pretrain.parallel.launch import Launch
 from tests.distributed import RankFailure, run_ranks
-from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.engine.layout_cases import SESSION
 from tests.pretrain.tiny_run import make_corpus, tiny_config
-
-SESSION = (*PRELOAD, "pretrain.trainer")
 
 
 def train(output_dir: Path, corpus: Path, changes: dict[str, Any]) -> int:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from configs.load import to_yaml
+from tests.entry_process import run_entry
+from tests.pretrain.engine.layout_cases import SESSION
 from tests.pretrain.tiny_run import make_corpus, tiny_config, train_records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,15 +22,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(*arguments: str, status: int = 0) -> str:
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = run_entry(arguments, cwd=ROOT, preload=SESSION, timeout_s=240)
     assert done.returncode == status, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 

@@ -13,10 +13,8 @@ import pytest
 
 from configs.errors import CheckpointError, ExitStatus, UserError
 from tests.distributed import RankFailure, run_ranks
-from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.engine.layout_cases import SESSION
 from tests.pretrain.tiny_run import BERT, make_corpus, states_differ, tiny_config, train_records
-
-SESSION = (*PRELOAD, "pretrain.trainer")
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +195,9 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, corpus: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--kills", "3", "--steps", "48"], ["--kills", "1", "--steps", "24", "--bert"]], ids=["gpt", "bert"])
+@pytest.mark.parametrize(
+    "options", [["--kills", "3", "--steps", "48"], ["--kills", "1", "--steps", "24", "--bert"]], ids=["gpt", "bert"]
+)
 def test_kills_change_nothing(options: list[str]) -> None:
     command = [sys.executable, "-m", "tests.pretrain.kill_and_resume", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)

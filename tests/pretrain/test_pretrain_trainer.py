@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.distributed import run_ranks
-from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.engine.layout_cases import SESSION
 from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config
 
 PLAIN = {"evaluation__interval": "null", "checkpoint__interval": "null", "training__duration": "2 steps"}
@@ -37,9 +37,7 @@ def test_validation_sets_that_change_are_told_and_not_mixed(tmp_path: Path) -> N
     sets = {"data__validation": f"{{wiki: {corpus}}}"}
     sessions = [sets, sets | {"evaluation__batches": 1, "training__duration": "4 steps"}]
     run = tmp_path / "run"
-    (paths,) = run_ranks(
-        run_sessions, 1, run, corpus, sessions, process_group=False, preload=(*PRELOAD, "pretrain.trainer")
-    )
+    (paths,) = run_ranks(run_sessions, 1, run, corpus, sessions, process_group=False, preload=SESSION)
     best = [json.loads(path.read_text())["best"]["wiki"]["evaluations"] for path in paths]
     assert best == [1, 1]
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -56,7 +54,7 @@ def test_what_a_run_will_not_have_and_what_it_sets_aside_is_told_before_its_firs
     odd = {"model__normalization": "RMSNorm", "model__position_embedding": "learned"}
     run = tmp_path / "run"
     sessions = [odd, odd | {"checkpoint__resume": "never"}]
-    run_ranks(run_sessions, 1, run, corpus, sessions, process_group=False, preload=(*PRELOAD, "pretrain.trainer"))
+    run_ranks(run_sessions, 1, run, corpus, sessions, process_group=False, preload=SESSION)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     first_step = next(number for number, record in enumerate(records) if record["kind"] == "train")
     said = "\n".join(record.get("text", "") for record in records[:first_step])
@@ -70,7 +68,7 @@ def test_what_a_run_will_not_have_and_what_it_sets_aside_is_told_before_its_firs
 def test_what_of_the_network_is_other_than_one_may_think_is_told_before_the_first_step(tmp_path: Path) -> None:
     corpus, run = make_corpus(tmp_path, documents=60, sentences=True), tmp_path / "run"
     changes = {"model__name": "modern-encoder", "objective__name": "masked", "model__seq_length": 32}
-    run_ranks(run_sessions, 1, run, corpus, [changes], process_group=False, preload=(*PRELOAD, "pretrain.trainer"))
+    run_ranks(run_sessions, 1, run, corpus, [changes], process_group=False, preload=SESSION)
     assert len(told(run, "model.hidden_dropout 0.1 drops")) == 1
 
 
@@ -119,13 +117,12 @@ def test_a_run_whose_mixture_and_length_change_counts_what_it_trained_on_and_res
 
     sessions = [session(0, 16, 9), session(1, 16, 5), session(2, 32, 6)]
     run = tmp_path / "run"
-    preload = (*PRELOAD, "pretrain.trainer")
-    run_ranks(run_sessions, 1, run, a, sessions, process_group=False, preload=preload, timeout_s=300)
+    run_ranks(run_sessions, 1, run, a, sessions, process_group=False, preload=SESSION, timeout_s=300)
     # From here on once in one go, and once with a stop in between.
     ends = {"straight": [session(3, 24, 30)], "stopped": [session(3, 24, 7), session(3, 24, 23)]}
     for name, rest in ends.items():
         arguments = (run, tmp_path / name, a, rest)
-        run_ranks(continue_copy, 1, *arguments, process_group=False, preload=preload, timeout_s=300)
+        run_ranks(continue_copy, 1, *arguments, process_group=False, preload=SESSION, timeout_s=300)
     straight, stopped = (tmp_path / name for name in ends)
     last = "checkpoints/step_00000050"
     assert states_differ(straight / last, stopped / last) == []
@@ -154,7 +151,7 @@ def test_a_finished_run_that_is_extended_tells_that_its_learning_rate_jumps(tmp_
     shape = {"training__duration": "6 steps", "optimizer__warmup": "2 steps", "optimizer__min_lr": 0.001}
     sessions = [shape, shape | {"training__duration": "12 steps"}, shape | {"training__duration": "12 steps"}]
     run = tmp_path / "run"
-    run_ranks(run_sessions, 1, run, corpus, sessions, process_group=False, preload=(*PRELOAD, "pretrain.trainer"))
+    run_ranks(run_sessions, 1, run, corpus, sessions, process_group=False, preload=SESSION)
     (jump,) = told(run, "the learning rate jumps")
     assert jump == (
         "the learning rate jumps: it goes on at 0.00689, and 0.001 was planned for this step when the checkpoint was"
@@ -168,7 +165,7 @@ def test_a_finished_run_that_is_extended_tells_that_its_learning_rate_jumps(tmp_
         corpus,
         [longer],
         process_group=False,
-        preload=(*PRELOAD, "pretrain.trainer"),
+        preload=SESSION,
     )
     (note,) = told(tmp_path / "other", "optimizer.warmup")
     assert note == (

@@ -218,7 +218,9 @@ def test_commands_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest
 
 def test_a_page_is_run_with_fewer_steps_and_less_text() -> None:
     page = 'train training.duration="20 steps" a=1\nclassify "training.duration=300 steps"\ntrain "2 epochs"'
-    assert as_run(page) == 'train training.duration="4 steps" a=1\nclassify "training.duration=4 steps"\ntrain "2 epochs"'
+    assert (
+        as_run(page) == 'train training.duration="4 steps" a=1\nclassify "training.duration=4 steps"\ntrain "2 epochs"'
+    )
     assert as_run("sample-corpus --output x") == f"sample-corpus --output x --min-bytes 1 --max-bytes {TEXT_BYTES}"
     assert as_run("sample-corpus --max-bytes 5") == "sample-corpus --max-bytes 5"
 

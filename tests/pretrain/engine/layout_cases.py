@@ -24,6 +24,8 @@ from pretrain.parallel.layout import resolve_layout
 VOCAB, SEQ_LENGTH, STEPS = 256, 32, 4
 ROLES = {"pad": 0, "classification": 1, "separator": 2, "mask": 3}
 PRELOAD = ("deepspeed", "pretrain.engine.engine", "pretrain.models.gpt.network", "pretrain.models.encoder.network")
+SESSION = (*PRELOAD, "pretrain.trainer")
+"""What whole runs import."""
 Trajectory = list[tuple[float, ...]]
 """Of each step the losses by name and then the gradient norm; at the end the validation loss and the parameter norm."""
 

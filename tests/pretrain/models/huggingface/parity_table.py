@@ -24,7 +24,7 @@ from pretrain.models.huggingface.logit_check import check_rows, compare
 from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
 from tests.distributed import run_ranks
-from tests.pretrain.engine.layout_cases import PRELOAD
+from tests.pretrain.engine.layout_cases import SESSION
 from tests.pretrain.tiny_run import make_corpus, tiny_config
 
 LIMIT = 1e-4
@@ -93,9 +93,7 @@ def parity(name: str, folder: Path, corpus: Path) -> Parity:
         AssertionError: a tensor that came back is not the checkpoint's.
     """
     changes = LAYOUT | MODELS[name]
-    statuses = run_ranks(
-        train, 4, folder, corpus, changes, process_group=False, preload=(*PRELOAD, "pretrain.trainer"), timeout_s=300
-    )
+    statuses = run_ranks(train, 4, folder, corpus, changes, process_group=False, preload=SESSION, timeout_s=300)
     assert statuses == [0] * 4
     source = open_checkpoint(folder)
     model = source.model
