@@ -28,6 +28,7 @@ from data_prep.config import TokenizerConfig
 from data_prep.corpus import Corpus
 from data_prep.corpus_tools.verification import verify_corpus
 from data_prep.tokenizer.training import train_tokenizer
+from tests.entry_process import run_entry
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = 400
@@ -229,10 +230,10 @@ class Workplace:
         case.prepare(work / "in")
         given = [part.replace("{in}", str(work / "in")) for part in case.arguments]
         inputs = [] if "--input" in given else ["--input", str(work / "in")]
-        command = [sys.executable, "-m", "data_prep", "tokenize", *inputs, "--tokenizer", str(self.tokenizer)]
+        command = ["-m", "data_prep", "tokenize", *inputs, "--tokenizer", str(self.tokenizer)]
         command += ["--output", str(work / "out" / "corpus"), "workers=1", *given]
         with case.held(work / "out"):
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+            done = run_entry(command, cwd=ROOT, preload=("data_prep.cli", "sentencepiece"))
             kept = None
             if (work / "out" / "corpus").exists():
                 corpus = Corpus.open(work / "out" / "corpus")

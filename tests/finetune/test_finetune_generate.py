@@ -18,6 +18,7 @@ from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.export import export
 from finetune.sampling import Sampling
 from finetune.text_codec import OwnCodec, TextCodec, decode_after, load_codec
+from tests.entry_process import run_entry
 from tests.finetune.finetune_oracle import oracle_outputs, random_tensors
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_tokenizers import train_tokenizer
@@ -216,7 +217,8 @@ def finetune(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_prints_prompt_and_text(model: Path, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("import\n")
     options = ["--max-new-tokens", "6", "--greedy", "--prompt-file", str(tmp_path / "p.txt")]
-    done = finetune("generate", "--model", str(model), "--prompt", PROMPTS[0], *options)
+    command = ["-m", "finetune", "generate", "--model", str(model), "--prompt", PROMPTS[0], *options]
+    done = run_entry(command, cwd=Path(__file__).parents[2], preload=("transformers",))
     assert (done.returncode, done.stderr) == (0, "")
     expected = texts(model, Sampling(max_new_tokens=6, greedy=True), [PROMPTS[0], "import"])
     assert done.stdout == f"{PROMPTS[0]}{expected[0]}\n{'-' * 20}\nimport{expected[1]}\n"

@@ -149,11 +149,8 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [{}, {"model__tie_embeddings": "false"}], ids=["tied", "untied"])
-def test_state_is_bitwise_equal_at_each_hand_over_between_layouts(
-    tmp_path: Path, corpus: Path, model: dict[str, Any]
-) -> None:
-    check_hand_overs(tmp_path, corpus, model)
+def test_state_is_bitwise_equal_at_each_hand_over_between_layouts(tmp_path: Path, corpus: Path) -> None:
+    check_hand_overs(tmp_path, corpus, {"model__tie_embeddings": "false"})
 
 
 @pytest.mark.slow
@@ -162,23 +159,22 @@ def test_a_bert_on_eight_ranks_goes_on_with_two_and_back(tmp_path: Path, sentenc
 
 
 def check_hand_overs(tmp_path: Path, corpus: Path, model: dict[str, Any], large_ranks: int = 4) -> None:
-    """From ZeRO-3 with tensor and pipeline 2 to ZeRO-1 on two ranks, and back, twice."""
+    """From ZeRO-3 with tensor and pipeline 2 to ZeRO-1 on two ranks, and back; BERT's embeddings are tied."""
     plain = model | {"model__hidden_dropout": 0, "model__attention_dropout": 0, "checkpoint__keep_last": 9}
+    plain |= {"training__duration": "9 steps"}
     large = plain | {"parallel__zero_stage": 3, "parallel__tensor_size": 2, "parallel__pipeline_size": 2}
     large |= {"parallel__zero3_persistent_elements": 500}
     small = plain | {"parallel__zero_stage": 1}
     run, straight = tmp_path / "moved", tmp_path / "straight"
     session(straight, corpus, large_ranks, **large)
-    for number, (ranks, layout, steps) in enumerate(
-        [(large_ranks, large, 3), (2, small, 6), (large_ranks, large, 9), (2, small, 12)]
-    ):
+    for number, (ranks, layout, steps) in enumerate([(large_ranks, large, 3), (2, small, 6), (large_ranks, large, 9)]):
         if number:
             copy = tmp_path / f"copy{number}"
             arguments = (run, copy, corpus, layout)
             run_ranks(resave, ranks, *arguments, process_group=False, preload=SESSION, timeout_s=200)
             before = f"step_{steps - 3:08d}"
             assert states_differ(run / "checkpoints" / before, copy / before) == []
-        assert session(run, corpus, ranks, stop_after=steps - 1 if steps < 12 else None, **layout)
+        assert session(run, corpus, ranks, stop_after=steps - 1 if steps < 9 else None, **layout)
     for moved, whole in zip(train_records(run), train_records(straight), strict=True):
         assert moved["consumed_samples"] == whole["consumed_samples"]
         assert moved["loss"] == pytest.approx(whole["loss"], rel=1e-4)

@@ -6,19 +6,20 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.entry_process import run_entry
+
+ROOT = Path(__file__).resolve().parents[3]
 Run = subprocess.CompletedProcess[str]
 WORDS = [f"word{number}" for number in range(500)]
 
 
 def data_prep(*arguments: object) -> Run:
-    command = [sys.executable, "-m", "data_prep", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_entry(["-m", "data_prep", *map(str, arguments)], cwd=ROOT, preload=("data_prep.cli", "sentencepiece"))
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ from pretrain.checkpoint.loader import load_checkpoint
 from pretrain.checkpoint.manifest import Manifest, ManifestProblem, Part, hash_hex
 from pretrain.checkpoint.part_files import MAX_OPEN_FILES
 from pretrain.checkpoint.reader import CheckpointReader, read_metadata
+from tests.entry_process import run_entry
+
+ROOT = Path(__file__).resolve().parents[3]
 
 LAYOUT = FakeLayout(tensor=2, pipeline=1, data=2, zero=1)
 METADATA = {
@@ -201,8 +204,7 @@ def test_any_json_in_a_part_is_refused_or_read(sound, data):
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "pretrain.checkpoint", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    return run_entry(["-m", "pretrain.checkpoint", *arguments], cwd=ROOT, preload=("pretrain.checkpoint.reader",))
 
 
 def test_inspect_shows_step_layout_and_shapes(sound):
