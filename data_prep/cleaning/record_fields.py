@@ -42,8 +42,8 @@ class FieldCounter:
         if self.records <= _LOOK_FIRST and len(self.counts) < _MOST_NAMES:
             names |= {*field_names(record)} - {IS_TEXT}
         for name in names:
-            found = comparable(value_of(_nested(record) | record, name)) is not None
-            self.counts[name] = self.counts.get(name, 0) + found
+            found = value_of(_nested(record) | record, name)
+            self.counts[name] = self.counts.get(name, 0) + (not _is_empty(found))
 
 
 def wanted_fields(config: CleanConfig, source: str) -> frozenset[str]:
@@ -119,10 +119,19 @@ def compared_value(record: dict[str, Any], kept: dict[str, Any], name: str) -> s
 
 
 def comparable(value: Any) -> str | None:
-    """The value of a field as the text by which documents are told apart; None where there is none or an empty one."""
-    if isinstance(value, bytes | bytearray):
-        value = bytes(value).decode(errors="replace")
-    return str(plain(value)) if value is not None and value != "" else None
+    """The value of a field as the text by which documents are told apart; None where there is none or an empty one.
+
+    Raises:
+        OverflowError: if it has more than `MAX_DEPTH` values within one another.
+    """
+    return None if _is_empty(value) else str(plain(value, keeps_bytes=True))
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value is none: null, not a number, blank, or a list or an object without an item."""
+    if isinstance(value, str | bytes | bytearray):
+        return not value.strip()
+    return value is None or value != value or (isinstance(value, dict | list | tuple) and not value)
 
 
 def kept_fields(record: dict[str, Any], source: CleanSource, pages: bool, id_field: str) -> dict[str, Any]:
@@ -181,8 +190,13 @@ def value_of(record: dict[str, Any], name: str) -> Any:
         return None
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """`value` as JSON can hold it; what it cannot hold, such as bytes, is left out.
+def plain(value: Any, depth: int = 0, *, keeps_bytes: bool = False) -> Any:
+    """`value` as JSON can hold it; bytes, which it cannot hold, are left out.
+
+    Args:
+        value: any value.
+        depth: how many others it lies within.
+        keeps_bytes: whether bytes become text instead, other bytes another one.
 
     Raises:
         OverflowError: if it has more than `MAX_DEPTH` values within one another.
@@ -190,10 +204,13 @@ def plain(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise OverflowError(NESTED_TOO_DEEP)
     if isinstance(value, dict):
-        inner = ((key, item) for key, item in value.items() if not isinstance(item, bytes | bytearray))
-        return {str(key): plain(item, depth + 1) for key, item in inner}
+        there = ((key, item) for key, item in value.items() if keeps_bytes or not isinstance(item, bytes | bytearray))
+        return {str(key): plain(item, depth + 1, keeps_bytes=keeps_bytes) for key, item in there}
     if isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value if not isinstance(item, bytes | bytearray)]
+        items = (item for item in value if keeps_bytes or not isinstance(item, bytes | bytearray))
+        return [plain(item, depth + 1, keeps_bytes=keeps_bytes) for item in items]
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode(errors="backslashreplace")
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode()
     if isinstance(value, _PLAIN):

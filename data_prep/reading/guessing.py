@@ -21,7 +21,8 @@ _CJK = re.compile("[ぁ-んァ-ヶー一-鿿]")
 # reason to believe in an encoding that few files are in, or in one of two that both read as text.
 _LEAST_LETTERS, _LEAST_OF_A_SCRIPT, _MANY_LETTERS = 4, 8, 24
 _CJK_LEAST, _CJK_SHARE, _CJK_SOME = 4, 0.4, 0.15
-_OF_DOS = re.compile(r"cp(?:4\d\d|7\d\d|8[0-6]\d|037|273|500|10\d\d|11\d\d)|mac|hp")
+_OF_DOS = re.compile(r"cp(?:4\d\d|7\d\d|8[0-6]\d|037|273|500|10\d\d|11\d\d)|hp")
+_OF_MAC = "mac"  # of the library's guesses the least often right
 _CYRILLIC = re.compile("[а-яёА-ЯЁ]")
 _COMMON_CYRILLIC, _CYRILLIC_SHARE = frozenset("оеаинтсрвлОЕАИНТСРВЛ"), 0.45
 # Letters that end words and stand in no word; Russian in capitals in KOI8-R looks like Hebrew but for them.
@@ -29,8 +30,9 @@ _FINAL_WITHIN = re.compile("[ךםןףץ](?=[א-ת])")
 _ACCENTS_ALONE = re.compile("[\u02b0-\u02ff]")
 # In the Latin script letters that are not ASCII are seldom side by side.
 _ALONE_SHARE, _SIDE_BY_SIDE = 0.75, 2
-_READABLE_SHARE, _WESTERN_SHARE, _FEW_SHARE = 0.9, 0.95, 0.2
-_SELDOM_WESTERN = re.compile(rb"[\x82-\x84\x86-\x88\x98\xad]")  # first bytes of two in Japanese; signs few texts have
+_READABLE_SHARE, _WESTERN_SHARE = 0.9, 0.95
+# Other encodings of the Latin script, in which a text may read as well; and those of DOS in which Western ones are.
+_LATIN, _WESTERN_OF_DOS = ("cp1250", "iso8859-2", "cp1254", "iso8859-9", "cp1257", "iso8859-13"), ("cp850", "mac-roman")
 _CONTROL, _CONTROL_SHARE = re.compile(r"[\x00-\x08\x0e-\x1f]"), 0.01
 _CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _WORDS = re.compile(r"[^\s!-&(-,./:-@\[-`{-~]+")
@@ -70,14 +72,11 @@ def guess_encoding(sample: bytes) -> str | None:
 
 
 def is_western_at_sight(page: bytes) -> bool:
-    """Whether a page that says nothing and of which there is no guess may be Windows-1252, as browsers take it.
+    """Whether a page that says nothing and has too few letters for a guess is Windows-1252, as browsers take it.
 
-    So where only few bytes are not ASCII and these stand alone, as signs and letters with accents do.
+    So where what is not ASCII are signs and letters of one Western language, in words as people write them.
     """
-    runs = _RUNS.findall(page)
-    alone = sum(len(run) <= _SIDE_BY_SIDE for run in runs) >= _ALONE_SHARE * len(runs)
-    few = sum(map(len, runs)) <= _FEW_SHARE * len(page)
-    return alone and few and decodes(page, "cp1252") and not _SELDOM_WESTERN.search(page)
+    return len(_NOT_ASCII.findall(page)) < _LEAST_LETTERS and decodes(page, "cp1252") and _is_western(page)
 
 
 def _wide(sample: bytes) -> str | None:
@@ -122,7 +121,7 @@ def _guess(data: bytes) -> str | None:
     western = decodes(data, "cp1252") and _is_western(looked_at)
     if western:
         # What few files are in is not believed against it; nor do few letters tell two that both read as text apart.
-        other = encoding in ("cp1250", "iso8859-2", "cp1254") and not _same(looked_at, encoding)
+        other = encoding in _LATIN and not _same(looked_at, encoding)
         if other and _readable_share(looked_at.decode(encoding, "replace")) >= _READABLE_SHARE:
             return encoding if bytes_not_ascii >= _MANY_LETTERS else None
         return "cp1252"
@@ -163,7 +162,10 @@ def _is_western(data: bytes) -> bool:
     runs = _RUNS.findall(data)
     if sum(len(run) <= _SIDE_BY_SIDE for run in runs) < _ALONE_SHARE * len(runs):
         return False
-    text = data.decode("cp1252", "replace")
+    return _reads_western(data.decode("cp1252", "replace"))
+
+
+def _reads_western(text: str) -> bool:
     letters = _LETTERS.findall(text.lower())
     most = max(sum(letter in known for letter in letters) for known in WESTERN_LETTERS)
     return _readable_share(text) >= _READABLE_SHARE and most >= _WESTERN_SHARE * len(letters)
@@ -175,8 +177,10 @@ def _is_believable(data: bytes, encoding: str, bytes_not_ascii: int) -> bool:
         shares = _common_shares(data)
         return bytes_not_ascii >= _MANY_LETTERS and shares[encoding] == max(shares.values()) >= _CJK_SOME
     text = data.decode(encoding, "ignore")
-    if _readable_share(text) < _READABLE_SHARE:
+    if encoding.startswith(_OF_MAC) or _readable_share(text) < _READABLE_SHARE:
         return False
+    if _OF_DOS.match(encoding) and any(_reads_western(data.decode(name, "replace")) for name in _WESTERN_OF_DOS):
+        return encoding == "cp850"
     runs = _RUNS.findall(data)
     if sum(len(run) == 1 for run in runs) >= _ALONE_SHARE * len(runs):
         return bytes_not_ascii >= _MANY_LETTERS or not _OF_DOS.match(encoding)

@@ -152,3 +152,44 @@ def test_small_texts_of_two_bytes_a_letter(text, written):
 def test_binary_data_is_no_text_of_two_bytes_a_letter():
     assert guess_encoding(bytes(range(8)) * 4) is None
     assert guess_encoding(b"plain\0text") is None
+
+
+@pytest.mark.parametrize(
+    ("page", "written"),
+    [
+        ("Łódź jest trzecim co do wielkości miastem w Polsce.", "cp1250"),
+        ("Nőttek a fűzfák.", "cp1250"),
+        ("Işıklar söndü, herkes uyudu.", "cp1254"),
+        ("Rīgā dzīvo daudz cilvēku.", "cp1257"),
+        ("Price: 100 元 / 5 米", "gb18030"),
+        ("Prices: 100 元, 水 water", "big5"),
+        ("Learn kanji: 水 water, 火 fire, 木 tree", "euc_jp"),
+    ],
+)
+def test_small_pages_of_other_languages_are_not_taken_for_western_ones(page, written):
+    assert decode_page(f"<p>{page}</p>".encode(written)).reason == "unreadable"
+
+
+@pytest.mark.parametrize("page", ["© 2020 Müller", "only 5 £", "a naïve idea – at best", "She said “no”"])
+def test_pages_with_few_western_letters_and_signs_are_read(page):
+    found = decode_page(f"<p>{page}</p>".encode("cp1252"))
+    assert (found.text, found.reason) == (f"<p>{page}</p>", "guess")
+
+
+@pytest.mark.parametrize("times", [1, 4, 50])
+@pytest.mark.parametrize(
+    ("text", "written", "right"),
+    [
+        ("株式会社 電話番号 住所 氏名 ", "euc_jp", ["euc_jp"]),
+        ("会社概要\n採用情報\n製品案内\n", "euc_jp", ["euc_jp"]),
+        ("Rīgā dzīvo daudz cilvēku. ", "cp1257", [None, "cp1257", "iso8859-13"]),
+        ("Močiutė jiems pasakojo pasaką apie piktą vilką. ", "cp1257", [None, "cp1257", "iso8859-13"]),
+        ("Le café était fermé, nous sommes allés à l'hôtel.\n", "cp850", [None, "cp850"]),
+        ("Le café était fermé, nous sommes allés à l'hôtel.\n", "mac_roman", [None]),
+        ("ВЧЕРА ВЕЧЕРОМ ШЁЛ ДОЖДЬ, И ДЕТИ ОСТАЛИСЬ ", "cp866", [None, "cp866"]),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy. " * 2, "cp852", ["cp852"]),
+        ("Вчера вечером шёл дождь, и дети остались дома. ", "cp866", ["cp866"]),
+    ],
+)
+def test_the_guess_is_the_right_one_or_none(text, written, right, times):
+    assert guess_encoding((text * times).encode(written)) in right
