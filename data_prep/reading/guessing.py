@@ -40,7 +40,7 @@ _PRACTICE = {"iso8859-16": "iso8859-2"}  # files in Romanian are in the older on
 _AROUND_WORDS = "'-«»‹›“”‘’„…–—¿¡·•€£§©®™°ºª²³½ "
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 # As in 15€, £5, 20°C, 8–16, 1ª, §5, 5µm; and as Catalan doubles a letter.
-_OF_NUMBERS = re.compile(r"[€£¥§°ºª²³½¼¾±µ×–−·]*\d+(?:[.,:]\d+)*(?:[€£¥§°ºª²³½¼¾±µ×–−·]+[a-zA-Z%]{0,3}\d*)*")
+_OF_NUMBERS = re.compile(r"[€£¥§°ºª²³½¼¾±µ×–−·]*\d+(?:[.,:]\d+)*(?:[€£¥§°ºª²³½¼¾±µ×–−·][a-zA-Z%]{0,3}\d*)*")
 _DOUBLED = re.compile("(?<=[lL])·(?=[lL])")
 
 

@@ -10,7 +10,8 @@ from data_prep.reading.encodings import UTF_8, byte_order_mark, canonical_encodi
 from data_prep.reading.guessing import guess_encoding, is_western_at_sight
 
 _META_CHARSET = re.compile(
-    rb"""<meta[^>]{0,512}?charset\s*=\s*["']?\s*([\w.:-]+)|^\s*<\?xml[^>]{0,128}?encoding\s*=\s*["']([\w.:-]+)""", re.I
+    rb"""<meta[^>]{0,512}?charset\s*+=\s*+["']?\s*+([\w.:-]+)|^\s*<\?xml[^>]{0,128}?encoding\s*=\s*["']([\w.:-]+)""",
+    re.I,
 )
 _META_BYTES = 4096
 # Characters that a decoder placed for each that it could not: fewer, and the encoding is another.

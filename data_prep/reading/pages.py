@@ -7,16 +7,16 @@ The characters of a page are those of the encoding that it or its server declare
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from configs.errors import DataError
 from data_prep.config import SourceConfig
+from data_prep.reading.answers import Content, content_of, looks_like_html
 from data_prep.reading.byte_stream import ByteStream
 from data_prep.reading.decompression import MAGIC_BYTES, content_shown
 from data_prep.reading.documents import NO_TEXT, Batch, DamagedFileError, ReadCounts, RecordError
-from data_prep.reading.encodings import UTF_8, canonical_encoding, valid_bytes
+from data_prep.reading.encodings import UTF_8, canonical_encoding
 from data_prep.reading.files import open_stream, reading
 from data_prep.reading.lines import whole
 from data_prep.reading.page_decoding import decode_page
@@ -26,13 +26,6 @@ from data_prep.reading.work_unit import WorkUnit
 IS_TEXT = "is_text"
 """Field of a page whose text needs no extraction."""
 _HTML = ("text/html", "application/xhtml+xml")
-_IS_HTML = re.compile(
-    rb"\s*(?:<\?xml|<!--.*?-->|\s)*<(?:!doctype\s+html|html|head|body|title|div|p|meta)\b", re.I | re.S
-)
-_CODINGS = frozenset({"br", "zstd", "gzip", "x-gzip", "deflate", "compress", "x-compress", "dcb", "dcz"})
-# Packages by the compressions that they add to those of the library.
-_PACKAGES = {"br": "brotli"}
-_HEAD_BYTES = 1 << 12
 _SHOWN_BYTES = 1 << 12
 _PIECE_BYTES = 1 << 16
 
@@ -82,16 +75,10 @@ def read_web_archive(
                     at += 1
                     if record.rec_type not in ("response", "resource", "conversion"):
                         continue
-                    content = record.content_stream()
-                    raw = _all_members(content, config.max_document_bytes + 1)
-                    # A record that the end of the file cut has bytes outstanding.
-                    outstanding = getattr(record.raw_stream, "limit", 0) > 0 and not _has_ended(content)
-                    cut = len(raw) <= config.max_document_bytes and outstanding
+                    content = content_of(record, config.max_document_bytes)
             except ArchiveLoadFailed as error:
                 raise DamagedFileError(f"is no archive of web pages: {error}", where=unit.path) from None
-            if cut:
-                raise DamagedFileError("is truncated", where=unit.path, expected="a complete archive")
-            document = _document(record, content, raw, unit, at, config, counts)
+            document = _document(record, content, unit, at, config, counts)
             if document is not None:
                 yield _page(*document, unit, at, fields)
 
@@ -110,32 +97,22 @@ class _Watched(ByteStream):
 
 
 def _document(
-    record: Any, content: Any, raw: bytes, unit: WorkUnit, at: int, config: SourceConfig, counts: ReadCounts
+    record: Any, content: Content, unit: WorkUnit, at: int, config: SourceConfig, counts: ReadCounts
 ) -> tuple[str, dict[str, Any]] | None:
-    """Text and fields of a record that holds a page; None for others, which are counted.
-
-    `raw` is what could be read of its `content`.
-    """
-    where = f"{unit.path}, record {at}"
+    """Text and fields of a record that holds a page; None for others, which are counted."""
+    raw, where = content.raw, f"{unit.path}, record {at}"
     if len(raw) > config.max_document_bytes:
         too_long(config, counts, unit.path, "record", at)
         return None
     headers = record.rec_headers
     converted = record.rec_type == "conversion"
-    about = record.http_headers if record.rec_type == "response" else headers
-    content_type = about.get_header("Content-Type") if about is not None else None
+    # Answers in other protocols than HTTP have the headers of the archive alone.
+    content_type = (record.http_headers or headers).get_header("Content-Type")
     media = _media(headers.get_header("WARC-Identified-Payload-Type")) or _media(content_type)
-    looks_so = _IS_HTML.match(raw[:_HEAD_BYTES]) is not None
     is_text = converted and media not in _HTML
-    coding = None if looks_so else _coding_left(record)
-    problem = None
-    if not is_text and media not in _HTML and not (media in (None, "unk") and looks_so):
+    problem = content.problem
+    if not is_text and media not in _HTML and not (media in (None, "unk") and looks_like_html(raw)):
         problem = f"no page but {media or 'something unknown'}"
-    elif coding is not None:
-        needs = f" ({_PACKAGES[coding]} is not installed)" if coding in _PACKAGES else ""
-        problem = f"a page compressed with {coding}{needs}"
-    elif (damaged := _damaged_coding(content, raw, looks_so)) is not None:
-        problem = f"a page whose {damaged} content is cut or damaged"
     if problem is not None:
         shown = raw[:_SHOWN_BYTES].decode(errors="replace")
         error = RecordError(f"holds {problem}", where=where, kind=problem, raw=shown, place=at)
@@ -151,53 +128,6 @@ def _document(
     }
     found = {name: value for name, value in fields.items() if value is not None}
     return text, found | ({IS_TEXT: True} if is_text else {})
-
-
-def _coding_left(record: Any) -> str | None:
-    """The compression of an answer that the library has not undone; None: there is none."""
-    from warcio.bufferedreaders import BufferedReader
-
-    declared = record.http_headers.get_header("Content-Encoding") if record.rec_type == "response" else None
-    coding = (declared or "").strip().lower()
-    # Servers also put there what is none, such as utf-8.
-    is_one = not _CODINGS.isdisjoint(re.split(r"[\s,]+", coding))
-    return coding if is_one and coding not in BufferedReader.get_supported_decompressors() else None
-
-
-def _damaged_coding(content: Any, raw: bytes, looks_so: bool) -> str | None:
-    """The compression of an answer that the library has undone in part or, where it cannot be, not at all; None: it is
-    whole, or it is not compressed whatever its header says.
-    """
-    coding = getattr(content, "decomp_type", None)
-    if coding is None or not raw.strip():
-        return None
-    coding, decompressor = coding.removesuffix("_alt"), content.decompressor
-    if decompressor is None:
-        return None if looks_so or valid_bytes(raw) == len(raw) else coding
-    return None if _has_ended(content) else coding
-
-
-def _has_ended(content: Any) -> bool:
-    """Whether the compression of an answer came to its end; what lies behind it is nothing."""
-    decompressor = getattr(content, "decompressor", None)
-    if decompressor is None:
-        return False
-    # Brotli's calls it otherwise than those of Python.
-    return bool(decompressor.eof if hasattr(decompressor, "eof") else decompressor.is_finished())
-
-
-def _all_members(content: Any, most_bytes: int) -> bytes:
-    """The bytes of an answer; of several gzip members, behind the first of which the library stops, those of all."""
-    raw: bytes = content.read(most_bytes)
-    while len(raw) < most_bytes and _is_followed(content):
-        content.read_next_member()
-        raw += content.read(most_bytes - len(raw))
-    return raw
-
-
-def _is_followed(content: Any) -> bool:
-    left: bytes = getattr(getattr(content, "decompressor", None), "unused_data", b"")
-    return left.startswith(b"\x1f\x8b")
 
 
 def _decoded(

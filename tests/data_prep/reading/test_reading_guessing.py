@@ -1,5 +1,7 @@
 """What encoding bytes are guessed to be in: of short texts the right one or none, and never a page of DOS by chance."""
 
+import time
+
 import pytest
 
 from data_prep.reading.guessing import guess_encoding, said_guess
@@ -193,3 +195,17 @@ def test_pages_with_few_western_letters_and_signs_are_read(page):
 )
 def test_the_guess_is_the_right_one_or_none(text, written, right, times):
     assert guess_encoding((text * times).encode(written)) in right
+
+
+@pytest.mark.parametrize("sign", "°×€–")
+def test_a_number_before_many_signs_is_seen_at_once(sign: str) -> None:
+    begin = time.process_time()
+    guess_encoding(f"El niño comió piña en la montaña mañana 1{sign * 24}é".encode("cp1252"))
+    assert time.process_time() - begin < 0.2
+
+
+def test_a_declaration_of_many_blanks_is_seen_at_once() -> None:
+    raw = b"<meta" * 20 + b"charset=" + b" " * 3500 + b"!"
+    begin = time.process_time()
+    assert decode_page(raw).encoding == "utf-8"
+    assert time.process_time() - begin < 0.2
