@@ -20,7 +20,7 @@ from data_prep.reading.work_unit import Kind, WorkUnit
 _BATCH_CHARS = 1 << 20
 _ROWS_LOOKED_AT, _HEADER_BYTES = 100, 4096
 _DELIMITERS = ("\t", ";", "|", ",")
-# Fields of several lines in more of the rows are what the table is made of.
+# Fields of several lines in more of the rows are what the table is made of, unless the lines are like its rows.
 _DOUBTFUL_SHARE = 0.1
 
 
@@ -46,7 +46,8 @@ def read_separated(
     metadata: list[dict[str, Any]] = []
     places: list[int] = []
     chars = rows_read = 0
-    doubtful: list[int] = []
+    likely: list[int] = []
+    possible: list[int] = []
     with open_stream(unit.path, config) as stream:
         rows = rows_of(stream, unit.kind, config)
         header = _header(unit.path, rows, unit.kind, config)
@@ -58,18 +59,19 @@ def read_separated(
                 raise
             if row is None:
                 yield _batch(texts, metadata, places, fields)
-                _say_if_doubtful(unit.path, doubtful, rows_read)
+                _say_if_doubtful(unit.path, likely, possible, rows_read)
                 return
             rows_read += 1
-            if isinstance(row, DoubtfulRow):
-                doubtful.append(row.lines)
-            if is_too_long(row, config):
-                too_long(config, counts, unit.path, "line", begin)
-                continue
-            problem = _problem(row, header, unit.path, config)
+            is_long = is_too_long(row, config)
+            problem = None if is_long else _problem(row, header, unit.path, config)
             if problem is not None:
                 error = _row_error(problem, row, begin, len(header), unit, config)
                 counts.leave_out(error, "malformed", config)
+                continue
+            if isinstance(row, DoubtfulRow):
+                (likely if row.likely else possible).append(row.lines)
+            if is_long:
+                too_long(config, counts, unit.path, "line", begin)
                 continue
             record = dict(zip(header, row))
             texts.append(text_of(record, config))
@@ -94,7 +96,10 @@ def _row_error(
     elif len(row) == columns:
         kind = f"bytes that are not {encoding_shown(config.encoding)}"
     raw = delimiter_of(unit.kind, config).join(row)
-    records = row.lines if isinstance(row, BrokenRow) else 1
+    records = 1
+    # One that is likely to be text is one record, as it would be without the byte that is none.
+    if isinstance(row, BrokenRow) or (isinstance(row, DoubtfulRow) and (row.likely or len(row) != columns)):
+        records = row.lines
     return RecordError(problem, where=where, expected=expected, kind=kind, raw=raw, place=begin, records=records)
 
 
@@ -106,7 +111,7 @@ def _problem(row: list[str], header: list[str], path: str, config: SourceConfig)
     if isinstance(row, BrokenRow):
         return row.problem
     if len(row) != len(header):
-        return f"has {len(row)} fields"
+        return f"has {len(row)} fields" + (f" in {row.lines:,} lines" if isinstance(row, DoubtfulRow) else "")
     for value in row:
         problem = None if value.isascii() else _no_text(value, config)
         shown = said_content(path, config.encoding) if problem is not None or "\0" in value else None
@@ -129,7 +134,7 @@ def _no_text(value: str, config: SourceConfig) -> str | None:
 def rows_of(stream: BinaryIO, kind: Kind, config: SourceConfig) -> Iterator[tuple[int, list[str]]]:
     """The rows of a table, as `table_rows` gives them."""
     quoting = config.quoting == "double" if config.quoting else None if kind == "tsv" else True
-    return table_rows(stream, delimiter_of(kind, config), config.max_document_bytes, quoting)
+    return table_rows(stream, delimiter_of(kind, config), config.max_document_bytes, quoting, len(config.header))
 
 
 def delimiter_of(kind: Kind, config: SourceConfig) -> str:
@@ -152,12 +157,15 @@ def _say_if_quoted(path: str, rows: Iterator[tuple[int, list[str]]]) -> None:
         )
 
 
-def _say_if_doubtful(path: str, lines: list[int], rows: int) -> None:
-    """Say that a few rows hold lines that may be rows; how many lines each takes is in `lines`."""
-    if lines and len(lines) <= max(1, _DOUBTFUL_SHARE * rows):
+def _say_if_doubtful(path: str, likely: list[int], possible: list[int], rows: int) -> None:
+    """Say that rows hold lines that are likely to be rows, or that may be and are few; given are the lines of each."""
+    lines = likely + possible
+    if len(lines) > max(1, _DOUBTFUL_SHARE * rows):
+        lines = likely
+    if lines:
         print(
-            f"{path}: {len(lines):,} of {rows:,} rows hold {sum(lines):,} lines, which may be rows behind a quote that "
-            "is not closed; quoting=none takes quotes for letters",
+            f"{printable(path)}: {len(lines):,} of {rows:,} rows hold {sum(lines):,} lines, which may be rows behind a "
+            "quote that is not closed; quoting=none takes quotes for letters",
             file=sys.stderr,
             flush=True,
         )

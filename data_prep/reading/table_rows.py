@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import enum
 import io
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -11,13 +12,20 @@ from configs.errors import DataError
 
 # A row of several fields may be longer than one field.
 _LINE_FIELDS = 4
-# A field of so many lines that would all be rows is one whose quote was closed by that of another row; one of which
-# nearly all would be may be a list.
+# So many lines within a field, all like rows of the table, are rows; fewer may be a part of a text, such as a list.
 _SWALLOWED_LINES = 10
 _LINES_LOOKED_AT = 200
-_ROWS_AMONG_THEM = 0.9
-# So many columns more than one in the lines within a field, all together, are seldom those of prose.
-_DOUBTFUL_DELIMITERS = 3
+# Where more of the lines are like rows, they are likely to be rows: some of those may be malformed themselves.
+_LIKELY_SHARE = 0.5
+# Lines that only have as many fields as the table has columns are seldom prose if they are nearly all, and have so many
+# delimiters together.
+_ROWS_AMONG_THEM, _DOUBTFUL_DELIMITERS = 0.9, 4
+
+
+class _Held(enum.IntEnum):
+    """What the lines within a field are."""
+
+    TEXT, POSSIBLY_ROWS, LIKELY_ROWS, ROWS = range(4)
 
 
 class BrokenRow(list[str]):
@@ -37,15 +45,16 @@ class BrokenRow(list[str]):
 
 
 class DoubtfulRow(list[str]):
-    """A row with a field of several lines that may be text, or rows that a quote swallowed.
+    """A row of several lines that may be text, or rows that a quote swallowed; or one of another length than the first.
 
     Attributes:
         lines: how many lines of the file it takes.
+        likely: whether the lines are like rows of this table, not only of as many fields.
     """
 
-    def __init__(self, row: list[str], lines: int) -> None:
+    def __init__(self, row: list[str], lines: int, likely: bool) -> None:
         super().__init__(row)
-        self.lines = lines
+        self.lines, self.likely = lines, likely
 
 
 class BrokenRowError(csv.Error):
@@ -62,13 +71,13 @@ class BrokenRowError(csv.Error):
 
 
 def table_rows(
-    stream: BinaryIO, delimiter: str, max_field_chars: int, quoting: bool | None = True
+    stream: BinaryIO, delimiter: str, max_field_chars: int, quoting: bool | None = True, columns: int = 0
 ) -> Iterator[tuple[int, list[str]]]:
     """The line that each row begins in, and its fields; the header first, rows without any field left away.
 
-    Where text follows a closing quote, or a quoted field holds line after line that would be rows, quotes do not mean
-    what they mean elsewhere: in place of what was read so stands a `BrokenRow`. Where that is not sure, it is a
-    `DoubtfulRow`.
+    Where text follows a closing quote, or a quoted field holds line after line that is like the rows of the table,
+    quotes do not mean what they mean elsewhere: in place of what was read so stands a `BrokenRow`. Where that is not
+    sure, it is a `DoubtfulRow`; `_held_within` says what is noticed.
 
     Bytes that are not UTF-8 become lone surrogates, which no UTF-8 text holds: so they are found row by row.
 
@@ -77,6 +86,7 @@ def table_rows(
         delimiter: what lies between two fields.
         max_field_chars: no longer field is held in memory.
         quoting: whether double quotes may enclose a field; None: if they enclose each field of the first line.
+        columns: how many there are; 0: as many as the first row has fields.
 
     Raises:
         BrokenRowError: for a field that is longer, or whose quote is still open at the end of the file.
@@ -86,7 +96,6 @@ def table_rows(
     lines = _Lines(text, _LINE_FIELDS * max_field_chars)
     quoted = lines.are_quoted(delimiter) if quoting is None else quoting
     rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-    columns = 0
     while True:
         begin = rows.line_num + 1
         try:
@@ -105,34 +114,68 @@ def table_rows(
         if row is None:
             return
         columns = columns or len(row)
-        taken = rows.line_num - begin + 1
-        share = max((_share_of_rows(value, delimiter, columns) for value in row), default=0.0) if taken > 2 else 0.0
-        if share == 1 and taken > _SWALLOWED_LINES:
-            row = BrokenRow("has a quoted field that holds rows; is its quote closed?", taken)
-        elif not row:
-            continue
-        elif share >= _ROWS_AMONG_THEM or (taken > 2 and any(_may_hold_rows(v, delimiter, columns) for v in row)):
-            row = DoubtfulRow(row, taken)
-        yield begin, row
+        if row:
+            taken = rows.line_num - begin + 1
+            yield begin, _judged(row, taken, columns, delimiter) if taken > 1 else row
 
 
-def _share_of_rows(value: str, delimiter: str, columns: int) -> float:
-    """Which share of the lines of a long field would be rows; 0 for a short one."""
-    # Not the first and the last line, which are parts of rows.
-    lines = value.splitlines()[1:-1][:_LINES_LOOKED_AT]
-    if columns < 2 or len(lines) + 2 < _SWALLOWED_LINES:
-        return 0.0
-    return sum(len(row) == columns for row in csv.reader(lines, delimiter=delimiter)) / len(lines)
+def _judged(row: list[str], taken: int, columns: int, delimiter: str) -> list[str]:
+    """A row of several lines, or what stands in its place."""
+    held = max(_held_within(row, at, columns, delimiter) for at in range(len(row)))
+    if held == _Held.ROWS:
+        return BrokenRow("has a quoted field that holds rows; is its quote closed?", taken)
+    if held == _Held.TEXT and len(row) == columns:
+        return row
+    return DoubtfulRow(row, taken, held == _Held.LIKELY_ROWS)
 
 
-def _may_hold_rows(value: str, delimiter: str, columns: int) -> bool:
-    # Not the first and the last line, as above. Of one column each line is a row, but an empty one.
-    lines = value.splitlines()[1:-1][:_LINES_LOOKED_AT]
-    if columns < 2:
-        return len(lines) + 2 >= _SWALLOWED_LINES and all(lines)
-    if not lines or len(lines) * (columns - 1) < _DOUBTFUL_DELIMITERS:
-        return False
-    return all(len(row) == columns for row in csv.reader(lines, delimiter=delimiter))
+def _held_within(row: list[str], at: int, columns: int, delimiter: str) -> _Held:
+    """What the lines within a field of a row are.
+
+    Lines are like rows if they have as many fields as there are columns, some text, no blank before it, as prose has
+    after a comma, and at their other end what the row has there: a number, a word, or anything where the row has text.
+    Of a table of one column each line is a row: there, many lines without an empty one between them are noticed.
+    Nobody can tell rows from a list within a text that looks like them; nor are rows noticed that begin otherwise, of
+    which there are few.
+    """
+    lines = row[at].replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if len(lines) == 1:
+        return _Held.TEXT
+    if columns == 1:
+        many = len(lines) >= _SWALLOWED_LINES and all(lines[1:-1])
+        return _Held.POSSIBLY_ROWS if many else _Held.TEXT
+    # The first line ends the row that the field begins in, and the last begins the one that it ends in.
+    fields = [line.split(delimiter) for line in [*lines[:-1][:_LINES_LOOKED_AT], lines[-1]]]
+    delimiters = sum(map(len, fields)) - len(fields)
+    fields[0], fields[-1] = row[:at] + fields[0], fields[-1] + row[at + 1 :]
+    # Text alone, as the first line is of a field in the last column, does not tell.
+    fields = fields[at + 1 == columns : len(fields) - (at == 0)]
+    end = 0 if at else -1
+    expected = _look_of(row[end])
+    full = [line for line in fields if len(line) == columns]
+    like = [line for line in full if _looks("".join(line[at : at + 1]), "text") and _looks(line[end], expected)]
+    filled = sum(line != [""] for line in fields)
+    if len(like) == filled >= _SWALLOWED_LINES:
+        return _Held.ROWS
+    # A text may end with a line break.
+    ended = len(fields) - (not lines[-1])
+    if len(like) > _LIKELY_SHARE * filled or len(full) >= max(ended, _SWALLOWED_LINES):
+        return _Held.LIKELY_ROWS
+    possible = full and len(full) >= _ROWS_AMONG_THEM * ended and delimiters >= _DOUBTFUL_DELIMITERS
+    return _Held.POSSIBLY_ROWS if possible else _Held.TEXT
+
+
+def _looks(value: str, expected: str) -> bool:
+    look = _look_of(value)
+    return look == expected or (expected == "text" and look != "blank")
+
+
+def _look_of(value: str) -> str:
+    if not value or value[0].isspace():
+        return "blank"
+    if any(map(str.isspace, value)):
+        return "text"
+    return "word" if any(map(str.isalpha, value)) else "number"
 
 
 def check_distinct(path: str, header: list[str]) -> None:

@@ -152,6 +152,88 @@ def test_a_table_of_long_texts_is_read_without_a_word(tmp_path, capsys):
     assert read(tmp_path / "t.csv").count(text) == 9 and capsys.readouterr().err == ""
 
 
+def swallowed(rows: int, spans: list[tuple[int, int]], row: str = "{},text {}") -> bytes:
+    """Rows of which some begin with a quote that only the last line of their span closes."""
+    lines = ["id,text", *(row.format(n, n) for n in range(rows))]
+    for first, last in spans:
+        lines[first + 1] = lines[first + 1].replace(",", ',"')
+        lines[last + 1] += '"'
+    return "\n".join([*lines, ""]).encode()
+
+
+LIKE_ROWS = {
+    "few rows": (b'id,text\n1,"foo\n2,bar\n3,baz\n4,qux"\n5,ok\n', "1 of 2 rows hold 4 lines"),
+    "two rows": (b'a,b,c,d,text\n1,2,3,4,"foo\n2,2,3,4,baz"\n5,2,3,4,ok\n', "1 of 2 rows hold 2 lines"),
+    "blank lines": (b'id,text\n1,"foo\n\n\n2,bar\n\n3,baz\n\n4,q"\n5,ok\n', "1 of 2 rows hold 8 lines"),
+    "text before": (b'text,label\n"foo,pos\nbar,neg\nbaz",pos\nx,neg\n', "1 of 2 rows hold 3 lines"),
+    "text between": (b'id,text,n\na1,"foo,1\na2,bar,2\na3,baz",3\na4,x,4\n', "1 of 2 rows hold 3 lines"),
+    "titles": (b'title,text\nA b,"foo\nB c,bar\nC d,baz"\nD e,x\n', "1 of 2 rows hold 3 lines"),
+    "all rows": (swallowed(100, [(n, n + 4) for n in range(0, 100, 5)]), "20 of 20 rows hold 100 lines"),
+    "two of few": (swallowed(20, [(2, 8), (10, 16)]), "2 of 8 rows hold 14 lines"),
+    "old Macs": (swallowed(30, [(3, 6)]).replace(b"\n", b"\r"), "1 of 27 rows hold 4 lines"),
+    "another number of fields": (
+        swallowed(30, [(3, 26)]).replace(b"text 8", b"te,xt").replace(b"text 16", b"te,xt"),
+        "1 of 7 rows hold 24 lines",
+    ),
+    "a long list": (
+        b"id,text\n" + b'1,"Roses are red, I said\n%s"\n' % (b"and so are you, I said\n" * 10) * 9,
+        "9 of 9 rows hold 108 lines",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIKE_ROWS)
+def test_lines_like_rows_within_a_field_are_said_however_many(tmp_path, capsys, name):
+    data, said = LIKE_ROWS[name]
+    path = tmp_path / "t.csv"
+    path.write_bytes(data)
+    counts = ReadCounts()
+    rows = int(said.split()[2])
+    assert len(read(path, counts=counts)) == rows and counts.records == 0
+    assert capsys.readouterr().err.startswith(f"{path}: {said}, which may be rows behind a quote")
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\f", "\v"])
+def test_lines_within_a_field_end_where_those_of_the_file_do(tmp_path, sign):
+    data = swallowed(300, [(20, 269)]).replace(b"text 3", f"te{sign}xt".encode())
+    (tmp_path / "t.csv").write_bytes(data)
+    counts = ReadCounts()
+    assert len(read(tmp_path / "t.csv", counts=counts)) == 50 and counts.malformed == 250
+
+
+@pytest.mark.parametrize("between", [0, 1, 6, 106])
+@pytest.mark.parametrize("spoiled", [b"2,bar,y\n", b"2,bar\n", b"2,b\xe9r,y\n"])
+def test_swallowed_lines_in_a_row_of_another_length_are_counted(tmp_path, capsys, between, spoiled):
+    rows = b"2,bar,y\n" * (between - 1) + spoiled if between else b""
+    for header, first in (([], b"id,text,u\n"), (["id", "text", "u"], b"")):
+        (tmp_path / "t.csv").write_bytes(first + b'1,"foo,x\n' + rows + b'3,baz,z"\n9,ok,w\n')
+        counts = ReadCounts()
+        assert read(tmp_path / "t.csv", counts=counts, header=header) == ["ok"]
+        assert counts.malformed == between + 2 and capsys.readouterr().err == ""
+
+
+def test_swallowed_lines_with_a_byte_of_no_text_are_counted(tmp_path, capsys):
+    (tmp_path / "t.csv").write_bytes(b'id,text\n1,"foo\n2,b\xe9r\n3,baz"\n9,"a\nb\xe9"\n')
+    counts = ReadCounts()
+    assert read(tmp_path / "t.csv", counts=counts) == []
+    assert counts.malformed == 3 + 1 and capsys.readouterr().err == ""
+
+
+PROSE = "Dear Anna, how are you?\nWell, I hope\n\nIt is 1,000 miles from here\nOf course, you knew\nRegards,\nBob"
+
+
+@pytest.mark.parametrize("other", ["17", "anna_1", "2026-01-02", "A title of words", "http://a.com/1,2"])
+@pytest.mark.parametrize("text", [PROSE, "Hi,\nthanks\nRegards,\nAnna", "one\ntwo", "f(a, b)\n  return a,b\n\n\nend"])
+def test_a_table_of_letters_is_read_without_a_word(tmp_path, capsys, other, text):
+    for row in ([other, text], [text, other], [other, text, other]):
+        with (tmp_path / "t.csv").open("w", newline="") as stream:
+            header = ["text" if value == text else f"n{n}" for n, value in enumerate(row)]
+            csv.writer(stream).writerows([header, *[row] * 20])
+        counts = ReadCounts()
+        assert read(tmp_path / "t.csv", counts=counts) == [text] * 20
+        assert counts.records == 0 and capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("header", [[], ["text"]])
 def test_a_table_of_two_bytes_a_letter_is_told_its_encoding(tmp_path, written, header):
