@@ -97,6 +97,7 @@ def test_ranks_run_to_their_end(tmp_path: Path) -> None:
     assert [json.loads((tmp_path / f"rank{r}.start0.json").read_text())["RANK"] for r in (0, 1)] == ["0", "1"]
 
 
+@pytest.mark.slow
 def test_one_failure_ends_all_with_its_status(tmp_path: Path) -> None:
     launcher = start(3, f"folder={tmp_path}", "fail_rank=1", "fail_status=3", "hang=yes")
     out, _ = launcher.communicate(timeout=30)  # returns only when no rank holds the pipe any more

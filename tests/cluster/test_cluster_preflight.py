@@ -67,6 +67,7 @@ def test_probe_sees_a_full_disk_and_a_taken_port(tmp_path: Path) -> None:
     assert seen["import torch"].ok and seen["torch"].alike
 
 
+@pytest.mark.slow
 def test_command_fails_when_a_check_does(tmp_path: Path) -> None:
     bad = preflight("--output", str(tmp_path), "--min-free-gib", "1e9")
     assert bad.returncode == 2

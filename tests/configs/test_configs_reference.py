@@ -130,6 +130,7 @@ def test_a_printed_config_fits_the_schema_and_loads_again(tmp_path: Path) -> Non
     jsonschema.validate(yaml.safe_load(to_yaml(config)), pretrain_schema())
 
 
+@pytest.mark.slow
 def test_check_tells_a_good_config_from_a_bad_one() -> None:
     good = run("check", "llama-70b-64gpu", "--ranks", "64", "optimizer.lr=2e-4")
     assert good.returncode == 0, good.stderr

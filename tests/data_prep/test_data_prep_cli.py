@@ -157,6 +157,7 @@ def test_a_mistake_is_one_message_and_status_2(run, tmp_path, monkeypatch, case)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["tokenize", "--help"], ["tokenize", "worker=2"], ["inspect", "x"]])
 def test_help_and_mistakes_import_little(tmp_path, arguments):
     command = [sys.executable, "-X", "importtime", "-m", "data_prep", *arguments]

@@ -25,6 +25,7 @@ def test_the_sample_is_deterministic_deduplicated_and_varied(tmp_path):
     assert result.packages == len({record["package"] for record in records}) > 20
 
 
+@pytest.mark.slow
 def test_sources_are_parsed_not_imported(tmp_path):
     code = (
         "import sys; from pathlib import Path; from data_prep.config import SampleCorpusConfig;"

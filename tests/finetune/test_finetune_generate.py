@@ -39,6 +39,7 @@ def texts(model: Path, sampling: Sampling, prompts: list[str] = PROMPTS) -> list
     return [answer.text for answer in generate(model, prompts, sampling)]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_text_whatever_the_other_prompts(model: Path) -> None:
     sampling = Sampling(max_new_tokens=20, seed=3)
     first = texts(model, sampling)
@@ -78,6 +79,7 @@ def test_a_prompt_and_its_answer_stay_within_the_context(model: Path) -> None:
         list(generate(model, ["ab " * 100], Sampling()))
 
 
+@pytest.mark.slow
 def test_an_answer_that_the_context_cut_short_is_told_once(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = list(generate(model, PROMPTS, Sampling(max_new_tokens=500, greedy=True)))
     assert [answer.full_context for answer in answers] == [

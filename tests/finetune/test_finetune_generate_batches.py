@@ -58,7 +58,10 @@ def answers(model: Path, sampling: Sampling, prompts: list[str] = PROMPTS, **opt
     return list(generate(model, prompts, sampling, **options))
 
 
-@pytest.mark.parametrize("model", ["llama", "gpt2", "bloom"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("model", ["llama", pytest.param("gpt2", marks=SLOW), pytest.param("bloom", marks=SLOW)])
 def test_the_batch_changes_no_answer(root: Path, model: str) -> None:
     together = answers(root / model, SAMPLING)
     assert [(answer.number, answer.sample) for answer in together] == [(n, k) for n in range(7) for k in range(2)]
@@ -71,6 +74,7 @@ def test_the_batch_changes_no_answer(root: Path, model: str) -> None:
     assert answers(root / model, greedy) == answers(root / model, replace(greedy, batch_size=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 @pytest.mark.parametrize("new", [30, 500])
 def test_a_long_and_a_short_prompt_end_at_the_context_each(root: Path, model: str, new: int) -> None:
@@ -110,6 +114,7 @@ def test_a_run_writes_what_its_export_writes(root: Path) -> None:
         answers(root / "bert", SAMPLING)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_probabilities() -> None:
     probabilities = np.array([0.5, 0.3, 0.15, 0.05])
     scores_BV = torch.from_numpy(np.log(probabilities)).float().repeat(4000, 1)
@@ -131,6 +136,7 @@ def test_a_text_that_stops(root: Path) -> None:
         assert (after.ended_by == "stop") == (stop[0] in before.text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [(), ("e",), ("a b", "th")])
 def test_the_pieces_of_an_answer_are_the_answer(root: Path, stop: tuple[str, ...]) -> None:
     pieces: list[tuple[str, str]] = []

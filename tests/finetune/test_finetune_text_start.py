@@ -36,6 +36,7 @@ def make(place: Path, tokenizer: Tokenizer, borders: str) -> tuple[Path, Path]:
     return place / "run", place / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("borders", "start", "before"), [("begin", BEGIN, BEGIN), ("end", END, None), ("older", END, None)]
 )
@@ -62,6 +63,7 @@ def test_a_prompt_at_the_start_of_a_document(tokenizer: Tokenizer, tmp_path: Pat
     assert answer.text == tokenizer.decode([*tokenizer.encode("The"), int(first)]).removeprefix("The")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("borders", BORDERS)
 def test_a_prompt_is_read_as_a_plain_call_gives_it(
     borders: str, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

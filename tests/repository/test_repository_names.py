@@ -118,6 +118,7 @@ def test_what_the_texts_name_is_there() -> None:
     assert problems(texts(), known_names()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

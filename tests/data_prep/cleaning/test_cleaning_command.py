@@ -51,6 +51,7 @@ def test_it_cleans_and_names_the_next_commands(run, recipe, tmp_path):
     assert status == 0 and "finished before; nothing was done" in out
 
 
+@pytest.mark.slow
 def test_an_unfinished_output_of_another_recipe_is_refused_and_can_be_replaced(run, recipe, tmp_path):
     # The share stops the work after everything was read.
     status, _, err = run(recipe, "max_malformed_share=0.01")
@@ -100,6 +101,7 @@ def test_an_evaluation_table_that_is_broken_is_refused(run, recipe, tmp_path, ro
     assert (status, out) == (2, "") and "quiz.csv: cannot be read: " in err and expected in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["quiz.jsonl", "quiz.txt", "quiz.csv"])
 def test_an_evaluation_file_may_begin_with_a_byte_order_mark(run, recipe, tmp_path, name):
     words = " ".join(prose(5).split()[:12])
@@ -137,6 +139,7 @@ def test_logs_stay_where_a_machine_failed(recipe, tmp_path):
         assert (tmp_path / "out.partial").exists() == stays
 
 
+@pytest.mark.slow
 def test_an_output_that_looks_like_a_number(run, recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, _, err = run(recipe, "--output", "123")

@@ -61,6 +61,7 @@ def address(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_input_from_a_web_server(run, recipe, tmp_path, address):
     write_json_lines(tmp_path / "quiz.jsonl", [{"text": prose(0)}])
     settings = [f"sources.a.input={address}/a.jsonl", "stages=[decontaminate]"]
@@ -99,6 +100,7 @@ def test_a_note_in_unfinished_work_is_not_deleted_with_it(run, recipe, tmp_path)
     assert run(recipe, "--overwrite")[0] == 0 and not (tmp_path / "out.partial").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["input", "link", "evaluation"])
 def test_an_output_that_holds_an_input_is_refused(run, recipe, tmp_path, way):
     assert run(recipe)[0] == 0
@@ -114,6 +116,7 @@ def test_an_output_that_holds_an_input_is_refused(run, recipe, tmp_path, way):
     assert mine.read_text() == prose(77)
 
 
+@pytest.mark.slow
 def test_a_note_in_a_finished_output_is_not_deleted_with_it(run, recipe, tmp_path):
     assert run(recipe)[0] == 0
     note = tmp_path / "out" / "notes.txt"
@@ -145,6 +148,7 @@ def test_a_finished_output_without_its_documents_is_not_taken_for_whole(run, rec
     assert status == 2 and "report.json: is damaged" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "found"),
     [
@@ -179,6 +183,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(tmp_path, name, change, fo
         os.utime(path, ns=(1, 10**18))
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_read_again_and_nothing_wrong_published(run, recipe, tmp_path, monkeypatch):
     assert run(recipe, f"output={tmp_path}/whole")[0] == 0
     path, plan = tmp_path / "a.jsonl", make_plan

@@ -110,6 +110,7 @@ def test_near_copies_in_chinese_are_found_as_a_segmenter_finds_them() -> None:
     assert not any(same_buckets(chinese(seed), chinese(seed + 100), "zh") for seed in range(5))
 
 
+@pytest.mark.slow
 def test_evaluation_texts_in_chinese_are_found(monkeypatch) -> None:
     accept_strings()
     found = {}

@@ -133,6 +133,7 @@ def test_renamed_fields_take_no_other_fields_name(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["gz", "zst"])
 def test_a_truncated_archive_is_an_error_or_counted(tmp_path: Path, ending: str) -> None:
     records = [{"text": f"document {i} {hash(str(i))}"} for i in range(20_000)]

@@ -63,6 +63,7 @@ def test_inspect_shows_documents_samples_and_matches(run, corpus):
     assert status == 0 and out.count("\n") == 3 and "the first 2 documents are shown" in out
 
 
+@pytest.mark.slow
 def test_stats_as_text_json_and_picture(run, corpus, tmp_path):
     status, out, err = run("stats", corpus, "--json", tmp_path / "s.json", "--plot", tmp_path / "s.png", "--top", 4)
     assert (status, err) == (0, "") and "most frequent ids" in out

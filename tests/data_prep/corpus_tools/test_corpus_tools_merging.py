@@ -69,6 +69,7 @@ def lines_of(corpus: Corpus) -> bytes:
     return b"".join(path.read_bytes() for path in paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "shards"), [(1 << 40, 1), (4000, None), (1, 120)])
 def test_the_documents_stay_what_they_are(corpus, tmp_path, limit, shards):
     entries = merge_corpora([corpus], tmp_path / "merged", limit).shards
@@ -95,6 +96,7 @@ def test_merging_all_into_one_is_what_one_shard_would_have_been(corpus, tokenize
     assert Corpus.open(tmp_path / "merged").fingerprint == Corpus.open(whole).fingerprint
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     shards=st.lists(

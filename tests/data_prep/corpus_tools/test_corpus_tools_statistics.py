@@ -28,6 +28,7 @@ def corpus(tmp_path_factory, text_file, tokenizer_path) -> Corpus:
     return Corpus.open(output)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     lengths=st.lists(st.one_of(st.integers(0, 300), st.integers(0, 1 << 40)), min_size=1, max_size=60),
@@ -116,6 +117,7 @@ def test_files_are_written(corpus, tmp_path):
         assert 0.02 < dark < 0.7  # bars and text on white
 
 
+@pytest.mark.slow
 def test_sources_without_a_font_are_numbered_in_the_picture(corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
     stats = gather(corpus)

@@ -216,6 +216,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 60), min_size=1, max_size=12),
@@ -231,6 +232,7 @@ def test_lines_that_are_too_long_are_left_out_wherever_units_begin(tmp_path_fact
     assert counts.too_long == sum(n > limit for n in lengths)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 9), min_size=1, max_size=12),

@@ -48,6 +48,7 @@ class InPieces(io.BytesIO):
         return self.read(self.piece_bytes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @settings(max_examples=60, deadline=None)
 @given(records=RECORDS, piece_bytes=st.integers(1, 40))

@@ -279,6 +279,7 @@ def test_standard_input(data: bytes, texts: list[str]) -> None:
     assert not Path(place).parent.exists()
 
 
+@pytest.mark.slow
 def test_standard_input_without_a_byte_is_told() -> None:
     code = "from tests.data_prep.reading.test_reading_kinds import by_tokenize; by_tokenize('-')"
     done = subprocess.run([sys.executable, "-c", code], input=b"", capture_output=True, check=False)

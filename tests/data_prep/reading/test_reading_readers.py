@@ -51,6 +51,7 @@ def test_text_files_as_one_document_lines_and_paragraphs(tmp_path, suffix):
     assert read(path, text_documents="paragraph") == ["a b\n c", "d\ne", "f"]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     lines=st.lists(st.text(alphabet="ab \u00fc", max_size=6), min_size=1, max_size=12),

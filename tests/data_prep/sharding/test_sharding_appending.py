@@ -156,6 +156,7 @@ def kill(*arguments: object, **options: object) -> None:
     raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name"),
     [

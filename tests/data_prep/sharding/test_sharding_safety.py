@@ -141,6 +141,7 @@ def test_a_shard_of_another_plan_is_not_taken(config):
     assert not verify_corpus(config.output, workers=1).problems.count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost", ["shard_00001.bin", "shard_00001.meta.jsonl", "token_counts.npy", "plan.json", "manifest.json"]
 )

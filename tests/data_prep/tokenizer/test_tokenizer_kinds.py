@@ -145,6 +145,7 @@ def test_tiktoken_ids_without_a_meaning(tokenizers):
     assert tokenizer.piece(500) == "<|endoftext|>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_copy_is_a_directory_of_ours(tmp_path, tokenizers, name):
     tokenizers[name].copy_to(tmp_path / "copy")
@@ -156,6 +157,7 @@ def test_a_copy_is_a_directory_of_ours(tmp_path, tokenizers, name):
     assert load_tokenizer(tmp_path / "copy" / "tokenizer.json").fingerprint == again.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bpe", "tiktoken"])
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(alphabet="ab1é \n\r.(", min_size=30, max_size=120))

@@ -137,6 +137,7 @@ def test_many_tokenizers_and_wide_names_fit_a_line(report):
     assert sum("…" in line and "文件名" in line for line in lines) == 1
 
 
+@pytest.mark.slow
 def test_the_command(files, vocabularies, tmp_path):
     command = [sys.executable, "-m", "data_prep", "tokenizer-report", *vocabularies, "--input", str(files)]
     command += ["--json", str(tmp_path / "r.json"), "longest=2"]

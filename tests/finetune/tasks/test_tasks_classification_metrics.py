@@ -99,6 +99,7 @@ def test_of_many_labels_the_largest_errors_are_listed() -> None:
     assert [[row[1], row[3], row[5]] for row in rows] == [["[n1]", "[n5]", "2"], ["[n2]", "[n7]", "1"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [ODD_LABELS, [f"label {number}" for number in range(800)]], ids=["odd", "many"])
 def test_the_plot_takes_any_labels_and_stays_small(tmp_path: Path, labels: list[str]) -> None:
     from PIL import Image

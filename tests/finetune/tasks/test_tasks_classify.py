@@ -91,6 +91,7 @@ def test_the_directory_gives_the_predictions_in_transformers_alone(result: TaskR
     assert (folder / "confusion-test.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_it_starts_from_the_pretrained_weights(root: Path, result: TaskResult) -> None:
     """With a learning rate of next to nothing, the body is that of the checkpoint."""
     from safetensors.torch import load_file
@@ -224,6 +225,7 @@ def test_sigterm_while_saving_leaves_nothing(root: Path, monkeypatch: pytest.Mon
     assert not (root / "wrong").exists() and not list(root.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["run", "exported"])
 def test_transformers_cuts_texts_where_training_did(root: Path, kind: str) -> None:
     from transformers import pipeline

@@ -60,7 +60,7 @@ def train(root: Path, model: str, output: str, **changes: Any) -> TaskResult:
     return result
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ["bert", *(pytest.param(n, marks=pytest.mark.slow) for n in ENCODERS if n != "bert")])
 def test_from_an_encoder_to_a_directory_that_transformers_loads(root: Path, tokenizer: Tokenizer, name: str) -> None:
     """With a learning rate of next to nothing, the body is that of the checkpoint."""
     from safetensors.torch import load_file
@@ -127,6 +127,7 @@ def test_from_an_exported_encoder_as_from_the_run(root: Path, tokenizer: Tokeniz
         assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_the_mean_of_all_tokens_where_there_is_a_class_for_it(root: Path, tokenizer: Tokenizer) -> None:
     train(root, "modern", "mean", pooling="mean", **SHORT)
     assert json.loads((root / "mean" / "config.json").read_text())["classifier_pooling"] == "mean"
@@ -145,6 +146,7 @@ def test_the_mean_of_all_tokens_where_there_is_a_class_for_it(root: Path, tokeni
     assert not (root / "wrong").exists()
 
 
+@pytest.mark.slow
 def test_a_classifier_by_the_first_word_piece_is_warned_of(
     root: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,6 +182,7 @@ print(json.dumps([together.tolist(), alone]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEANS)
 def test_the_mean_by_a_class_of_ours(root: Path, name: str) -> None:
     from finetune.networks import load_network

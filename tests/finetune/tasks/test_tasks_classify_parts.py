@@ -22,6 +22,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_without_a_test_part_the_validation_part_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = classify_config(root, "no-test", **SHORT, data__split=[0.8, 0.2, 0.0])
     found = run_task(config, lambda line: None)

@@ -84,6 +84,7 @@ def test_part_files_are_plain_safetensors(sound):
     assert (header + 8) % 4096 == 0
 
 
+@pytest.mark.slow
 def test_many_parts_need_few_open_files(tmp_path):
     values = random_state(SMALL_GPT, 3)
     path = save_all_ranks(tmp_path, 1, FakeLayout(data=MAX_OPEN_FILES + 8, zero=3), values)

@@ -152,6 +152,7 @@ def test_a_mixture_changed_three_times_and_a_length_changed_twice_leave_nothing_
     assert 0.97 * run.tokens < labels < run.tokens
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     cuts=st.lists(st.tuples(st.sampled_from([4, 7, 16, 24, 61]), st.integers(0, 90)), min_size=1, max_size=6),

@@ -125,6 +125,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_training_step_lies_on_the_gpu(name: str) -> None:
     # What mixes both devices fails.

@@ -221,6 +221,7 @@ def test_a_terminal_gets_a_framed_summary(tmp_path: Path) -> None:
     assert "╭" in output.getvalue() and "summary" in output.getvalue()
 
 
+@pytest.mark.slow
 def test_the_curves_are_a_picture_of_the_run(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -233,6 +234,7 @@ def test_the_curves_are_a_picture_of_the_run(tmp_path: Path) -> None:
         assert sum(pixel < 128 for pixel in picture.convert("L").tobytes()) / (picture.width * picture.height) > 0.001
 
 
+@pytest.mark.slow
 def test_names_of_wide_letters_stay_in_their_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
