@@ -148,7 +148,6 @@ def wait_with_broken_disk(root: Path) -> tuple[str, str]:
     return expect_error(writer.wait)[1], expect_error(writer.wait_all_ranks)[1]
 
 
-@pytest.mark.slow
 def test_wait_tells_each_rank_what_it_knows(tmp_path):
     (first, first_all), (second, second_all) = run_ranks(wait_with_broken_disk, 2, tmp_path)
     assert "given up because another rank failed" in first
@@ -295,7 +294,6 @@ def close_without_the_other(root: Path) -> bool:
     return waited_for_the_other
 
 
-@pytest.mark.slow
 def test_closing_does_not_wait_for_a_rank_that_is_gone(tmp_path):
     first, _ = run_ranks(close_without_the_other, 2, tmp_path)
     assert not first

@@ -121,7 +121,8 @@ def waits_of_a_step(case: Case) -> tuple[int, set[str]]:
     return len(lists), readers
 
 
-@pytest.mark.parametrize("zero_stage", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [1, 3])
 def test_a_step_waits_for_the_device_once(zero_stage: int) -> None:
     case = Case("waits", 2, {"zero_stage": zero_stage, "pipeline_size": 2}, precision="bf16")
     # DeepSpeed asks the norm that it gets from us, which is in host memory.

@@ -218,7 +218,6 @@ MISTAKES: list[tuple[str, Callable[[Fields, Tensors, Tensors], None]]] = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mistake"), MISTAKES, ids=[mistake.__name__ for _, mistake in MISTAKES])
 def test_a_wrong_mapping_is_refused(name: str, mistake: Callable[[Fields, Tensors, Tensors], None]) -> None:
     model = MODELS[name]
