@@ -7,11 +7,11 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import orjson
 
 from data_prep.storage.durable import flush_to_disk, start_writing_back, write_flushed
@@ -147,8 +147,14 @@ def prepare_copy(plan: PartPlan, buffer: torch.Tensor) -> Callable[[], None]:
         for device, event in zip(devices, ready, strict=True):
             streams[device].wait_event(event)
         for run in itertools.chain.from_iterable(map(adjacent_runs, sources)):
-            with torch.cuda.stream(streams[run.device]) if run.is_cuda else nullcontext():
-                buffer[end : end + run.numel()].copy_(run, non_blocking=True)
+            place = buffer[end : end + run.numel()]
+            if run.is_cuda:
+                with torch.cuda.stream(streams[run.device]):
+                    place.copy_(run, non_blocking=True)
+            else:
+                # In a thread of ours a copy by torch starts OpenMP threads of its own. They stay, and with more of
+                # them than cores those of training sleep at each barrier: small steps then take twice as long.
+                np.copyto(place.numpy(), run.numpy())
             end += run.numel()
         for stream in streams.values():
             stream.synchronize()
