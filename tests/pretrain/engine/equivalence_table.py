@@ -51,6 +51,16 @@ def limits(case: Case) -> tuple[float, float]:
     return (FP32_LIMIT, FP32_LIMIT) if case.precision == "fp32" else BF16_LIMITS
 
 
+def check(case: Case, references: References) -> None:
+    """Hold a layout against the single process.
+
+    Raises:
+        AssertionError: its losses or norms differ by more than `limits` says.
+    """
+    found, allowed = differences(case, references), limits(case)
+    assert all(difference < limit for difference, limit in zip(found, allowed, strict=True)), (case, found, allowed)
+
+
 def main() -> int:
     """Print the table; 1 if a layout is over its limit."""
     references, worst = References(), 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.pretrain.engine.equivalence_table import References, differences, limits
+from tests.pretrain.engine.equivalence_table import References, check
 from tests.pretrain.engine.layout_cases import CASES, Case, largest_differences
 
 # The rest of the table: `python -m tests.pretrain.engine.equivalence_table`.
@@ -69,13 +69,6 @@ def test_every_mechanism_is_covered(cases: Sequence[Case]) -> None:
     for changed in ("hidden_dropout", "attention_dropout", "tie_embeddings"):
         assert any(changed in case.model for case in cases)
     assert any(case.resets_attention for case in cases) and any(case.pads_labels for case in cases)
-
-
-def check(case: Case, references: References) -> None:
-    loss, norm = differences(case, references)
-    loss_limit, norm_limit = limits(case)
-    assert loss < loss_limit
-    assert norm < norm_limit
 
 
 def test_differences_are_the_largest_of_all_steps_and_what_is_not_finite_is_no_agreement() -> None:
