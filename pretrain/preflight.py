@@ -154,7 +154,7 @@ def _check_space(config: RunConfig, total_steps: int | None) -> None:
     # What a dead attempt left is removed before the first save.
     check_free_space(
         root,
-        estimated_bytes(config.model.num_parameters(), len(config.optimizer.states)),
+        estimated_bytes(config.model.num_parameters(), config.optimizer.states_per_weight(config.model)),
         soon_free_bytes=left_over_bytes(root),
         count=most_at_once(len(present), saves, saving.keep_last),
     )

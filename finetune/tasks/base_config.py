@@ -95,6 +95,13 @@ class TaskConfig(Named):
     @model_validator(mode="after")
     def _optimizer_fits(self) -> TaskConfig:
         problems = self.optimizer.problems()
+        if self.optimizer.takes_parameters:
+            declared = OPTIMIZERS.declarations().items()
+            names = [name for name, kind in declared if issubclass(kind, OptimizerConfig) and kind.is_element_wise]
+            problems.append(
+                f"optimizer.name={self.optimizer.name} updates whole matrices, which pretraining alone can tell it of;"
+                f" expected one of {', '.join(names)}"
+            )
         for key in ("warmup", "decay"):
             given: Duration | None = getattr(self.optimizer, key)
             if given is not None and given.unit == "tokens":

@@ -12,7 +12,7 @@ import typer
 from configs.errors import ExitStatus, guarded
 from configs.paths import input_path
 from pretrain.checkpoint.index import Index
-from pretrain.checkpoint.manifest import ManifestProblem
+from pretrain.checkpoint.manifest import MASTER, ManifestProblem
 from pretrain.checkpoint.reader import CheckpointReader, find_checkpoints
 from pretrain.data.saved_history import saved_history
 
@@ -43,7 +43,9 @@ def inspect(
     if as_json:
         print(json.dumps({"path": str(reader.path), "metadata": reader.metadata, "tensors": shapes}, indent=2))
         return
+    kept = [source.states for source in index.sources.values() if MASTER in source.states]
     states = dict.fromkeys(state for source in index.sources.values() for state in source.states)
+    each = "each " if len(set(kept)) == 1 and len(kept) == len(shapes) else ""
     metadata, total = reader.metadata, sum(part.file_bytes for part in index.parts)
     history, samples = saved_history(metadata), metadata.get("consumed_samples")
     facts = {
@@ -54,7 +56,7 @@ def inspect(
         "layout": _layout(metadata.get("layout")),
         "written by": f"bessemer {metadata['bessemer_version']}" if "bessemer_version" in metadata else None,
         "size": f"{total / 1e6:,.1f} MB in {len(index.parts)} parts",
-        "tensors": f"{len(shapes)}, each with {', '.join(states)}",
+        "tensors": f"{len(kept)}, {each}with {', '.join(states)}",
     }
     for key, value in facts.items():
         if value is not None:

@@ -11,6 +11,7 @@ root/step_00000300.superseded-NONCE/   set aside: of a run that was rolled back,
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import secrets
@@ -50,9 +51,10 @@ def nonce_of(number: int) -> str:
     return f"{number:012x}"
 
 
-def estimated_bytes(num_parameters: int, num_states: int) -> int:
+def estimated_bytes(num_parameters: int, states_per_weight: float) -> int:
     """Bytes of one checkpoint: weights and optimizer states in fp32, and a little for names and hashes."""
-    return num_parameters * BYTES_PER_ELEMENT * (1 + num_states) + num_parameters // 1000 + (1 << 20)
+    numbers = math.ceil(num_parameters * (1 + states_per_weight))
+    return numbers * BYTES_PER_ELEMENT + num_parameters // 1000 + (1 << 20)
 
 
 def list_checkpoints(root: Path) -> list[tuple[int, Path]]:

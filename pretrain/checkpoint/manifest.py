@@ -22,6 +22,8 @@ MAX_AXES = 8
 MAX_ELEMENTS = 1 << 48
 MASTER = "master"
 """The state that every parameter has: its fp32 weight."""
+STATE_MARK = "@"
+"""Between a parameter's name and the name of a state of it that has a shape of its own, such as one per row."""
 _STATE = re.compile(r"[A-Za-z_]\w{0,63}")
 _PART_FILE = re.compile(r"rank\d{5,9}\.safetensors")
 _PART_MANIFEST = re.compile(r"rank\d{5,9}\.json")
@@ -41,7 +43,7 @@ class Entry:
     """One shard of one tensor in a part file.
 
     Attributes:
-        name: global parameter name.
+        name: global parameter name; with `STATE_MARK` that of a state that has a shape of its own.
         global_shape: shape of the whole parameter.
         rectangles: int64[K, 5], where the shard lies in the global matrix; the last column is the element offset.
         offsets: first byte in the file, per state: the fp32 weight (`master`) and each state of the optimizer.
@@ -209,7 +211,7 @@ def _decode_entry(raw: Any, header_bytes: int, file_bytes: int) -> Entry:
     offsets, hashes = raw.get("offsets"), raw.get("xxh3")
     if not isinstance(offsets, dict) or not isinstance(hashes, dict):
         raise ManifestProblem(f"{name}: offsets or xxh3 is missing")
-    if MASTER not in offsets:
+    if MASTER not in offsets and (STATE_MARK not in name or not offsets):
         raise ManifestProblem(f"{name}: {MASTER} at byte None does not lie in the file")
     for state, offset in offsets.items():
         if not _STATE.fullmatch(state):

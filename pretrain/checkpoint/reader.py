@@ -82,8 +82,8 @@ class CheckpointReader:
         return self._index
 
     def names(self) -> list[str]:
-        """Names of all tensors, in the order in which they were stored."""
-        return list(self._index.sources)
+        """Names of all parameters, in the order in which they were stored."""
+        return [name for name, source in self._index.sources.items() if MASTER in source.states]
 
     def states(self, name: str) -> tuple[str, ...]:
         """Names of what is stored of a tensor: `master` (the fp32 weight) and the optimizer states."""

@@ -27,6 +27,12 @@ OPTIMIZERS = Kinds(
     what="optimizer",
     targets={
         "adamw": "pretrain.optimizers.adamw_config:AdamWConfig",
+        "sgd": "pretrain.optimizers.sgd_config:SGDConfig",
+        "adagrad": "pretrain.optimizers.adagrad_config:AdagradConfig",
+        "lion": "pretrain.optimizers.lion_config:LionConfig",
+        "lamb": "pretrain.optimizers.lamb_config:LambConfig",
+        "adafactor": "pretrain.optimizers.adafactor_config:AdafactorConfig",
+        "muon": "pretrain.optimizers.muon_config:MuonConfig",
     },
     default="adamw",
 )

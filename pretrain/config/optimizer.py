@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from configs.durations import Duration, Units
 from configs.kinds import Named
 
+if TYPE_CHECKING:
+    from pretrain.config.model import ModelConfig
+    from pretrain.models.parameter_table import ParameterSpec
+
+Extent = Literal["element", "row", "column"]
+
 
 @dataclass(frozen=True)
 class StateSpec:
-    """One state that an optimizer keeps of every element of a parameter, and a checkpoint with it.
+    """One state that an optimizer keeps of a parameter, and a checkpoint with it.
 
     Attributes:
         name: in `optimizer.state` and in the checkpoint, such as `exp_avg`.
+        extent: what it has a number for: each element of the parameter, each row, or each column of each of the
+            matrices that the parameter packs.
     """
 
     name: str
+    extent: Extent = "element"
+
+    def shape(self, spec: ParameterSpec) -> tuple[int, ...]:
+        """The shape of this state of the whole parameter `spec`."""
+        if self.extent == "element":
+            return spec.shape
+        rows, columns = spec.shape
+        return (rows,) if self.extent == "row" else (max(1, len(spec.row_pattern)), columns)
 
 
 class OptimizerConfig(Named):
@@ -31,9 +48,12 @@ class OptimizerConfig(Named):
     is_element_wise: ClassVar[bool] = False
     """Whether each weight's update follows from its own value, gradient and states alone.
 
-    Sharding asks for it: the tensors that an optimizer gets are flat, and span parameters or parts of them. One that
-    takes norms, means or products of a parameter (LAMB, Adafactor, Muon) would train wrongly without an error.
+    The tensors that an optimizer gets are flat, and span parameters or parts of them. One that takes norms, means or
+    products of a parameter would train wrongly without an error, unless it declares `takes_parameters`.
     """
+    takes_parameters: ClassVar[bool] = False
+    """Whether its implementation is a `ParameterOptimizer`, which is told where in the flat tensors each parameter
+    lies, and which ranks have the rest of it (LAMB, Adafactor, Muon)."""
 
     lr: float = Field(gt=0, examples=[3.0e-4])
     """Peak learning rate."""
@@ -54,13 +74,26 @@ class OptimizerConfig(Named):
 
     def problems(self) -> list[str]:
         """Why no run can use this optimizer, a sentence each; empty if it can."""
-        if self.is_element_wise:
+        if self.is_element_wise or self.takes_parameters:
             return []
         return [
             f"optimizer.name={self.name} does not declare that its updates are element-wise, and sharding hands an"
             " optimizer flat tensors that span parameters; expected is_element_wise = True in its declaration"
-            f" ({type(self).__name__}), if each weight's update follows from its own value, gradient and states alone"
+            f" ({type(self).__name__}), if each weight's update follows from its own value, gradient and states alone,"
+            " or takes_parameters = True and an implementation on ParameterOptimizer"
         ]
+
+    def states_of(self, spec: ParameterSpec) -> tuple[StateSpec, ...]:
+        """What is kept of one parameter of the table: `states`, unless a kind treats parameters differently."""
+        return self.states
+
+    def states_per_weight(self, model: ModelConfig) -> float:
+        """Numbers that are kept beside each fp32 weight, on the average of `model`, whose `vocab_size` is known."""
+        weights = kept = 0
+        for spec in model.parameters():
+            weights += spec.elements
+            kept += sum(math.prod(state.shape(spec)) for state in self.states_of(spec))
+        return kept / weights
 
     def layout_problems(self, sizes: Mapping[str, int], *, zero_stage: int) -> list[str]:
         """Why this optimizer cannot be sharded so, a sentence each.

@@ -95,7 +95,10 @@ class TrainEngine:
             dist_init_required=False,
         )
         zero_class = ParameterPartitions if config.parallel.zero_stage == 3 else FlatPartitions
-        self.zero: ZeroOptimizer = zero_class(self._deepspeed.optimizer, parameters, config.optimizer)
+        self.zero: ZeroOptimizer = zero_class(
+            self._deepspeed.optimizer, parameters, config.optimizer, is_first_data_rank=topology.data_rank == 0
+        )
+        self.zero.attach(topology.slice_ranks(divides_shards=config.parallel.zero_stage > 0))
         if config.training.precision == "fp16":
             # deepspeed/runtime/fp16/loss_scaler.py:257 (update_scale): raises at the lowest scale; our guard counts
             # skipped steps instead.
@@ -236,15 +239,18 @@ def trained_loss(sums_K: torch.Tensor, factors_K: torch.Tensor) -> torch.Tensor:
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer with decay groups. What is tied has a group of its own, so that both copies are cut alike."""
-    specs = [(parameter, parameter.spec) for parameter in parameters]  # type: ignore[attr-defined]
-    groups = [
-        {"params": [p for p, spec in specs if spec.is_tied and spec.decays], "weight_decay": config.weight_decay},
-        {"params": [p for p, spec in specs if spec.is_tied and not spec.decays], "weight_decay": 0.0},
-        {"params": [p for p, spec in specs if not spec.is_tied and spec.decays], "weight_decay": config.weight_decay},
-        {"params": [p for p, spec in specs if not spec.is_tied and not spec.decays], "weight_decay": 0.0},
-    ]
-    return optimizer_kind_of(config).build([group for group in groups if group["params"]], config)
+    """The optimizer with groups of what decays alike and keeps the same states.
+
+    What is tied has a group of its own, so that both copies are cut alike.
+    """
+    groups: dict[tuple[object, ...], dict[str, Any]] = {}
+    order = sorted(parameters, key=lambda p: (not p.spec.is_tied, not p.spec.decays))  # type: ignore[attr-defined]
+    for parameter in order:
+        spec = parameter.spec  # type: ignore[attr-defined]
+        kind = (spec.is_tied, spec.decays, config.states_of(spec))
+        decay = config.weight_decay if spec.decays else 0.0
+        groups.setdefault(kind, {"params": [], "weight_decay": decay})["params"].append(parameter)
+    return optimizer_kind_of(config).build(list(groups.values()), config)
 
 
 def _to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:

@@ -13,6 +13,7 @@ from pretrain.engine import cpu_bridge, random_state
 from pretrain.engine.meeting import REPORT_AFTER_S
 from pretrain.engine.processes import choose_device, join_ranks, launcher_variables, leave_ranks
 from pretrain.models.family import StagePlace
+from pretrain.optimizers.parameter_slices import SliceRanks
 from pretrain.parallel.launch import Launch
 from pretrain.parallel.layout import Layout
 
@@ -68,6 +69,25 @@ class Topology:
         if not parallel_state.is_rank_in_embedding_group(ignore_virtual=True):
             return None
         return parallel_state.get_embedding_group()
+
+    def slice_ranks(self, *, divides_shards: bool) -> SliceRanks:
+        """The ranks that have the other parts of this rank's parameters.
+
+        Args:
+            divides_shards: whether data ranks divide the optimizer's work on a tensor rank's shards.
+        """
+        divided, cut = divides_shards and self.layout.data > 1, self.layout.tensor > 1
+        plane = None
+        if divided and cut:
+            plane = parallel_state.get_tensor_and_data_parallel_group(with_context_parallel=True)
+        elif divided or cut:
+            plane = self.data_group if divided else self.tensor_group
+        return SliceRanks(
+            device=self.device,
+            data_group=self.data_group if divided else None,
+            tensor_group=self.tensor_group if cut else None,
+            plane_group=plane,
+        )
 
 
 def start(launch: Launch, layout: Layout, report_waiting_after_s: float = REPORT_AFTER_S) -> Topology:

@@ -7,7 +7,7 @@ partitions each parameter by itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 
 from pretrain.checkpoint.manifest import MASTER
 from pretrain.checkpoint.state_shards import StateShard
-from pretrain.config.optimizer import OptimizerConfig
+from pretrain.config.optimizer import OptimizerConfig, StateSpec
 from pretrain.optimizers.optimizer import optimizer_kind_of
+from pretrain.optimizers.parameter_optimizer import ParameterOptimizer
+from pretrain.optimizers.parameter_slices import ParameterSlice, SliceRanks
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,27 @@ class OwnedRange:
     offset: int
 
 
+def parameter_slice(owned: OwnedRange) -> ParameterSlice:
+    """The range as an optimizer takes it."""
+    spec, shape = owned.parameter.spec, owned.parameter.sharded_shape  # type: ignore[attr-defined]
+    return ParameterSlice(spec, shape, owned.start, owned.stop, owned.offset)
+
+
 class ZeroOptimizer(ABC):
     """What the engine and the checkpoint read and set of a DeepSpeed ZeRO optimizer."""
 
-    def __init__(self, optimizer: Any, parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> None:
+    def __init__(
+        self,
+        optimizer: Any,
+        parameters: list[torch.nn.Parameter],
+        config: OptimizerConfig,
+        *,
+        is_first_data_rank: bool = True,
+    ) -> None:
         self.inner = optimizer
         self.parameters = parameters
         self.config = config
+        self.is_first_data_rank = is_first_data_rank
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -77,6 +93,10 @@ class ZeroOptimizer(ABC):
         """The ranges whose fp32 master parameters and optimizer states this rank keeps."""
 
     @abstractmethod
+    def ranges_by_flat(self) -> Iterator[tuple[torch.Tensor, list[OwnedRange]]]:
+        """Each of `flats` with the ranges of all parameters that it is for; empty ones where other ranks have all."""
+
+    @abstractmethod
     def flats(self) -> list[torch.Tensor]:
         """The flat fp32 tensors of master parameters, one per group or sub-group."""
 
@@ -91,21 +111,49 @@ class ZeroOptimizer(ABC):
         for owned in self.owned_ranges():
             end = owned.offset + owned.stop - owned.start
             state = self.inner.optimizer.state[owned.flat]
-            self._refuse_undeclared(state)
+            declared = self.config.states_of(owned.parameter.spec)  # type: ignore[attr-defined]
+            self._refuse_undeclared(state, declared)
             tensors = {MASTER: owned.flat.data[owned.offset : end]}
-            tensors.update({spec.name: state[spec.name][owned.offset : end] for spec in self.config.states})
+            kept = [spec.name for spec in declared if spec.extent == "element"]
+            tensors.update({name: state[name][owned.offset : end] for name in kept})
             shape = owned.parameter.sharded_shape  # type: ignore[attr-defined]
             shards.append(StateShard(shape, owned.start, owned.stop, tensors, is_owner(owned.parameter)))
+        return shards + self._shards_by_line(is_owner)
+
+    def _shards_by_line(self, is_owner: Callable[[torch.nn.Parameter], bool]) -> list[StateShard]:
+        """Of the states that have a number per row or column; every data rank has all of its tensor rank's."""
+        base = self.inner.optimizer
+        if not isinstance(base, ParameterOptimizer):
+            return []
+        shards = []
+        for flat, ranges in self.ranges_by_flat():
+            for owned in ranges:
+                part = parameter_slice(owned)
+                for spec in self.config.states_of(part.spec):
+                    if spec.extent == "element":
+                        continue
+                    shape = part.state_shape(spec)
+                    owner = self.is_first_data_rank and is_owner(owned.parameter)
+                    if shape.tensor_axis is None and shape.tensor_rank:
+                        owner = False
+                    values = base.state[flat][spec.name][part.spec.name].view(-1)
+                    shards.append(StateShard(shape, 0, shape.local_elements, {spec.name: values}, owner))
         return shards
 
-    def _refuse_undeclared(self, state: dict[str, Any]) -> None:
+    def attach(self, ranks: SliceRanks) -> None:
+        """Tell an optimizer that looks at whole parameters where they lie. Collective."""
+        base = self.inner.optimizer
+        if isinstance(base, ParameterOptimizer):
+            base.attach({flat: list(map(parameter_slice, ranges)) for flat, ranges in self.ranges_by_flat()}, ranks)
+
+    def _refuse_undeclared(self, state: dict[str, Any], specs: Iterable[StateSpec]) -> None:
         """A state that the declaration does not name would be lost in every checkpoint."""
-        declared = {"step", *(spec.name for spec in self.config.states)}
+        declared = {"step", *(spec.name for spec in specs)}
         for name, value in state.items():
             if value is not None and name not in declared:
                 kind = type(self.config).__name__
                 raise TypeError(
-                    f"the optimizer {self.config.name} keeps the state {name!r}, which {kind}.states does not name"
+                    f"the optimizer {self.config.name} keeps the state {name!r}, which {kind} does not name"
                     f" (it names {', '.join(sorted(declared))}): no checkpoint would hold it"
                 )
 
@@ -127,8 +175,12 @@ class ZeroOptimizer(ABC):
         # An optimizer makes its states at its first step; a load or an early save needs them before.
         for flat in self.flats():
             state = self.inner.optimizer.state[flat]
-            if not state:
-                state.update(optimizer_kind_of(self.config).initial_state(flat.data))
+            if state:
+                continue
+            if isinstance(base := self.inner.optimizer, ParameterOptimizer):
+                state.update(base.initial_state(flat))
+            else:
+                state.update(optimizer_kind_of(self.config).initial_state(flat.data, self.config))
 
 
 class FlatPartitions(ZeroOptimizer):
@@ -172,12 +224,21 @@ class FlatPartitions(ZeroOptimizer):
     def owned_ranges(self) -> Iterator[OwnedRange]:
         """See the base class."""
         for parameter in self.parameters:
-            mapping = parameter._hp_mapping  # type: ignore[attr-defined]
-            if mapping is None:
-                continue
-            here, there = mapping.lp_fragment_address, mapping.hp_fragment_address
-            flat = self.inner.single_partition_of_fp32_groups[mapping.param_group_index]
-            yield OwnedRange(parameter, here.start, here.start + here.numel, flat, there.start)
+            if (owned := self._range(parameter)) is not None:
+                yield owned
+
+    def _range(self, parameter: torch.nn.Parameter) -> OwnedRange | None:
+        mapping = parameter._hp_mapping  # type: ignore[attr-defined]
+        if mapping is None:
+            return None
+        here, there = mapping.lp_fragment_address, mapping.hp_fragment_address
+        flat = self.inner.single_partition_of_fp32_groups[mapping.param_group_index]
+        return OwnedRange(parameter, here.start, here.start + here.numel, flat, there.start)
+
+    def ranges_by_flat(self) -> Iterator[tuple[torch.Tensor, list[OwnedRange]]]:
+        """See the base class."""
+        for flat, parameters in zip(self.flats(), self.inner.bit16_groups):
+            yield flat, [self._range(parameter) or OwnedRange(parameter, 0, 0, flat, 0) for parameter in parameters]
 
     def flats(self) -> list[torch.Tensor]:
         """See the base class."""
@@ -231,14 +292,26 @@ class ParameterPartitions(ZeroOptimizer):
 
     def owned_ranges(self) -> Iterator[OwnedRange]:
         """See the base class."""
-        zero = self.inner
         for parameter in self.parameters:
-            group, offset, length = zero.grad_position[zero.get_param_id(parameter)]
-            total = parameter.ds_numel  # type: ignore[attr-defined]
-            start = min(zero._get_param_partition_rank(parameter) * length, total)
-            stop = min(start + length, total)
-            if start < stop:
-                yield OwnedRange(parameter, start, stop, zero.fp32_partitioned_groups_flat[group], offset)
+            if (owned := self._range(parameter)).start < owned.stop:
+                yield owned
+
+    def _range(self, parameter: torch.nn.Parameter) -> OwnedRange:
+        zero = self.inner
+        group, offset, length = zero.grad_position[zero.get_param_id(parameter)]
+        total = parameter.ds_numel  # type: ignore[attr-defined]
+        start = min(zero._get_param_partition_rank(parameter) * length, total)
+        return OwnedRange(
+            parameter, start, min(start + length, total), zero.fp32_partitioned_groups_flat[group], offset
+        )
+
+    def ranges_by_flat(self) -> Iterator[tuple[torch.Tensor, list[OwnedRange]]]:
+        """See the base class."""
+        found: dict[torch.Tensor, list[OwnedRange]] = {flat: [] for flat in self.flats()}
+        for parameter in self.parameters:
+            owned = self._range(parameter)
+            found[owned.flat].append(owned)
+        yield from found.items()
 
     def flats(self) -> list[torch.Tensor]:
         """See the base class."""

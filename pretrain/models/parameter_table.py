@@ -59,6 +59,9 @@ class ParameterSpec:
         sequence_partial: whether, under sequence parallelism, each tensor rank has only a part of its gradient.
         use: how often it takes part in the forward pass.
         local_names: names that a stage's module may have for it beside the global one (a tied output layer's).
+        row_pattern: of a weight that packs several matrices along axis 0, how many rows of each follow each other; the
+            pattern repeats. (queries, keys, values) of one group for a packed qkv, (gate, up) for a gated fc1; empty:
+            it is one matrix. Optimizers that look at matrices look at each of them.
     """
 
     name: str
@@ -71,11 +74,17 @@ class ParameterSpec:
     sequence_partial: bool = False
     use: Use = Use.EACH_TOKEN
     local_names: tuple[str, ...] = ()
+    row_pattern: tuple[int, ...] = ()
 
     @property
     def elements(self) -> int:
         """Elements of the whole parameter."""
         return math.prod(self.shape)
+
+    @property
+    def is_hidden_matrix(self) -> bool:
+        """Whether it is a matrix of a layer: no embedding, no head, no norm or bias."""
+        return isinstance(self.holder, int) and len(self.shape) == 2
 
     @property
     def is_tied(self) -> bool:

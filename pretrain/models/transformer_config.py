@@ -104,13 +104,17 @@ class TransformerModelConfig(ModelConfig):
         layer, hidden, ffn = f"{block}.layers.{number}.", self.hidden_size, self.ffn_size
         qkv = (self.num_attention_heads + 2 * self.query_groups) * self.head_size
         fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
+        group = (self.num_attention_heads // self.query_groups * self.head_size, self.head_size, self.head_size)
+        gate_and_up = (ffn, ffn) if self.is_gated else ()
         inner, outer = self.normal(self.init_std), self.normal(self.residual_std)
         if attention_norm:
             yield from self.norm_parameters(f"{layer}input_layernorm", number, bias=norm_bias)
-        yield from self._linear(f"{layer}self_attention.linear_qkv", (qkv, hidden), number, inner, axis=0)
+        yield from self._linear(f"{layer}self_attention.linear_qkv", (qkv, hidden), number, inner, axis=0, rows=group)
         yield from self._linear(f"{layer}self_attention.linear_proj", (hidden, hidden), number, outer, axis=1)
         yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", number, bias=norm_bias)
-        yield from self._linear(f"{layer}mlp.linear_fc1", (fc1, hidden), number, inner, axis=0, blocks=blocks)
+        yield from self._linear(
+            f"{layer}mlp.linear_fc1", (fc1, hidden), number, inner, axis=0, blocks=blocks, rows=gate_and_up
+        )
         yield from self._linear(f"{layer}mlp.linear_fc2", (hidden, ffn), number, outer, axis=1)
 
     def norm_parameters(self, name: str, holder: Holder, *, bias: bool | None = None) -> Iterator[ParameterSpec]:
@@ -122,9 +126,17 @@ class TransformerModelConfig(ModelConfig):
             yield ParameterSpec(f"{name}.bias", shape, holder, Constant(0.0), decays=False, sequence_partial=True)
 
     def _linear(
-        self, name: str, shape: tuple[int, int], holder: Holder, init: Normal, *, axis: int, blocks: int = 1
+        self,
+        name: str,
+        shape: tuple[int, int],
+        holder: Holder,
+        init: Normal,
+        *,
+        axis: int,
+        blocks: int = 1,
+        rows: tuple[int, ...] = (),
     ) -> Iterator[ParameterSpec]:
-        yield ParameterSpec(f"{name}.weight", shape, holder, init, tensor_axis=axis, blocks=blocks)
+        yield ParameterSpec(f"{name}.weight", shape, holder, init, tensor_axis=axis, blocks=blocks, row_pattern=rows)
         if self.bias:
             # The bias of a matrix that is cut by columns is added after the sum over ranks: whole, and to a part of
             # the sequence only where that is split.

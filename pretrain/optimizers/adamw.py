@@ -18,7 +18,7 @@ class AdamW:
             groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True
         )
 
-    def initial_state(self, flat: torch.Tensor) -> dict[str, Any]:
+    def initial_state(self, flat: torch.Tensor, config: AdamWConfig) -> dict[str, Any]:
         """See `OptimizerKind.initial_state`."""
-        moments = {spec.name: torch.zeros_like(flat) for spec in AdamWConfig.states}
+        moments = {spec.name: torch.zeros_like(flat) for spec in config.states}
         return {"step": torch.zeros((), dtype=torch.float32, device=flat.device), **moments}

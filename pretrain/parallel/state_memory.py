@@ -5,6 +5,7 @@ Activations, what is gathered for a layer, buffers of collectives and the librar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pretrain.config import ModelConfig, RunConfig
@@ -37,12 +38,12 @@ def state_memory(config: RunConfig, layout: Layout, weights: int, *, trains: boo
     """
     parallel = config.parallel
     weight = FP32_BYTES if config.training.precision == "fp32" else 2
-    state = FP32_BYTES * (1 + len(config.optimizer.states))
+    state = FP32_BYTES * (1 + config.optimizer.states_per_weight(config.model))
     part = -(-weights // layout.data)
     states, gradients, held = (part if parallel.zero_stage >= stage else weights for stage in (1, 2, 3))
     if not trains and parallel.zero_stage < 3 and not parallel.offload_optimizer:
         gradients = 0
-    device = weight * held
+    device: float = weight * held
     host = state * part if trains else 0  # the checkpoint's copy: of replicas, one rank writes
     if parallel.offload_optimizer:
         host += (state + FP32_BYTES) * states
@@ -52,7 +53,7 @@ def state_memory(config: RunConfig, layout: Layout, weights: int, *, trains: boo
             host += FP32_BYTES * gradients
     else:
         device += state * states + FP32_BYTES * gradients
-    return StateMemory(device, host)
+    return StateMemory(math.ceil(device), math.ceil(host))
 
 
 def weights_of_stages(model: ModelConfig, layout: Layout) -> list[int]:

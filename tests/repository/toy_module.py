@@ -138,7 +138,7 @@ class ToyOptimizer:
     def build(self, groups, config):
         return SignDescent(groups, config.lr, config.decay_of_average)
 
-    def initial_state(self, flat):
+    def initial_state(self, flat, config):
         return {"average": torch.zeros_like(flat)}
 
 

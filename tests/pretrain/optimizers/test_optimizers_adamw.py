@@ -57,7 +57,7 @@ def test_it_keeps_the_states_that_it_declares(start: torch.Tensor, gradients: to
 
 
 def test_its_first_step_is_that_from_the_initial_state(start: torch.Tensor, gradients: torch.Tensor) -> None:
-    state = optimizer_kind_of(CONFIG).initial_state(start)
+    state = optimizer_kind_of(CONFIG).initial_state(start, CONFIG)
     assert torch.equal(_stepped(start, gradients, state), _stepped(start, gradients))
 
 
