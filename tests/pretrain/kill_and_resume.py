@@ -2,6 +2,7 @@
 
     python -m tests.pretrain.kill_and_resume --kills 20
     python -m tests.pretrain.kill_and_resume --kills 20 --bert
+    python -m tests.pretrain.kill_and_resume --kills 10 --optimizer muon
 
 Prints what each kill found, and ends with status 1 unless the final weights, moments, losses and sample numbers are
 bitwise those of the undisturbed run. Half of the kills come while a checkpoint is being written.
@@ -10,6 +11,7 @@ bitwise those of the undisturbed run. Half of the kills come while a checkpoint 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -30,10 +32,15 @@ from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, tra
 RANKS = 2
 
 
-def gpt_config(output_dir: Path, corpus: Path, steps: int) -> RunConfig:
+def gpt_config(output_dir: Path, corpus: Path, steps: int, optimizer: str = "adamw") -> RunConfig:
     """A small GPT with dropout, under ZeRO-3."""
     return tiny_config(
-        output_dir, corpus, training__duration=f"{steps} steps", parallel__zero_stage=3, checkpoint__keep_last=3
+        output_dir,
+        corpus,
+        training__duration=f"{steps} steps",
+        parallel__zero_stage=3,
+        checkpoint__keep_last=3,
+        optimizer__name=optimizer,
     )
 
 
@@ -151,12 +158,13 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bert", action="store_true", help="the recipe bert-tiny instead of a small GPT")
+    parser.add_argument("--optimizer", default="adamw", help="of the small GPT")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
     corpus = make_corpus(root / "data", sentences=options.bert)
     preload()
     chance = random.Random(options.seed)
-    configured = bert_config if options.bert else gpt_config
+    configured = bert_config if options.bert else functools.partial(gpt_config, optimizer=options.optimizer)
     straight = configured(root / "straight", corpus, options.steps)
     started_s = time.monotonic()
     leader = start(straight, root / "straight.log")

@@ -154,6 +154,13 @@ def test_state_is_bitwise_equal_at_each_hand_over_between_layouts(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adafactor", "muon"])
+def test_states_of_rows_columns_and_matrices_are_handed_over(tmp_path: Path, corpus: Path, optimizer: str) -> None:
+    keys = {"optimizer__name": optimizer, "model__tie_embeddings": "true", "model__activation": "swiglu"}
+    check_hand_overs(tmp_path, corpus, keys | {"optimizer__beta1": 0.9})
+
+
+@pytest.mark.slow
 def test_a_bert_on_eight_ranks_goes_on_with_two_and_back(tmp_path: Path, sentences: Path) -> None:
     check_hand_overs(tmp_path, sentences, BERT, large_ranks=8)
 
@@ -192,7 +199,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, corpus: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [["--kills", "3", "--steps", "48"], ["--kills", "1", "--steps", "24", "--bert"]], ids=["gpt", "bert"]
+    "options",
+    [
+        ["--kills", "3", "--steps", "48"],
+        ["--kills", "1", "--steps", "24", "--bert"],
+        ["--kills", "1", "--steps", "24", "--optimizer", "adafactor"],
+    ],
+    ids=["gpt", "bert", "adafactor"],
 )
 def test_kills_change_nothing(options: list[str]) -> None:
     command = [sys.executable, "-m", "tests.pretrain.kill_and_resume", *options]
