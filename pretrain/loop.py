@@ -53,13 +53,20 @@ def _train(run: Trainer, collect: Callable[[int], None]) -> Ending:
         data_time_s = time.perf_counter() - started_s
 
         learning_rate = run.schedule.learning_rate(progress)
-        flags = partial(run.flags, progress)
-        result = run.engine.train_batch(micro_batches, step=progress.step, learning_rate=learning_rate, flags=flags)
+        result = run.engine.train_batch(
+            micro_batches,
+            step=progress.step,
+            learning_rate=learning_rate,
+            weight_decay=run.schedule.weight_decay(progress),
+            flags=partial(run.flags, progress),
+            measures_layers=run.layer_norms_are_due(progress),
+        )
         stop, save = (flag > 0 for flag in result.flags)
 
         progress = progress.after(batch_size, applied=result.applied)
         record = step_record(run, progress, result, learning_rate, batch_size, started_s, data_time_s)
         run.monitor.log_step(record)
+        run.monitor.log_layers(progress.step, result.layer_norms)
         try:
             run.guard.observe(record)
         except Diverged:

@@ -135,6 +135,11 @@ class Trainer:
         interval = _steps(self.config.evaluation.interval)
         return interval is not None and progress.step % interval == 0
 
+    def layer_norms_are_due(self, progress: Progress) -> bool:
+        """Whether the step that begins at `progress` measures the norms of each layer."""
+        interval = _steps(self.config.monitor.layer_norms_interval)
+        return interval is not None and (progress.step + 1) % interval == 0
+
     def evaluate(self, progress: Progress) -> None:
         """Evaluate the validation sets and report them."""
         for record in self._evaluator.evaluate(self._data.validation, progress.step):

@@ -40,6 +40,10 @@ class StateSpec:
         return (rows,) if self.extent == "row" else (max(1, len(spec.row_pattern)), columns)
 
 
+AVERAGE = StateSpec("average")
+"""The moving average of the weights, which any optimizer can keep beside its own states."""
+
+
 class OptimizerConfig(Named):
     """An optimizer and its schedule. A subclass declares one kind, with the keys that only it has."""
 
@@ -69,8 +73,18 @@ class OptimizerConfig(Named):
     """Shape of wsd's decay: `sqrt` falls with the square root of the time (1-sqrt; Haegele et al. 2024, section 3)."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled weight decay of matrices and embeddings; norms and biases get none."""
+    final_weight_decay: float | None = Field(default=None, ge=0)
+    """Weight decay at the end of the run, which it reaches as `weight_decay_schedule` says; null: it stays."""
+    weight_decay_schedule: Literal["linear", "cosine"] = "linear"
+    """Shape of the way from `weight_decay` to `final_weight_decay`."""
     clip_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this global norm; 0: never."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Learning rate of each layer as a share of that of the layer above it, whose last one has `lr`; embeddings come
+    below the first layer (layer-wise decay; Clark et al. 2020, appendix B)."""
+    average_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay per step of an exponential moving average of the weights, which is kept in checkpoints and can be exported;
+    null: none is kept."""
 
     def problems(self) -> list[str]:
         """Why no run can use this optimizer, a sentence each; empty if it can."""
@@ -87,12 +101,28 @@ class OptimizerConfig(Named):
         """What is kept of one parameter of the table: `states`, unless a kind treats parameters differently."""
         return self.states
 
+    def kept_of(self, spec: ParameterSpec) -> tuple[StateSpec, ...]:
+        """All that is kept of a parameter: the kind's states, and the average of the weight where one is kept."""
+        return self.states_of(spec) if self.average_decay is None else (*self.states_of(spec), AVERAGE)
+
+    def lr_scale(self, spec: ParameterSpec, num_layers: int) -> float:
+        """What the learning rate of a parameter is multiplied by.
+
+        Args:
+            spec: the parameter.
+            num_layers: of the model.
+        """
+        if self.layer_decay == 1.0 or spec.holder == "last":
+            return 1.0
+        above = num_layers - 1 - spec.holder if isinstance(spec.holder, int) else num_layers
+        return self.layer_decay**above
+
     def states_per_weight(self, model: ModelConfig) -> float:
         """Numbers that are kept beside each fp32 weight, on the average of `model`, whose `vocab_size` is known."""
         weights = kept = 0
         for spec in model.parameters():
             weights += spec.elements
-            kept += sum(math.prod(state.shape(spec)) for state in self.states_of(spec))
+            kept += sum(math.prod(state.shape(spec)) for state in self.kept_of(spec))
         return kept / weights
 
     def layout_problems(self, sizes: Mapping[str, int], *, zero_stage: int) -> list[str]:

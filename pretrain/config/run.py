@@ -86,6 +86,9 @@ class MonitorConfig(Section):
 
     log_interval: int = Field(default=10, gt=0)
     """Steps between two lines of console, TensorBoard and metrics.jsonl."""
+    layer_norms_interval: Annotated[Duration, Units("steps")] | None = None
+    """Steps between two measurements of the norms of weights, gradients and updates of each layer, for TensorBoard; a
+    step that measures holds a copy of its rank's fp32 weights. Null: none."""
     tensorboard: bool = True
     """Whether TensorBoard event files are written to `<output>/tensorboard`."""
     serve_tensorboard: int | None = Field(default=None, ge=0, le=65535)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from pretrain.engine import determinism, upstream
 from pretrain.engine.deepspeed_config import communication_precision, deepspeed_config
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
+from pretrain.engine.layer_norms import LayerNorm, LayerNormMeter
 from pretrain.engine.norms import square_sum
 from pretrain.engine.partitioning import materialize_partitioned
 from pretrain.engine.pipeline import Pipeline
@@ -43,6 +44,7 @@ class StepResult:
         applied: False if a loss or the gradient were not finite and the step was skipped.
         loss_scale: fp16's scale during the step; None in other precisions.
         flags: each flag that was given, summed over the ranks.
+        layer_norms: norms of each layer, where the step was to measure them.
     """
 
     losses: dict[str, float]
@@ -51,6 +53,7 @@ class StepResult:
     applied: bool
     loss_scale: float | None
     flags: tuple[float, ...] = ()
+    layer_norms: Mapping[str, LayerNorm] | None = None
 
 
 class TrainEngine:
@@ -89,7 +92,7 @@ class TrainEngine:
         parameters = list(module.parameters())
         self._deepspeed, *_ = deepspeed.initialize(
             model=module,
-            optimizer=_optimizer(parameters, config.optimizer),
+            optimizer=_optimizer(parameters, config.optimizer, config.model.num_layers),
             config=settings,
             mpu=groups,
             dist_init_required=False,
@@ -99,6 +102,8 @@ class TrainEngine:
             self._deepspeed.optimizer, parameters, config.optimizer, is_first_data_rank=topology.data_rank == 0
         )
         self.zero.attach(topology.slice_ranks(divides_shards=config.parallel.zero_stage > 0))
+        if config.optimizer.average_decay is not None:
+            self.zero.ensure_states()  # the averages begin with the first weights
         if config.training.precision == "fp16":
             # deepspeed/runtime/fp16/loss_scaler.py:257 (update_scale): raises at the lowest scale; our guard counts
             # skipped steps instead.
@@ -111,6 +116,7 @@ class TrainEngine:
             sequence_parallel=sequence_parallel,
             communication_dtype=_DTYPES[communication_precision(config.training.precision, zero_stage, configured)],
         )
+        self._layer_norms = LayerNormMeter(self.zero, topology, config.model.parameters(), self._gradients.is_counted)
         coefficients = list(objective.coefficients.values())
         self._coefficients = torch.tensor(coefficients, device=topology.device, dtype=torch.float64)
         self._pipeline = Pipeline(
@@ -118,7 +124,14 @@ class TrainEngine:
         )
 
     def train_batch(
-        self, micro_batches: list[MicroBatch], *, step: int, learning_rate: float, flags: Flags = lambda: ()
+        self,
+        micro_batches: list[MicroBatch],
+        *,
+        step: int,
+        learning_rate: float,
+        weight_decay: float | None = None,
+        flags: Flags = lambda: (),
+        measures_layers: bool = False,
     ) -> StepResult:
         """Train on one global batch.
 
@@ -126,12 +139,13 @@ class TrainEngine:
             micro_batches: this data rank's part of it.
             step: number of the step, from 0.
             learning_rate: for this step.
+            weight_decay: for this step; None: as configured.
             flags: gives what is summed over all ranks beside the losses, so that ranks agree without a collective of
                 their own; as many numbers on every rank. Asked when the backward passes are over.
+            measures_layers: whether the norms of each layer are wanted.
         """
         mark_progress()
-        for group in self.zero.param_groups:
-            group["lr"] = learning_rate
+        self._set_rates(learning_rate, weight_decay)
         batches = [_to_device(batch, self.topology.device) for batch in micro_batches]
         weights = self._sum_over_data(torch.stack([self._weights(batch) for batch in batches]).sum(0))
         scale = self.zero.loss_scale
@@ -153,17 +167,30 @@ class TrainEngine:
         self._gradients.expect(self._once(sums, len(factors)) * shares, list(flags()))
         if self.before_update is not None:
             self.before_update()
+        if measures_layers:
+            self._layer_norms.begin()
+        self._gradients.observe = self._layer_norms.take_gradients if measures_layers else None
         self._deepspeed.step()
+        applied = bool(self._deepspeed.was_step_applied())
+        if applied and self.config.optimizer.average_decay is not None:
+            self.zero.update_averages(self.config.optimizer.average_decay)
         numbers = self._gradients.last
         fp16 = self.config.training.precision == "fp16"
         return StepResult(
             losses=dict(zip(self.objective.coefficients, numbers.losses)),
             loss=sum(c * mean for c, mean in zip(self.objective.coefficients.values(), numbers.losses)),
             grad_norm=numbers.grad_norm,
-            applied=bool(self._deepspeed.was_step_applied()),
+            applied=applied,
             loss_scale=scale if fp16 else None,
             flags=tuple(numbers.flags),
+            layer_norms=self._layer_norms.end() if measures_layers else None,
         )
+
+    def _set_rates(self, learning_rate: float, weight_decay: float | None) -> None:
+        decay = self.config.optimizer.weight_decay if weight_decay is None else weight_decay
+        for group in self.zero.param_groups:
+            group["lr"] = learning_rate * group["lr_scale"]
+            group["weight_decay"] = decay if group["decays"] else 0.0
 
     def evaluate(self, micro_batches: list[MicroBatch], objective: EvaluationSums) -> dict[str, float]:
         """The evaluation sums of `micro_batches` over all data ranks, without training.
@@ -238,8 +265,8 @@ def trained_loss(sums_K: torch.Tensor, factors_K: torch.Tensor) -> torch.Tensor:
     return (sums_K * factors_K).sum()
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer with groups of what decays alike and keeps the same states.
+def _optimizer(parameters: list[torch.nn.Parameter], config: OptimizerConfig, num_layers: int) -> torch.optim.Optimizer:
+    """The optimizer with groups of what decays alike, keeps the same states and has the same rate.
 
     What is tied has a group of its own, so that both copies are cut alike.
     """
@@ -247,9 +274,11 @@ def _optimizer(parameters: list[torch.nn.Parameter], config: OptimizerConfig) ->
     order = sorted(parameters, key=lambda p: (not p.spec.is_tied, not p.spec.decays))  # type: ignore[attr-defined]
     for parameter in order:
         spec = parameter.spec  # type: ignore[attr-defined]
-        kind = (spec.is_tied, spec.decays, config.states_of(spec))
+        scale = config.lr_scale(spec, num_layers)
+        kind = (spec.is_tied, spec.decays, config.states_of(spec), scale)
         decay = config.weight_decay if spec.decays else 0.0
-        groups.setdefault(kind, {"params": [], "weight_decay": decay})["params"].append(parameter)
+        new = {"params": [], "weight_decay": decay, "decays": spec.decays, "lr_scale": scale}
+        groups.setdefault(kind, new)["params"].append(parameter)
     return optimizer_kind_of(config).build(list(groups.values()), config)
 
 

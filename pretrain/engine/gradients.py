@@ -7,7 +7,7 @@ groups hang and tied weights count twice. Here each kind of sum is one all-reduc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ import torch.distributed as dist
 from pretrain.engine.norms import square_sum
 from pretrain.engine.topology import Topology
 from pretrain.engine.zero_optimizer import ZeroOptimizer
+
+Shards = list[tuple[torch.nn.Parameter, torch.Tensor]]
+"""Parameters, each with the part of its gradient that this rank keeps."""
 
 
 @dataclass
@@ -53,6 +56,8 @@ class GradientFinisher:
         self.has_copies = topology.layout.pipeline > 1
         self.sequence_parallel = sequence_parallel
         self.last = StepNumbers([], 0.0, [])
+        self.observe: Callable[[Shards], None] | None = None
+        """Called with the finished gradients, where something measures them."""
         self._num_losses = 0
         self._expected = torch.zeros(1, device=topology.device, dtype=torch.float64)
         zero.before_step(self.finish)
@@ -84,6 +89,8 @@ class GradientFinisher:
             self.sum_sequence_parallel(shards)
         if self.has_copies and self.topology.embedding_group is not None:
             self.sum_tied(shards)
+        if self.observe is not None:
+            self.observe(shards)
         totals = torch.cat([self.local_square_sum(shards).reshape(1), self._expected])
         dist.all_reduce(totals)
         squares, *found = totals.tolist()

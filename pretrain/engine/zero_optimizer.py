@@ -15,7 +15,7 @@ import torch
 
 from pretrain.checkpoint.manifest import MASTER
 from pretrain.checkpoint.state_shards import StateShard
-from pretrain.config.optimizer import OptimizerConfig, StateSpec
+from pretrain.config.optimizer import AVERAGE, OptimizerConfig, StateSpec
 from pretrain.optimizers.optimizer import optimizer_kind_of
 from pretrain.optimizers.parameter_optimizer import ParameterOptimizer
 from pretrain.optimizers.parameter_slices import ParameterSlice, SliceRanks
@@ -106,12 +106,12 @@ class ZeroOptimizer(ABC):
 
     def shards(self, is_owner: Callable[[torch.nn.Parameter], bool]) -> list[StateShard]:
         """Views of this rank's fp32 master parameters and optimizer states, for the checkpoint."""
-        self._ensure_states()
+        self.ensure_states()
         shards = []
         for owned in self.owned_ranges():
             end = owned.offset + owned.stop - owned.start
             state = self.inner.optimizer.state[owned.flat]
-            declared = self.config.states_of(owned.parameter.spec)  # type: ignore[attr-defined]
+            declared = self.config.kept_of(owned.parameter.spec)  # type: ignore[attr-defined]
             self._refuse_undeclared(state, declared)
             tensors = {MASTER: owned.flat.data[owned.offset : end]}
             kept = [spec.name for spec in declared if spec.extent == "element"]
@@ -129,7 +129,7 @@ class ZeroOptimizer(ABC):
         for flat, ranges in self.ranges_by_flat():
             for owned in ranges:
                 part = parameter_slice(owned)
-                for spec in self.config.states_of(part.spec):
+                for spec in self.config.kept_of(part.spec):
                     if spec.extent == "element":
                         continue
                     shape = part.state_shape(spec)
@@ -164,15 +164,15 @@ class ZeroOptimizer(ABC):
 
     def restore(self, optimizer_step: int) -> None:
         """After `shards` were filled: set the optimizer's count of steps, and the weights."""
-        self._ensure_states()
+        self.ensure_states()
         for flat in self.flats():
             state = self.inner.optimizer.state[flat]
             if "step" in state:
                 state["step"].fill_(float(optimizer_step))
         self.copy_master_to_model()
 
-    def _ensure_states(self) -> None:
-        # An optimizer makes its states at its first step; a load or an early save needs them before.
+    def ensure_states(self) -> None:
+        """Make the states that an optimizer makes at its first step; a load or an early save needs them before."""
         for flat in self.flats():
             state = self.inner.optimizer.state[flat]
             if state:
@@ -181,6 +181,13 @@ class ZeroOptimizer(ABC):
                 state.update(base.initial_state(flat))
             else:
                 state.update(optimizer_kind_of(self.config).initial_state(flat.data, self.config))
+            if self.config.average_decay is not None:
+                state[AVERAGE.name] = flat.data.clone()
+
+    def update_averages(self, decay: float) -> None:
+        """After a step: move the weights' averages towards the weights."""
+        for flat in self.flats():
+            self.inner.optimizer.state[flat][AVERAGE.name].lerp_(flat.data, 1 - decay)
 
 
 class FlatPartitions(ZeroOptimizer):

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,6 +114,11 @@ class Monitor:
             self._pending = record
             if self._console is not None and self._console.is_live:
                 self._console.refresh(record.step, self._train_values(record, self._meter.figures()))
+
+    def log_layers(self, step: int, norms: Mapping[str, Any] | None) -> None:
+        """Report the norms of each layer, `LayerNorm` by name, of a step that measured them; None: it did not."""
+        if norms is not None:
+            self._write("layers", step, {name: asdict(found) for name, found in norms.items()})
 
     def log_eval(self, record: EvalRecord) -> None:
         """Report a validation set."""

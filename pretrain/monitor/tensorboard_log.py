@@ -42,6 +42,10 @@ def scalars(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]
         for name, value in (values.get(LOSSES) or {}).items():
             if value is not None:
                 yield f"train/loss/{name}", float(value)
+    elif kind == "layers":
+        for layer, norms in values.items():
+            for norm, value in norms.items():
+                yield f"layers/{norm}_norm/{layer}", float(value)
     elif kind == "validation":
         for key, value in {"loss": values["loss"], **evaluation_figures(values)}.items():
             if value is not None:

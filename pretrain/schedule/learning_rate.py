@@ -153,6 +153,16 @@ class Schedule:
             return self.config.lr * min(1.0, end / self.warmup)
         return max(self.config.min_lr, self._after_warmup(float(begin), float(end - begin)))
 
+    def weight_decay(self, step: int, consumed_samples: int) -> float:
+        """The weight decay of the update that comes when `step` steps are finished and `consumed_samples` consumed."""
+        start, end = self.config.weight_decay, self.config.final_weight_decay
+        if end is None:
+            return start
+        done = min(1.0, self._on_clock(step, consumed_samples) / self.total) if self.total else 1.0
+        if self.config.weight_decay_schedule == "cosine":
+            done = 0.5 * (1 - math.cos(math.pi * done))
+        return start + (end - start) * done
+
     def _on_clock(self, step: int, consumed_samples: int) -> float:
         if self.clock == "steps":
             return step

@@ -72,3 +72,7 @@ class RunSchedule:
     def learning_rate(self, progress: Progress) -> float:
         """Learning rate of the next step."""
         return self._rates.learning_rate(progress.step, progress.consumed_samples, self.global_batch_size(progress))
+
+    def weight_decay(self, progress: Progress) -> float:
+        """Weight decay of the next step."""
+        return self._rates.weight_decay(progress.step, progress.consumed_samples)

@@ -171,3 +171,11 @@ def test_a_run_in_tokens_goes_on_at_its_rate_when_its_samples_become_longer(shap
 def test_what_does_not_fit_is_one_error(config: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         schedule(100, **config)
+
+
+@pytest.mark.parametrize(("shape", "quarter"), [("linear", 0.325), ("cosine", 0.4 - 0.3 * (1 - math.sqrt(0.5)) / 2)])
+def test_weight_decay_goes_to_its_end_over_the_run(shape: str, quarter: float) -> None:
+    found = schedule(40, weight_decay=0.4, final_weight_decay=0.1, weight_decay_schedule=shape)
+    decays = [found.weight_decay(step, step * BATCH) for step in (0, 10, 20, 40, 50)]
+    assert decays == pytest.approx([0.4, quarter, 0.25, 0.1, 0.1])
+    assert schedule(40, weight_decay=0.4).weight_decay(39, 39 * BATCH) == 0.4
