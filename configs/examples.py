@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+from annotated_types import Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -52,7 +53,9 @@ def _of_field(field: FieldInfo) -> Any:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, bool | int | float | str) or (default and isinstance(default, list | tuple)):
         return list(default) if isinstance(default, tuple) else default
-    return _of_annotation(field.annotation)
+    value = _of_annotation(field.annotation)
+    ends = [float(str(bound.lt)) for bound in field.metadata if isinstance(bound, Lt)]
+    return ends[0] / 2 if ends and isinstance(value, float) and value >= ends[0] else value
 
 
 def _units(metadata: Sequence[Any]) -> Units | None:
