@@ -22,7 +22,8 @@ from pretrain.engine.partitioning import materialize_partitioned
 from pretrain.engine.pipeline import Pipeline
 from pretrain.engine.processes import cores_of_this_rank, mark_progress
 from pretrain.engine.topology import Topology
-from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions, ZeroOptimizer
+from pretrain.engine.zero_optimizer import ZeroOptimizer
+from pretrain.engine.zero_partitions import FlatPartitions, ParameterPartitions
 from pretrain.models.family import Output, family_of
 from pretrain.models.initial_values import InitialValues
 from pretrain.models.initialization import build_stage, materialize

@@ -53,22 +53,22 @@ def _backward_not_announced(case: Case, saboteur: Saboteur) -> None:
 
 
 def _buffer_not_zeroed(case: Case, saboteur: Saboteur) -> None:
-    from pretrain.engine import zero_optimizer
+    from pretrain.engine import zero_partitions
 
     def begin_step(self: Any) -> None:
         self.inner.micro_step_id = 1
 
-    saboteur.replace(zero_optimizer.ParameterPartitions, "begin_step", begin_step)
+    saboteur.replace(zero_partitions.ParameterPartitions, "begin_step", begin_step)
 
 
 def first_micro_batch_copies(case: Case, saboteur: Saboteur) -> None:
     """Upstream's rule in place of ours; harmless by itself while all parameters take part in every micro-batch."""
-    from pretrain.engine import zero_optimizer
+    from pretrain.engine import zero_partitions
 
     def begin_step(self: Any) -> None:
         self.inner.micro_step_id = 0
 
-    saboteur.replace(zero_optimizer.ParameterPartitions, "begin_step", begin_step)
+    saboteur.replace(zero_partitions.ParameterPartitions, "begin_step", begin_step)
 
 
 def _megatron_groups_as_they_are(case: Case, saboteur: Saboteur) -> None:
@@ -108,7 +108,7 @@ def _tied_copy_counted_twice(case: Case, saboteur: Saboteur) -> None:
 
 
 def _norm_left_to_deepspeed(case: Case, saboteur: Saboteur) -> None:
-    from pretrain.engine import zero_optimizer
+    from pretrain.engine import zero_partitions
 
     def before_step(self: Any, measure: Callable[[], Any]) -> None:
         step = self.inner.step
@@ -121,7 +121,7 @@ def _norm_left_to_deepspeed(case: Case, saboteur: Saboteur) -> None:
 
         saboteur.replace(self.inner, "step", finish_then_step)
 
-    saboteur.replace(zero_optimizer.FlatPartitions, "before_step", before_step)
+    saboteur.replace(zero_partitions.FlatPartitions, "before_step", before_step)
 
 
 def _trace_compared_over_the_world(case: Case, saboteur: Saboteur) -> None:

@@ -82,28 +82,35 @@ def test_task_engine_engine_clip_fp32_gradients() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
-def test_zero_optimizer_flat_partitions(stage: int) -> None:
+def test_zero_partitions_flat_partitions(stage: int) -> None:
     unpatched(canaries.zero_partitions, stage)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
-def test_zero_optimizer_zero_check_grad_overflow(stage: int) -> None:
+def test_zero_partitions_zero_check_grad_overflow(stage: int) -> None:
     unpatched(canaries.zero_norm_hooks, stage)
 
 
 @pytest.mark.slow
-def test_zero_optimizer_parameter_partitions() -> None:
+def test_zero_partitions_parameter_partitions() -> None:
     unpatched(canaries.zero_partitions, 3)
 
 
 @pytest.mark.slow
-def test_zero_optimizer_zero_overflow_check_and_loss_scale_update() -> None:
+def test_zero_partitions_zero_overflow_check_and_loss_scale_update() -> None:
     unpatched(canaries.zero_norm_hooks, 3)
 
 
 @pytest.mark.slow
-def test_zero_optimizer_parameter_partitions_begin_step() -> None:
+@pytest.mark.parametrize("stage", [1, 3])
+def test_adagrad_adagrad(stage: int) -> None:
+    assert all("torch.optim.Adagrad(" in line or "isinstance" in line for line in upstream_lines("adagrad_adagrad"))
+    unpatched(canaries.adagrad_is_made_anew, stage)
+
+
+@pytest.mark.slow
+def test_zero_partitions_parameter_partitions_begin_step() -> None:
     unpatched(canaries.stage3_micro_step_id)
 
 

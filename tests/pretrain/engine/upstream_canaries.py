@@ -21,7 +21,7 @@ IN_0, IN_1 = 3, 2
 """Widths of the two layers of `small_engine`'s model; their gradients for an input of ones are known."""
 
 
-def small_engine(stage: int) -> tuple[Any, list[torch.nn.Parameter]]:
+def small_engine(stage: int, kind: Any = torch.optim.SGD) -> tuple[Any, list[torch.nn.Parameter]]:
     """A DeepSpeed engine as ours are set up, around two weights in groups of their own, with plain SGD and clipping."""
     from pretrain.engine.deepspeed_config import deepspeed_settings
     from pretrain.engine.upstream import import_deepspeed
@@ -33,7 +33,7 @@ def small_engine(stage: int) -> tuple[Any, list[torch.nn.Parameter]]:
     zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
     settings = deepspeed_settings(zero=zero, precision="fp32", micro_batch_size=1, clip_grad_norm=1.0)
     settings["managed_gradient_accumulation"] = False
-    optimizer = torch.optim.SGD([{"params": [parameter]} for parameter in parameters], lr=1.0)
+    optimizer = kind([{"params": [parameter]} for parameter in parameters], lr=1.0)
     deepspeed = import_deepspeed()
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
     return engine, parameters
@@ -41,7 +41,7 @@ def small_engine(stage: int) -> tuple[Any, list[torch.nn.Parameter]]:
 
 def our_view(engine: Any, parameters: list[torch.nn.Parameter], stage: int) -> Any:
     """The engine's optimizer behind our interface."""
-    from pretrain.engine.zero_optimizer import FlatPartitions, ParameterPartitions
+    from pretrain.engine.zero_partitions import FlatPartitions, ParameterPartitions
     from pretrain.optimizers.adamw_config import AdamWConfig
 
     return (ParameterPartitions if stage == 3 else FlatPartitions)(engine.optimizer, parameters, AdamWConfig(lr=1.0))
@@ -111,6 +111,12 @@ def zero_partitions(stage: int) -> None:
         owned.flat.data[owned.offset : owned.offset + owned.stop - owned.start] = 7.0
     view.copy_master_to_model()
     assert all(bool((weight == 7.0).all()) for weight in weights(engine)), "the model's parameters were not set"
+
+
+def adagrad_is_made_anew(stage: int) -> None:
+    """torch's Adagrad, and what is derived from it, is replaced by one with a single group."""
+    engine, parameters = small_engine(stage, torch.optim.Adagrad)
+    assert len(parameters) > 1 == len(engine.optimizer.optimizer.param_groups)
 
 
 def stage3_micro_step_id() -> None:
