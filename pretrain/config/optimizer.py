@@ -40,6 +40,8 @@ class StateSpec:
         return (rows,) if self.extent == "row" else (max(1, len(spec.row_pattern)), columns)
 
 
+DECAYING = ("cosine", "linear", "wsd")
+"""Schedules that have a decay."""
 AVERAGE = StateSpec("average")
 """The moving average of the weights, which any optimizer can keep beside its own states."""
 
@@ -88,14 +90,31 @@ class OptimizerConfig(Named):
 
     def problems(self) -> list[str]:
         """Why no run can use this optimizer, a sentence each; empty if it can."""
-        if self.is_element_wise or self.takes_parameters:
+        found = self._schedule_problems()
+        if not self.is_element_wise and not self.takes_parameters:
+            found.append(
+                f"optimizer.name={self.name} does not declare that its updates are element-wise, and sharding hands an"
+                " optimizer flat tensors that span parameters; expected is_element_wise = True in its declaration"
+                f" ({type(self).__name__}), if each weight's update follows from its own value, gradient and states"
+                " alone, or takes_parameters = True and an implementation on ParameterOptimizer"
+            )
+        return found
+
+    def _schedule_problems(self) -> list[str]:
+        decay, warmup = self.decay, self.warmup
+        if decay is None:
             return []
-        return [
-            f"optimizer.name={self.name} does not declare that its updates are element-wise, and sharding hands an"
-            " optimizer flat tensors that span parameters; expected is_element_wise = True in its declaration"
-            f" ({type(self).__name__}), if each weight's update follows from its own value, gradient and states alone,"
-            " or takes_parameters = True and an implementation on ParameterOptimizer"
-        ]
+        if self.schedule not in DECAYING:
+            return [
+                f"optimizer.decay is {decay}, and optimizer.schedule={self.schedule} has no decay of its own; expected"
+                f" null, or one of the schedules {', '.join(DECAYING)}"
+            ]
+        if warmup.value and (decay.unit == "steps") != (warmup.unit == "steps"):
+            return [
+                f"optimizer.warmup is {warmup} and optimizer.decay is {decay}; expected both in steps, or both in"
+                " samples or tokens"
+            ]
+        return []
 
     def states_of(self, spec: ParameterSpec) -> tuple[StateSpec, ...]:
         """What is kept of one parameter of the table: `states`, unless a kind treats parameters differently."""

@@ -41,3 +41,30 @@ class ParallelConfig(Section):
     def pins_offload(self) -> bool:
         """Whether what is offloaded lies in pinned host memory: at stage 3, DeepSpeed's copies would not be awaited."""
         return self.offload_optimizer and self.zero_stage in (1, 2)
+
+    def problems(self, precision: str) -> list[str]:
+        """Which settings contradict each other, whatever the ranks, a sentence each.
+
+        Args:
+            precision: training.precision.
+        """
+        problems = []
+        if self.sequence_parallel and self.tensor_size == 1:
+            problems.append("parallel.sequence_parallel needs parallel.tensor_size above 1 (found 1)")
+        if self.offload_optimizer and self.zero_stage == 0:
+            problems.append("parallel.offload_optimizer needs parallel.zero_stage 1, 2 or 3 (found 0)")
+        if self.communication_precision not in (None, "fp32", precision):
+            problems.append(
+                f"parallel.communication_precision {self.communication_precision} is neither fp32 nor"
+                f" training.precision {precision}"
+            )
+        if self.zero_overlap and self.zero_stage < 2:
+            problems.append(f"parallel.zero_overlap needs parallel.zero_stage 2 or 3 (found {self.zero_stage})")
+        if self.zero3_prefetch_elements and self.zero_stage != 3:
+            problems.append(f"parallel.zero3_prefetch_elements needs parallel.zero_stage 3 (found {self.zero_stage})")
+        if self.zero3_prefetch_elements and self.pipeline_size > 1:
+            # DeepSpeed foresees one forward and one backward pass in turn; a pipeline has several under way.
+            problems.append(
+                f"parallel.zero3_prefetch_elements needs parallel.pipeline_size 1 (found {self.pipeline_size})"
+            )
+        return problems

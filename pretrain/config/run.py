@@ -142,7 +142,12 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _kinds_fit(self) -> RunConfig:
-        problems = self.objective.problems(self.model) + self.optimizer.problems()
+        problems = (
+            self.objective.problems(self.model)
+            + self.optimizer.problems()
+            + self.parallel.problems(self.training.precision)
+        )
         if problems:
             raise ValueError("; ".join(problems))
+        self.objective.sampling(self.model, documents_apart=self.data.reset_attention_at_documents)
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.durations import Duration, Units
 from configs.section import Section
@@ -47,3 +47,12 @@ class TrainingConfig(Section):
     """Steps between two garbage collections of Python, at the same step on all ranks; 0: whenever Python likes."""
     max_skipped_steps: int = Field(default=10, ge=0)
     """Non-finite steps in a row after which the run stops itself."""
+
+    @model_validator(mode="after")
+    def _ramps_up(self) -> TrainingConfig:
+        ramp, full = self.batch_ramp, self.global_batch_size
+        if ramp is not None and ramp.start > full:
+            raise ValueError(
+                f"batch_ramp.start is {ramp.start}, above global_batch_size {full}; expected at most {full}"
+            )
+        return self

@@ -26,7 +26,8 @@ class CausalConfig(ObjectiveConfig):
         """See the base class."""
         if model.is_causal:
             return []
+        masked = "masked_pairs" if model.has_pair_head else "masked"
         return [
             f"objective.name=causal asks for the next token, which model.name={model.name} reads; expected"
-            " objective.name=masked, or a model that sees only what comes before, such as model.name=gpt"
+            f" objective.name={masked}, or a model that sees only what comes before, such as model.name=gpt"
         ]

@@ -21,18 +21,18 @@ SPECIALS_PER_ROW = 2
 class MaskRateStage(Section):
     """A stretch of the run with one mask rate."""
 
-    from_sample: int = Field(ge=0)
+    from_sample: int = Field(ge=0, examples=[100000])
     """Number of the first sample that has it, counted from the start of the run."""
-    rate: float = Field(gt=0, le=1)
+    rate: float = Field(gt=0, le=1, examples=[0.15])
     """Share of the tokens that is chosen."""
 
 
 class LengthStage(Section):
     """A stretch of the run with one row length."""
 
-    from_sample: int = Field(ge=0)
+    from_sample: int = Field(ge=0, examples=[100000])
     """Consumed samples (of model.seq_length) from which on it holds; a step has the length with which it begins."""
-    length: int = Field(gt=0)
+    length: int = Field(gt=0, examples=[128])
     """Tokens in a row: model.seq_length divided by a whole number."""
 
 

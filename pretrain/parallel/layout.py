@@ -86,7 +86,7 @@ def resolve_layout(config: RunConfig, world_size: int) -> Layout:
             nearest layouts that do fit.
     """
     wanted = _wanted_sizes(config.parallel)
-    settings, sizes = _setting_problems(config.parallel, config.training.precision), []
+    settings, sizes = config.parallel.problems(config.training.precision), []
     plane = math.prod(wanted.values())
     if world_size % plane:
         product = " x ".join(f"parallel.{axis.key} {wanted[axis.name]}" for axis in AXES if axis.key)
@@ -149,29 +149,6 @@ def _factors(number: int, count: int) -> Iterator[tuple[int, ...]]:
         return
     for factor in (n for n in range(1, number + 1) if number % n == 0):
         yield from ((factor, *rest) for rest in _factors(number // factor, count - 1))
-
-
-def _setting_problems(parallel: ParallelConfig, precision: str) -> list[str]:
-    problems = []
-    if parallel.sequence_parallel and parallel.tensor_size == 1:
-        problems.append("parallel.sequence_parallel needs parallel.tensor_size above 1 (found 1)")
-    if parallel.offload_optimizer and parallel.zero_stage == 0:
-        problems.append("parallel.offload_optimizer needs parallel.zero_stage 1, 2 or 3 (found 0)")
-    if parallel.communication_precision not in (None, "fp32", precision):
-        problems.append(
-            f"parallel.communication_precision {parallel.communication_precision} is neither fp32 nor"
-            f" training.precision {precision}"
-        )
-    if parallel.zero_overlap and parallel.zero_stage < 2:
-        problems.append(f"parallel.zero_overlap needs parallel.zero_stage 2 or 3 (found {parallel.zero_stage})")
-    if parallel.zero3_prefetch_elements and parallel.zero_stage != 3:
-        problems.append(f"parallel.zero3_prefetch_elements needs parallel.zero_stage 3 (found {parallel.zero_stage})")
-    if parallel.zero3_prefetch_elements and parallel.pipeline_size > 1:
-        # DeepSpeed foresees one forward and one backward pass in turn; a pipeline has several under way.
-        problems.append(
-            f"parallel.zero3_prefetch_elements needs parallel.pipeline_size 1 (found {parallel.pipeline_size})"
-        )
-    return problems
 
 
 def _layout_problems(config: RunConfig, layout: Layout) -> list[str]:

@@ -39,11 +39,7 @@ class _Stage:
 
 
 def global_batch_size_at(consumed_samples: int, training: TrainingConfig) -> int:
-    """Samples of the step that begins after `consumed_samples`.
-
-    Raises:
-        ConfigError: if the ramp starts above the batch size that it leads to.
-    """
+    """Samples of the step that begins after `consumed_samples`."""
     ramp, full = training.batch_ramp, training.global_batch_size
     if ramp is None or consumed_samples >= ramp.samples:
         return full
@@ -123,12 +119,6 @@ def steps_and_samples(
 def _num_stages(training: TrainingConfig) -> int:
     ramp, full = training.batch_ramp, training.global_batch_size
     assert ramp is not None
-    if ramp.start > full:
-        raise ConfigError(
-            f"is {ramp.start}, above training.global_batch_size {full}",
-            where="training.batch_ramp.start",
-            expected=f"at most {full}",
-        )
     return max(1, -(-(full - ramp.start) // ramp.increment))
 
 

@@ -19,10 +19,10 @@ from typing import Literal
 
 from configs.errors import ConfigError
 from pretrain.config import OptimizerConfig
+from pretrain.config.optimizer import DECAYING
 from pretrain.schedule.sample_lengths import SampleLengths
 
 Clock = Literal["steps", "samples", "tokens"]
-_DECAYING = ("cosine", "linear", "wsd")
 _WSD_DECAY_SHARE = 10
 
 
@@ -76,11 +76,11 @@ class Schedule:
             ConfigError: for durations in time or epochs, durations of two kinds (steps, and samples or tokens), or a
                 decay of a shape that has none.
         """
-        if config.decay is not None and config.schedule not in _DECAYING:
+        if config.decay is not None and config.schedule not in DECAYING:
             raise ConfigError(
                 f"is {config.decay}, but the schedule {config.schedule} has no decay of its own",
                 where="optimizer.decay",
-                expected=f"null, or one of the schedules {', '.join(_DECAYING)}",
+                expected=f"null, or one of the schedules {', '.join(DECAYING)}",
             )
         clock = _clock(config)
         if ends_by_tokens and lengths.have_changed:
@@ -122,7 +122,7 @@ class Schedule:
                 f" {config.lr * self.total / self.warmup:.3g}, and never reaches optimizer.lr ({config.lr:g})"
             )
             return told
-        if config.schedule not in _DECAYING:
+        if config.schedule not in DECAYING:
             return told
         end = self.decay_start + self.decay_length
         if end > self.total:

@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import ConfigError
 from pretrain.config import DataConfig, RunConfig
-from tests.pretrain.tiny_run import tiny_config
+from tests.pretrain.tiny_run import BERT, tiny_config
 
 
 def config(**changes: Any) -> RunConfig:
@@ -34,6 +34,29 @@ def refusal(**changes: Any) -> str:
     ],
 )
 def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) -> None:
+    assert says in refusal(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (BERT | {"data__reset_attention_at_documents": "true"}, "data.reset_attention_at_documents: is true"),
+        ({"training__batch_ramp": "{start: 40, increment: 4, samples: 100}"}, "batch_ramp.start is 40, above"),
+        (
+            {"optimizer__schedule": "constant", "optimizer__decay": "5 steps"},
+            "optimizer.schedule=constant has no decay",
+        ),
+        (
+            {"optimizer__warmup": "5 steps", "optimizer__decay": "1k samples"},
+            "expected both in steps, or both in samples",
+        ),
+        ({"parallel__zero_overlap": "true"}, "needs parallel.zero_stage 2 or 3 (found 1)"),
+        ({"parallel__communication_precision": "fp16"}, "is neither fp32 nor training.precision fp32"),
+        ({"parallel__offload_optimizer": "true", "parallel__zero_stage": 0}, "parallel.zero_stage 1, 2 or 3 (found 0)"),
+        ({"parallel__sequence_parallel": "true"}, "parallel.tensor_size above 1 (found 1)"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused_when_they_are_read(changes: dict[str, Any], says: str) -> None:
     assert says in refusal(**changes)
 
 

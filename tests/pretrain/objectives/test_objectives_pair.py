@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_refused() -> None:
     assert (
         "expected model.token_types=2" in config.problems(BertConfig(**sizes, num_attention_heads=2, token_types=1))[0]
     )
-    assert "; expected objective.name=masked, " in CausalConfig().problems(pair_encoder())[0]
+    assert "; expected objective.name=masked_pairs, " in CausalConfig().problems(pair_encoder())[0]
     untrained = config_of("next_sentence", pair_coefficient=0)
     assert untrained.problems(pair_encoder()) == [] and "the pair head is not trained" in untrained.notes()[0]
     assert "no room for a pair" in config.problems(pair_encoder(4))[0]

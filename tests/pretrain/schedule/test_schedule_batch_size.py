@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from configs.durations import Duration
 from configs.errors import ConfigError
@@ -94,5 +95,5 @@ def test_epochs_need_their_length_and_time_is_refused() -> None:
 
 
 def test_a_ramp_that_starts_above_its_end_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"is 16, above training\.global_batch_size 8"):
-        global_batch_size_at(0, training(8, (16, 8, 100)))
+    with pytest.raises(ValidationError, match=r"batch_ramp\.start is 16, above global_batch_size; expected at most 8"):
+        training(8, (16, 8, 100))
