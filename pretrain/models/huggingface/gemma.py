@@ -129,6 +129,14 @@ class Gemma3Text(Gemma2):
     characteristic: Mapping[str, tuple[Any, ...]] = Gemma2.characteristic | {"qk_norm": ("head",)}
     computes = (Gemma2.computes | {"local_rotary_base"}) - {"attention_softcap"}
 
+    def needs(self, model: GPTConfig) -> list[Need]:
+        """See the base class."""
+        needs = super().needs(model)
+        if model.sliding_window is not None and model.local_rotary_base is None:
+            # transformers 4.57 has one scaling, of global layers.
+            needs.append(Need("rotary_scaling", (None,), "local layers are never scaled"))
+        return needs
+
     def to_config(self, model: GPTConfig, ids: RoleIds) -> dict[str, Any]:
         """See `HuggingFaceFamily.to_config`."""
         fields = super().to_config(model, ids)

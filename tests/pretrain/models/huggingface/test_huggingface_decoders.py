@@ -14,6 +14,7 @@ import torch
 
 from configs.errors import CheckpointError, ConfigError, DataError
 from pretrain.models.gpt.config import GPTConfig
+from pretrain.models.huggingface.config_fields import older_spellings
 from pretrain.models.huggingface.family import class_name, counterpart_of, from_config, obstacle_to_export, to_config
 from pretrain.models.huggingface.logit_check import check_rows, compare, require
 from pretrain.models.huggingface.transformers_model import model_from_tensors
@@ -89,7 +90,7 @@ MODELS: dict[str, GPTConfig] = {
         rotary_base=3000.0,
         rotary_scaling={"kind": "linear", "factor": 8},
     ),
-    "gemma3_text, one base": gpt(**GEMMA2, qk_norm="head", logit_softcap=4.0, rotary_scaling=YARN),
+    "gemma3_text, one base": gpt(**GEMMA2, qk_norm="head", logit_softcap=4.0, rotary_base=50.0),
     "olmo2": gpt(norm_placement="after", qk_norm="projection", tie_embeddings=False),
 }
 CLASSES = {
@@ -121,8 +122,11 @@ def test_the_transformers_model_computes_what_ours_does_and_comes_back(name: str
     for key, tensor in ours.items():
         kept = model.vocab_size if "word_embeddings" in key or key.startswith("output_layer") else None
         assert torch.equal(back[key][:kept], tensor[:kept]) and back[key].shape == tensor.shape, key
-    again = from_config(theirs.config.to_dict())
+    complete = theirs.config.to_dict()
+    again = from_config(complete)
     assert again.resolved() | {"vocab_multiple": 0} == model.resolved() | {"vocab_multiple": 0}
+    spelled = type(theirs.config).from_dict(complete | older_spellings(complete)).to_dict()
+    assert from_config(spelled) == again
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -269,6 +273,7 @@ def test_a_wrong_mapping_is_refused(name: str, mistake: Callable[[Fields, Tensor
         ("gemma2", {"norm_plus_one": False}, "model.norm_plus_one=false"),
         ("gemma2", {"hidden_size": 34}, "model.hidden_size=34"),
         ("gemma3_text", {"attention_softcap": 5.0}, "model.attention_softcap=5.0"),
+        ("gemma3_text", {"local_rotary_base": None}, "model.rotary_scaling="),
         ("olmo2", {"query_scale": 7}, "model.query_scale=7"),
     ],
 )
