@@ -87,7 +87,7 @@ class _WithBias:
     has_bias = True
 
     def __init__(self, *arguments: Any, bias: bool, **options: Any) -> None:
-        super().__init__(*arguments, bias=self.has_bias, **options)
+        super().__init__(*arguments, bias=self.has_bias, **options)  # type: ignore[call-arg]
 
 
 class ColumnWithBias(_WithBias, ColumnParallelLinear):

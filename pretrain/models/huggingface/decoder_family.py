@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.config_fields import our_activation
@@ -31,17 +31,17 @@ _USUAL: Mapping[str, Any] = {
 class RotaryDecoder:
     """Base of the families of decoders with rotary positions; see `HuggingFaceFamily`."""
 
-    model_type: ClassVar[str]
+    model_type: str
     sees_both_sides = False
     poolings: Mapping[str, Mapping[str, Any]] = {"last": {}}
 
-    normalization: ClassVar[str] = "RMSNorm"
+    normalization: str = "RMSNorm"
     """Kind of the norms."""
-    activations: ClassVar[Mapping[str, str]] = {"swiglu": "silu"}
+    activations: Mapping[str, str] = {"swiglu": "silu"}
     """Transformers' activations by ours."""
-    characteristic: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    characteristic: Mapping[str, tuple[Any, ...]] = {}
     """Keys of ours that tell the class from others, with the values that it computes."""
-    computes: ClassVar[frozenset[str]] = frozenset()
+    computes: frozenset[str] = frozenset()
     """Keys of ours that it computes whatever they are, though most classes do not."""
 
     def head(self, model: GPTConfig) -> str:

@@ -18,7 +18,7 @@ from pretrain.models.huggingface.rotary_config import GLOBAL, LOCAL, layer_types
 from pretrain.models.huggingface.rotary_decoder import LLAMA_NORMS, attention_bias, rotary_fields, rotary_rules
 from pretrain.models.huggingface.rules import Rule
 
-_COMMON: Mapping[str, tuple[Any, ...]] = {
+_COMMON: dict[str, tuple[Any, ...]] = {
     "norm_plus_one": (True,),
     "embedding_scale": (True,),
     "bias": (False,),
@@ -70,7 +70,7 @@ class Gemma2(Gemma):
 
     model_type = "gemma2"
     classes: Mapping[str, str] = {"causal": "Gemma2ForCausalLM", "classification": "Gemma2ForSequenceClassification"}
-    characteristic: Mapping[str, tuple[Any, ...]] = _COMMON | {"norm_placement": ("both",)}
+    characteristic: Mapping[str, tuple[Any, ...]] = {**_COMMON, "norm_placement": ("both",)}
     computes = Gemma.computes | {
         "sliding_window",
         "global_every",
@@ -126,7 +126,7 @@ class Gemma3Text(Gemma2):
         "causal": "Gemma3ForCausalLM",
         "classification": "Gemma3TextForSequenceClassification",
     }
-    characteristic: Mapping[str, tuple[Any, ...]] = Gemma2.characteristic | {"qk_norm": ("head",)}
+    characteristic: Mapping[str, tuple[Any, ...]] = {**Gemma2.characteristic, "qk_norm": ("head",)}
     computes = (Gemma2.computes | {"local_rotary_base"}) - {"attention_softcap"}
 
     def needs(self, model: GPTConfig) -> list[Need]:
