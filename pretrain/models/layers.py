@@ -18,7 +18,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 
 from pretrain.models import dropout_seeds
 from pretrain.models.attention_mask import visible
-from pretrain.models.document_attention import attend_within_documents, takes_document_lengths
+from pretrain.models.document_attention import attend_within_documents, takes_document_lengths, whole_samples
 from pretrain.models.hidden_dropout import bias_dropout_add_of
 
 
@@ -74,9 +74,13 @@ class CoreAttention(MegatronModule):
             The attended values, [S, B, N * D].
         """
         dropout = self.dropout if self.training else 0.0
-        fits = self.softcap is None and takes_document_lengths(q_SBND, k_SBGD, segment_ids_BS, dropout)
-        if segment_ids_BS is not None and fits:
-            inputs = (q_SBND, k_SBGD, v_SBGD, segment_ids_BS)
+        documents_BS = segment_ids_BS
+        if documents_BS is None and self.window is not None and self.window < q_SBND.shape[0]:
+            # The kernel leaves out what a window hides; a mask would have it computed.
+            documents_BS = whole_samples(q_SBND.shape[1], q_SBND.shape[0], q_SBND.device)
+        fits = self.softcap is None and takes_document_lengths(q_SBND, k_SBGD, documents_BS, dropout)
+        if documents_BS is not None and fits:
+            inputs = (q_SBND, k_SBGD, v_SBGD, documents_BS)
             how: dict[str, Any] = {"is_causal": self.is_causal, "window": self.window, "scale": self.softmax_scale}
             return attend_within_documents(*inputs, **how).flatten(2)
         q_BNSD, k_BGSD, v_BGSD = (t.permute(1, 2, 0, 3) for t in (q_SBND, k_SBGD, v_SBGD))
