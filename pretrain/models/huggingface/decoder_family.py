@@ -11,7 +11,7 @@ from pretrain.models.huggingface.config_fields import our_activation
 from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
 from pretrain.models.huggingface.rotary_decoder import our_fields
 
-_USUAL: Mapping[str, Any] = {
+USUAL: Mapping[str, Any] = {
     "norm_placement": "pre",
     "residual": "sequential",
     "qk_norm": None,
@@ -78,9 +78,9 @@ class RotaryDecoder:
 def usual_needs(model: GPTConfig, computes: frozenset[str] | set[str]) -> list[Need]:
     """That every choice is as in most models, but for the keys in `computes`.
 
-    A key of GPT that is younger than a class' mapping is thereby an obstacle to it, as long as nobody says otherwise.
+    A class has to say which of them it computes, so that a choice that is younger than its mapping is an obstacle.
     """
-    needs = [Need(key, (value,), is_usual=True) for key, value in _USUAL.items() if key not in computes]
+    needs = [Need(key, (value,), is_usual=True) for key, value in USUAL.items() if key not in computes]
     if "attention_bias" not in computes:
         same = "all" if model.bias else "none"
         needs.append(Need("attention_bias", (same,), f"bias is {str(model.bias).lower()}", is_usual=True))

@@ -1,7 +1,4 @@
-"""Decoders after GPT-2 and Llama <-> transformers: equal logits both ways, and the mistakes that the check is for.
-
-Ours is computed by megatron-core, as it is trained.
-"""
+"""Decoders after GPT-2 and Llama <-> transformers: equal logits of megatron-core's both ways, and planted mistakes."""
 
 from __future__ import annotations
 

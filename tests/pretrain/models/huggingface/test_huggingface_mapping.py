@@ -11,6 +11,7 @@ import torch
 
 from configs.errors import CheckpointError, ConfigError, DataError
 from pretrain.models.gpt.config import GPTConfig
+from pretrain.models.huggingface.decoder_family import USUAL
 from pretrain.models.huggingface.family import (
     class_name,
     counterpart_of,
@@ -183,6 +184,19 @@ def test_foreign_features_are_refused_on_import(change: dict[str, object], named
     fields = to_config(config("llama")) | change
     with pytest.raises(DataError, match=named):
         from_config(fields)
+
+
+def test_every_choice_of_gpt_is_an_obstacle_until_a_class_computes_it() -> None:
+    sizes = {"name", "num_layers", "hidden_size", "seq_length", "init_std", "init_cutoff", "vocab_size"}
+    sizes |= {"vocab_multiple", "num_attention_heads", "num_query_groups", "ffn_hidden_size", "norm_epsilon"}
+    sizes |= {"hidden_dropout", "attention_dropout"}
+    asked = {"position_embedding", "normalization", "activation", "attention_bias", "attention_head_size"}
+    asked |= {"query_scale"}
+    # Every class with rotary positions has these; `bias` is asked of the classes that do not choose.
+    everywhere = {"rotary_base", "rotary_scaling", "tie_embeddings", "bias"}
+    assert set(GPTConfig.model_fields) == sizes | asked | everywhere | set(USUAL)
+    defaults = GPTConfig(**BASE).resolved()  # type: ignore[arg-type]
+    assert {key: defaults[key] for key in USUAL} == dict(USUAL)
 
 
 class ToyConfig(GPTConfig):
