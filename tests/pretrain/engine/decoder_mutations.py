@@ -16,8 +16,8 @@ def _window_left_out(case: Case, saboteur: Saboteur) -> None:
 
     original = layers.visible
 
-    def visible(*arguments: Any, is_causal: bool, window: int | None) -> torch.Tensor | None:
-        return original(*arguments, is_causal=is_causal, window=None)
+    def visible(*arguments: Any, **how: Any) -> torch.Tensor | None:
+        return original(*arguments, **how | {"window": None})
 
     saboteur.replace(layers, "visible", visible)
 
