@@ -87,6 +87,8 @@ class GradientFinisher:
             self.average_over_data(shards)
         if self.sequence_parallel:
             self.sum_sequence_parallel(shards)
+        if self.topology.layout.tensor > 1:
+            self.sum_tensor_partial(shards)
         if self.has_copies and self.topology.embedding_group is not None:
             self.sum_tied(shards)
         if self.observe is not None:
@@ -109,6 +111,11 @@ class GradientFinisher:
     def sum_sequence_parallel(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
         """Each tensor rank saw a part of the sequence in what the table calls `sequence_partial`, such as norms."""
         partial = [g for p, g in shards if p.spec.sequence_partial]  # type: ignore[attr-defined]
+        self._all_reduce(partial, self.topology.tensor_group)
+
+    def sum_tensor_partial(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
+        """Each tensor rank saw its own heads in what the table calls `tensor_partial`, such as norms of queries."""
+        partial = [g for p, g in shards if p.spec.tensor_partial]  # type: ignore[attr-defined]
         self._all_reduce(partial, self.topology.tensor_group)
 
     def sum_tied(self, shards: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:

@@ -6,6 +6,7 @@ Shape letters: B micro-batch, S sequence.
 from __future__ import annotations
 
 import weakref
+from functools import lru_cache
 
 import torch
 
@@ -45,6 +46,7 @@ def visible(
     return masks[key]
 
 
+@lru_cache(maxsize=4)
 def _near(length: int, device: torch.device, *, is_causal: bool, window: int | None) -> torch.Tensor:
     places = torch.arange(length, device=device)
     distance_SS = places[:, None] - places[None, :]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -87,6 +87,12 @@ def attend_within_documents(
         **grouped,
     )
     return out_TND.view(batch, length, *out_TND.shape[1:]).transpose(0, 1)
+
+
+@lru_cache(maxsize=2)
+def whole_samples(batch: int, length: int, device: torch.device) -> torch.Tensor:
+    """Document numbers of samples that are one document each, int64 [B, S]; the same tensor at every call."""
+    return torch.zeros(batch, length, dtype=torch.int64, device=device)
 
 
 def document_bounds(segment_ids_BS: torch.Tensor) -> torch.Tensor:

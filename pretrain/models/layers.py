@@ -18,7 +18,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 
 from pretrain.models import dropout_seeds
 from pretrain.models.attention_mask import visible
-from pretrain.models.document_attention import attend_within_documents, takes_document_lengths
+from pretrain.models.document_attention import attend_within_documents, takes_document_lengths, whole_samples
 from pretrain.models.hidden_dropout import bias_dropout_add_of
 
 
@@ -31,6 +31,8 @@ class CoreAttention(MegatronModule):
 
     window: int | None = None
     """Tokens to either side that a query sees; None: all."""
+    softcap: float | None = None
+    """Scores x become cap tanh(x / cap), which no fused kernel computes; None: they stay."""
 
     def __init__(
         self,
@@ -72,12 +74,20 @@ class CoreAttention(MegatronModule):
             The attended values, [S, B, N * D].
         """
         dropout = self.dropout if self.training else 0.0
-        if segment_ids_BS is not None and takes_document_lengths(q_SBND, k_SBGD, segment_ids_BS, dropout):
-            inputs = (q_SBND, k_SBGD, v_SBGD, segment_ids_BS)
+        documents_BS = segment_ids_BS
+        if documents_BS is None and self.window is not None and self.window < q_SBND.shape[0]:
+            # The kernel leaves out what a window hides; a mask would have it computed.
+            documents_BS = whole_samples(q_SBND.shape[1], q_SBND.shape[0], q_SBND.device)
+        fits = self.softcap is None and takes_document_lengths(q_SBND, k_SBGD, documents_BS, dropout)
+        if documents_BS is not None and fits:
+            inputs = (q_SBND, k_SBGD, v_SBGD, documents_BS)
             how: dict[str, Any] = {"is_causal": self.is_causal, "window": self.window, "scale": self.softmax_scale}
             return attend_within_documents(*inputs, **how).flatten(2)
         q_BNSD, k_BGSD, v_BGSD = (t.permute(1, 2, 0, 3) for t in (q_SBND, k_SBGD, v_SBGD))
         mask_B1SS = visible(segment_ids_BS, q_BNSD, is_causal=self.is_causal, window=self.window)
+        if self.softcap is not None:
+            out_BNSD = self._softcapped(q_BNSD, k_BGSD, v_BGSD, mask_B1SS, dropout)
+            return out_BNSD.permute(2, 0, 1, 3).flatten(2)
         with self._dropout_scope(dropout):
             out_BNSD = torch.nn.functional.scaled_dot_product_attention(
                 q_BNSD,
@@ -91,6 +101,28 @@ class CoreAttention(MegatronModule):
             )
         out_SBND = out_BNSD.permute(2, 0, 1, 3)
         return out_SBND.reshape(*out_SBND.shape[:2], -1)
+
+    def _softcapped(
+        self,
+        q_BNSD: torch.Tensor,
+        k_BGSD: torch.Tensor,
+        v_BGSD: torch.Tensor,
+        mask_B1SS: torch.Tensor | None,
+        dropout: float,
+    ) -> torch.Tensor:
+        """The attention step by step, [B, N, S, D]: its scores take memory for each pair of tokens."""
+        assert self.softcap is not None
+        scale = q_BNSD.shape[-1] ** -0.5 if self.softmax_scale is None else self.softmax_scale
+        k_BNSD, v_BNSD = (t.repeat_interleave(q_BNSD.shape[1] // t.shape[1], 1) for t in (k_BGSD, v_BGSD))
+        scores_BNSS = torch.tanh(q_BNSD @ k_BNSD.transpose(2, 3) * (scale / self.softcap)) * self.softcap
+        if mask_B1SS is None and self.is_causal:
+            mask_B1SS = torch.ones_like(scores_BNSS[:1, :1], dtype=torch.bool).tril()
+        if mask_B1SS is not None:
+            scores_BNSS = scores_BNSS.masked_fill(~mask_B1SS, float("-inf"))
+        weights_BNSS = torch.softmax(scores_BNSS, -1, dtype=torch.float32).to(q_BNSD.dtype)
+        with self._dropout_scope(dropout):
+            weights_BNSS = torch.nn.functional.dropout(weights_BNSS, dropout)
+        return weights_BNSS @ v_BNSD
 
     def _dropout_scope(self, dropout: float) -> contextlib.AbstractContextManager[None]:
         # Tensor ranks hold different heads and must drop differently. A stream of its own, even where there is one

@@ -57,6 +57,8 @@ class ParameterSpec:
         blocks: equal parts along axis 0 that are each cut over the tensor ranks: 2 for a gated fc1 `[gate; up]`.
         decays: whether weight decay applies.
         sequence_partial: whether, under sequence parallelism, each tensor rank has only a part of its gradient.
+        tensor_partial: whether each tensor rank has only a part of its gradient in any case: it stands within the
+            attention, whose heads are cut.
         use: how often it takes part in the forward pass.
         local_names: names that a stage's module may have for it beside the global one (a tied output layer's).
         row_pattern: of a weight that packs several matrices along axis 0, how many rows of each follow each other; the
@@ -72,6 +74,7 @@ class ParameterSpec:
     blocks: int = 1
     decays: bool = True
     sequence_partial: bool = False
+    tensor_partial: bool = False
     use: Use = Use.EACH_TOKEN
     local_names: tuple[str, ...] = ()
     row_pattern: tuple[int, ...] = ()

@@ -23,7 +23,7 @@ class TransformerModelConfig(ModelConfig):
     """Kind of the norms."""
     norm_epsilon: float = Field(default=1e-5, gt=0)
     """Added to the variance inside the norms."""
-    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu"] = "gelu"
+    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh"] = "gelu"
     """Activation of the MLP; gelu_tanh is GPT-2's approximation, swiglu and geglu are gated by silu and gelu."""
     bias: bool = True
     """Whether the linear layers have biases."""
@@ -36,7 +36,7 @@ class TransformerModelConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TransformerModelConfig:
-        if self.hidden_size % self.num_attention_heads:
+        if self.hidden_size % self.num_attention_heads and not self.has_own_head_size:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
@@ -45,7 +45,7 @@ class TransformerModelConfig(ModelConfig):
     @property
     def is_gated(self) -> bool:
         """Whether the MLP's first matrix is `[gate; up]`."""
-        return self.activation in ("swiglu", "geglu")
+        return self.activation in ("swiglu", "geglu", "geglu_tanh")
 
     @property
     def query_groups(self) -> int:
@@ -56,6 +56,26 @@ class TransformerModelConfig(ModelConfig):
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def has_own_head_size(self) -> bool:
+        """Whether the head size was given, so that heads need not divide the width."""
+        return False
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        """Whether the layer of queries, keys and values has a bias."""
+        return self.bias
+
+    @property
+    def has_projection_bias(self) -> bool:
+        """Whether the layer after the attention has a bias."""
+        return self.bias
+
+    @property
+    def norm_init(self) -> Constant:
+        """Initial values of the norms' weights."""
+        return Constant(1.0)
 
     @property
     def ffn_size(self) -> int:
@@ -91,7 +111,13 @@ class TransformerModelConfig(ModelConfig):
         return super().resolved() | {"ffn_hidden_size": self.ffn_size}
 
     def layer_parameters(
-        self, number: int, block: str, *, attention_norm: bool = True, norm_bias: bool | None = None
+        self,
+        number: int,
+        block: str,
+        *,
+        attention_norm: bool = True,
+        mlp_norm: bool = True,
+        norm_bias: bool | None = None,
     ) -> Iterator[ParameterSpec]:
         """The parameters of one layer.
 
@@ -99,19 +125,25 @@ class TransformerModelConfig(ModelConfig):
             number: of the layer, over the whole model.
             block: name of the stack in the module, such as `decoder`.
             attention_norm: whether there is a norm before (post-norm: after) the attention.
+            mlp_norm: whether there is one before (post-norm: after) the MLP.
             norm_bias: whether norms have biases; None: LayerNorm has, RMSNorm has not.
         """
         layer, hidden, ffn = f"{block}.layers.{number}.", self.hidden_size, self.ffn_size
         qkv = (self.num_attention_heads + 2 * self.query_groups) * self.head_size
+        heads = self.num_attention_heads * self.head_size
         fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
         group = (self.num_attention_heads // self.query_groups * self.head_size, self.head_size, self.head_size)
         gate_and_up = (ffn, ffn) if self.is_gated else ()
         inner, outer = self.normal(self.init_std), self.normal(self.residual_std)
         if attention_norm:
             yield from self.norm_parameters(f"{layer}input_layernorm", number, bias=norm_bias)
-        yield from self._linear(f"{layer}self_attention.linear_qkv", (qkv, hidden), number, inner, axis=0, rows=group)
-        yield from self._linear(f"{layer}self_attention.linear_proj", (hidden, hidden), number, outer, axis=1)
-        yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", number, bias=norm_bias)
+        biases, attention = (self.has_qkv_bias, self.has_projection_bias), f"{layer}self_attention"
+        yield from self._linear(
+            f"{attention}.linear_qkv", (qkv, hidden), number, inner, axis=0, bias=biases[0], rows=group
+        )
+        yield from self._linear(f"{attention}.linear_proj", (hidden, heads), number, outer, axis=1, bias=biases[1])
+        if mlp_norm:
+            yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", number, bias=norm_bias)
         yield from self._linear(
             f"{layer}mlp.linear_fc1", (fc1, hidden), number, inner, axis=0, blocks=blocks, rows=gate_and_up
         )
@@ -121,7 +153,7 @@ class TransformerModelConfig(ModelConfig):
         """Weight and, where there is one, bias of a norm."""
         bias = self.normalization == "LayerNorm" if bias is None else bias
         shape = (self.hidden_size,)
-        yield ParameterSpec(f"{name}.weight", shape, holder, Constant(1.0), decays=False, sequence_partial=True)
+        yield ParameterSpec(f"{name}.weight", shape, holder, self.norm_init, decays=False, sequence_partial=True)
         if bias:
             yield ParameterSpec(f"{name}.bias", shape, holder, Constant(0.0), decays=False, sequence_partial=True)
 
@@ -134,10 +166,11 @@ class TransformerModelConfig(ModelConfig):
         *,
         axis: int,
         blocks: int = 1,
+        bias: bool | None = None,
         rows: tuple[int, ...] = (),
     ) -> Iterator[ParameterSpec]:
         yield ParameterSpec(f"{name}.weight", shape, holder, init, tensor_axis=axis, blocks=blocks, row_pattern=rows)
-        if self.bias:
+        if self.bias if bias is None else bias:
             # The bias of a matrix that is cut by columns is added after the sum over ranks: whole, and to a part of
             # the sequence only where that is split.
             whole = axis == 1

@@ -1,61 +1,84 @@
-"""The declaration of GPT: the sizes and choices between GPT-2 and Llama, and its table of parameters."""
+"""The declaration of GPT: the sizes and choices of decoders from GPT-2 to Gemma 3, and its table of parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pretrain.models.parameter_table import ParameterSpec, Use
-from pretrain.models.transformer_config import TransformerModelConfig
+from pretrain.models.gpt.attention_config import DecoderAttentionConfig
+from pretrain.models.parameter_table import Constant, ParameterSpec, Use
 
 EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
 
 
-class GPTConfig(TransformerModelConfig):
-    """A decoder-only transformer: pre-norm, causal attention."""
+class GPTConfig(DecoderAttentionConfig):
+    """A decoder-only transformer: causal attention; where its norms stand is a choice."""
 
     implementation: ClassVar[str] = "pretrain.models.gpt.network:GPTFamily"
-    huggingface: ClassVar[tuple[str, ...]] = ("llama", "gpt2", "starcoder2")
+    huggingface: ClassVar[tuple[str, ...]] = (
+        "llama",
+        "gpt2",
+        "starcoder2",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "gpt_neox",
+        "phi",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "olmo2",
+    )
 
     name: str = "gpt"
     """Which model family it is."""
-    num_query_groups: int | None = Field(default=None, gt=0)
-    """Key/value heads of each attention (grouped-query attention); null: as many as query heads."""
-    position_embedding: Literal["learned", "rope"] = "rope"
-    """How positions enter: a learned table added to the tokens (GPT-2), or rotary (Llama)."""
-    rotary_base: float = Field(default=10000.0, gt=0)
-    """Base of the rotary frequencies."""
     normalization: Literal["LayerNorm", "RMSNorm"] = "RMSNorm"
     """Kind of the norms."""
-    activation: Literal["gelu", "gelu_tanh", "swiglu"] = "swiglu"
-    """Activation of the MLP; gelu_tanh is GPT-2's approximation."""
+    norm_plus_one: bool = False
+    """Whether RMSNorm multiplies by 1 + its weight (Gemma), which begins at 0, rather than by its weight."""
+    norm_placement: Literal["pre", "after", "both"] = "pre"
+    """Norms of what attention and MLP read, of what they give before it is added (OLMo 2), or of both (Gemma 2)."""
+    residual: Literal["sequential", "parallel", "parallel_one_norm"] = "sequential"
+    """Whether the MLP reads what the attention has added to, or both read the same stream, through a norm each
+    (GPT-NeoX) or one norm for both (Phi)."""
+    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu_tanh"] = "swiglu"
+    """Activation of the MLP; gelu_tanh is GPT-2's approximation, swiglu and geglu_tanh are gated by silu and by it."""
     bias: bool = False
-    """Whether the linear layers have biases."""
+    """Whether the linear layers have biases; those of the attention: see `attention_bias`."""
+    embedding_scale: bool = False
+    """Whether token embeddings are multiplied by the square root of hidden_size (Gemma)."""
     tie_embeddings: bool = True
     """Whether the output layer shares the input embedding's weights."""
+    output_bias: bool = False
+    """Whether the output layer has a bias (Phi)."""
+    logit_softcap: float | None = Field(default=None, gt=0)
+    """Logits x become cap tanh(x / cap) (Gemma 2); null: they stay."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> GPTConfig:
-        if self.num_attention_heads % self.query_groups:
+    def _norms_are_consistent(self) -> GPTConfig:
+        if self.normalization != "RMSNorm":
+            for key, plain in {"norm_plus_one": False, "qk_norm": None}.items():
+                if getattr(self, key) != plain:
+                    raise ValueError(
+                        f"{key} is of RMSNorm, and normalization is {self.normalization}; expected"
+                        f" normalization=RMSNorm, or {key}={'false' if plain is False else 'null'}"
+                    )
+        if self.residual != "sequential" and self.norm_placement != "pre":
             raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} is not a multiple of"
-                f" num_query_groups {self.num_query_groups}"
+                f"residual is {self.residual}, and norm_placement is {self.norm_placement}; expected"
+                " norm_placement=pre, or residual=sequential"
             )
-        if self.position_embedding == "rope" and self.head_size % 2:
-            raise ValueError(f"rotary positions need an even head size; hidden_size / heads is {self.head_size}")
+        if self.embedding_scale and self.position_embedding == "learned":
+            raise ValueError("embedding_scale is true, and position_embedding is learned; expected rope")
         return self
 
     @property
-    def query_groups(self) -> int:
-        """Key/value heads of each attention."""
-        return self.num_query_groups or self.num_attention_heads
-
-    def resolved(self) -> dict[str, Any]:
+    def norm_init(self) -> Constant:
         """See the base class."""
-        return super().resolved() | {"num_query_groups": self.query_groups}
+        return Constant(0.0) if self.norm_plus_one else super().norm_init
 
     def parameters(self) -> Iterator[ParameterSpec]:
         """See the base class; in the order of the network."""
@@ -67,8 +90,36 @@ class GPTConfig(TransformerModelConfig):
         if self.position_embedding == "learned":
             positions = (self.seq_length, self.hidden_size)
             yield ParameterSpec("embedding.position_embeddings.weight", positions, "first", init, use=Use.LOOKED_UP)
+        has_norms = self.norm_placement != "after"
         for number in range(self.num_layers):
-            yield from self.layer_parameters(number, "decoder")
+            yield from self.layer_parameters(
+                number,
+                "decoder",
+                attention_norm=has_norms,
+                mlp_norm=has_norms and self.residual != "parallel_one_norm",
+            )
+            yield from self._query_key_norms(number)
+            if self.norm_placement != "pre":
+                for name in ("post_self_attn_layernorm", "post_mlp_layernorm"):
+                    yield from self.norm_parameters(f"decoder.layers.{number}.{name}", number)
         yield from self.norm_parameters("decoder.final_layernorm", "last")
         if not self.tie_embeddings:
             yield ParameterSpec(OUTPUT, table, "last", init, tensor_axis=0)
+        if self.output_bias:
+            yield ParameterSpec("output_layer.bias", table[:1], "last", Constant(0.0), tensor_axis=0, decays=False)
+
+    def _query_key_norms(self, number: int) -> Iterator[ParameterSpec]:
+        """Over each head: one weight for all heads, of which each tensor rank sees its own. Over all: cut with them."""
+        if self.qk_norm is None:
+            return
+        over_head = self.qk_norm == "head"
+        for name, heads in (("q_layernorm", self.num_attention_heads), ("k_layernorm", self.query_groups)):
+            yield ParameterSpec(
+                f"decoder.layers.{number}.self_attention.{name}.weight",
+                (self.head_size if over_head else heads * self.head_size,),
+                number,
+                self.norm_init,
+                tensor_axis=None if over_head else 0,
+                decays=False,
+                tensor_partial=over_head,
+            )

@@ -82,6 +82,15 @@ def older_spellings(fields: Mapping[str, Any]) -> dict[str, Any]:
         older["rope_theta"] = rope["rope_theta"]
         if rope.get("rope_type", "default") != "default":
             older["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+        if "partial_rotary_factor" in rope:
+            older |= dict.fromkeys(("partial_rotary_factor", "rotary_pct"), rope["partial_rotary_factor"])
+        if fields.get("model_type") == "gpt_neox":
+            older["rotary_emb_base"] = rope["rope_theta"]
+    elif fields.get("model_type") == "gemma3_text":
+        near, far = rope["sliding_attention"], rope["full_attention"]
+        older |= {"rope_theta": far["rope_theta"], "rope_local_base_freq": near["rope_theta"]}
+        if far.get("rope_type", "default") != "default":
+            older["rope_scaling"] = {key: value for key, value in far.items() if key != "rope_theta"}
     elif {"full_attention", "sliding_attention"} <= set(rope) and "layer_types" in fields:
         kinds = fields["layer_types"]
         every = next((layer for layer in range(1, len(kinds)) if kinds[layer] == kinds[0]), len(kinds))

@@ -26,6 +26,15 @@ HUGGING_FACE_FAMILIES: Mapping[str, str] = {
     "llama": "pretrain.models.huggingface.llama:Llama",
     "gpt2": "pretrain.models.huggingface.gpt2:GPT2",
     "starcoder2": "pretrain.models.huggingface.starcoder2:Starcoder2",
+    "mistral": "pretrain.models.huggingface.mistral:Mistral",
+    "qwen2": "pretrain.models.huggingface.qwen:Qwen2",
+    "qwen3": "pretrain.models.huggingface.qwen:Qwen3",
+    "gpt_neox": "pretrain.models.huggingface.gpt_neox:GPTNeoX",
+    "phi": "pretrain.models.huggingface.phi:Phi",
+    "gemma": "pretrain.models.huggingface.gemma:Gemma",
+    "gemma2": "pretrain.models.huggingface.gemma:Gemma2",
+    "gemma3_text": "pretrain.models.huggingface.gemma:Gemma3Text",
+    "olmo2": "pretrain.models.huggingface.olmo2:Olmo2",
     "bert": "pretrain.models.huggingface.bert:Bert",
     "megatron-bert": "pretrain.models.huggingface.megatron_bert:MegatronBert",
     "roberta": "pretrain.models.huggingface.roberta:Roberta",
@@ -233,4 +242,4 @@ def _obstacles(model: ModelConfig) -> tuple[Obstacle, list[Obstacle]]:
     obstacles = [obstacle for obstacle in found if obstacle is not None]
     if not obstacles:
         obstacles = [Obstacle("name", model.name, "another", (), "a family that names a transformers class")]
-    return max(obstacles, key=lambda obstacle: len(obstacle.beside)), obstacles
+    return max(obstacles, key=lambda obstacle: (-obstacle.unmet, obstacle.met)), obstacles

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pretrain.models.gpt.config import EMBEDDING, OUTPUT, GPTConfig
 from pretrain.models.huggingface.config_fields import RoleIds, our_activation, refuse_features
+from pretrain.models.huggingface.decoder_family import usual_needs
 from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
 from pretrain.models.huggingface.rules import (
     Rule,
@@ -45,6 +46,7 @@ class GPT2:
             Need("normalization", ("LayerNorm",)),
             Need("activation", tuple(_ACTIVATIONS)),
             Need("num_query_groups", (model.num_attention_heads,), "as many as heads"),
+            *usual_needs(model, set()),
         ]
         return first_obstacle(model, self.model_type, needs)
 

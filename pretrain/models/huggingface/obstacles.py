@@ -20,6 +20,8 @@ class Obstacle:
         allowed: what it is in transformers, in words.
         beside: the keys with their values that do agree and were asked before.
         supported: all that the class asks for.
+        met: how many keys that were asked before agree, also those that are left as they are in most models.
+        unmet: how many keys do not agree, this one among them.
     """
 
     key: str
@@ -27,6 +29,8 @@ class Obstacle:
     allowed: str
     beside: tuple[str, ...]
     supported: str
+    met: int = 0
+    unmet: int = 1
 
     def __str__(self) -> str:
         """The values that no class has together, such as `model.bias=true with model.normalization=RMSNorm`."""
@@ -51,11 +55,13 @@ class Need:
         key: without `model.`.
         allowed: any of these.
         why: said of them in brackets, such as `as many as heads`.
+        is_usual: whether it is as in most models: then it is told only where it is not met.
     """
 
     key: str
     allowed: tuple[Any, ...]
     why: str = ""
+    is_usual: bool = False
 
     @property
     def in_words(self) -> str:
@@ -69,17 +75,22 @@ def first_obstacle(model: ModelConfig, model_type: str, needs: Sequence[Need]) -
     Args:
         model: keys that are null count as what null stands for.
         model_type: of the class that has the needs.
-        needs: what tells architectures apart first, so that the candidate that agrees longest is the nearest.
+        needs: what tells architectures apart first: of candidates with as many obstacles, the nearest agrees longest.
     """
     values = model.resolved()
+    unmet = sum(values[need.key] not in need.allowed for need in needs)
     for number, need in enumerate(needs):
         if values[need.key] not in need.allowed:
-            beside = tuple(f"{met.key}={_spelled(values[met.key])}" for met in needs[:number])
-            supported = " + ".join(f"{each.key}={each.in_words}" for each in needs) + f" ({model_type})"
-            return Obstacle(need.key, values[need.key], need.in_words, beside, supported)
+            before = [met for met in needs[:number] if not met.is_usual]
+            beside = tuple(f"{met.key}={_spelled(values[met.key])}" for met in before)
+            told = [each for each in needs if not each.is_usual]
+            supported = " + ".join(f"{each.key}={each.in_words}" for each in told) + f" ({model_type})"
+            return Obstacle(need.key, values[need.key], need.in_words, beside, supported, number, unmet)
     return None
 
 
 def _spelled(value: Any) -> str:
     """As a recipe writes it."""
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     Join = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 
 
+PRESENT_NAMES = {"embed_out.weight": "lm_head.weight"}
+"""What files and older releases of transformers call a tensor, and what the newest call it once it is loaded."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One tensor of ours and the tensors of theirs that hold the same numbers.

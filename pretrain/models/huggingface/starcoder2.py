@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.models.gpt.config import GPTConfig
-from pretrain.models.huggingface.config_fields import RoleIds, our_activation
-from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
-from pretrain.models.huggingface.rotary_decoder import our_fields, rotary_fields, rotary_rules
+from pretrain.models.huggingface.config_fields import RoleIds
+from pretrain.models.huggingface.decoder_family import RotaryDecoder
+from pretrain.models.huggingface.rotary_decoder import rotary_fields, rotary_rules
 from pretrain.models.huggingface.rules import Rule
 
-_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh", "gelu": "gelu"}
 
-
-class Starcoder2:
+class Starcoder2(RotaryDecoder):
     """See `HuggingFaceFamily`."""
 
     model_type = "starcoder2"
@@ -23,38 +21,24 @@ class Starcoder2:
         "causal": "Starcoder2ForCausalLM",
         "classification": "Starcoder2ForSequenceClassification",
     }
-    sees_both_sides = False
-    poolings: Mapping[str, Mapping[str, Any]] = {"last": {}}
-
-    def head(self, model: GPTConfig) -> str:
-        """See `HuggingFaceFamily.head`."""
-        return "causal"
-
-    def obstacle(self, model: GPTConfig) -> Obstacle | None:
-        """See `HuggingFaceFamily.obstacle`."""
-        needs = [
-            Need("position_embedding", ("rope",)),
-            Need("normalization", ("LayerNorm",)),
-            Need("activation", tuple(_ACTIVATIONS)),
-        ]
-        return first_obstacle(model, self.model_type, needs)
+    normalization = "LayerNorm"
+    activations = {"gelu_tanh": "gelu_pytorch_tanh", "gelu": "gelu"}
+    computes = frozenset({"sliding_window"})
 
     def to_config(self, model: GPTConfig, ids: RoleIds) -> dict[str, Any]:
         """See `HuggingFaceFamily.to_config`."""
-        return rotary_fields(model, _ACTIVATIONS) | {
+        return rotary_fields(model, self.activations) | {
             "norm_epsilon": model.norm_epsilon,
             "use_bias": model.bias,
             "residual_dropout": model.hidden_dropout,
             "embedding_dropout": model.hidden_dropout,
-            "sliding_window": None,
+            "sliding_window": model.sliding_window,
         }
 
     def from_config(self, fields: Mapping[str, Any], where: Path | str) -> GPTConfig:
         """See `HuggingFaceFamily.from_config`."""
         return GPTConfig(
-            **our_fields(fields, where),
-            activation=our_activation(fields["hidden_act"], _ACTIVATIONS, where),  # type: ignore[arg-type]
-            normalization="LayerNorm",
+            **self.our_choices(fields, where),
             norm_epsilon=fields["norm_epsilon"],
             bias=fields.get("use_bias", True),
             hidden_dropout=fields.get("residual_dropout", 0.0),

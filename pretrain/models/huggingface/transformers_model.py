@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import DataError, nearest
 from pretrain.models.huggingface.config_fields import older_spellings
 from pretrain.models.huggingface.own_classes import is_own_class, register_own_classes
+from pretrain.models.huggingface.rules import PRESENT_NAMES
 
 if TYPE_CHECKING:
     import torch
@@ -177,9 +178,10 @@ def _architecture(directory: Path) -> tuple[Any, str]:
 
 def _fill(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> tuple[list[str], list[str]]:
     """Copy `tensors` into the model; returns the names that it lacks then, and those that it does not have."""
-    result = model.load_state_dict(dict(tensors), strict=False)
     by_name = dict(model.named_parameters(remove_duplicate=False))
-    filled = {id(by_name[name]) for name in tensors if name in by_name}
+    named = {name if name in by_name else PRESENT_NAMES.get(name, name): tensor for name, tensor in tensors.items()}
+    result = model.load_state_dict(named, strict=False)
+    filled = {id(by_name[name]) for name in named if name in by_name}
     missing = [name for name in result.missing_keys if id(by_name.get(name)) not in filled]  # tied ones are not
     return sorted(missing), sorted(result.unexpected_keys)
 

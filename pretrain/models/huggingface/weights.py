@@ -9,6 +9,7 @@ from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface.config_fields import NO_IDS, RoleIds
 from pretrain.models.huggingface.family import counterpart_of
+from pretrain.models.huggingface.rules import PRESENT_NAMES
 
 if TYPE_CHECKING:
     import torch
@@ -65,10 +66,11 @@ def from_hf(
             if any(bool(tensors[name].any()) for name in rule.theirs if name in tensors):
                 raise CheckpointError("is not zero, but the model config has bias=false", where=rule.theirs[0])
             continue
-        missing = [name for name in rule.theirs if name not in tensors]
+        names = [name if name in tensors else PRESENT_NAMES.get(name, name) for name in rule.theirs]
+        missing = [name for name in names if name not in tensors]
         if missing:
             raise CheckpointError("is missing from the transformers model", where=missing[0])
-        joined = rule.join([tensors[name] for name in rule.theirs])
+        joined = rule.join([tensors[name] for name in names])
         if tuple(joined.shape) != shapes[rule.ours]:
             expected = f"what makes {rule.ours} {shapes[rule.ours]}"
             raise CheckpointError(f"makes a tensor of {tuple(joined.shape)}", where=rule.theirs[0], expected=expected)

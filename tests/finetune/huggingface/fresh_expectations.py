@@ -32,6 +32,11 @@ NUM_NEW = 16
 _SIZES: dict[str, Any] = {"num_layers": 3, "hidden_size": 32, "num_attention_heads": 4, "ffn_hidden_size": 48}
 _SIZES |= {"seq_length": 64, "vocab_multiple": 64, "init_std": 0.2}
 _GPT2 = {"position_embedding": "learned", "normalization": "LayerNorm", "num_query_groups": None}
+_NEOX = {"normalization": "LayerNorm", "activation": "gelu", "bias": True, "rotary_percent": 0.5}
+_NEOX |= {"tie_embeddings": False}
+_GEMMA = {"activation": "geglu_tanh", "norm_plus_one": True, "embedding_scale": True}
+_GEMMA2 = _GEMMA | {"norm_placement": "both", "sliding_window": 9, "global_every": 2}
+_LLAMA3 = {"kind": "llama3", "factor": 8, "original_seq_length": 32}
 _CAUSAL = ["plain calls", "special tokens by text", "outputs of a call", "greedy text", "lines of the card",
            "rolling likelihood", "GGUF vocabulary"]  # fmt: skip
 _MASKED = ["plain calls", "special tokens by text", "outputs of a call", "lines of the card"]
@@ -46,6 +51,16 @@ def models_of(tokenizer: Tokenizer) -> dict[str, ModelConfig]:
         "gpt2": llama(tokenizer, **_GPT2, activation="gelu_tanh"),
         "gpt2, untied": llama(tokenizer, **_GPT2, activation="gelu", tie_embeddings=False),
         "starcoder2": llama(tokenizer, normalization="LayerNorm", activation="gelu_tanh", rotary_base=500.0),
+        "llama, longer": llama(tokenizer, rotary_scaling=_LLAMA3, rotary_base=500.0, attention_head_size=12),
+        "mistral": llama(tokenizer, sliding_window=9),
+        "qwen2": llama(tokenizer, attention_bias="qkv", rotary_base=500.0),
+        "qwen3": llama(tokenizer, qk_norm="head", attention_head_size=12),
+        "gpt_neox": llama(tokenizer, **_NEOX, residual="parallel", num_query_groups=None, rotary_base=500.0),
+        "phi": llama(tokenizer, **_NEOX, residual="parallel_one_norm", output_bias=True),
+        "gemma": llama(tokenizer, **_GEMMA),
+        "gemma2": llama(tokenizer, **_GEMMA2, attention_softcap=5.0, logit_softcap=5.0),
+        "gemma3_text": llama(tokenizer, **_GEMMA2, qk_norm="head", rotary_base=500.0, local_rotary_base=50.0),
+        "olmo2": llama(tokenizer, norm_placement="after", qk_norm="projection"),
         "bert": BertConfig(**sizes),
         "megatron-bert": BertConfig(**sizes, norm_placement="pre", pooler=False),
         "roberta": RobertaConfig(**sizes),

@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.distributed import RankFailure, run_ranks
-from tests.pretrain.engine.encoder_cases import ENCODER_CASES
+from tests.pretrain.engine.all_cases import CASE_BY_NAME
 from tests.pretrain.engine.equivalence_table import References, limits
-from tests.pretrain.engine.layout_cases import CASES, PRELOAD, Case, Trajectory, largest_differences, train
-from tests.pretrain.engine.optimizer_cases import OPTIMIZER_CASES
+from tests.pretrain.engine.layout_cases import PRELOAD, Case, Trajectory, largest_differences, train
 
-_BY_NAME = {case.name: case for case in CASES + ENCODER_CASES + OPTIMIZER_CASES}
 # A sound run takes two or three seconds on two cores.
 TIMEOUT_S = 120.0
 # Where a hang is expected, stacks are written this often; at the end none has changed between the last two.
@@ -201,7 +199,7 @@ class Mutation:
     @property
     def case(self) -> Case:
         """The layout that shows it."""
-        return _BY_NAME[self.layout]
+        return CASE_BY_NAME[self.layout]
 
 
 def train_broken(mutation: Mutation, directory: str) -> Trajectory:

@@ -14,10 +14,8 @@ from dataclasses import replace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.distributed import run_ranks
-from tests.pretrain.engine.encoder_cases import ENCODER_CASES
-from tests.pretrain.engine.layout_cases import CASES, PRELOAD, Case, Trajectory, largest_differences, train
-from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
-from tests.pretrain.engine.optimizer_cases import OPTIMIZER_CASES
+from tests.pretrain.engine.all_cases import ALL_CASES
+from tests.pretrain.engine.layout_cases import PRELOAD, Case, Trajectory, largest_differences, train
 
 FP32_LIMIT = 1e-4
 # bf16 rounds to 8 bits.
@@ -66,11 +64,7 @@ def main() -> int:
     """Print the table; 1 if a layout is over its limit."""
     references, worst = References(), 0
     words = sys.argv[1:] or [""]
-    cases = [
-        case
-        for case in CASES + ENCODER_CASES + OBJECTIVE_CASES + OPTIMIZER_CASES
-        if any(word in case.name for word in words)
-    ]
+    cases = [case for case in ALL_CASES if any(word in case.name for word in words)]
     print(f"{'layout':66} {'ranks':>5} {'loss':>9} {'norm':>9} {'seconds':>8}")
     for case in cases:
         started_s = time.perf_counter()

@@ -33,6 +33,22 @@ _ENCODER: dict[str, Any] = {"model__num_attention_heads": 4, "model__seq_length"
 _PAIRS = {"objective__name": "masked_pairs"}
 _MASKED = {"objective__name": "masked"}
 _GPT: dict[str, Any] = {"model__num_attention_heads": 4, "model__init_std": 0.2}
+_GROUPED = _GPT | {"model__num_query_groups": 2}
+_WINDOW: dict[str, Any] = {"model__sliding_window": 6}
+_NEOX = _GPT | {
+    "model__normalization": "LayerNorm",
+    "model__activation": "gelu",
+    "model__bias": "true",
+    "model__rotary_percent": 0.5,
+    "model__tie_embeddings": "false",
+}
+_GEMMA = _GROUPED | {
+    "model__activation": "geglu_tanh",
+    "model__norm_plus_one": "true",
+    "model__embedding_scale": "true",
+    "model__attention_head_size": 12,
+}
+_GEMMA2 = _GEMMA | _WINDOW | {"model__norm_placement": "both", "model__global_every": 2, "model__query_scale": 9}
 MODELS: dict[str, dict[str, Any]] = {
     "bert": _ENCODER | _PAIRS | {"model__name": "bert"},
     "megatron-bert": _ENCODER | _PAIRS | {"model__name": "bert", "model__norm_placement": "pre"},
@@ -46,6 +62,17 @@ MODELS: dict[str, dict[str, Any]] = {
         "model__activation": "gelu_tanh",
         "model__bias": "true",
     },
+    "llama3": _GROUPED
+    | {"model__rotary_scaling": "{kind: llama3, factor: 8, original_seq_length: 8}", "model__rotary_base": 100},
+    "mistral": _GROUPED | _WINDOW | {"model__attention_head_size": 12},
+    "qwen2": _GROUPED | {"model__attention_bias": "qkv"},
+    "qwen3": _GROUPED | {"model__qk_norm": "head", "model__attention_head_size": 12},
+    "gpt_neox": _NEOX | {"model__residual": "parallel"},
+    "phi": _NEOX | {"model__residual": "parallel_one_norm", "model__output_bias": "true"},
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA2 | {"model__attention_softcap": 5, "model__logit_softcap": 5},
+    "gemma3_text": _GEMMA2 | {"model__qk_norm": "head", "model__local_rotary_base": 50},
+    "olmo2": _GROUPED | {"model__norm_placement": "after", "model__qk_norm": "projection"},
 }
 LAYOUT = {
     "model__num_layers": 4,

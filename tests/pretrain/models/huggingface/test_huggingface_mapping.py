@@ -11,6 +11,7 @@ import torch
 
 from configs.errors import CheckpointError, ConfigError, DataError
 from pretrain.models.gpt.config import GPTConfig
+from pretrain.models.huggingface.decoder_family import USUAL
 from pretrain.models.huggingface.family import (
     class_name,
     counterpart_of,
@@ -173,16 +174,29 @@ def test_tensors_that_do_not_fit_the_config_are_named() -> None:
     ("change", "named"),
     [
         ({"model_type": "mamba"}, "mamba"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
-        ({"head_dim": 16}, "head_dim"),
+        ({"rope_parameters": {"rope_type": "longrope", "factor": 4.0}}, "longrope"),
+        ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
         ({"hidden_act": "relu"}, "relu"),
-        ({"mlp_bias": True}, "mlp_bias"),
+        ({"pretraining_tp": 2}, "pretraining_tp"),
     ],
 )
 def test_foreign_features_are_refused_on_import(change: dict[str, object], named: str) -> None:
     fields = to_config(config("llama")) | change
     with pytest.raises(DataError, match=named):
         from_config(fields)
+
+
+def test_every_choice_of_gpt_is_an_obstacle_until_a_class_computes_it() -> None:
+    sizes = {"name", "num_layers", "hidden_size", "seq_length", "init_std", "init_cutoff", "vocab_size"}
+    sizes |= {"vocab_multiple", "num_attention_heads", "num_query_groups", "ffn_hidden_size", "norm_epsilon"}
+    sizes |= {"hidden_dropout", "attention_dropout"}
+    asked = {"position_embedding", "normalization", "activation", "attention_bias", "attention_head_size"}
+    asked |= {"query_scale"}
+    # Every class with rotary positions has these; `bias` is asked of the classes that do not choose.
+    everywhere = {"rotary_base", "rotary_scaling", "tie_embeddings", "bias"}
+    assert set(GPTConfig.model_fields) == sizes | asked | everywhere | set(USUAL)
+    defaults = GPTConfig(**BASE).resolved()  # type: ignore[arg-type]
+    assert {key: defaults[key] for key in USUAL} == dict(USUAL)
 
 
 class ToyConfig(GPTConfig):
@@ -275,5 +289,6 @@ models = [FAMILIES.declaration(name)(**sizes) for name in FAMILIES.targets]
 print([obstacle_to_export(model) for model in models], [load_family(name).model_type for name in HUGGING_FACE_FAMILIES])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    names = ["llama", "gpt2", "starcoder2", "bert", "megatron-bert", "roberta", "modernbert"]
+    names = ["llama", "gpt2", "starcoder2", "mistral", "qwen2", "qwen3", "gpt_neox", "phi", "gemma", "gemma2"]
+    names += ["gemma3_text", "olmo2", "bert", "megatron-bert", "roberta", "modernbert"]
     assert done.stdout.strip() == f"{[None] * 4} {names}", done.stderr
