@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from annotated_types import Lt
+from annotated_types import Gt, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -55,7 +55,10 @@ def _of_field(field: FieldInfo) -> Any:
         return list(default) if isinstance(default, tuple) else default
     value = _of_annotation(field.annotation)
     ends = [float(str(bound.lt)) for bound in field.metadata if isinstance(bound, Lt)]
-    return ends[0] / 2 if ends and isinstance(value, float) and value >= ends[0] else value
+    starts = [float(str(bound.gt)) for bound in field.metadata if isinstance(bound, Gt)]
+    if ends and isinstance(value, float) and value >= ends[0]:
+        return ends[0] / 2
+    return type(value)(starts[0] + 1) if starts and isinstance(value, int | float) and value <= starts[0] else value
 
 
 def _units(metadata: Sequence[Any]) -> Units | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -149,5 +150,6 @@ class RunConfig(Section):
         )
         if problems:
             raise ValueError("; ".join(problems))
-        self.objective.sampling(self.model, documents_apart=self.data.reset_attention_at_documents)
+        with suppress(NotImplementedError):  # of an objective whose samples do not come from corpora
+            self.objective.sampling(self.model, documents_apart=self.data.reset_attention_at_documents)
         return self

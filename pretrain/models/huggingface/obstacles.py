@@ -35,7 +35,9 @@ class Obstacle:
     def __str__(self) -> str:
         """The values that no class has together, such as `model.bias=true with model.normalization=RMSNorm`."""
         found = f"model.{self.key}={_spelled(self.value)}"
-        return f"{' and '.join(f'model.{text}' for text in self.beside)} with {found}" if self.beside else found
+        if not self.beside:
+            return f"{found} with all else as this model has it"
+        return f"{' and '.join(f'model.{text}' for text in self.beside)} with {found}"
 
     def error(self, supported: Sequence[str]) -> ConfigError:
         """The refusal of an export; `supported` says what each candidate asks for."""

@@ -235,7 +235,9 @@ def test_a_schedule_in_tokens_is_refused(key: str) -> None:
     expected = f"optimizer.{key} = '1000 tokens': is in tokens, which texts differ in; expected steps or samples"
     with pytest.raises(ConfigError, match=expected):
         classify_command([f"optimizer.{key}=1k tokens"], config=["classify-kind"], print_config=True)
-    classify_command([f"optimizer.{key}=10 samples"], config=["classify-kind"], print_config=True)
+    classify_command(
+        ["optimizer.warmup=5 samples", f"optimizer.{key}=10 samples"], config=["classify-kind"], print_config=True
+    )
 
 
 def test_an_optimizer_that_is_not_element_wise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

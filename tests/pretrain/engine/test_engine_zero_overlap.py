@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from configs.errors import ConfigError
-from pretrain.parallel.layout import resolve_layout
 from tests.distributed import run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD, Case
 
@@ -80,5 +79,5 @@ def test_prefetch(ranks: int, parallel: dict[str, Any], options: dict[str, Any])
     ],
 )
 def test_what_does_not_combine_is_refused(ranks: int, parallel: dict[str, Any], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        resolve_layout(Case("refused", ranks, parallel).config(), ranks)
+    with pytest.raises(ValidationError, match=says):
+        Case("refused", ranks, parallel).config()

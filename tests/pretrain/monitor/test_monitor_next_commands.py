@@ -53,7 +53,7 @@ def test_a_model_without_counterpart_is_told_why_it_has_no_export(tmp_path: Path
     rows = (tmp_path / "summary.txt").read_text().splitlines()
     said = (
         "none: Hugging Face's transformers know no model that has"
-        " model.position_embedding=learned with model.normalization=RMSNorm"
+        " model.position_embedding=learned with all else as this model has it"
     )
     assert [row.split(maxsplit=1)[1] for row in rows if row.startswith("export")] == [said]
     # Without a checkpoint there is nothing to export anyway.
