@@ -52,6 +52,7 @@ ENTRIES: tuple[CommandEntry, ...] = (
     CommandEntry("build", "data_prep", "python -m data_prep build", "data_prep.build_config:BuildConfig"),
     CommandEntry("mix", "data_prep", "python -m data_prep mix", "data_prep.corpus_tools.mixing:MixConfig"),
     CommandEntry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
+    CommandEntry("import", "finetune", "python -m finetune import", "finetune.config:ImportConfig"),
     CommandEntry(
         "classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"
     ),
