@@ -138,7 +138,7 @@ def _load(checkpoint: Path, config: RunConfig, data: RunData, engine: TrainEngin
             # A set that names a corpus of the training reads what was held out of it.
             data.check_split(config, before)
             read = data.continuing(config, before, metadata["step"], metadata["consumed_samples"])
-        found[:] = [(read, accepted)]
+        found[:] = [(read, [line for line in accepted if not line.startswith(untrained)])]
 
     weights = [replace(shard, tensors={MASTER: shard.tensors[MASTER]}) for shard in engine.shards()]
     metadata = load_checkpoint(checkpoint, weights, check=check)
