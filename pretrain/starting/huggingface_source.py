@@ -125,11 +125,12 @@ class HuggingFaceSource:
     def record(self) -> dict[str, Any]:
         """See `StartSource.record`."""
         known = export_record(self.path)
-        exported = {key: known[key] for key in ("checkpoint", "step", "tokenizer_fingerprint") if key in known}
+        exported = {key: known[key] for key in ("checkpoint", "step") if key in known}
         return {
             "path": str(self.path.absolute()),
             "kind": "huggingface",
             "architecture": self.architecture,
+            "tokenizer_fingerprint": known.get("tokenizer_fingerprint"),
             **({"export": exported} if exported else {}),
         }
 
