@@ -63,6 +63,8 @@ def vocabulary(ours: str, theirs: str, model: ModelConfig) -> Rule:
     """A table or a vector by token id: theirs lacks the padded rows, which are zero after an import."""
 
     def pad(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        if parts[0].shape[0] == model.padded_vocab_size:
+            return parts[0]
         rows = parts[0].new_zeros(model.padded_vocab_size, *parts[0].shape[1:])
         rows[: parts[0].shape[0]] = parts[0]
         return rows
