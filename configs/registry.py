@@ -18,12 +18,14 @@ class CommandEntry:
         room: the folder of `configs/` that holds its recipes.
         command: how a user starts it.
         target: the class, as `module:Class`.
+        completion: what fills in what a config may leave out, as `module:function`; empty: nothing.
     """
 
     name: str
     room: str
     command: str
     target: str
+    completion: str = ""
 
     def config_class(self) -> type[Section]:
         """The class; imports its room."""
@@ -34,7 +36,13 @@ class CommandEntry:
 
 
 ENTRIES: tuple[CommandEntry, ...] = (
-    CommandEntry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config.run:RunConfig"),
+    CommandEntry(
+        "pretrain",
+        "pretrain",
+        "deepspeed pretrain/main.py",
+        "pretrain.config.run:RunConfig",
+        "pretrain.starting.architecture:complete_model",
+    ),
     CommandEntry(
         "sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"
     ),

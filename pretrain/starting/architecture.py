@@ -15,7 +15,7 @@ from pretrain.config.kinds import FAMILIES
 from pretrain.config.model import ModelConfig
 from pretrain.config.starting import StartOptions
 from pretrain.starting.source import StartSource, open_source
-from pretrain.starting.values import position_tables, token_tables
+from pretrain.starting.tables import position_tables, token_tables
 
 FREE_KEYS = ("init_std", "init_cutoff", "vocab_multiple", "padded_vocab_size")
 """Without effect once the weights exist, or on padding alone; so are the keys that end with `dropout`."""

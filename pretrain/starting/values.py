@@ -5,8 +5,6 @@ What the source does not have: rows of token ids that it does not know, rows of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,6 +16,7 @@ from pretrain.models.initial_values import InitialValues
 from pretrain.models.parameter_table import ParameterSpec
 from pretrain.parallel.sharded_shape import ShardedShape
 from pretrain.starting.source import StartSource
+from pretrain.starting.tables import position_tables, token_tables
 
 _ELEMENTS_AT_ONCE = 1 << 22
 
@@ -125,24 +124,6 @@ class StartingValues:
 
     def _read_row(self, name: str, row: int, column0: int, column1: int, target: npt.NDArray[np.float32]) -> None:
         self._source.fill(name, np.array([[row, row + 1, column0, column1, 0]], dtype=np.int64), target)
-
-
-def token_tables(model: ModelConfig) -> frozenset[str]:
-    """Names of the parameters with a row for each token id."""
-    assert model.vocab_size is not None
-    more = model.model_copy(update={"vocab_size": model.vocab_size + model.vocab_multiple})
-    return frozenset(_differing(model, more))
-
-
-def position_tables(model: ModelConfig) -> frozenset[str]:
-    """Names of the parameters with a row for each position."""
-    return frozenset(_differing(model, model.model_copy(update={"seq_length": 2 * model.seq_length})))
-
-
-def _differing(one: ModelConfig, other: ModelConfig) -> Iterator[str]:
-    for before, after in zip(one.parameters(), other.parameters(), strict=True):
-        if before.shape != after.shape:
-            yield before.name
 
 
 def _rows_within(wanted: Rectangles, first: int, end: int) -> Rectangles:

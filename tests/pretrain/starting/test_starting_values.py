@@ -14,7 +14,8 @@ from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.initial_values import InitialValues
 from pretrain.models.initialization import sharded_shape
 from pretrain.starting.architecture import check_model
-from pretrain.starting.values import StartingValues, position_tables, token_tables
+from pretrain.starting.tables import position_tables, token_tables
+from pretrain.starting.values import StartingValues
 from tests.finetune.finetune_oracle import random_tensors
 from tests.pretrain.starting.source_in_memory import GPT2, MODELS, SIZES, SourceInMemory
 
