@@ -119,7 +119,7 @@ def begin_from(start: Start, config: RunConfig, engine: TrainEngine) -> dict[str
     finally:
         source.close()
     raise_together(ranks.gather(problem), where)
-    return source.record() | {"model_weights": source.model.num_parameters()}
+    return source.record() | {"num_parameters": source.model.num_parameters()}
 
 
 def started_line(record: dict[str, Any] | None) -> str | None:
