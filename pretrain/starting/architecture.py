@@ -9,8 +9,8 @@ from typing import Any
 from configs.errors import CheckpointError, ConfigError
 from configs.paths import input_path, output_path
 from pretrain.checkpoint.compatibility import section_changes, table_of
-from pretrain.checkpoint.directory import newest_checkpoint
-from pretrain.checkpoint.model_checkpoint import open_checkpoint
+from pretrain.checkpoint.directory import list_checkpoints
+from pretrain.checkpoint.model_checkpoint import ModelCheckpoint, open_checkpoint
 from pretrain.config.kinds import FAMILIES
 from pretrain.config.model import ModelConfig
 from pretrain.config.starting import StartOptions
@@ -38,8 +38,8 @@ def complete_model(raw: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(source, str | Path) or not isinstance(given if given is not None else {}, Mapping):
         return raw
     given = dict(given or {})
-    saved = _newest(raw)
-    model = open_checkpoint(saved).model if saved is not None else open_source(input_path(str(source))).model
+    saved = _saved(raw)
+    model = saved.model if saved is not None else open_source(input_path(str(source))).model
     name = given.get("name", model.name)
     if name != model.name:
         if saved is None and _declares(name) is not type(model):
@@ -56,12 +56,29 @@ def complete_model(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"model": known | given}
 
 
-def _newest(raw: Mapping[str, Any]) -> Path | None:
+def newest_readable(root: Path) -> ModelCheckpoint | None:
+    """The newest checkpoint in `root` that says what it holds: of one that is damaged, the one before; None: no one.
+
+    Raises:
+        CheckpointError: there are some, and none can be read.
+    """
+    problem = None
+    for _, path in reversed(list_checkpoints(root)):
+        try:
+            return open_checkpoint(path)
+        except CheckpointError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return None
+
+
+def _saved(raw: Mapping[str, Any]) -> ModelCheckpoint | None:
     output, saving = raw.get("output"), raw.get("checkpoint")
     resumes = not (isinstance(saving, Mapping) and saving.get("resume") == "never")
     if not resumes or not isinstance(output, str | Path):
         return None
-    return newest_checkpoint(output_path(str(output)) / "checkpoints")
+    return newest_readable(output_path(str(output)) / "checkpoints")
 
 
 def _declares(name: Any) -> type | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError, DataError, UserError
-from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
-from pretrain.checkpoint.reader import read_metadata
 from pretrain.config import RunConfig
-from pretrain.starting.architecture import check_model
+from pretrain.starting.architecture import check_model, newest_readable
 from pretrain.starting.source import StartSource, open_source
 
 if TYPE_CHECKING:
@@ -80,10 +79,9 @@ def find_start(config: RunConfig) -> Start | None:
     """
     if config.start_from is None:
         return None
-    newest = None if config.checkpoint.resume == "never" else newest_checkpoint(config.output / "checkpoints")
-    if newest is not None:
-        saved = read_metadata(newest)
-        return Start(None, (saved.get("model") or {}).get("vocab_size"), tuple(_resume_notes(config, saved)))
+    saved = None if config.checkpoint.resume == "never" else newest_readable(config.output / "checkpoints")
+    if saved is not None:
+        return Start(None, saved.model.vocab_size, tuple(_resume_notes(config, saved.metadata)))
     source = open_source(config.start_from)
     return Start(source, source.model.vocab_size)
 
@@ -131,7 +129,7 @@ def started_line(record: dict[str, Any] | None) -> str | None:
     return f"{record.get('path')} ({what})"
 
 
-def _resume_notes(config: RunConfig, saved: dict[str, Any]) -> list[str]:
+def _resume_notes(config: RunConfig, saved: Mapping[str, Any]) -> list[str]:
     record = saved.get(RECORD_KEY)
     at = f"the run goes on from its checkpoint of step {saved.get('step')}, and start_from is not read again"
     assert config.start_from is not None

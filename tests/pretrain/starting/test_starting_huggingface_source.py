@@ -139,3 +139,32 @@ def test_as_many_layers_are_compared_as_fit() -> None:
 
 def test_no_row_is_padding_where_the_vocabulary_allows() -> None:
     assert [padding_multiple(size) for size in (32000, 50257, 300, 30522)] == [128, 1, 4, 2]
+
+
+def write_tokenizer(folder: Path, *words: str) -> None:
+    """Transformers' files of a vocabulary of whole words."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: number for number, word in enumerate(["<unk>", "</s>", *words])}
+    pipeline = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=pipeline, unk_token="<unk>", eos_token="</s>").save_pretrained(folder)
+
+
+def test_the_tokenizer_of_another_project_is_known_by_its_vocabulary(tmp_path: Path) -> None:
+    from data_prep.tokenizer.importing import import_tokenizer
+
+    folder = tmp_path / "hf"
+    write_directory(folder, MODELS["llama"])
+    source = HuggingFaceSource(folder)
+    assert source.is_same_tokenizer("0123", None) is None
+    write_tokenizer(folder, "a", "ship")
+    same = import_tokenizer(folder, tmp_path / "same", {})
+    assert source.is_same_tokenizer(same.fingerprint, None) is True
+    other_roles = import_tokenizer(folder, tmp_path / "roles", {"pad": "<unk>"})
+    assert other_roles.fingerprint != same.fingerprint
+    assert source.is_same_tokenizer(other_roles.fingerprint, other_roles) is True
+    write_tokenizer(tmp_path / "other", "a", "boat")
+    other = import_tokenizer(tmp_path / "other", tmp_path / "boat", {})
+    assert source.is_same_tokenizer(other.fingerprint, other) is False

@@ -98,6 +98,10 @@ def test_a_run_with_checkpoints_goes_on_and_does_not_read_its_source_again(folde
     assert f"began with the weights of {source}, and start_from={tmp_path / 'other'} is ignored" in told.notes[0]
     with pytest.raises(DataError, match="does not exist"):
         continued_config(tmp_path / "run", corpus, source, 4, checkpoint__resume="never")
+    # The newest is damaged: the resume falls back to the one before, and so does what is asked of it.
+    (tmp_path / "run" / "checkpoints" / "step_00000004" / "manifest.json").write_text("{}")
+    told = preflight.check(continued_config(tmp_path / "run", corpus, source, 4)).start
+    assert told is not None and "its checkpoint of step 2" in told.notes[0]
 
 
 def test_what_cannot_be_started_from_is_refused_before_there_are_ranks(folder: Path, tmp_path: Path) -> None:
