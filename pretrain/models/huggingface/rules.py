@@ -33,7 +33,7 @@ class Rule:
         ours: global name.
         theirs: names in the transformers class.
         split: our tensor -> theirs, in the order of `theirs`.
-        join: theirs -> our tensor.
+        join: theirs -> our tensor; also of tensors without memory (on the device `meta`), to find its shape.
         zeros_like: name of the matrix whose bias this is; where the model has none, zeros stand in. None: it has one.
     """
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from configs.errors import DataError
-from finetune.config import ImportConfig
+from finetune.config import ExportConfig, ImportConfig
+from finetune.huggingface.export import export
 from finetune.huggingface.importing import import_model
 from finetune.model_checkpoint import find_tokenizer
 from pretrain.checkpoint.index import Index
 from pretrain.checkpoint.model_checkpoint import open_checkpoint
 from pretrain.checkpoint.reader import CheckpointReader
+from pretrain.models.huggingface.safetensors_files import SafetensorsDirectory
 from pretrain.models.huggingface.weights import to_hf
 from tests.pretrain.starting.source_in_memory import IDS, MODELS, write_directory
 
@@ -26,7 +28,11 @@ def test_an_export_of_an_import_has_the_same_bits(name: str, tmp_path: Path) -> 
     told = import_model(config)
     assert "without states of an optimizer, and no tokenizer" in told[-1]
     source = open_checkpoint(tmp_path / "run")
-    back = dict(to_hf(source.tensors, source.model, IDS))
+    if name == "roberta":  # its export needs a tokenizer: transformers counts positions from the padding token
+        back = dict(to_hf(source.tensors, source.model, IDS))
+    else:
+        export(ExportConfig(model=tmp_path / "run", output=tmp_path / "back", tokenizer="none", sequences=1))
+        back = dict(SafetensorsDirectory(tmp_path / "back"))
     assert set(back) == set(theirs)
     assert [key for key in back if not torch.equal(back[key].to(torch.bfloat16), theirs[key])] == []
     reader = CheckpointReader(tmp_path / "run")
