@@ -54,7 +54,8 @@ def check(
     """Check a config without starting anything."""
     entry = entry_named(entry_name) if entry_name else _entry_of(file)
     source = find_recipe(file, entry.room)
-    config = load_config(entry.config_class(), source, overrides or [])
+    complete = resolve(entry.completion) if entry.completion else None
+    config = load_config(entry.config_class(), source, overrides or [], complete)
     typer.echo(f"{source}: a valid config of {entry.command}")
     if ranks is not None:
         if entry.name != "pretrain":

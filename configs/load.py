@@ -7,7 +7,7 @@ import copy
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,7 +89,10 @@ def find_recipes(names: Sequence[str] | None, room: str) -> list[Path]:
 
 
 def load_config(
-    cls: type[Config], source: Path | Sequence[Path] | None = None, overrides: Sequence[str] = ()
+    cls: type[Config],
+    source: Path | Sequence[Path] | None = None,
+    overrides: Sequence[str] = (),
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Config:
     """Build `cls` from YAML files (or from defaults alone) and `key=value` overrides.
 
@@ -97,13 +100,19 @@ def load_config(
     Values of overrides are read as YAML, so `data.train=[a,b]`, `x=null` and `lr=3e-4` mean what they say; `-` alone,
     which is standard input, is text.
 
+    Args:
+        cls: what to build.
+        source: the files.
+        overrides: the settings.
+        complete: takes the merged values and gives them with what they leave out; None: they are taken as they are.
+
     Raises:
         ConfigError: a file that is not YAML, an unknown key, a value of the wrong type or out of range. Every
             problem is in the one message, each with where it stands (the file or the command line), its key, the value
             found, what was expected, the nearest key.
     """
     files = [source] if isinstance(source, Path) else list(source or [])
-    return _build(cls, [(path, _by_present_names(cls, read_yaml(path), path)) for path in files], overrides)
+    return _build(cls, [(path, _by_present_names(cls, read_yaml(path), path)) for path in files], overrides, complete)
 
 
 def build_config(cls: type[Config], given: dict[str, Any], source: Path, overrides: Sequence[str] = ()) -> Config:
@@ -115,7 +124,12 @@ def build_config(cls: type[Config], given: dict[str, Any], source: Path, overrid
     return _build(cls, [(source, rename_keys(cls, given, source)[0])], overrides)
 
 
-def _build(cls: type[Config], layers: Sequence[tuple[Path, dict[str, Any]]], overrides: Sequence[str]) -> Config:
+def _build(
+    cls: type[Config],
+    layers: Sequence[tuple[Path, dict[str, Any]]],
+    overrides: Sequence[str],
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Config:
     raw: dict[str, Any] = {}
     for path, layer in layers:
         before, raw = raw, _merged(raw, layer)
@@ -130,6 +144,8 @@ def _build(cls: type[Config], layers: Sequence[tuple[Path, dict[str, Any]]], ove
         overridden.append(key.split("."))
     for note in _discard_keys_of_other_kinds(cls, raw, in_file, overridden):
         print(f"note: {note}", file=sys.stderr, flush=True)
+    if complete is not None:
+        raw = complete(raw)
     try:
         return cls.model_validate(raw)
     except ValidationError as error:

@@ -18,12 +18,14 @@ class CommandEntry:
         room: the folder of `configs/` that holds its recipes.
         command: how a user starts it.
         target: the class, as `module:Class`.
+        completion: what fills in what a config may leave out, as `module:function`; empty: nothing.
     """
 
     name: str
     room: str
     command: str
     target: str
+    completion: str = ""
 
     def config_class(self) -> type[Section]:
         """The class; imports its room."""
@@ -34,7 +36,13 @@ class CommandEntry:
 
 
 ENTRIES: tuple[CommandEntry, ...] = (
-    CommandEntry("pretrain", "pretrain", "deepspeed pretrain/main.py", "pretrain.config.run:RunConfig"),
+    CommandEntry(
+        "pretrain",
+        "pretrain",
+        "deepspeed pretrain/main.py",
+        "pretrain.config.run:RunConfig",
+        "pretrain.starting.architecture:complete_model",
+    ),
     CommandEntry(
         "sample-corpus", "data_prep", "python -m data_prep sample-corpus", "data_prep.config:SampleCorpusConfig"
     ),
@@ -52,6 +60,7 @@ ENTRIES: tuple[CommandEntry, ...] = (
     CommandEntry("build", "data_prep", "python -m data_prep build", "data_prep.build_config:BuildConfig"),
     CommandEntry("mix", "data_prep", "python -m data_prep mix", "data_prep.corpus_tools.mixing:MixConfig"),
     CommandEntry("export", "finetune", "python -m finetune export", "finetune.config:ExportConfig"),
+    CommandEntry("import", "finetune", "python -m finetune import", "finetune.config:ImportConfig"),
     CommandEntry(
         "classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"
     ),

@@ -1,4 +1,4 @@
-"""The commands of fine-tuning: `python -m finetune export|classify|run`; `generate` is in `generate_command.py`."""
+"""The commands of fine-tuning: `python -m finetune export|import|classify|run`; `generate` has a module of its own."""
 
 from __future__ import annotations
 
@@ -102,6 +102,33 @@ def export_command(
         _print(f"how to fill masks with it: {loaded.output / 'README.md'}")
     elif loaded.tokenizer != "none":
         _print(f'next: python -m finetune generate --model {shlex.quote(str(loaded.output))} --prompt "..."')
+
+
+@app.command("import")
+def import_command(
+    settings: Settings = None,
+    config: Recipe = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="PATH", help="A local Hugging Face model directory.")
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="The run to write.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="model or none.")] = None,
+    overwrite: Overwrite = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Write a Hugging Face model as a run at step 0, if our model's logits equal those of transformers."""
+    from finetune.config import ImportConfig
+
+    given = {"model": model, "output": output, "tokenizer": tokenizer, "overwrite": overwrite}
+    loaded = _load(ImportConfig, config, given, settings)
+    if print_config:
+        return _print(to_yaml(loaded))
+    from finetune.huggingface.importing import import_model
+
+    for line in import_model(loaded):
+        _print(line)
+    run = shlex.quote(str(loaded.output))
+    _print(f"next: start_from={run} in a run, or python -m finetune export --model {run} --output ...")
 
 
 @app.command("classify")

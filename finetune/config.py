@@ -1,4 +1,4 @@
-"""What exporting can be told."""
+"""What exporting and importing can be told."""
 
 from __future__ import annotations
 
@@ -9,6 +9,25 @@ from pydantic import Field
 
 from configs.paths import InputPath, OutputPath
 from configs.section import Section
+
+
+class ImportConfig(Section):
+    """One Hugging Face model, written as a run of pretraining that stands at step 0."""
+
+    model: InputPath
+    """A local Hugging Face directory with safetensors, of an architecture that `export` writes."""
+    output: OutputPath
+    """The run's directory; it appears only when everything in it is complete and checked."""
+    tokenizer: Literal["model", "none"] = "model"
+    """model: the directory's tokenizer, or the one in `tokenizer_dir`, goes into the run; none: weights alone."""
+    tokenizer_dir: InputPath | None = None
+    """The model's tokenizer as `data_prep import-tokenizer` wrote it; null: made of the model's own files."""
+    check_logits: bool = True
+    """Whether the logits of our model are compared with those of transformers before anything is written."""
+    check_parameters: int = Field(default=300_000_000, gt=0)
+    """Weights above which that is done on the first layers only."""
+    overwrite: bool = False
+    """Whether an earlier import in `output` is replaced."""
 
 
 class ExportConfig(Section):

@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import CheckpointError, ConfigError, DataError, nearest
-from configs.kinds import comes_with
+from configs.errors import CheckpointError, DataError, nearest
 from data_prep.tokenizer import load_tokenizer
-from finetune.huggingface.document_start import RECORD_FILE, export_record, exported_start, trained_text
+from finetune.huggingface.document_start import exported_start, trained_text
 from finetune.huggingface.plain_call import puts_special_tokens
 from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_codec
 from pretrain.checkpoint.reader import find_checkpoints
-from pretrain.models.huggingface.family import (
-    HUGGING_FACE_FAMILIES,
-    HuggingFaceFamily,
-    counterpart_of,
-    load_family,
-    to_config,
-)
+from pretrain.models.huggingface.export_record import exported_family
+from pretrain.models.huggingface.family import HuggingFaceFamily, counterpart_of, to_config
 from pretrain.models.huggingface.weights import to_hf
 
 if TYPE_CHECKING:
@@ -120,7 +114,8 @@ def holds_checkpoint(model: Path) -> bool:
 
 
 def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
-    from finetune.model_checkpoint import find_tokenizer, open_checkpoint
+    from finetune.model_checkpoint import find_tokenizer
+    from pretrain.checkpoint.model_checkpoint import open_checkpoint
 
     source = open_checkpoint(model)
     tokenizer = find_tokenizer(source, tokenizer_dir)
@@ -160,38 +155,6 @@ def _read_export(model: Path, tokenizer_dir: Path | None) -> PretrainedModel:
     return PretrainedModel(
         model, config, tensors, codec, context_tokens(network), provenance, family, _adds_tokens(codec)
     )
-
-
-def exported_family(model: Path, model_type: str) -> HuggingFaceFamily | None:
-    """What describes the architecture of a Hugging Face directory: the family that wrote it, if an export of ours says.
-
-    Args:
-        model: the directory.
-        model_type: as its config says it; names the family where nothing else does.
-
-    Returns:
-        None for an architecture that is none of ours.
-
-    Raises:
-        DataError: the export's record is damaged, or names a family whose module is not here.
-    """
-    name = export_record(model).get("family", model_type if model_type in HUGGING_FACE_FAMILIES else None)
-    if name is None:
-        return None
-    if comes_with(str(name), model):
-        raise DataError(
-            f"names the Hugging Face family {name!r}, whose module lies in the same directory and is not run",
-            where=model / RECORD_FILE,
-            expected="a module that was installed apart from the model",
-        )
-    try:
-        return load_family(str(name))
-    except ConfigError as error:
-        raise DataError(
-            f"was exported by the Hugging Face family {name!r}, which {error.problem}",
-            where=model / RECORD_FILE,
-            expected="its module on PYTHONPATH, as when it was exported",
-        ) from None
 
 
 def _is_encoder_body(hf_config: Mapping[str, Any]) -> bool:

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer, load_tokenizer
-from finetune.huggingface.document_start import RECORD_FILE, DocumentStart, document_start, exported_start
+from finetune.huggingface.document_start import DocumentStart, document_start, exported_start
 from finetune.huggingface.tokenizer import OWN_FOLDER
+from pretrain.models.huggingface.export_record import RECORD_FILE
 
 _REPLACEMENT = "\ufffd"
 _BYTE = re.compile("<0x[0-9A-F]{2}>")

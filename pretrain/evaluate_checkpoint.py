@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from configs.load import build_config
 from data_prep.storage.publishing import staged_file
 from pretrain import preflight
 from pretrain.checkpoint.compatibility import check_compatible
+from pretrain.checkpoint.manifest import MASTER
 from pretrain.checkpoint.reader import read_metadata
 from pretrain.config import RunConfig
 from pretrain.data.saved_history import saved_history
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 FREE_SECTIONS = ("optimizer", "training")
 """What decides the course of a training, and nothing of an evaluation but its precision and batch size."""
+UNKNOWN_OF_IMPORTS = ("seed", "data", "objective")
+"""What an imported model's checkpoint does not say: no run of ours trained it."""
 
 
 def evaluation_config(checkpoint: Path, overrides: Sequence[str]) -> RunConfig:
@@ -121,7 +125,8 @@ def _load(checkpoint: Path, config: RunConfig, data: RunData, engine: TrainEngin
     found: list[tuple[RunData, list[str]]] = []
 
     def check(metadata: dict[str, Any]) -> None:
-        allowed = (*FREE_SECTIONS, *config.checkpoint.allow_changes)
+        untrained = () if metadata.get("data_fingerprint") else UNKNOWN_OF_IMPORTS
+        allowed = (*FREE_SECTIONS, *untrained, *config.checkpoint.allow_changes)
         fingerprints = data.fingerprint, data.tokenizer_fingerprint
         try:
             accepted = check_compatible(metadata, config, *fingerprints, allowed, where=checkpoint)
@@ -133,9 +138,10 @@ def _load(checkpoint: Path, config: RunConfig, data: RunData, engine: TrainEngin
             # A set that names a corpus of the training reads what was held out of it.
             data.check_split(config, before)
             read = data.continuing(config, before, metadata["step"], metadata["consumed_samples"])
-        found[:] = [(read, accepted)]
+        found[:] = [(read, [line for line in accepted if not line.startswith(untrained)])]
 
-    metadata = load_checkpoint(checkpoint, engine.shards(), check=check)
+    weights = [replace(shard, tensors={MASTER: shard.tensors[MASTER]}) for shard in engine.shards()]
+    metadata = load_checkpoint(checkpoint, weights, check=check)
     engine.restore(metadata["optimizer_step"], None)
     return metadata["step"], *found[0]
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 # Started as a script, Python would look for modules among this room's files (`data`, `models`) first.
 if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import typer
+from pydantic import ValidationError
 
 from configs.errors import ExitStatus
 from configs.load import find_recipes, load_config, to_yaml
 from configs.paths import input_path, output_path
-from pretrain.config import RunConfig
+from pretrain.config import ParallelConfig, RunConfig
 from pretrain.parallel.accelerator import prepare_environment
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -50,11 +51,28 @@ def main(
 
     `pretrain/main.py evaluate --help` tells how to evaluate a checkpoint.
     """
-    run_config = load_config(RunConfig, find_recipes(config or ["gpt-tiny"], "pretrain"), overrides or [])
+    recipes = find_recipes(config or ["gpt-tiny"], "pretrain")
+    run_config = load_config(RunConfig, recipes, overrides or [], complete=_with_model_of_source)
     if print_config:
         print(to_yaml(run_config), end="")
         return
     raise typer.Exit(int(run(run_config)))
+
+
+def _with_model_of_source(raw: dict[str, Any]) -> dict[str, Any]:
+    """The values of a config with what the model leaves out, where `start_from` says it."""
+    if raw.get("start_from") is None:
+        return raw
+    training, parallel = raw.get("training"), raw.get("parallel")
+    device = training.get("device") if isinstance(training, dict) else None
+    try:
+        layout = ParallelConfig.model_validate(parallel or {})
+    except ValidationError:
+        layout = None  # is told with all that is wrong
+    prepare_environment("cpu" if device == "cpu" else "auto", layout)  # transformers' configs import torch
+    from pretrain.starting.architecture import complete_model
+
+    return complete_model(raw)
 
 
 @evaluate_app.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from pretrain.schedule.sample_lengths import SampleLengths
 
 if TYPE_CHECKING:
     from pretrain.data.run_data import RunData
+    from pretrain.starting.start import Start
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Plan:
         launch: where this process stands among the ranks.
         layout: what each rank does.
         data: the opened corpora.
+        start: the weights that it starts from; None: they are drawn.
     """
 
     config: RunConfig
     launch: Launch
     layout: Layout
     data: RunData
+    start: Start | None = None
 
 
 def check(config: RunConfig) -> Plan:
@@ -50,16 +53,33 @@ def check(config: RunConfig) -> Plan:
     lengths = SampleLengths.constant(config.model.seq_length)
     schedule = RunSchedule(config.training, config.optimizer, lengths, Progress())
     _check_restarts(config, os.environ)
-    plan = check_model_and_data(config, trains=True)
+    start = _find_start(config)
+    plan = check_model_and_data(config, trains=True, least_vocabulary=start.vocab_size if start else None)
+    start = start.checked(plan.config, plan.data) if start else None
     # Last, since it makes the directory.
     if plan.launch.rank == 0:
         _check_output(config.output, config.monitor)
         _check_space(plan.config, schedule.total_steps)
-    return plan
+        # One process compares, while the others wait for it to meet them.
+        start = start.with_equal_logits(plan.config) if start else None
+    return replace(plan, start=start)
 
 
-def check_model_and_data(config: RunConfig, *, trains: bool = False) -> Plan:
+def _find_start(config: RunConfig) -> Start | None:
+    if config.start_from is None:
+        return None
+    from pretrain.starting.start import find_start
+
+    return find_start(config)
+
+
+def check_model_and_data(config: RunConfig, *, trains: bool = False, least_vocabulary: int | None = None) -> Plan:
     """What `check` looks at before there is something to train or to write: ranks, device, corpora, vocabulary.
+
+    Args:
+        config: the run.
+        trains: whether there are gradients and states of an optimizer.
+        least_vocabulary: token ids that the model has at least, where `model.vocab_size` is null.
 
     Raises:
         UserError: the first thing that will not work, with what would.
@@ -73,7 +93,7 @@ def check_model_and_data(config: RunConfig, *, trains: bool = False) -> Plan:
     data = RunData.open(config)
     for role in (*config.objective.roles(), *config.model.roles):
         data.tokens.role(role)
-    config = config.model_copy(update={"model": _with_vocabulary(config.model, data)})
+    config = config.model_copy(update={"model": _with_vocabulary(config.model, data, least_vocabulary)})
     _check_memory(config, layout, launch, trains)
     return Plan(config=config, launch=launch, layout=layout, data=data)
 
@@ -160,7 +180,7 @@ def _check_space(config: RunConfig, total_steps: int | None) -> None:
     )
 
 
-def _with_vocabulary(model: ModelConfig, data: RunData) -> ModelConfig:
+def _with_vocabulary(model: ModelConfig, data: RunData, least: int | None) -> ModelConfig:
     wanted = model.vocab_size
     if wanted is not None and wanted < data.vocab_size:
         raise ConfigError(
@@ -168,4 +188,4 @@ def _with_vocabulary(model: ModelConfig, data: RunData) -> ModelConfig:
             where=f"model.vocab_size = {wanted}",
             expected=f"at least {data.vocab_size}, or null to take it from the corpus",
         )
-    return model.model_copy(update={"vocab_size": wanted or data.vocab_size})
+    return model.model_copy(update={"vocab_size": wanted or max(data.vocab_size, least or 0)})

@@ -13,6 +13,7 @@ from configs.errors import CheckpointError
 from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.loader import load_checkpoint
+from pretrain.checkpoint.weights_only import refuse_weights_only
 from pretrain.config import RunConfig
 from pretrain.data.history import DataHistory
 from pretrain.data.run_data import RunData
@@ -36,6 +37,8 @@ class Resumed:
         planned_rate: the learning rate that the next step was to have when the checkpoint was saved; None where
             nobody knows.
         planned_duration: the length that the run was to have then, likewise.
+        is_new: whether there was no checkpoint to go on from.
+        started_from: where the weights of a run that goes on came from at its beginning; None: they were drawn.
     """
 
     progress: Progress
@@ -43,6 +46,8 @@ class Resumed:
     accepted_changes: list[str] = field(default_factory=list)
     planned_rate: float | None = None
     planned_duration: str | None = None
+    is_new: bool = False
+    started_from: dict[str, Any] | None = None
 
     def notes(self, config: RunConfig, schedule: RunSchedule) -> list[str]:
         """What became of the saved run: the accepted changes, and a learning rate that jumps; a sentence each."""
@@ -68,17 +73,25 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
     """
     root, mode = config.output / "checkpoints", config.checkpoint.resume
     if mode == "never" or (mode == "auto" and _finds_none(root, engine)):
-        return Resumed(Progress(), data)
+        return Resumed(Progress(), data, is_new=True)
     found: list[tuple[RunData, list[str]]] = []
 
     def check(metadata: dict[str, Any]) -> None:
+        refuse_weights_only(metadata, root)
         found[:] = [continued_data(metadata, config, data, root)]
 
     metadata = load_checkpoint(root, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
     progress = Progress(metadata["step"], metadata["consumed_samples"], metadata["skipped_steps"])
     (continued, accepted), saved = found[0], metadata["config"]
-    return Resumed(progress, continued, accepted, metadata.get("learning_rate"), saved["training"].get("duration"))
+    return Resumed(
+        progress,
+        continued,
+        accepted,
+        metadata.get("learning_rate"),
+        saved["training"].get("duration"),
+        started_from=metadata.get("start_from"),
+    )
 
 
 def continued_data(metadata: dict[str, Any], config: RunConfig, data: RunData, root: Path) -> tuple[RunData, list[str]]:

@@ -30,6 +30,7 @@ from pretrain.preflight import Plan
 from pretrain.resume import Resumed, resume
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
+from pretrain.starting.start import RECORD_KEY, begin_from, started_line
 from pretrain.stopping import StopRequest
 
 
@@ -73,6 +74,9 @@ class Trainer:
         self.engine.before_update = self._end_copy
         resumed = resume(plan.config, self._data, self.engine)
         self.progress, self._data = resumed.progress, resumed.data
+        self._started_from = resumed.started_from
+        if plan.start is not None and resumed.is_new:
+            self._started_from = begin_from(plan.start, plan.config, self.engine)
         self.schedule = RunSchedule(
             plan.config.training, plan.config.optimizer, self._data.history.lengths, self.progress
         )
@@ -204,6 +208,7 @@ class Trainer:
             "data_history": self._data.history.encode(),
             "tokenizer_fingerprint": self._data.tokenizer_fingerprint,
             "document_borders": asdict(self._data.document_borders),
+            **({RECORD_KEY: self._started_from} if self._started_from else {}),
             "layout": {
                 "zero_stage": self.config.parallel.zero_stage,
                 **layout,
@@ -222,7 +227,9 @@ class Trainer:
             self._data.tokenizer.copy_to(self.config.output / "tokenizer")
 
     def _greet(self, plan: Plan, resumed: Resumed) -> None:
-        started = f"resumed at step {self.progress.step}" if self.progress.step else "started"
+        origin = started_line(self._started_from)
+        begun = "started" if origin is None else f"started from the weights of {origin}"
+        started = f"resumed at step {self.progress.step}" if self.progress.step else begun
         bridge = ", CPU bridge active" if cpu_bridge.is_active() else ""
         self.monitor.log_event(
             f"{started}: {self.config.model.num_parameters():,} parameters, {plan.layout},"
@@ -236,6 +243,7 @@ class Trainer:
         old = [f"step_{step:08d}" for step in self._checkpoints.superseded]
         anew = [f"checkpoint.resume=never: the first save sets aside {', '.join(old)}"] if old else []
         for note in (
+            *(plan.start.notes if plan.start is not None else ()),
             *self.config.model.notes(),
             *self.config.objective.notes(),
             *self.config.checkpoint.notes(),
@@ -258,6 +266,7 @@ class Trainer:
             layout=str(self.topology.layout),
             device_name=self._device_name(),
             checkpoint=newest_checkpoint(self.config.output / "checkpoints"),
+            started_from=self._started_from,
         )
 
     def _device_name(self) -> str:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
 from finetune.huggingface.plain_call import PlainCall, pretraining_call
 from finetune.huggingface.tokenizer import role_ids
 from pretrain.config import ModelConfig
 from pretrain.models.huggingface.config_fields import RoleIds
-
-RECORD_FILE = "export.json"
-"""The file that tells an exported directory; it says where the model comes from."""
+from pretrain.models.huggingface.export_record import export_record
 
 
 @dataclass(frozen=True)
@@ -62,22 +58,6 @@ def document_start(metadata: Mapping[str, Any], tokenizer: Tokenizer) -> Documen
         return DocumentStart(tokenizer.role("end_of_document"), False, False)
     begin_id = borders["begin_id"]
     return DocumentStart(borders["end_id"] if begin_id is None else begin_id, begin_id is not None, True)
-
-
-def export_record(directory: Path) -> dict[str, Any]:
-    """What `export` noted in the directory that it wrote; empty where it did not write it.
-
-    Raises:
-        DataError: the record is damaged.
-    """
-    path = directory / RECORD_FILE
-    try:
-        record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise DataError("is damaged", where=path, expected="the record of an export")
-    return record
 
 
 def exported_start(directory: Path) -> DocumentStart | None:

@@ -17,18 +17,20 @@ from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer import MODEL_FILE, Tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
-from finetune.huggingface.document_start import RECORD_FILE, TrainedText, trained_text
+from finetune.huggingface.document_start import TrainedText, trained_text
 from finetune.huggingface.model_card import TRANSFORMERS_VERSIONS, model_card
 from finetune.huggingface.rounding import Rounding, round_weights
 from finetune.huggingface.tokenizer_check import PROBES, check_plain_call, check_same_ids
 from finetune.huggingface.weight_files import check_written, write_weights
-from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer, open_checkpoint
+from finetune.model_checkpoint import find_tokenizer
 from finetune.stopping import tidy_when_stopped
+from pretrain.checkpoint.model_checkpoint import ModelCheckpoint, open_checkpoint
 from pretrain.config.model import ModelConfig
 from pretrain.config.sampling import PairKind
 from pretrain.data.saved_history import saved_history
 from pretrain.models.huggingface import logit_check
 from pretrain.models.huggingface.config_fields import NO_IDS
+from pretrain.models.huggingface.export_record import RECORD_FILE
 from pretrain.models.huggingface.family import class_name, counterpart_name, counterpart_of, sees_both_sides, to_config
 from pretrain.models.huggingface.token_table import compare_token_rows
 from pretrain.models.huggingface.transformers_model import add_older_spellings, load_pretrained, quiet_transformers

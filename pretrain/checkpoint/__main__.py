@@ -1,4 +1,4 @@
-"""`python -m pretrain.checkpoint inspect|verify DIR`: look into checkpoints without ranks and without torch."""
+"""`python -m pretrain.checkpoint inspect|verify|average DIR`: checkpoints without ranks, and without torch to look."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from configs.errors import ExitStatus, guarded
-from configs.paths import input_path
+from configs.errors import ConfigError, ExitStatus, guarded
+from configs.paths import input_path, output_path
 from pretrain.checkpoint.index import Index
 from pretrain.checkpoint.manifest import MASTER, ManifestProblem
 from pretrain.checkpoint.reader import CheckpointReader, find_checkpoints
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Look into checkpoints.",
+    help="Look into checkpoints; average them.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Directory = Annotated[
@@ -88,6 +88,39 @@ def verify(directory: Directory) -> None:
             print(f"{path}: sound ({size / 1e6:,.1f} MB in {time.perf_counter() - started_s:.1f} s)")
     if damaged:
         raise typer.Exit(int(ExitStatus.USER_ERROR))
+
+
+@app.command("average")
+def average_command(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CHECKPOINT...", parser=input_path, help="Checkpoints (step_...), or directories: their newest."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", parser=output_path, help="The run's directory to make.")
+    ],
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER,...", help="How much each counts, relative to the others; else all the same."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier mean in the output.")] = False,
+) -> None:
+    """Write the mean of the weights of several checkpoints of one model, without states of an optimizer."""
+    from pretrain.checkpoint.averaging import average
+
+    try:
+        numbers = None if weights is None else [float(number) for number in weights.split(",")]
+    except ValueError:
+        raise ConfigError(f"is {weights}", where="--weights", expected="numbers with commas, such as 1,1,2") from None
+    found = average(checkpoints, output, numbers, overwrite=overwrite)
+    for path, share in found.shares.items():
+        print(f"{share:7.2%}  {path}")
+    print(f"mean of {found.num_tensors} tensors, summed in fp64: {found.path}")
+    if found.left_out:
+        print(f"left out: {', '.join(found.left_out)}. A mean has no optimizer states, and no run resumes from it")
+    print(f"next: start_from={output} in a new run, or python -m finetune export --model {output} --output ...")
 
 
 def _layout(layout: object) -> str | None:

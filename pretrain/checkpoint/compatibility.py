@@ -61,7 +61,7 @@ def check_compatible(
     if impossible:
         raise CheckpointError(
             f"was saved by another run at step {saved.get('step')}; this change no run can go on with\n"
-            f"{_table({key: changes[key] for key in impossible})}",
+            f"{table_of({key: changes[key] for key in impossible})}",
             where=where or "checkpoint",
             expected=f"{impossible[0]}={changes[impossible[0]][0]}, whose states the checkpoint holds; or another"
             " output",
@@ -73,7 +73,7 @@ def check_compatible(
         hints = [f"{name} -> {close}" for name in idle if (close := nearest(name, refused))]
         names = ",".join([*allow_changes, *refused])
         raise CheckpointError(
-            f"was saved by another run at step {saved.get('step')}; these would change its course\n{_table(refused)}",
+            f"was saved by another run at step {saved.get('step')}; these would change its course\n{table_of(refused)}",
             where=where or "checkpoint",
             expected=f"the saved values, or another output; to go on anyway: checkpoint.allow_changes=[{names}]",
             nearest="; ".join(hints) or None,
@@ -172,8 +172,14 @@ def _mixtures(saved: Mapping[str, Any], config: RunConfig, before: Any, now: Any
     return old, new
 
 
-def _table(changes: Mapping[str, tuple[Any, Any]]) -> str:
-    rows = [(["key"], ["saved"], ["now"])]
+def section_changes(kinds: Kinds, before: Mapping[str, Any], now: Named) -> dict[str, tuple[Any, Any]]:
+    """Every key of a section that is chosen by name and differs from what was saved: key -> (saved value, now)."""
+    return {key: pair for key, pair in _pairs(kinds, before, now).items() if _plain(pair[0]) != _plain(pair[1])}
+
+
+def table_of(changes: Mapping[str, tuple[Any, Any]], columns: tuple[str, str] = ("saved", "now")) -> str:
+    """A line for each changed key with its two values, below the headings `columns`."""
+    rows = [(["key"], [columns[0]], [columns[1]])]
     rows += [([key], _lines(before), _lines(now)) for key, (before, now) in sorted(changes.items())]
     lines = [line for row in rows for line in zip_longest(*row, fillvalue="")]
     widths = widest(lines)

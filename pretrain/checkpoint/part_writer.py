@@ -203,6 +203,22 @@ def write_part(plan: PartPlan, buffer: torch.Tensor, directory: Path) -> PartTim
         entries = [_hashed(entry, data, len(plan.header)) for entry in plan.entries]
         clock.append(time.perf_counter())
         os.fsync(file.fileno())
+    announce_part(plan, entries, directory)
+    clock.append(time.perf_counter())
+    return PartTimes(*(after - before for before, after in itertools.pairwise(clock)))
+
+
+def announce_part(plan: PartPlan, entries: list[Entry], directory: Path) -> None:
+    """Write the manifest of a part whose file is on the disk: from then on the part is complete.
+
+    Args:
+        plan: of the part.
+        entries: its shards with their hashes.
+        directory: where its file is.
+
+    Raises:
+        OSError: what the file system says.
+    """
     part = Part(plan.file, plan.file_bytes, len(plan.header), hash_hex(plan.header), entries, plan.replicas)
     manifest = directory / f"{Path(plan.file).stem}.json"
     unannounced = manifest.with_name(manifest.name + ".writing")
@@ -210,8 +226,6 @@ def write_part(plan: PartPlan, buffer: torch.Tensor, directory: Path) -> PartTim
     flush_to_disk(directory)
     # The last touch: once the name is there, rank 0 may rename the directory at any moment. It makes the name durable.
     unannounced.replace(manifest)
-    clock.append(time.perf_counter())
-    return PartTimes(*(after - before for before, after in itertools.pairwise(clock)))
 
 
 def write_all(descriptor: int, data: memoryview) -> None:

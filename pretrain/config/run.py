@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from configs.durations import Duration, Units
 from configs.kinds import ChosenBy
-from configs.paths import OutputPath
+from configs.paths import InputPath, OutputPath
 from configs.section import Section
 from pretrain.config.data import DataConfig
 from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
@@ -18,6 +18,7 @@ from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig
 from pretrain.config.optimizer import OptimizerConfig
 from pretrain.config.parallel import ParallelConfig
+from pretrain.config.starting import StartOptions
 from pretrain.config.training import TrainingConfig
 
 
@@ -113,9 +114,16 @@ class MonitorConfig(Section):
         return self
 
 
+def _model_or_source(schema: dict[str, Any]) -> None:
+    """In an editor's schema: the model may be left out where `start_from` says it."""
+    schema["required"] = [key for key in schema["required"] if key != "model"]
+    schema["anyOf"] = [{"required": ["model"]}, {"required": ["start_from"]}]
+
+
 class RunConfig(Section):
     """One pretraining run."""
 
+    model_config = ConfigDict(json_schema_extra=_model_or_source)
     renamed: ClassVar[dict[str, str]] = {"output_dir": "output"}
 
     output: OutputPath
@@ -123,7 +131,12 @@ class RunConfig(Section):
     seed: int = Field(default=1234, ge=0, lt=2**31)
     """Decides initial weights, data order and dropout."""
     model: Annotated[ModelConfig, ChosenBy(FAMILIES)]
-    """The network; `name` chooses its family."""
+    """The network; `name` chooses its family. What is left out of it comes from `start_from`, where that is given."""
+    start_from: InputPath | None = None
+    """Weights to begin with (a run, one of its checkpoints, an export, a local Hugging Face directory), at step 0 and
+    with a new optimizer; ignored once `output` holds checkpoints. null: initial weights are drawn."""
+    start_from_options: StartOptions = StartOptions()
+    """What to do where the source differs from the model."""
     objective: Annotated[ObjectiveConfig, ChosenBy(OBJECTIVES)] = Field(default_factory=OBJECTIVES.default_section)
     """The training objective; `name` chooses it."""
     data: DataConfig

@@ -26,7 +26,7 @@ from pretrain.engine.zero_optimizer import ZeroOptimizer
 from pretrain.engine.zero_partitions import FlatPartitions, ParameterPartitions
 from pretrain.models.family import Output, family_of
 from pretrain.models.initial_values import InitialValues
-from pretrain.models.initialization import build_stage, materialize
+from pretrain.models.initialization import Fill, build_stage, materialize
 from pretrain.objectives.objective import EvaluationSums, Objective
 from pretrain.optimizers.optimizer import optimizer_kind_of
 
@@ -228,6 +228,19 @@ class TrainEngine:
     def shards(self) -> list[StateShard]:
         """Views of this rank's fp32 master parameters and optimizer states; to load, fill them and call `restore`."""
         return self.zero.shards(self._gradients.is_counted)
+
+    def fill_weights(self, fill: Fill) -> None:
+        """Give a new model other weights than the drawn ones, in the precision of the master parameters.
+
+        Args:
+            fill: writes a part of a parameter; each rank asks for what it keeps, one parameter after the other.
+        """
+        for owned in self.zero.owned_ranges():
+            target = owned.flat.data[owned.offset : owned.offset + owned.stop - owned.start]
+            fill(owned.parameter.spec, owned.parameter.sharded_shape, owned.start, owned.stop, target)  # type: ignore[attr-defined]
+        self.zero.restore(0)
+        if self.config.optimizer.average_decay is not None:
+            self.zero.begin_averages()
 
     def optimizer_step(self) -> int:
         """Steps that the optimizer has applied."""

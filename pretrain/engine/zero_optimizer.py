@@ -183,6 +183,11 @@ class ZeroOptimizer(ABC):
             if self.config.average_decay is not None:
                 state[AVERAGE.name] = flat.data.clone()
 
+    def begin_averages(self) -> None:
+        """Have the weights' averages begin with the weights as they are."""
+        for flat in self.flats():
+            self.inner.optimizer.state[flat][AVERAGE.name].copy_(flat.data)
+
     def update_averages(self, decay: float) -> None:
         """After a step: move the weights' averages towards the weights."""
         for flat in self.flats():

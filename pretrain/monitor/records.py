@@ -80,6 +80,7 @@ class RunOutcome:
         layout: how the ranks were used, in words.
         device_name: `cpu` or the accelerator's name.
         checkpoint: the newest complete checkpoint; None where there is none.
+        started_from: where the first weights came from; None: they were drawn.
     """
 
     ended_by: str
@@ -91,6 +92,7 @@ class RunOutcome:
     layout: str
     device_name: str
     checkpoint: Path | None
+    started_from: Mapping[str, Any] | None = None
 
 
 _NO_FIGURES = ("kind", "step", "name", "loss", "fingerprint", "session_s", "evaluations")

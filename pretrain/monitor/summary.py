@@ -119,6 +119,8 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
         "model",
         f"{wording.count(outcome.num_parameters)} parameters ({model.num_layers} layers, hidden {model.hidden_size})",
     )
+    if outcome.started_from is not None:
+        yield "started from", str(outcome.started_from.get("path"))
     yield "trained on", f"{wording.count(outcome.consumed_tokens)} tokens"
     yield "layout", f"{outcome.layout}, ZeRO-{config.parallel.zero_stage}, {config.training.precision}"
     yield "device", outcome.device_name

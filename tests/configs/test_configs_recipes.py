@@ -26,6 +26,7 @@ LAYOUTS = {
     "gpt-125m": {1: Layout(), 8: Layout(data=8), 32: Layout(data=32)},
     "gpt-1.3b": {8: Layout(data=8), 64: Layout(data=64)},
     "llama-7b": {8: Layout(data=8), 64: Layout(data=64), 512: Layout(data=512)},
+    "llama-continue": {8: Layout(data=8), 64: Layout(data=64), 512: Layout(data=512)},
     "llama-70b-8gpu": {8: Layout(data=8)},
     "llama-70b-64gpu": {64: Layout(tensor=8, pipeline=4, data=2)},
     "llama-70b-512gpu": {512: Layout(tensor=8, pipeline=4, data=16)},
@@ -36,6 +37,8 @@ LAYOUTS = {
     "modern-encoder-tiny": {1: Layout(), 2: Layout(data=2)},
     "modern-encoder-base": {1: Layout(), 8: Layout(data=8), 64: Layout(data=64)},
 }
+# Recipe without a model, which it has from the source that it starts from -> a recipe with one that it is meant for.
+STARTS_FROM = {"llama-continue": "llama-7b"}
 # Recipe -> the vocabulary it was published with, and the size that is published.
 PUBLISHED = {
     "gpt-125m": (50257, 124.4e6),
@@ -55,7 +58,11 @@ schemas_once = cache(schema_texts)
 
 
 def recipe(name: str, *overrides: str) -> RunConfig:
-    return load_config(RunConfig, find_recipe(name, "pretrain"), overrides)
+    return load_config(RunConfig, layers(name), overrides)
+
+
+def layers(name: str) -> list[Path]:
+    return [find_recipe(each, "pretrain") for each in (STARTS_FROM.get(name), name) if each is not None]
 
 
 def test_every_recipe_is_tested_here() -> None:
@@ -92,7 +99,7 @@ def test_every_recipe_is_valid_and_its_editor_schema_agrees(path: Path) -> None:
     schemas = schemas_once()
     for entry in entries:
         try:
-            load_config(entry.config_class(), RECIPES / path)
+            load_config(entry.config_class(), layers(path.stem) if path.stem in STARTS_FROM else RECIPES / path)
         except ConfigError as error:
             problems.append(str(error))
             continue

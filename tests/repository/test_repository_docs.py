@@ -28,6 +28,7 @@ PROGRAMS |= frozenset({"salloc", "sbatch", "scancel", "scontrol", "sinfo", "sque
 PROGRAMS |= frozenset({"source", "tail", "tensorboard", "torchrun"})
 BLOCK_LIMIT_S = 600
 QUICKSTART_LIMIT_S = 1200
+STARTING_RECIPES = {"llama-continue"}
 STEPS = 4
 TEXT_BYTES = 3_000_000
 
@@ -58,7 +59,9 @@ def problems_of(call: EntryCall) -> list[str]:
     recipe = call.recipe or ("gpt-tiny" if call.subcommand == "evaluate" else None)
     source = find_recipe(ROOT / recipe if "/" in recipe else recipe, call.room) if recipe else None
     if source or call.settings:
-        load_config(entries[0].config_class(), source, call.settings)
+        # One that starts from other weights may leave its model to them.
+        below = [find_recipe("gpt-tiny", "pretrain")] if recipe in STARTING_RECIPES else []
+        load_config(entries[0].config_class(), [*below, *([source] if source else [])], call.settings)
     return found
 
 

@@ -29,9 +29,10 @@ TYPES = re.compile(r"\b(InputPath|OutputPath|Paths|InputPattern)\b")
 NAMED_AS_PATHS = re.compile(r"(^|_)(inputs?|outputs?|files?|dir|paths?|corpus|corpora|tokenizers?|texts|cache)$")
 # Texts, and what only looks as if it named a file.
 NO_PATHS = {"SourceEntry.path", "SourceConfig.damaged_files", "ExportConfig.tokenizer", "MonitorConfig.tensorboard_dir"}
+NO_PATHS |= {"ImportConfig.tokenizer"}
 TEXT_OPTIONS = {
     *("text_field", "algorithm", "engine", "group_by", "encoding", "search", "budget", "alpha", "roles", "dtype"),
-    *("prompt", "stop", "settings", "overrides"),
+    *("prompt", "stop", "settings", "overrides", "weights"),
     # Read by `find_recipe`, and words that a config reads.
     *("config", "recipe", "corpus", "source", "tokenizers", "checkpoint"),
 }

@@ -37,7 +37,7 @@ class Rule:
         ours: global name.
         theirs: names in the transformers class.
         split: our tensor -> theirs, in the order of `theirs`.
-        join: theirs -> our tensor.
+        join: theirs -> our tensor; also of tensors without memory (on the device `meta`), to find its shape.
         zeros_like: name of the matrix whose bias this is; where the model has none, zeros stand in. None: it has one.
     """
 
@@ -67,6 +67,8 @@ def vocabulary(ours: str, theirs: str, model: ModelConfig) -> Rule:
     """A table or a vector by token id: theirs lacks the padded rows, which are zero after an import."""
 
     def pad(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        if parts[0].shape[0] == model.padded_vocab_size:
+            return parts[0]
         rows = parts[0].new_zeros(model.padded_vocab_size, *parts[0].shape[1:])
         rows[: parts[0].shape[0]] = parts[0]
         return rows

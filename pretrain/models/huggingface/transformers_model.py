@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,15 +110,31 @@ def refuse_not_causal(name: str, where: Path) -> None:
         raise DataError(f"holds a {name}", where=where, expected="a causal language model, such as LlamaForCausalLM")
 
 
-def load_weights(cls: Any, directory: Path, dtype: str | None = None) -> PreTrainedModel:
+def load_weights(
+    cls: Any,
+    directory: Path,
+    dtype: str | None = None,
+    *,
+    config: Any = None,
+    refused: Sequence[str] = ("missing_keys", "unexpected_keys", "mismatched_keys"),
+) -> PreTrainedModel:
     """`cls.from_pretrained` from local safetensors, refusing what it would only warn about; runs no code of theirs.
+
+    Args:
+        cls: the class.
+        directory: where its weights are.
+        dtype: `float32`, `bfloat16`, or None for the one it was saved in.
+        config: in place of the directory's own, such as one with fewer layers.
+        refused: what of transformers' report is an error.
 
     Raises:
         DataError: damaged, missing or left-over weights.
     """
     from safetensors import SafetensorError
 
-    own = {"local_files_only": True, "use_safetensors": True}
+    own: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+    if config is not None:
+        own["config"] = config
     if cls.__module__.startswith("transformers.models.auto."):
         own["trust_remote_code"] = False
     try:
@@ -126,7 +142,7 @@ def load_weights(cls: Any, directory: Path, dtype: str | None = None) -> PreTrai
             model, report = cls.from_pretrained(directory, dtype=dtype or "auto", output_loading_info=True, **own)
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         raise DataError(f"the weights cannot be read ({_first_line(error)})", where=directory) from None
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+    for kind in refused:
         if report.get(kind):
             names = sorted(str(key) for key in report[kind])
             raise DataError(f"{kind.replace('_', ' ')}: {', '.join(names[:3])}", where=directory)

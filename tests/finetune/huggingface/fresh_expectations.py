@@ -14,10 +14,11 @@ from finetune.huggingface.document_start import TrainedText, trained_text
 from finetune.huggingface.export import export
 from finetune.huggingface.plain_call import PlainCall
 from finetune.huggingface.tokenizer_check import PROBES
-from finetune.model_checkpoint import find_tokenizer, open_checkpoint
+from finetune.model_checkpoint import find_tokenizer
 from finetune.networks import head_network, load_network, save_network, save_tokenizer
 from finetune.pretrained import read_pretrained
 from finetune.text_template import text_template
+from pretrain.checkpoint.model_checkpoint import open_checkpoint
 from pretrain.config.model import ModelConfig
 from pretrain.engine.single import reference_logits
 from pretrain.models.encoder.bert_config import BertConfig, RobertaConfig

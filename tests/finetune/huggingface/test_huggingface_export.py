@@ -75,7 +75,7 @@ def test_an_export_loads_in_transformers_and_computes_the_same(run: Path, tokeni
     ids = codec(text, return_tensors="pt")
     assert ids.input_ids[0].tolist() == tokenizer.encode(text) and codec.decode(ids.input_ids[0]) == text
     model = llama(tokenizer)
-    from finetune.model_checkpoint import open_checkpoint
+    from pretrain.checkpoint.model_checkpoint import open_checkpoint
 
     expected = oracle_logits(model, open_checkpoint(run).tensors, ids.input_ids)[..., : model.vocab_size]
     with torch.no_grad():

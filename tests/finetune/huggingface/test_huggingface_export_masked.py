@@ -17,7 +17,7 @@ from data_prep.tokenizer.importing import import_tokenizer
 from finetune.config import ExportConfig
 from finetune.huggingface import weight_files
 from finetune.huggingface.export import export
-from finetune.model_checkpoint import open_checkpoint
+from pretrain.checkpoint.model_checkpoint import open_checkpoint
 from pretrain.config.model import ModelConfig
 from pretrain.models.encoder.bert_config import BertConfig, RobertaConfig
 from pretrain.models.encoder.modern_config import ModernEncoderConfig

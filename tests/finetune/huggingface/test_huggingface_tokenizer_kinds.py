@@ -14,7 +14,8 @@ from finetune.huggingface.document_start import trained_text
 from finetune.huggingface.export import _write_tokenizer
 from finetune.huggingface.plain_call import PlainCall
 from finetune.huggingface.tokenizer_check import PROBES, check_same_ids
-from finetune.model_checkpoint import ModelCheckpoint, find_tokenizer
+from finetune.model_checkpoint import find_tokenizer
+from pretrain.checkpoint.model_checkpoint import ModelCheckpoint
 from pretrain.models.gpt.config import GPTConfig
 from tests.finetune.finetune_tokenizers import LINES, train_tokenizer
 from tests.finetune.huggingface.test_huggingface_tokenizer import TOPICS, random_texts

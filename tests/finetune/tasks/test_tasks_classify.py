@@ -97,7 +97,7 @@ def test_it_starts_from_the_pretrained_weights(root: Path, result: TaskResult) -
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
 
-    from finetune.model_checkpoint import open_checkpoint
+    from pretrain.checkpoint.model_checkpoint import open_checkpoint
     from pretrain.models.huggingface.weights import to_hf
 
     changes = {"optimizer__lr": 1e-12, "training__duration": "1 steps", "baselines": []}

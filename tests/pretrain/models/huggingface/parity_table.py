@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from finetune.model_checkpoint import open_checkpoint
+from pretrain.checkpoint.model_checkpoint import open_checkpoint
 from pretrain.models.huggingface.config_fields import RoleIds
 from pretrain.models.huggingface.family import class_name, from_config, to_config
 from pretrain.models.huggingface.logit_check import check_rows, compare

@@ -1,0 +1,28 @@
+"""Which parameters have a row for each token id, or for each position: what may differ between a run and its source.
+
+Found by asking the table of parameters, so that every family's are. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pretrain.config.model import ModelConfig
+
+
+def token_tables(model: ModelConfig) -> frozenset[str]:
+    """Names of the parameters with a row for each token id."""
+    assert model.vocab_size is not None
+    more = model.model_copy(update={"vocab_size": model.vocab_size + model.vocab_multiple})
+    return frozenset(_differing(model, more))
+
+
+def position_tables(model: ModelConfig) -> frozenset[str]:
+    """Names of the parameters with a row for each position."""
+    return frozenset(_differing(model, model.model_copy(update={"seq_length": 2 * model.seq_length})))
+
+
+def _differing(one: ModelConfig, other: ModelConfig) -> Iterator[str]:
+    for before, after in zip(one.parameters(), other.parameters(), strict=True):
+        if before.shape != after.shape:
+            yield before.name
