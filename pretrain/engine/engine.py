@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.checkpoint.state_shards import StateShard
-from pretrain.config import OptimizerConfig, RunConfig
+from pretrain.config import RunConfig
 from pretrain.data.batch import MicroBatch
 from pretrain.engine import determinism, upstream
 from pretrain.engine.deepspeed_config import communication_precision, deepspeed_config
@@ -18,6 +18,7 @@ from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
 from pretrain.engine.layer_norms import LayerNorm, LayerNormMeter
 from pretrain.engine.norms import square_sum
+from pretrain.engine.parameter_groups import grouped_optimizer
 from pretrain.engine.partitioning import materialize_partitioned
 from pretrain.engine.pipeline import Pipeline
 from pretrain.engine.processes import cores_of_this_rank, mark_progress
@@ -28,7 +29,6 @@ from pretrain.models.family import Output, family_of
 from pretrain.models.initial_values import InitialValues
 from pretrain.models.initialization import Fill, build_stage, materialize
 from pretrain.objectives.objective import EvaluationSums, Objective
-from pretrain.optimizers.optimizer import optimizer_kind_of
 
 Flags = Callable[[], Sequence[float]]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -93,7 +93,7 @@ class TrainEngine:
         parameters = list(module.parameters())
         self._deepspeed, *_ = deepspeed.initialize(
             model=module,
-            optimizer=_optimizer(parameters, config.optimizer, config.model.num_layers),
+            optimizer=grouped_optimizer(parameters, config.optimizer, config.model.num_layers),
             config=settings,
             mpu=groups,
             dist_init_required=False,
@@ -277,23 +277,6 @@ class TrainEngine:
 def trained_loss(sums_K: torch.Tensor, factors_K: torch.Tensor) -> torch.Tensor:
     """The scalar whose gradient is taken. A tensor of its own: the schedule divides it in place."""
     return (sums_K * factors_K).sum()
-
-
-def _optimizer(parameters: list[torch.nn.Parameter], config: OptimizerConfig, num_layers: int) -> torch.optim.Optimizer:
-    """The optimizer with groups of what decays alike, keeps the same states and has the same rate.
-
-    What is tied has a group of its own, so that both copies are cut alike.
-    """
-    groups: dict[tuple[object, ...], dict[str, Any]] = {}
-    order = sorted(parameters, key=lambda p: (not p.spec.is_tied, not p.spec.decays))  # type: ignore[attr-defined]
-    for parameter in order:
-        spec = parameter.spec  # type: ignore[attr-defined]
-        scale = config.lr_scale(spec, num_layers)
-        kind = (spec.is_tied, spec.decays, config.states_of(spec), scale)
-        decay = config.weight_decay if spec.decays else 0.0
-        new = {"params": [], "weight_decay": decay, "decays": spec.decays, "lr_scale": scale}
-        groups.setdefault(kind, new)["params"].append(parameter)
-    return optimizer_kind_of(config).build(list(groups.values()), config)
 
 
 def _to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:

@@ -53,7 +53,7 @@ class CheckpointSource:
 
     def names(self) -> list[str]:
         """See `StartSource.names`."""
-        return list(self._index.sources)
+        return [name for name, source in self._index.sources.items() if MASTER in source.states]
 
     def fill(self, name: str, wanted: Rectangles, target: npt.NDArray[np.float32]) -> None:
         """See `StartSource.fill`; only the rectangles are read."""

@@ -38,10 +38,26 @@ GPT2: dict[str, Any] = {
     "activation": "gelu_tanh",
     "bias": True,
 }
+_NORM_AND_BIAS: dict[str, Any] = {"normalization": "LayerNorm", "bias": True, "tie_embeddings": False}
+_GEMMA: dict[str, Any] = {"activation": "geglu_tanh", "norm_plus_one": True, "embedding_scale": True}
+_GEMMA2: dict[str, Any] = _GEMMA | {"norm_placement": "both", "query_scale": 10, "sliding_window": 5, "global_every": 2}
+_NEW_DECODERS: dict[str, dict[str, Any]] = {
+    "qwen2": {"attention_bias": "qkv", "num_query_groups": 2},
+    "mistral": {"sliding_window": 5, "attention_head_size": 10, "tie_embeddings": False},
+    "qwen3": {"qk_norm": "head", "attention_head_size": 12},
+    "gpt_neox": _NORM_AND_BIAS | {"activation": "gelu", "residual": "parallel", "rotary_percent": 0.25},
+    "phi": _NORM_AND_BIAS
+    | {"activation": "gelu_tanh", "residual": "parallel_one_norm", "rotary_percent": 0.5, "output_bias": True},
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA2 | {"attention_softcap": 3.0, "logit_softcap": 2.0},
+    "gemma3_text": _GEMMA2 | {"qk_norm": "head", "local_rotary_base": 20.0, "rotary_base": 3000.0},
+    "olmo2": {"norm_placement": "after", "qk_norm": "projection", "tie_embeddings": False},
+}
 MODELS: dict[str, ModelConfig] = {
     "llama": GPTConfig(**SIZES, num_query_groups=2, tie_embeddings=False),
     "gpt2": GPTConfig(**SIZES, **GPT2),
     "starcoder2": GPTConfig(**SIZES, **{**GPT2, "position_embedding": "rope"}),
+    **{name: GPTConfig(**SIZES, **choices) for name, choices in _NEW_DECODERS.items()},
     "bert": BertConfig(**SIZES),
     "megatron-bert": BertConfig(**SIZES, norm_placement="pre"),
     "roberta": RobertaConfig(**SIZES),
