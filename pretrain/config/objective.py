@@ -44,6 +44,19 @@ class ObjectiveConfig(Named):
         """Tokens in a row of the step that begins after `consumed_samples`: one of `lengths`."""
         return model.seq_length
 
+    def target_tokens(self, model: ModelConfig) -> int | None:
+        """Tokens of the longest target of a decoder beside an encoder; None: there are no targets of their own."""
+        return None
+
+    def num_sentinels(self, model: ModelConfig) -> int:
+        """Sentinels that the tokenizer must have."""
+        return 0
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the tokenizer must mark where words begin."""
+        return False
+
     def evaluated(self) -> dict[str, Any]:
         """The keys that decide what an evaluation asks, with their values; losses compare where they are equal."""
         return self.resolved()
