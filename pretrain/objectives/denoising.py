@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from pretrain.data.batch import MicroBatch
 from pretrain.data.counter_random import CounterRandom
 from pretrain.data.samples import Samples
 from pretrain.data.stream_builder import EVALUATION_SEED
+from pretrain.data.token_facts import TokenFacts
 from pretrain.objectives.denoising_config import DenoisingConfig
 from pretrain.objectives.figures import perplexity
 from pretrain.objectives.objective import ObjectiveContext
@@ -125,3 +127,40 @@ def is_text(samples: Samples) -> np.ndarray:
     """Which places of the samples hold tokens, bool [B, W]."""
     inside: np.ndarray = np.arange(samples.tokens.shape[1]) < samples.num_tokens[:, None]
     return inside
+
+
+@dataclass(frozen=True)
+class RowEnds:
+    """The special tokens around a text.
+
+    Attributes:
+        before: the one in front; None: none.
+        after: the one behind.
+    """
+
+    before: int | None
+    after: int
+
+    @classmethod
+    def of(cls, facts: TokenFacts, *, add_special_tokens: bool) -> RowEnds:
+        """The classification token and the separator, or the end-of-document token alone."""
+        if add_special_tokens:
+            return cls(facts.role("classification"), facts.role("separator"))
+        return cls(None, facts.role("end_of_document"))
+
+    @property
+    def num_before(self) -> int:
+        """Tokens in front."""
+        return 0 if self.before is None else 1
+
+    def around(self, text: Packed, width: int, pad: int, *, empty: bool = True) -> Packed:
+        """Rows of `width` columns with the special tokens around each text; around an empty one only if `empty`."""
+        count, length = text.tokens_RN.shape
+        tokens = np.full((count, width), pad, dtype=np.int64)
+        columns, lengths = np.arange(length), text.lengths_R
+        inside = columns < lengths[:, None]
+        tokens[:, self.num_before : self.num_before + length][inside] = text.tokens_RN[inside]
+        filled = np.full(count, True) if empty else lengths > 0
+        if self.before is not None:
+            tokens[filled, 0] = self.before
+        return Packed(tokens, np.where(filled, lengths + self.num_before, 0)).with_last(self.after, filled)

@@ -104,7 +104,8 @@ def assert_function_of_the_sample_number(path: Path, config: ObjectiveConfig, ex
             found.sort(key=lambda batch: batch.number)
             for name in FIELDS + extras:
                 assert np.array_equal(joined(found, name), joined([alone[step]], name)), name
-    samples = text_of([stream.sampling.stride_tokens] * 3, stream.sampling.stride_tokens)
+    samples = stream.read(np.zeros(3, dtype=np.int64))
+    samples = replace(samples, numbers=np.arange(3))
     first, second, other = rows_of(objective.batch(samples, 0))
     assert first != second != other
     later = objective.batch(replace(samples, batch_start=-5), 7)
