@@ -20,6 +20,7 @@ OBJECTIVES = Kinds(
         "causal": "pretrain.objectives.causal_config:CausalConfig",
         "masked": "pretrain.objectives.masked_config:MaskedConfig",
         "masked_pairs": "pretrain.objectives.pair_config:MaskedPairsConfig",
+        "masked_sequence": "pretrain.objectives.masked_sequence_config:MaskedSequenceConfig",
         "text_infilling": "pretrain.objectives.text_infilling_config:TextInfillingConfig",
         "span_corruption": "pretrain.objectives.span_corruption_config:SpanCorruptionConfig",
     },
