@@ -35,6 +35,11 @@ class Packed:
         tokens[rows, np.cumsum(keep_RW, axis=1)[rows, columns] - 1] = values_RW[rows, columns]
         return cls(tokens, keep_RW.sum(axis=1))
 
+    def with_first(self, first_R: np.ndarray) -> Packed:
+        """One more token in front of each row, int64 [R]; the last column, where nothing may stand, gives way."""
+        tokens = np.concatenate([first_R[:, None], self.tokens_RN[:, :-1]], axis=1)
+        return Packed(tokens, self.lengths_R + 1)
+
     def with_last(self, last: np.ndarray | int, where_R: np.ndarray | None = None) -> Packed:
         """One more token behind each row, or behind those of `where_R`; int64 [R], or the same one for all."""
         tokens = self.tokens_RN.copy()
