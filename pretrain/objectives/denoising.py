@@ -130,7 +130,7 @@ def is_text(samples: Samples) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class RowEnds:
+class TextEnds:
     """The special tokens around a text.
 
     Attributes:
@@ -142,7 +142,7 @@ class RowEnds:
     after: int
 
     @classmethod
-    def of(cls, facts: TokenFacts, *, add_special_tokens: bool) -> RowEnds:
+    def of(cls, facts: TokenFacts, *, add_special_tokens: bool) -> TextEnds:
         """The classification token and the separator, or the end-of-document token alone."""
         if add_special_tokens:
             return cls(facts.role("classification"), facts.role("separator"))

@@ -10,7 +10,7 @@ import torch
 
 from pretrain.data.batch import MicroBatch
 from pretrain.data.samples import Samples
-from pretrain.objectives.denoising import DenoisingObjective, RowEnds
+from pretrain.objectives.denoising import DenoisingObjective, TextEnds
 from pretrain.objectives.masked_sequence_config import MaskedSequenceConfig
 from pretrain.objectives.masking import Replacement
 from pretrain.objectives.objective import ObjectiveContext
@@ -32,7 +32,7 @@ class MaskedSequenceObjective(DenoisingObjective):
     def __init__(self, config: MaskedSequenceConfig, context: ObjectiveContext) -> None:
         super().__init__(config, context)
         facts, self._config = context.tokens, config
-        self._ends = RowEnds.of(facts, add_special_tokens=config.add_special_tokens)
+        self._ends = TextEnds.of(facts, add_special_tokens=config.add_special_tokens)
         candidates = np.ones(facts.vocab_size, dtype=np.bool_)
         candidates[facts.special_ids] = False
         self._replacement = Replacement(

@@ -13,7 +13,7 @@ import torch
 
 from pretrain.data.batch import MicroBatch
 from pretrain.data.samples import Samples
-from pretrain.objectives.denoising import DenoisingObjective, RowEnds, is_text
+from pretrain.objectives.denoising import DenoisingObjective, TextEnds, is_text
 from pretrain.objectives.infilling import draw_spans, infill, sentence_order
 from pretrain.objectives.objective import ObjectiveContext
 from pretrain.objectives.spans import Packed
@@ -39,7 +39,7 @@ class TextInfillingObjective(DenoisingObjective):
         facts = context.tokens
         self._config = config
         self._mask = facts.role("mask")
-        self._ends = RowEnds.of(facts, add_special_tokens=config.add_special_tokens)
+        self._ends = TextEnds.of(facts, add_special_tokens=config.add_special_tokens)
         self._is_special = np.zeros(facts.vocab_size, dtype=np.bool_)
         self._is_special[facts.special_ids] = True
         self._word_starts = facts.require_word_starts() if config.reads_words else None

@@ -33,12 +33,12 @@ class MixtureOfDenoisersObjective(SpanDroppingObjective):
 
     def __init__(self, config: MixtureOfDenoisersConfig, context: ObjectiveContext) -> None:
         super().__init__(config, context)
-        self._noises = [denoiser.noise for denoiser in config.denoisers]
-        self._labels = [denoiser.label for denoiser in config.denoisers]
+        self._noises = [denoiser.noise for denoiser in config.mixture]
+        self._labels = [denoiser.label for denoiser in config.mixture]
         self._modes = None
         if config.mode_tokens:
-            self._modes = np.array([context.tokens.role(denoiser.role) for denoiser in config.denoisers])
-        weights = np.array([denoiser.weight for denoiser in config.denoisers])
+            self._modes = np.array([context.tokens.role(denoiser.role) for denoiser in config.mixture])
+        weights = np.array([denoiser.weight for denoiser in config.mixture])
         self._ends_of_shares = np.cumsum(weights / weights.sum())[:-1]
         self._which = self.random("denoiser")
         sums = (f"{what}_{label}" for label in self._labels for what in ("nats", "tokens"))

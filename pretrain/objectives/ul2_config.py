@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,9 +20,9 @@ class DenoiserConfig(Section):
 
     mode: Mode
     """Which mode token its inputs begin with."""
-    noise_density: float = Field(gt=0, lt=1)
+    noise_density: float = Field(gt=0, lt=1, examples=[0.15])
     """Share of the tokens of a text that is dropped."""
-    mean_span_length: float | None = Field(ge=1)
+    mean_span_length: float | None = Field(ge=1, examples=[3])
     """Tokens of a dropped span on average; null: the end of the text is dropped in one span (a prefix is kept)."""
     weight: float = Field(default=1.0, gt=0)
     """How often it is drawn, relative to the others."""
@@ -71,37 +71,46 @@ class MixtureOfDenoisersConfig(DenoisingConfig):
 
     name: str = "ul2"
     """Which objective it is."""
-    denoisers: list[DenoiserConfig] = Field(default_factory=_published, min_length=1)
-    """What is drawn from; as published: regular (3, 0.15) and (8, 0.15), sequential 0.25 at the end, extreme (3, 0.5),
-    (8, 0.5), (64, 0.15) and (64, 0.5), all equally often."""
+    denoisers: list[DenoiserConfig] | None = Field(default=None, min_length=1)
+    """What is drawn from; null, as published: regular (mean span length 3, density 0.15) and (8, 0.15), sequential (the
+    last 0.25), extreme (3, 0.5), (8, 0.5), (64, 0.15) and (64, 0.5), all equally often."""
     mode_tokens: bool = True
     """Whether an input begins with the token of its mode."""
 
     @field_validator("denoisers")
     @classmethod
-    def _told_apart(cls, denoisers: list[DenoiserConfig]) -> list[DenoiserConfig]:
-        labels = [denoiser.label for denoiser in denoisers]
+    def _told_apart(cls, denoisers: list[DenoiserConfig] | None) -> list[DenoiserConfig] | None:
+        labels = [denoiser.label for denoiser in denoisers or ()]
         repeated = sorted({label for label in labels if labels.count(label) > 1})
         if repeated:
             raise ValueError(f"{repeated[0]} is there twice; expected each once, with a weight")
         return denoisers
 
+    @property
+    def mixture(self) -> list[DenoiserConfig]:
+        """What is drawn from."""
+        return self.denoisers or _published()
+
+    def resolved(self) -> dict[str, Any]:
+        """See the base class."""
+        return super().resolved() | {"denoisers": [denoiser.model_dump(mode="json") for denoiser in self.mixture]}
+
     def text_tokens(self, model: ModelConfig) -> int:
         """See the base class: as many as have room whichever denoiser is drawn, so that each token is read."""
         room = model.seq_length - int(self.mode_tokens)
-        return min(denoiser.noise.raw_length(room) for denoiser in self.denoisers)
+        return min(denoiser.noise.raw_length(room) for denoiser in self.mixture)
 
     def target_tokens(self, model: ModelConfig) -> int:
         """See the base class."""
         text = self.text_tokens(model)
-        return max(denoiser.noise.target_length(text, final_sentinel=False) for denoiser in self.denoisers)
+        return max(denoiser.noise.target_length(text, final_sentinel=False) for denoiser in self.mixture)
 
     def num_sentinels(self, model: ModelConfig) -> int:
         """See the base class."""
         text = self.text_tokens(model)
-        return max(denoiser.noise.counts(text)[1] for denoiser in self.denoisers)
+        return max(denoiser.noise.counts(text)[1] for denoiser in self.mixture)
 
     def roles(self) -> tuple[str, ...]:
         """See the base class."""
-        modes = dict.fromkeys(denoiser.role for denoiser in self.denoisers) if self.mode_tokens else ()
+        modes = dict.fromkeys(denoiser.role for denoiser in self.mixture) if self.mode_tokens else ()
         return ("pad", "end_of_document", *modes)

@@ -48,7 +48,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_thousand_samples_have_the_published_mixture_and_give_their_text_back(path: Path) -> None:
     config = MixtureOfDenoisersConfig()
-    assert [(d.mode, d.mean_span_length, d.noise_density) for d in config.denoisers] == TABLE_1
+    assert [(d.mode, d.mean_span_length, d.noise_density) for d in config.mixture] == TABLE_1
     stream = stream_of(path, config)
     made = batches(stream, objective_of(config), 0, 1000)
     source = stream.samples(np.arange(1000))
@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_refused() -> None:
     assert "no room for text" in config.problems(model(seq_length=3))[0]
     assert "expected objective.name=masked" in config.problems(encoder())[0]
     facts = TokenFacts(VOCAB_SIZE, {"pad": 0, "end_of_document": 4}, sentinels=range(50, 60))
-    with pytest.raises(ConfigError, match="11 sentinels, .* has 10"):
+    with pytest.raises(ConfigError, match=r"11 sentinels, .* has 10"):
         objective_of(config, facts=facts)
     with pytest.raises(ConfigError, match="'regular_denoising'"):
         objective_of(config, facts=TokenFacts(VOCAB_SIZE, facts.roles, sentinels=range(50, 70)))
