@@ -17,7 +17,8 @@ class ObjectiveConfig(Named):
     """Whether every token of a text is a label, each once: then losses compare with those of n-gram models."""
 
     labels_special_tokens: ClassVar[bool] = True
-    """Whether special tokens of the corpus, such as the end of a document, may be labels."""
+    """Whether a unigram model has to say special tokens, such as the end of a document, too; if not, they cost it
+    nothing."""
 
     evaluation_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that evaluations alone read: a run may go on with others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from pretrain.data.sample_index import open_index
 from pretrain.data.samples import Samples
 from pretrain.data.stream import SampleStream
 from pretrain.data.token_facts import TokenFacts
+from pretrain.models.parameter_table import ParameterSpec
 from pretrain.objectives.objective import ObjectiveContext
 
 FIRST_SENTINEL = VOCAB_SIZE
@@ -42,6 +44,10 @@ class TwoSidedModel(ModelConfig):
 
     decoder_start_role: ClassVar[str] = "pad"
     decoder_seq_length: int | None = None
+
+    def parameters(self) -> Iterator[ParameterSpec]:
+        """None: nothing is built."""
+        yield from ()
 
 
 def model(seq_length: int = 64, decoder_seq_length: int | None = None) -> TwoSidedModel:
@@ -72,7 +78,7 @@ def text_of(lengths: list[int], width: int, numbers: list[int] | None = None) ->
     return Samples(tokens, np.array(lengths), np.array(numbers or range(len(lengths))))
 
 
-def rows_of(batch: MicroBatch) -> list[tuple[list[int], list[int]]]:
+def rows_of(batch: MicroBatch, pad: int = PAD) -> list[tuple[list[int], list[int]]]:
     """What each row reads and is to write, without padding; the marks of padding and labels agree with it."""
     read = np.ones(tuple(batch.tokens_BS.shape), dtype=bool)
     if batch.segment_ids_BS is not None:
@@ -80,7 +86,7 @@ def rows_of(batch: MicroBatch) -> list[tuple[list[int], list[int]]]:
         read = batch.segment_ids_BS.numpy() == 0
     asked = batch.loss_mask_BS.numpy() == 1
     tokens, labels = batch.tokens_BS.numpy(), batch.labels_BS.numpy()
-    assert (tokens[~read] == PAD).all() and (labels[~asked] == PAD).all() and read[:, 0].all()
+    assert (tokens[~read] == pad).all() and (labels[~asked] == pad).all() and read[:, 0].all()
     assert not (read[:, 1:] & ~read[:, :-1]).any() and not (asked[:, 1:] & ~asked[:, :-1]).any()
     return [(row[here].tolist(), label[there].tolist()) for row, here, label, there in zip(tokens, read, labels, asked)]
 
