@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -28,6 +29,7 @@ from encoder_inputs import FIRST_TEXT_ID, VOCAB_SIZE, assert_share, batches, enc
 from configs.errors import ConfigError, DataError
 from pretrain.config.kinds import OBJECTIVES
 from pretrain.data.counter_random import CounterRandom
+from pretrain.data.history import DataHistory, DataPhase, MixedCorpus
 from pretrain.data.token_facts import TokenFacts
 from pretrain.objectives.infilling import DrawnSpans, draw_spans, infill
 from pretrain.objectives.text_infilling import TextInfillingObjective
@@ -211,6 +213,14 @@ def test_short_rows_stay_in_their_room() -> None:
                 assert written == ([*before, *text, *after] if length else [])
                 assert read[: len(before)] == before and read[-1] == after[0] and len(read) <= length + 1 + len(before)
                 assert (MASK in read) == (length > 0)
+
+
+def test_how_sentences_were_cut_comes_back_from_a_checkpoint() -> None:
+    cutting = TextInfillingConfig().sampling(model(), documents_apart=False)
+    assert cutting.marks_sentences and not UNSHUFFLED.sampling(model(), documents_apart=False).marks_sentences
+    phase = DataPhase(0, 0, 64, cutting, (1.0, 0.0, 0.0), (MixedCorpus("fingerprint", "path", 1.0),))
+    history = DataHistory(1, (phase,))
+    assert DataHistory.decode(json.loads(json.dumps(history.encode()))) == history
 
 
 class FixedOutput:
