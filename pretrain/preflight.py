@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError, MachineError
-from pretrain.config import ModelConfig, MonitorConfig, RunConfig, TrainingConfig
+from pretrain.config import ModelConfig, MonitorConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from pretrain.parallel.launch import Launch, discover
 from pretrain.parallel.layout import Layout, resolve_layout
 from pretrain.parallel.state_memory import state_memory, weights_of_stages
@@ -93,7 +93,11 @@ def check_model_and_data(config: RunConfig, *, trains: bool = False, least_vocab
     data = RunData.open(config)
     for role in (*config.objective.roles(), *config.model.roles):
         data.tokens.role(role)
-    config = config.model_copy(update={"model": _with_vocabulary(config.model, data, least_vocabulary)})
+    data.tokens.sentinel_ids(config.objective.num_sentinels(config.model))
+    if config.objective.reads_words:
+        data.tokens.require_word_starts()
+    model = _with_target_length(_with_vocabulary(config.model, data, least_vocabulary), config.objective)
+    config = config.model_copy(update={"model": model})
     _check_memory(config, layout, launch, trains)
     return Plan(config=config, launch=launch, layout=layout, data=data)
 
@@ -178,6 +182,13 @@ def _check_space(config: RunConfig, total_steps: int | None) -> None:
         soon_free_bytes=left_over_bytes(root),
         count=most_at_once(len(present), saves, saving.keep_last),
     )
+
+
+def _with_target_length(model: ModelConfig, objective: ObjectiveConfig) -> ModelConfig:
+    """The model with the length of its decoder, where that is left to the objective."""
+    if not model.is_encoder_decoder or getattr(model, "decoder_seq_length", 0) is not None:
+        return model
+    return model.model_copy(update={"decoder_seq_length": objective.target_tokens(model)})
 
 
 def _with_vocabulary(model: ModelConfig, data: RunData, least: int | None) -> ModelConfig:

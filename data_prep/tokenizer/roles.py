@@ -23,8 +23,10 @@ VOCABULARY_FILES = {
 """The vocabulary file of each kind in a tokenizer directory."""
 _FIRST_ROLES = ("end_of_document", "beginning_of_document", "unknown", "pad", "mask")
 _ENCODER_ROLES = ("classification", "separator")
-ROLES = (*_FIRST_ROLES, *_ENCODER_ROLES)
-"""What an id can be for; `classification` and `separator` are BERT's `[CLS]` and `[SEP]`, RoBERTa's `<s>` and `</s>`.
+_MODE_ROLES = ("regular_denoising", "sequential_denoising", "extreme_denoising")
+ROLES = (*_FIRST_ROLES, *_ENCODER_ROLES, *_MODE_ROLES)
+"""What an id can be for; `classification` and `separator` are BERT's `[CLS]` and `[SEP]`, RoBERTa's `<s>` and `</s>`;
+the last three are UL2's mode tokens `[NLU]`, `[S2S]` and `[NLG]`.
 
 Two roles may share an id: RoBERTa's `</s>` ends a document and separates the parts of a pair.
 """
@@ -37,6 +39,9 @@ KNOWN_SPELLINGS: Mapping[str, tuple[str, ...]] = {
     # Not `<s>` and `</s>`: what they are for differs; RoBERTa's own files say that they are these.
     "classification": ("[CLS]", "<cls>", "<|cls|>"),
     "separator": ("[SEP]", "<sep>", "<|sep|>"),
+    "regular_denoising": ("[NLU]",),
+    "sequential_denoising": ("[S2S]",),
+    "extreme_denoising": ("[NLG]",),
 }
 """How vocabularies usually spell a role; asked only where nothing else names the role's token."""
 BORDERS = ("end_of_document", "beginning_of_document")
@@ -72,8 +77,8 @@ def fingerprint_of(
     """Hash of a vocabulary file, the roles of its ids and what else decides the ids, 32 hexadecimal digits."""
     digest = xxhash.xxh3_128(model)
     hashed: list[object] = [[name, roles.get(name)] for name in _FIRST_ROLES]
-    # The roles of encoders came later: where there are none, the hash is what it was before.
-    hashed += [[name, roles[name]] for name in _ENCODER_ROLES if roles.get(name) is not None]
+    # The other roles came later: where there are none, the hash is what it was before.
+    hashed += [[name, roles[name]] for name in (*_ENCODER_ROLES, *_MODE_ROLES) if roles.get(name) is not None]
     digest.update(orjson.dumps([*hashed, sentinels]))
     if extra:
         digest.update(orjson.dumps(extra, option=orjson.OPT_SORT_KEYS))

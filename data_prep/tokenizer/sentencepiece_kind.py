@@ -19,7 +19,7 @@ from data_prep.tokenizer import parts
 from data_prep.tokenizer.engines import Engine, EngineName, SentencePieceEngine, Slow, join
 from data_prep.tokenizer.fast.word_memory import WordMemory
 from data_prep.tokenizer.interface import Tokenizer
-from data_prep.tokenizer.roles import BORDERS, KNOWN_SPELLINGS, Description, read_bytes
+from data_prep.tokenizer.roles import BORDERS, KNOWN_SPELLINGS, ROLES, Description, read_bytes
 from data_prep.tokenizer.sentencepiece_model import ALGORITHMS, CONTROL, SPACE, USER_DEFINED, parse, read_joints
 from data_prep.tokenizer.word_cuts import cut_long
 from data_prep.tokenizer.word_starts import begins_word, byte_of, unmarked_words
@@ -200,6 +200,6 @@ def _described_by(sp: Any) -> Description:
         "beginning_of_document": known(sp.bos_id()),
         "unknown": known(sp.unk_id()),
         "pad": known(sp.pad_id()),
-        **{role: spelled(role) for role in ("mask", "classification", "separator")},
+        **{role: spelled(role) for role in ROLES[ROLES.index("mask") :]},
     }
     return Description("sentencepiece", "unknown", roles)

@@ -20,6 +20,10 @@ OBJECTIVES = Kinds(
         "causal": "pretrain.objectives.causal_config:CausalConfig",
         "masked": "pretrain.objectives.masked_config:MaskedConfig",
         "masked_pairs": "pretrain.objectives.pair_config:MaskedPairsConfig",
+        "masked_sequence": "pretrain.objectives.masked_sequence_config:MaskedSequenceConfig",
+        "ul2": "pretrain.objectives.ul2_config:MixtureOfDenoisersConfig",
+        "text_infilling": "pretrain.objectives.text_infilling_config:TextInfillingConfig",
+        "span_corruption": "pretrain.objectives.span_corruption_config:SpanCorruptionConfig",
     },
     default="causal",
 )

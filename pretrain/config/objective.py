@@ -17,7 +17,8 @@ class ObjectiveConfig(Named):
     """Whether every token of a text is a label, each once: then losses compare with those of n-gram models."""
 
     labels_special_tokens: ClassVar[bool] = True
-    """Whether special tokens of the corpus, such as the end of a document, may be labels."""
+    """Whether a unigram model has to say special tokens, such as the end of a document, too; if not, they cost it
+    nothing."""
 
     evaluation_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that evaluations alone read: a run may go on with others."""
@@ -43,6 +44,19 @@ class ObjectiveConfig(Named):
     def length_at(self, consumed_samples: int, model: ModelConfig) -> int:
         """Tokens in a row of the step that begins after `consumed_samples`: one of `lengths`."""
         return model.seq_length
+
+    def target_tokens(self, model: ModelConfig) -> int | None:
+        """Tokens of the longest target of a decoder beside an encoder; None: there are no targets of their own."""
+        return None
+
+    def num_sentinels(self, model: ModelConfig) -> int:
+        """Sentinels that the tokenizer must have."""
+        return 0
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the tokenizer must mark where words begin."""
+        return False
 
     def evaluated(self) -> dict[str, Any]:
         """The keys that decide what an evaluation asks, with their values; losses compare where they are equal."""

@@ -30,6 +30,8 @@ class SampleCutting:
     rule: ClassVar[str | None] = None
     """A name for how the index cuts, to be changed when it cuts otherwise: part of what a resume and a comparison of
     validations compare. None: as it ever did."""
+    marks_sentences: ClassVar[bool] = False
+    """Whether samples come with `sentence_starts`."""
 
     index: str
     stride_tokens: int
@@ -50,3 +52,10 @@ class PairSampleCutting(SampleCutting):
 
     pairs: PairKind = "next_sentence"
     short_rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class SentenceSampleCutting(SampleCutting):
+    """Cutting of whole sentences whose beginnings are told; `stride_tokens` is the most that they have together."""
+
+    marks_sentences: ClassVar[bool] = True

@@ -80,6 +80,8 @@ class FullSentences(EpochCuttings):
         """Read samples `numbers`, int64 [n], into `rows`, int64 [n], of `samples`."""
         for row, stretches in zip(rows.tolist(), self._stretches(numbers)):
             self.tokens.fill(samples, row, stretches)
+            if samples.sentence_starts is not None:
+                self._mark_sentences(samples.sentence_starts[row], stretches)
 
     def origins(self, number: int) -> list[Origin]:
         """Where the tokens of sample `number` come from, in order."""
@@ -96,6 +98,15 @@ class FullSentences(EpochCuttings):
             for row, place in zip(rows.tolist(), places.tolist()):
                 found[row] = list(self._of_sample(cutting, place))
         return found
+
+    def _mark_sentences(self, starts_W: np.ndarray, stretches: list[Stretch]) -> None:
+        """Mark the first token of each sentence; the end-of-document token behind one belongs to it."""
+        sources, filled = self._table.source, 0
+        for source, length, _ in stretches:
+            # Stretches begin with a sentence, and within one the sentences stand side by side, in the corpus' order.
+            first, behind = sources.searchsorted([source, source + length]).tolist()
+            starts_W[sources[first:behind] - source + filled] = True
+            filled += length
 
     def _of_sample(self, cutting: Arrays, place: int) -> Iterator[Stretch]:
         """The stretches of sample `place` of a cutting."""

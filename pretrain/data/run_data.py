@@ -195,7 +195,7 @@ class RunData:
         tokenizer = self.tokenizer
         known = {} if tokenizer is None else {role: tokenizer.role(role) for role in ROLES}
         roles = {role: number for role, number in known.items() if number is not None}
-        return TokenFacts(self.vocab_size, roles, tokenizer)
+        return TokenFacts(self.vocab_size, roles, tokenizer, () if tokenizer is None else tuple(tokenizer.sentinels))
 
     def unigram_nats(self) -> np.ndarray | None:
         """What each id costs a model that knows only the training corpora's token frequencies; see `unigram_nats`."""

@@ -27,6 +27,7 @@ class Samples:
             part of it was read before, at another sample length; None if nobody asked.
         joined: bool [B, W], whether a token does not follow, in the text, on the one before it, which is no context
             for it; None where none is: only the rest of an epoch that is read at another length has such places.
+        sentence_starts: bool [B, W], whether a token is the first of a sentence; None if nobody asked.
         extras: int64 [B] each: what an index says of each sample besides, by name.
         batch_start: number of the first sample of the global batch that they belong to.
     """
@@ -36,6 +37,7 @@ class Samples:
     numbers: np.ndarray
     document_starts: np.ndarray | None = None
     joined: np.ndarray | None = None
+    sentence_starts: np.ndarray | None = None
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     batch_start: int = 0
 
@@ -51,18 +53,20 @@ class Samples:
             numbers=np.asarray(numbers, dtype=np.int64),
             document_starts=np.zeros(shape, dtype=np.bool_) if sampling.marks_documents else None,
             joined=np.zeros(shape, dtype=np.bool_) if joins else None,
+            sentence_starts=np.zeros(shape, dtype=np.bool_) if sampling.marks_sentences else None,
             extras={name: np.zeros(len(numbers), dtype=np.int64) for name in extras},
         )
 
     def rows(self, begin: int, end: int, batch_start: int = 0) -> Samples:
         """Samples [begin, end), as views."""
-        starts, joined = self.document_starts, self.joined
+        starts, joined, sentences = self.document_starts, self.joined, self.sentence_starts
         return Samples(
             tokens=self.tokens[begin:end],
             num_tokens=self.num_tokens[begin:end],
             numbers=self.numbers[begin:end],
             document_starts=None if starts is None else starts[begin:end],
             joined=None if joined is None else joined[begin:end],
+            sentence_starts=None if sentences is None else sentences[begin:end],
             extras={name: values[begin:end] for name, values in self.extras.items()},
             batch_start=batch_start,
         )

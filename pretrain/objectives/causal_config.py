@@ -26,6 +26,11 @@ class CausalConfig(ObjectiveConfig):
         """See the base class."""
         if model.is_causal:
             return []
+        if model.is_encoder_decoder:
+            return [
+                f"objective.name=causal has no text for the encoder of model.name={model.name}; expected"
+                " objective.name=span_corruption or text_infilling, or model.name=gpt"
+            ]
         masked = "masked_pairs" if model.has_pair_head else "masked"
         return [
             f"objective.name=causal asks for the next token, which model.name={model.name} reads; expected"

@@ -25,15 +25,16 @@ def test_fingerprints_of_before_encoders_stay():
 
 
 def test_each_role_counts_in_the_fingerprint():
-    roles = [FIRST, *(FIRST | {role: token} for role in ("classification", "separator") for token in (5, 6))]
-    assert len({fingerprint_of(b"a model", each, []) for each in roles}) == 5
+    later = ROLES[len(FIRST) :]
+    roles = [FIRST, *(FIRST | {role: token} for role in later for token in (5, 6))]
+    assert len({fingerprint_of(b"a model", each, []) for each in roles}) == 1 + 2 * len(later) == 11
 
 
 def test_a_directory_of_before_loads(tmp_path, text_file):
     tokenizer = trained(text_file, tmp_path / "t", "bpe")
     path = tmp_path / "t" / "tokenizer.json"
     content = orjson.loads(path.read_bytes())
-    for role in ("classification", "separator"):
+    for role in ROLES[len(FIRST) :]:
         assert content["roles"].pop(role) is None
     path.write_bytes(orjson.dumps(content))
     again = load_tokenizer(tmp_path / "t")
@@ -49,7 +50,7 @@ def test_a_vocabulary_for_an_encoder(tmp_path, text_file):
     assert [tokenizer.piece(token) for token in range(8)] == [
         "[UNK]", "</s>", "[PAD]", "[MASK]", "[CLS]", "[SEP]", "<extra_id_0>", "<extra_id_1>",
     ]  # fmt: skip
-    assert [tokenizer.role(role) for role in ROLES] == [1, None, 0, 2, 3, 4, 5]
+    assert [tokenizer.role(role) for role in ROLES] == [1, None, 0, 2, 3, 4, 5, None, None, None]
     assert tokenizer.sentinels == [6, 7] and all(tokenizer.is_special(token) for token in range(8))
     assert not set(range(8)) & set(tokenizer.encode("[CLS] the [MASK][SEP] model</s>"))
     assert load_tokenizer(tokenizer.model_path).role("classification") == 4  # a bare model names them by spelling
@@ -58,7 +59,7 @@ def test_a_vocabulary_for_an_encoder(tmp_path, text_file):
 def test_roles_that_share_a_token(tmp_path, text_file):
     roberta = SpecialTokens(mask="<mask>", classification="<s>", separator="</s>", sentinels=1)
     tokenizer = trained(text_file, tmp_path / "t", "unigram", special_tokens=roberta)
-    assert [tokenizer.role(role) for role in ROLES] == [2, 1, 0, 3, 4, 1, 2]
+    assert [tokenizer.role(role) for role in ROLES] == [2, 1, 0, 3, 4, 1, 2, None, None, None]
     assert tokenizer.piece(4) == "<mask>" and tokenizer.sentinels == [5] and not tokenizer.is_special(6)
     with pytest.raises(ValueError, match="'<pad>' is used for two roles"):
         SpecialTokens(classification="<pad>")
@@ -81,3 +82,28 @@ def test_the_files_of_a_bytelevel_encoder_name_its_roles(tmp_path):
     (directory / "tokenizer_config.json").write_bytes(orjson.dumps(config))
     tokenizer = load_tokenizer(directory)
     assert (tokenizer.role("classification"), tokenizer.role("separator")) == (2, 3)
+
+
+def test_a_vocabulary_for_encoder_decoders(tmp_path, text_file):
+    modes = {"regular_denoising": "[NLU]", "sequential_denoising": "[S2S]", "extreme_denoising": "[NLG]"}
+    special = SpecialTokens(**modes, sentinels=100)
+    tokenizer = trained(text_file, tmp_path / "t", "unigram", vocab_size=430, special_tokens=special)
+    assert [tokenizer.role(role) for role in modes] == [4, 5, 6] and tokenizer.sentinels == [*range(7, 107)]
+    assert tokenizer.piece(5) == "[S2S]" and tokenizer.piece(106) == "<extra_id_99>"
+    assert all(tokenizer.is_special(token) for token in range(107))
+    assert not set(range(4, 107)) & set(tokenizer.encode("[S2S] the <extra_id_0> model"))
+    assert load_tokenizer(tokenizer.model_path).role("extreme_denoising") == 6  # a bare model names them by spelling
+
+
+def test_the_file_of_a_t5_vocabulary_names_its_sentinels_in_order(tmp_path):
+    """T5's: the first sentinel has the highest id; none begins a document, and the pad comes first."""
+    tokenizers = pytest.importorskip("tokenizers")
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"\u2581{word}", -3.0) for word in ("the", "text"))]
+    pieces += [(f"<extra_id_{number}>", 0.0) for number in reversed(range(100))]
+    pipeline = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=2))
+    pipeline.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    pipeline.add_special_tokens(["<pad>", "</s>", "<unk>", *(f"<extra_id_{number}>" for number in range(100))])
+    pipeline.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.sentinels == list(range(104, 4, -1)) and tokenizer.piece(104) == "<extra_id_0>"
+    assert [tokenizer.role(role) for role in ("pad", "end_of_document", "unknown")] == [0, 1, 2]

@@ -8,13 +8,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import DataError
-from pretrain.config.sampling import FULL_SENTENCES, SampleCutting
+from pretrain.config.sampling import FULL_SENTENCES, SampleCutting, SentenceSampleCutting
 from pretrain.data import full_sentences
 from pretrain.data.documents import Documents
 from pretrain.data.epoch_cuttings import CUTTINGS
 from pretrain.data.full_sentences import FullSentences
 from pretrain.data.samples import Samples
-from tests.pretrain.data.sentence_shards import END, SentenceCorpus, Sizes, random_sizes, write_sentences
+from tests.pretrain.data.sentence_shards import (
+    END,
+    FIRST_TEXT_ID,
+    SentenceCorpus,
+    Sizes,
+    random_sizes,
+    write_sentences,
+)
 
 ROOM = 40
 SAMPLING = SampleCutting(FULL_SENTENCES, ROOM, marks_documents=True)
@@ -144,3 +151,26 @@ def test_corpora_that_cannot_be_cut_so_are_refused(tmp_path: Path) -> None:
         rows_of(write_sentences(tmp_path / "plain", [[3]], sentences=False))
     with pytest.raises(ValueError, match="a sample needs a sentence"):
         rows_of(write_sentences(tmp_path / "empty", [[]]))
+
+
+def test_the_beginnings_of_sentences_are_told(tmp_path: Path) -> None:
+    source = write_sentences(tmp_path / "c", random_sizes(60), shards=2)
+    index = rows_of(source)
+    numbers = np.arange(2 * index.num_samples_per_epoch)
+    samples = Samples.empty(numbers, SentenceSampleCutting(FULL_SENTENCES, ROOM, marks_documents=True))
+    index.read_into(numbers, samples, numbers)
+    assert samples.sentence_starts is not None and samples.document_starts is not None
+    first_ids = set((FIRST_TEXT_ID + np.cumsum(source.sizes) - source.sizes).tolist())
+    pieces = 0
+    for row, length in enumerate(samples.num_tokens.tolist()):
+        tokens, starts = samples.tokens[row, :length], samples.sentence_starts[row]
+        assert starts[0] and not starts[length:].any() and not starts[:length][tokens == END].any()
+        assert starts[:length][samples.document_starts[row, :length]].all()
+        told, are_first = starts[:length], np.isin(tokens, [*first_ids])
+        assert told[are_first].all()
+        # What else is told is a piece of a sentence that is too long for a sample.
+        for token in tokens[told & ~are_first].tolist():
+            pieces += 1
+            assert source.sizes[source.sentence[token - FIRST_TEXT_ID]] > ROOM
+    assert pieces > 0 and np.array_equal(samples.rows(3, 5).sentence_starts, samples.sentence_starts[3:5])
+    assert read(index, 0, 3).sentence_starts is None

@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
     weights.rename(folder / "pytorch_model.bin")
     refused("no safetensors, but pytorch_model.bin, and pickled weights are never read")
     save_weights(theirs, weights)
-    change_config(folder, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
+    change_config(folder, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})
     refused("rope_parameters is")
     change_config(folder, model_type="opt")
     refused("model_type is 'opt'")
