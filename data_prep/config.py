@@ -125,6 +125,12 @@ class SpecialTokens(Section):
     """Begins each sequence of an encoder, such as `[CLS]`; may be the token of beginning_of_document."""
     separator: str | None = None
     """Ends each part of an encoder's sequence, such as `[SEP]`; may be the token of end_of_document."""
+    fim_prefix: str | None = None
+    """Begins the part before a middle that is to be filled in, such as `<fim_prefix>`."""
+    fim_suffix: str | None = None
+    """Begins the part after it, such as `<fim_suffix>`."""
+    fim_middle: str | None = None
+    """Begins the middle, after the other two, such as `<fim_middle>`."""
     sentinels: int = Field(default=0, ge=0)
     """How many sentinels, `<extra_id_0>` and on, stand for masked spans."""
 
@@ -143,7 +149,8 @@ class SpecialTokens(Section):
 
     def own_tokens(self) -> dict[str, str]:
         """Spelling by role, in the order of the ids; roles that share another's token, and sentinels, left out."""
-        ordered = ("unknown", "beginning_of_document", "end_of_document", "pad", "mask", *MAY_SHARE)
+        infilling = ("fim_prefix", "fim_suffix", "fim_middle")
+        ordered = ("unknown", "beginning_of_document", "end_of_document", "pad", "mask", *MAY_SHARE, *infilling)
         spelled = {role: getattr(self, role) for role in ordered}
         shared = [role for role, other in MAY_SHARE.items() if spelled[role] == spelled[other]]
         return {role: name for role, name in spelled.items() if name is not None and role not in shared}

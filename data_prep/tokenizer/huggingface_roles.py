@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_prep.tokenizer.roles import ROLES, SENTINELS, Description, numbered_tokens, read_json, usual_roles
+from data_prep.tokenizer.roles import SENTINELS, Description, numbered_tokens, read_json, usual_roles
 
 _CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 _CONFIG_KEYS = {
@@ -39,8 +39,8 @@ def described_by(pipeline: Any, content: dict[str, Any], directory: Path) -> Des
         if not (directory / name).is_file():
             continue
         named = read_json(directory / name, "the config of a Hugging Face tokenizer")
-        for role in ROLES:
-            spelling = named.get(_CONFIG_KEYS[role]) if isinstance(named, dict) else None
+        for role, key in _CONFIG_KEYS.items():
+            spelling = named.get(key) if isinstance(named, dict) else None
             spelling = spelling.get("content") if isinstance(spelling, dict) else spelling
             if isinstance(spelling, str):
                 roles[role] = pipeline.token_to_id(spelling)

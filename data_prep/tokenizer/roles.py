@@ -23,8 +23,11 @@ VOCABULARY_FILES = {
 """The vocabulary file of each kind in a tokenizer directory."""
 _FIRST_ROLES = ("end_of_document", "beginning_of_document", "unknown", "pad", "mask")
 _ENCODER_ROLES = ("classification", "separator")
-ROLES = (*_FIRST_ROLES, *_ENCODER_ROLES)
-"""What an id can be for; `classification` and `separator` are BERT's `[CLS]` and `[SEP]`, RoBERTa's `<s>` and `</s>`.
+_INFILLING_ROLES = ("fim_prefix", "fim_suffix", "fim_middle")
+_LATER_ROLES = (*_ENCODER_ROLES, *_INFILLING_ROLES)
+ROLES = (*_FIRST_ROLES, *_LATER_ROLES)
+"""What an id can be for; `classification` and `separator` are BERT's `[CLS]` and `[SEP]`, RoBERTa's `<s>` and `</s>`;
+`fim_prefix`, `fim_suffix` and `fim_middle` begin the parts of a document whose middle is to be filled in.
 
 Two roles may share an id: RoBERTa's `</s>` ends a document and separates the parts of a pair.
 """
@@ -37,6 +40,9 @@ KNOWN_SPELLINGS: Mapping[str, tuple[str, ...]] = {
     # Not `<s>` and `</s>`: what they are for differs; RoBERTa's own files say that they are these.
     "classification": ("[CLS]", "<cls>", "<|cls|>"),
     "separator": ("[SEP]", "<sep>", "<|sep|>"),
+    "fim_prefix": ("<fim_prefix>", "<|fim_prefix|>", "<fim-prefix>"),
+    "fim_suffix": ("<fim_suffix>", "<|fim_suffix|>", "<fim-suffix>"),
+    "fim_middle": ("<fim_middle>", "<|fim_middle|>", "<fim-middle>"),
 }
 """How vocabularies usually spell a role; asked only where nothing else names the role's token."""
 BORDERS = ("end_of_document", "beginning_of_document")
@@ -72,8 +78,8 @@ def fingerprint_of(
     """Hash of a vocabulary file, the roles of its ids and what else decides the ids, 32 hexadecimal digits."""
     digest = xxhash.xxh3_128(model)
     hashed: list[object] = [[name, roles.get(name)] for name in _FIRST_ROLES]
-    # The roles of encoders came later: where there are none, the hash is what it was before.
-    hashed += [[name, roles[name]] for name in _ENCODER_ROLES if roles.get(name) is not None]
+    # The others came later: where there are none, the hash is what it was before.
+    hashed += [[name, roles[name]] for name in _LATER_ROLES if roles.get(name) is not None]
     digest.update(orjson.dumps([*hashed, sentinels]))
     if extra:
         digest.update(orjson.dumps(extra, option=orjson.OPT_SORT_KEYS))

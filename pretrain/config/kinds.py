@@ -18,6 +18,7 @@ OBJECTIVES = Kinds(
     what="objective",
     targets={
         "causal": "pretrain.objectives.causal_config:CausalConfig",
+        "fill_in_middle": "pretrain.objectives.fill_in_middle_config:FillInMiddleConfig",
         "masked": "pretrain.objectives.masked_config:MaskedConfig",
         "masked_pairs": "pretrain.objectives.pair_config:MaskedPairsConfig",
     },
