@@ -19,6 +19,7 @@ OBJECTIVES = Kinds(
     targets={
         "causal": "pretrain.objectives.causal_config:CausalConfig",
         "fill_in_middle": "pretrain.objectives.fill_in_middle_config:FillInMiddleConfig",
+        "prefix": "pretrain.objectives.prefix_config:PrefixConfig",
         "masked": "pretrain.objectives.masked_config:MaskedConfig",
         "masked_pairs": "pretrain.objectives.pair_config:MaskedPairsConfig",
     },

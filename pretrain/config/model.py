@@ -16,6 +16,8 @@ class ModelConfig(Named):
 
     is_causal: ClassVar[bool] = True
     """Whether a position sees only what comes before it."""
+    sees_prefixes: ClassVar[bool] = False
+    """Whether a causal model lets the tokens of a prefix see each other where a batch has one; see `PREFIX_LENGTHS`."""
     huggingface: ClassVar[tuple[str, ...]] = ()
     """Candidates for what computes the same in Hugging Face's transformers, the nearest first: names that
     `pretrain.models.huggingface.family` knows, or `module:Class`."""

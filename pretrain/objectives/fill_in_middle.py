@@ -23,6 +23,7 @@ from pretrain.objectives.objective import ObjectiveContext
 if TYPE_CHECKING:
     from pretrain.models.family import Output
 
+_INFILLING_SUMS = ("middle_nats", "middle_causal_nats", "middle_tokens", "dropped_tokens", "text_tokens")
 _MIDDLES, _DROPPED, _TEXT = "middle_mask_BS", "dropped_tokens_B", "text_tokens_B"
 
 
@@ -42,14 +43,11 @@ class FillInMiddleObjective(CausalObjective):
     documents rearranged, half of them in either order, for `infill_loss`.
     """
 
-    evaluation_names = (
-        *CausalObjective.evaluation_names,
-        *("middle_nats", "middle_causal_nats", "middle_tokens", "dropped_tokens", "text_tokens"),
-    )
-
     def __init__(self, config: FillInMiddleConfig, context: ObjectiveContext) -> None:
         super().__init__(config, context)
         self._is_evaluation = context.is_evaluation
+        if context.is_evaluation:
+            self.evaluation_names = (*self.evaluation_names, *_INFILLING_SUMS)
         roles = context.tokens.roles
         borders = roles.get("beginning_of_document"), roles.get("end_of_document")
         self._infilling = Infilling(config.fim_rate, config.spm_rate, *borders, context.seed)
@@ -89,6 +87,8 @@ class FillInMiddleObjective(CausalObjective):
         the text; how many they are; tokens that rows of training would drop, of how many.
         """
         nats_BS = output.nll(batch.labels_BS)
+        if not self._is_evaluation:
+            return self._sums(nats_BS, batch)
         middle_nats_BS = nats_BS * batch.extras[_MIDDLES]
         half = len(nats_BS) // 2
         return self._sums(nats_BS, batch) | {
@@ -106,6 +106,8 @@ class FillInMiddleObjective(CausalObjective):
         the same tokens where they stand in the text, given what comes before: the difference is what the suffix
         tells. `infill_dropped` is the share of the text that rows of training drop to make room for sentinels.
         """
+        if not self._is_evaluation:
+            return super().figures(sums)
         tokens, text = sums["middle_tokens"], sums["text_tokens"]
         return super().figures(sums) | {
             "infill_loss": sums["middle_nats"] / tokens if tokens else None,

@@ -18,6 +18,7 @@ class GPTConfig(TransformerModelConfig):
     """A decoder-only transformer: pre-norm, causal attention."""
 
     implementation: ClassVar[str] = "pretrain.models.gpt.network:GPTFamily"
+    sees_prefixes: ClassVar[bool] = True
     huggingface: ClassVar[tuple[str, ...]] = ("llama", "gpt2", "starcoder2")
 
     name: str = "gpt"

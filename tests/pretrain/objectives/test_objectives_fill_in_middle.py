@@ -291,5 +291,6 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_an_evaluation_without_labels_is_an_error() -> None:
+    objective = objective_of(evaluates=True)
     with pytest.raises(ValueError, match="no labels"):
-        objective_of(evaluates=True).figures(dict.fromkeys(FillInMiddleObjective.evaluation_names, 0.0))
+        objective.figures(dict.fromkeys(objective.evaluation_names, 0.0))
