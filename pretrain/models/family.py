@@ -70,6 +70,11 @@ class Output:
         labels_SB = labels_BS.transpose(0, 1).contiguous()
         return vocab_parallel_cross_entropy(self.logits_SBV.float(), labels_SB).transpose(0, 1).contiguous()
 
+    def rows(self, rows: torch.Tensor) -> Output:
+        """The output of some rows of the micro-batch, a copy; `rows` are their numbers, int64."""
+        heads = {name: head[rows] for name, head in self.heads.items()}
+        return Output(self.logits_SBV.index_select(1, rows), self.tensor_group, heads)
+
     def log_z(self) -> torch.Tensor:
         """Log of the softmax's denominator, fp32 [B, S]. Every tensor rank must call it, and before `nll`.
 

@@ -69,6 +69,14 @@ def _case(
 
 _PREFIX: dict[str, Any] = {"name": "prefix"}
 _SP: dict[str, Any] = {"tensor_size": 2, "sequence_parallel": True}
+_MIXTURE: dict[str, Any] = {
+    "name": "mixture",
+    "parts": {
+        "causal": {"weight": 2.0, "objective": {"name": "causal"}},
+        "fim": {"objective": {"name": "fill_in_middle", "z_loss": 0.01}},
+        "prefix": {"objective": {"name": "prefix"}},
+    },
+}
 # At the usual 0.02 attention is nearly uniform at the start, and hardly shows what it sees.
 _SHARP: dict[str, Any] = {"model": {"init_std": 0.1}}
 
@@ -125,6 +133,8 @@ GPT_OBJECTIVE_CASES: tuple[Case, ...] = (
         tensor_size=2,
         precision="bf16",
     ),
+    _case("mixture, zero 2, tensor 2, sequence, data 2", 4, _MIXTURE, zero_stage=2, **_SP),
+    _case("mixture, zero 3, pipeline 2", 2, _MIXTURE, zero_stage=3, pipeline_size=2),
     ObjectiveCase(
         "bert, masked_pairs, z and smoothing, zero 1, tensor 2",
         2,

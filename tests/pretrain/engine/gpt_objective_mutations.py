@@ -40,6 +40,15 @@ def _smoothed_over_the_padding(case: Case, saboteur: Saboteur) -> None:
     saboteur.replace(Output, "mean_logit", lambda self, num_ids: original(self, case.model_config().padded_vocab_size))
 
 
+def _parts_of_a_mixture_alike(case: Case, saboteur: Saboteur) -> None:
+    import numpy as np
+
+    from pretrain.objectives.mixture import MixtureObjective
+
+    # By the micro-batch, as a draw that forgets sample numbers would be.
+    saboteur.replace(MixtureObjective, "_chosen", lambda self, numbers: np.arange(len(numbers)) % 3)
+
+
 GPT_OBJECTIVE_MUTATIONS: dict[str, Mutation] = {
     "a prefix made causal": Mutation(18, "prefix, zero 1, data 2", _prefix_made_causal, Differs(loss=1e-3, norm=1e-2)),
     "one prefix length for all samples": Mutation(
@@ -47,6 +56,9 @@ GPT_OBJECTIVE_MUTATIONS: dict[str, Mutation] = {
     ),
     "log Z of one tensor rank's part": Mutation(
         13, "causal, z and smoothing, zero 1, tensor 2", _sums_of_one_tensor_rank, Differs(loss=1e-2)
+    ),
+    "a mixture drawn by the micro-batch": Mutation(
+        18, "mixture, zero 3, pipeline 2", _parts_of_a_mixture_alike, Differs(loss=1e-3, norm=1e-2)
     ),
     "smoothing over padded ids": Mutation(
         13, "causal, z and smoothing, zero 1, tensor 2", _smoothed_over_the_padding, Differs(norm=1e-3)

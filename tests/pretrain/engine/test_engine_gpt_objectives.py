@@ -15,6 +15,7 @@ SLOW = (
     "prefix, zero 3, tensor 2, sequence",
     "prefix, zero 1, pipeline 2, recompute selective",
     "fill_in_middle, z and smoothing, zero 3, tensor 2, sequence, pipeline 2",
+    "mixture, zero 2, tensor 2, sequence, data 2",
     "bert, masked_pairs, z and smoothing, zero 1, tensor 2",
 )
 _BY_NAME = {case.name: case for case in GPT_OBJECTIVE_CASES}
