@@ -32,8 +32,11 @@ class MixturePart(Section):
 
     weight: float = Field(default=1.0, gt=0)
     """Its share of the samples and of the loss that is trained, relative to the others."""
-    objective: Annotated[ObjectiveConfig, _OneOfObjectives()]
+    objective: Annotated[ObjectiveConfig, _OneOfObjectives()] = Field(examples=[{"name": "causal"}])
     """The objective, by its own keys; `name` chooses it. No mixture again."""
+
+
+_EXAMPLE = {name: {"weight": 0.5, "objective": {"name": name}} for name in ("causal", "prefix")}
 
 
 class MixtureConfig(ObjectiveConfig):
@@ -43,7 +46,7 @@ class MixtureConfig(ObjectiveConfig):
 
     name: str = "mixture"
     """Which objective it is."""
-    parts: dict[str, MixturePart]
+    parts: dict[str, MixturePart] = Field(examples=[_EXAMPLE])
     """The objectives, two or more, under the names that their losses and figures have, such as `causal/loss`."""
 
     @field_validator("parts")
