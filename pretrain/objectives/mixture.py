@@ -23,13 +23,18 @@ if TYPE_CHECKING:
     from pretrain.models.family import Output
 
 
+_BLOCK_SAMPLES = 16
+"""Of so many samples one after the other each part has its share, up to one sample."""
+
+
 class MixtureObjective:
     """Micro-batches of the rows of several objectives; see `Objective`.
 
-    Which objective a sample goes to is a function of (seed, sample number), drawn by the parts' shares. A part's
-    losses have its name in front, `causal/lm`, and are means over its own labels; the loss that is trained is the sum
-    of the parts' by their shares, so that a part with few labels per sample has its share nevertheless. A step whose
-    samples all went elsewhere trains without the part.
+    Which objective a sample goes to is a function of (seed, sample number), drawn by the parts' shares: in a random
+    order within every 16 samples, so that few global batches lack a part. A part's losses have its name in front,
+    `causal/lm`, and are means over its own labels; the loss that is trained is the sum of the parts' by their shares, so
+    that a part with few labels per sample has its share nevertheless. A step whose samples all went elsewhere trains
+    without the part, whose losses are then 0.
 
     An evaluation reads each sample by every part.
     """
@@ -37,6 +42,7 @@ class MixtureObjective:
     def __init__(self, config: MixtureConfig, context: ObjectiveContext) -> None:
         self._shares = config.shares
         self._is_evaluation = context.is_evaluation
+        self._order = CounterRandom(context.seed, "order of a mixture's objectives")
         self._draws = CounterRandom(context.seed, "objective of a mixture")
         self._parts: dict[str, Objective] = {}
         for name, part in config.parts.items():
@@ -115,8 +121,12 @@ class MixtureObjective:
 
     def _chosen(self, numbers: np.ndarray) -> np.ndarray:
         """The place of the part that each sample goes to, int64 [B]."""
+        blocks = numbers // _BLOCK_SAMPLES * _BLOCK_SAMPLES
+        keys = self._order.bits(blocks[:, None] + np.arange(_BLOCK_SAMPLES), np.zeros((1, 1), dtype=np.int64))
+        places = (keys < keys[np.arange(len(numbers)), numbers - blocks][:, None]).sum(axis=1)
+        draws = (places + self._draws.uniform(numbers, np.zeros_like(numbers))) / _BLOCK_SAMPLES
         bounds = np.cumsum(list(self._shares.values()))[:-1]
-        return np.searchsorted(bounds, self._draws.uniform(numbers, np.zeros_like(numbers)), side="right")
+        return np.searchsorted(bounds, draws, side="right")
 
 
 def _some(samples: Samples, rows: np.ndarray) -> Samples:
