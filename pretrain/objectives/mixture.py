@@ -32,8 +32,8 @@ class MixtureObjective:
 
     Which objective a sample goes to is a function of (seed, sample number), drawn by the parts' shares: in a random
     order within every 16 samples, so that few global batches lack a part. A part's losses have its name in front,
-    `causal/lm`, and are means over its own labels; the loss that is trained is the sum of the parts' by their shares, so
-    that a part with few labels per sample has its share nevertheless. A step whose samples all went elsewhere trains
+    `causal/lm`, and are means over its own labels; the loss that is trained is the sum of the parts' by their shares,
+    so that a part with few labels per sample has its share nevertheless. A step whose samples all went elsewhere trains
     without the part, whose losses are then 0.
 
     An evaluation reads each sample by every part.
