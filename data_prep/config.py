@@ -131,6 +131,12 @@ class SpecialTokens(Section):
     """Begins the inputs of UL2's sequential denoising, such as `[S2S]`."""
     extreme_denoising: str | None = None
     """Begins the inputs of UL2's extreme denoising, such as `[NLG]`."""
+    fim_prefix: str | None = None
+    """Begins the part before a middle that is to be filled in, such as `<fim_prefix>`."""
+    fim_suffix: str | None = None
+    """Begins the part after it, such as `<fim_suffix>`."""
+    fim_middle: str | None = None
+    """Begins the middle, after the other two, such as `<fim_middle>`."""
     sentinels: int = Field(default=0, ge=0)
     """How many sentinels, `<extra_id_0>` and on, stand for masked spans."""
 
@@ -150,7 +156,8 @@ class SpecialTokens(Section):
     def own_tokens(self) -> dict[str, str]:
         """Spelling by role, in the order of the ids; roles that share another's token, and sentinels, left out."""
         modes = ("regular_denoising", "sequential_denoising", "extreme_denoising")
-        ordered = ("unknown", "beginning_of_document", "end_of_document", "pad", "mask", *MAY_SHARE, *modes)
+        later = (*modes, "fim_prefix", "fim_suffix", "fim_middle")
+        ordered = ("unknown", "beginning_of_document", "end_of_document", "pad", "mask", *MAY_SHARE, *later)
         spelled = {role: getattr(self, role) for role in ordered}
         shared = [role for role, other in MAY_SHARE.items() if spelled[role] == spelled[other]]
         return {role: name for role, name in spelled.items() if name is not None and role not in shared}

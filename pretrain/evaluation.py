@@ -11,7 +11,7 @@ from pretrain.data.stream import SampleStream
 from pretrain.engine.engine import TrainEngine
 from pretrain.engine.topology import Topology
 from pretrain.monitor.records import EvalRecord
-from pretrain.objectives.unigram_figure import WithUnigramLoss
+from pretrain.objectives.unigram_figure import with_unigram_loss
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ class Evaluator:
         evaluation: how many global batches of a set are read.
         training: the size of a global batch, and of a micro-batch.
         objective: made for evaluations.
-        unigram_nats: what each label costs a unigram model; see `WithUnigramLoss`.
+        unigram_nats: what each label costs a unigram model; see `with_unigram_loss`.
         engine: runs the model.
         topology: where this rank stands.
     """
@@ -42,7 +42,7 @@ class Evaluator:
     ) -> None:
         self._batches = evaluation.batches
         self._training = training
-        self._objective = WithUnigramLoss(objective, unigram_nats)
+        self._objective = with_unigram_loss(objective, unigram_nats)
         self._engine = engine
         self._topology = topology
 

@@ -24,9 +24,12 @@ VOCABULARY_FILES = {
 _FIRST_ROLES = ("end_of_document", "beginning_of_document", "unknown", "pad", "mask")
 _ENCODER_ROLES = ("classification", "separator")
 _MODE_ROLES = ("regular_denoising", "sequential_denoising", "extreme_denoising")
-ROLES = (*_FIRST_ROLES, *_ENCODER_ROLES, *_MODE_ROLES)
+_INFILLING_ROLES = ("fim_prefix", "fim_suffix", "fim_middle")
+_LATER_ROLES = (*_ENCODER_ROLES, *_MODE_ROLES, *_INFILLING_ROLES)
+ROLES = (*_FIRST_ROLES, *_LATER_ROLES)
 """What an id can be for; `classification` and `separator` are BERT's `[CLS]` and `[SEP]`, RoBERTa's `<s>` and `</s>`;
-the last three are UL2's mode tokens `[NLU]`, `[S2S]` and `[NLG]`.
+`regular_denoising`, `sequential_denoising` and `extreme_denoising` are UL2's mode tokens `[NLU]`, `[S2S]` and `[NLG]`;
+`fim_prefix`, `fim_suffix` and `fim_middle` begin the parts of a document whose middle is to be filled in.
 
 Two roles may share an id: RoBERTa's `</s>` ends a document and separates the parts of a pair.
 """
@@ -42,6 +45,9 @@ KNOWN_SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "regular_denoising": ("[NLU]",),
     "sequential_denoising": ("[S2S]",),
     "extreme_denoising": ("[NLG]",),
+    "fim_prefix": ("<fim_prefix>", "<|fim_prefix|>", "<fim-prefix>"),
+    "fim_suffix": ("<fim_suffix>", "<|fim_suffix|>", "<fim-suffix>"),
+    "fim_middle": ("<fim_middle>", "<|fim_middle|>", "<fim-middle>"),
 }
 """How vocabularies usually spell a role; asked only where nothing else names the role's token."""
 BORDERS = ("end_of_document", "beginning_of_document")
@@ -77,8 +83,8 @@ def fingerprint_of(
     """Hash of a vocabulary file, the roles of its ids and what else decides the ids, 32 hexadecimal digits."""
     digest = xxhash.xxh3_128(model)
     hashed: list[object] = [[name, roles.get(name)] for name in _FIRST_ROLES]
-    # The other roles came later: where there are none, the hash is what it was before.
-    hashed += [[name, roles[name]] for name in (*_ENCODER_ROLES, *_MODE_ROLES) if roles.get(name) is not None]
+    # The others came later: where there are none, the hash is what it was before.
+    hashed += [[name, roles[name]] for name in _LATER_ROLES if roles.get(name) is not None]
     digest.update(orjson.dumps([*hashed, sentinels]))
     if extra:
         digest.update(orjson.dumps(extra, option=orjson.OPT_SORT_KEYS))

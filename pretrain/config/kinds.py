@@ -18,6 +18,9 @@ OBJECTIVES = Kinds(
     what="objective",
     targets={
         "causal": "pretrain.objectives.causal_config:CausalConfig",
+        "fill_in_middle": "pretrain.objectives.fill_in_middle_config:FillInMiddleConfig",
+        "prefix": "pretrain.objectives.prefix_config:PrefixConfig",
+        "mixture": "pretrain.objectives.mixture_config:MixtureConfig",
         "masked": "pretrain.objectives.masked_config:MaskedConfig",
         "masked_pairs": "pretrain.objectives.pair_config:MaskedPairsConfig",
         "masked_sequence": "pretrain.objectives.masked_sequence_config:MaskedSequenceConfig",

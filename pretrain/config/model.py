@@ -18,6 +18,8 @@ class ModelConfig(Named):
     """Whether a position sees only what comes before it."""
     is_encoder_decoder: ClassVar[bool] = False
     """Whether a decoder writes a target beside the text that an encoder reads."""
+    sees_prefixes: ClassVar[bool] = False
+    """Whether a causal model lets the tokens of a prefix see each other where a batch has one; see `PREFIX_LENGTHS`."""
     huggingface: ClassVar[tuple[str, ...]] = ()
     """Candidates for what computes the same in Hugging Face's transformers, the nearest first: names that
     `pretrain.models.huggingface.family` knows, or `module:Class`."""

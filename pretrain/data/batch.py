@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+PREFIX_LENGTHS = "prefix_lengths_B"
+"""Of `MicroBatch.extras`, int64 [B]: the first so many tokens of a row see each other; the others see what is before
+them. A model that knows it says so: `ModelConfig.sees_prefixes`."""
+
 
 @dataclass(frozen=True)
 class MicroBatch:

@@ -42,7 +42,8 @@ class TokenFacts:
             raise ConfigError(
                 f"the model or its objective needs a token with the role {name!r}, and the tokenizer has none",
                 where="data.tokenizer",
-                expected=f"a tokenizer with that role (this one has {known})",
+                expected=f"a tokenizer with that role (this one has {known}), such as train-tokenizer makes with"
+                f" special_tokens.{name}=SPELLING",
             )
         return self.roles[name]
 

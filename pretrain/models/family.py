@@ -70,6 +70,38 @@ class Output:
         labels_SB = labels_BS.transpose(0, 1).contiguous()
         return vocab_parallel_cross_entropy(self.logits_SBV.float(), labels_SB).transpose(0, 1).contiguous()
 
+    def rows(self, rows: torch.Tensor) -> Output:
+        """The output of some rows of the micro-batch, a copy; `rows` are their numbers, int64."""
+        heads = {name: head[rows] for name, head in self.heads.items()}
+        return Output(self.logits_SBV.index_select(1, rows), self.tensor_group, heads)
+
+    def log_z(self) -> torch.Tensor:
+        """Log of the softmax's denominator, fp32 [B, S]. Every tensor rank must call it, and before `nll`.
+
+        That overwrites fp32 logits that are cut over tensor ranks.
+        """
+        logits_SBV = self.logits_SBV.float()
+        if self.tensor_group is None:
+            return logits_SBV.logsumexp(-1).transpose(0, 1)
+        from megatron.core.tensor_parallel import reduce_from_tensor_model_parallel_region
+
+        largest_SB = logits_SBV.detach().amax(-1)
+        dist.all_reduce(largest_SB, op=dist.ReduceOp.MAX, group=self.tensor_group)
+        sums_SB = (logits_SBV - largest_SB[..., None]).exp().sum(-1)
+        sums_SB = reduce_from_tensor_model_parallel_region(sums_SB, self.tensor_group)
+        return (sums_SB.log() + largest_SB).transpose(0, 1)
+
+    def mean_logit(self, num_ids: int) -> torch.Tensor:
+        """Mean logit of the first `num_ids` ids, fp32 [B, S]. Every tensor rank must call it, and before `nll`."""
+        width = self.logits_SBV.shape[-1]
+        first = 0 if self.tensor_group is None else dist.get_rank(self.tensor_group) * width
+        sums_SB = self.logits_SBV[..., : min(max(num_ids - first, 0), width)].float().sum(-1)
+        if self.tensor_group is not None:
+            from megatron.core.tensor_parallel import reduce_from_tensor_model_parallel_region
+
+            sums_SB = reduce_from_tensor_model_parallel_region(sums_SB, self.tensor_group)
+        return (sums_SB / num_ids).transpose(0, 1)
+
     def is_top(self, labels_BS: torch.Tensor) -> torch.Tensor:
         """Whether the label is the likeliest token, of several the one with the lowest id; bool [B, S].
 

@@ -17,7 +17,7 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import ModuleSpec
 
 from pretrain.models import dropout_seeds
-from pretrain.models.attention_mask import visible
+from pretrain.models.attention_mask import told_apart, visible
 from pretrain.models.document_attention import attend_within_documents, takes_document_lengths, whole_samples
 from pretrain.models.hidden_dropout import bias_dropout_add_of
 
@@ -26,7 +26,7 @@ class CoreAttention(MegatronModule):
     """softmax(Q K^T) V on torch's fused kernels, causal or in both directions.
 
     Takes the constructor arguments of megatron-core's `DotProductAttention`, which it stands in for. What a query
-    sees beyond that is said by the document numbers, which travel where megatron has its mask, and by `window`.
+    sees beyond that is said by what travels where megatron has its mask (see `seen_by`), and by `window`.
     """
 
     window: int | None = None
@@ -57,7 +57,7 @@ class CoreAttention(MegatronModule):
         q_SBND: torch.Tensor,
         k_SBGD: torch.Tensor,
         v_SBGD: torch.Tensor,
-        segment_ids_BS: torch.Tensor | None,
+        seen: torch.Tensor | None,
         **unused: Any,
     ) -> torch.Tensor:
         """Attend.
@@ -66,16 +66,16 @@ class CoreAttention(MegatronModule):
             q_SBND: queries.
             k_SBGD: keys.
             v_SBGD: values.
-            segment_ids_BS: the number of each token's document within the sample; a query sees its own document only.
-                None: all of the sample is one.
+            seen: what `seen_by` made of the document numbers or of the lengths of prefixes.
             **unused: what megatron-core's attention can do and this one does not need.
 
         Returns:
             The attended values, [S, B, N * D].
         """
         dropout = self.dropout if self.training else 0.0
+        segment_ids_BS, prefix_lengths_B = told_apart(seen)
         documents_BS = segment_ids_BS
-        if documents_BS is None and self.window is not None and self.window < q_SBND.shape[0]:
+        if seen is None and self.window is not None and self.window < q_SBND.shape[0]:
             # The kernel leaves out what a window hides; a mask would have it computed.
             documents_BS = whole_samples(q_SBND.shape[1], q_SBND.shape[0], q_SBND.device)
         fits = self.softcap is None and takes_document_lengths(q_SBND, k_SBGD, documents_BS, dropout)
@@ -84,7 +84,9 @@ class CoreAttention(MegatronModule):
             how: dict[str, Any] = {"is_causal": self.is_causal, "window": self.window, "scale": self.softmax_scale}
             return attend_within_documents(*inputs, **how).flatten(2)
         q_BNSD, k_BGSD, v_BGSD = (t.permute(1, 2, 0, 3) for t in (q_SBND, k_SBGD, v_SBGD))
-        mask_B1SS = visible(segment_ids_BS, q_BNSD, is_causal=self.is_causal, window=self.window)
+        mask_B1SS = visible(
+            segment_ids_BS, q_BNSD, is_causal=self.is_causal, window=self.window, prefix_lengths_B=prefix_lengths_B
+        )
         if self.softcap is not None:
             out_BNSD = self._softcapped(q_BNSD, k_BGSD, v_BGSD, mask_B1SS, dropout)
             return out_BNSD.permute(2, 0, 1, 3).flatten(2)

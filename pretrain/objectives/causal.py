@@ -14,9 +14,10 @@ import torch
 
 from pretrain.data.batch import MicroBatch
 from pretrain.data.samples import Samples
-from pretrain.objectives.causal_config import CausalConfig
 from pretrain.objectives.figures import bits_per_byte, perplexity
 from pretrain.objectives.objective import ObjectiveContext
+from pretrain.objectives.token_loss import TokenLoss
+from pretrain.objectives.token_loss_config import TokenLossConfig
 
 if TYPE_CHECKING:
     from pretrain.models.family import Output
@@ -29,10 +30,11 @@ class CausalObjective:
     are apart, `segment_ids_BS` is set, and positions start again at each document.
     """
 
-    coefficients: Mapping[str, float] = {"lm": 1.0}
-    evaluation_names = ("nats", "tokens", "bytes")
+    evaluation_names: tuple[str, ...] = ("nats", "tokens", "bytes")
 
-    def __init__(self, config: CausalConfig, context: ObjectiveContext) -> None:
+    def __init__(self, config: TokenLossConfig, context: ObjectiveContext) -> None:
+        self._loss = TokenLoss("lm", config, context.tokens.vocab_size)
+        self.coefficients: Mapping[str, float] = self._loss.coefficients
         self._documents_apart = context.documents_apart
         sizes = context.tokens.token_bytes
         self._token_bytes = None if sizes is None else torch.from_numpy(sizes).double()
@@ -50,7 +52,7 @@ class CausalObjective:
             loss_mask = loss_mask * torch.from_numpy(~samples.joined[:, 1:])
         if self._documents_apart:
             assert samples.document_starts is not None
-            segment_ids, position_ids = _segments(samples.document_starts[:, :-1])
+            segment_ids, position_ids = segments_of(samples.document_starts[:, :-1])
         return MicroBatch(
             tokens_BS=torch.from_numpy(samples.tokens[:, :-1].copy()),
             labels_BS=torch.from_numpy(samples.tokens[:, 1:].copy()),
@@ -62,19 +64,22 @@ class CausalObjective:
 
     def weights(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """How many labels count."""
-        return {"lm": batch.loss_mask_BS.sum()}
+        return self._loss.weights(batch.loss_mask_BS)
 
     def losses(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """The nats of all labels."""
-        return {"lm": (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum()}
+        """The nats of all labels, and what is trained beside them; see `TokenLoss`."""
+        return self._loss.losses(output, batch.labels_BS, batch.loss_mask_BS)
 
     def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """Nats, labels, and the UTF-8 bytes of the labels (0 where unknown)."""
+        return self._sums(output.nll(batch.labels_BS), batch)
+
+    def _sums(self, nats_BS: torch.Tensor, batch: MicroBatch) -> dict[str, torch.Tensor]:
         label_bytes = torch.zeros((), dtype=torch.float64, device=batch.labels_BS.device)
         if self._token_bytes is not None:
             self._token_bytes = self._token_bytes.to(batch.labels_BS.device)
             label_bytes = (self._token_bytes[batch.labels_BS] * batch.loss_mask_BS).sum()
-        nats = (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum()
+        nats = (nats_BS * batch.loss_mask_BS).sum()
         return {"nats": nats, "tokens": batch.loss_mask_BS.sum(), "bytes": label_bytes}
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
@@ -99,7 +104,7 @@ def _constants(count: int, seq_length: int) -> tuple[torch.Tensor, torch.Tensor]
     return torch.ones(count, seq_length), torch.arange(seq_length).repeat(count, 1)
 
 
-def _segments(document_starts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def segments_of(document_starts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Number of each token's document within its sample, and place of the token in it, int64 [B, S] each."""
     starts = document_starts.copy()
     # A sample may begin in the middle of a document; its rest is the first segment.

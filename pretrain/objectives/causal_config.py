@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pretrain.config.model import ModelConfig
-from pretrain.config.objective import ObjectiveConfig, SampleCutting
+from pretrain.config.objective import SampleCutting
 from pretrain.config.sampling import TOKEN_STREAM
+from pretrain.objectives.token_loss_config import TokenLossConfig
 
 
-class CausalConfig(ObjectiveConfig):
+class CausalConfig(TokenLossConfig):
     """Predict the next token at each position."""
 
     implementation: ClassVar[str] = "pretrain.objectives.causal:CausalObjective"

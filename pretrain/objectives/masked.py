@@ -21,6 +21,7 @@ from pretrain.objectives.figures import perplexity
 from pretrain.objectives.masked_config import MaskedConfig
 from pretrain.objectives.objective import ObjectiveContext
 from pretrain.objectives.rows import Rows, SpecialIds, text_rows
+from pretrain.objectives.token_loss import TokenLoss
 
 if TYPE_CHECKING:
     from pretrain.models.family import Output
@@ -39,11 +40,12 @@ class MaskedObjective:
     special token is drawn as a random replacement. Padding is a segment of its own, number -1.
     """
 
-    coefficients: Mapping[str, float] = {"mlm": 1.0}
     evaluation_names: tuple[str, ...] = ("nats", "tokens", "correct")
 
     def __init__(self, config: MaskedConfig, context: ObjectiveContext) -> None:
         self._config, self._model, self._is_evaluation = config, context.model, context.is_evaluation
+        self._loss = TokenLoss("mlm", config, context.tokens.vocab_size)
+        self.coefficients: Mapping[str, float] = self._loss.coefficients
         seed = EVALUATION_SEED if context.is_evaluation else context.seed
         purposes = ("selection", "span lengths", "replacement", "random tokens")
         self._selection, self._spans, self._kinds, self._random = (CounterRandom(seed, "masks", p) for p in purposes)
@@ -82,16 +84,17 @@ class MaskedObjective:
 
     def weights(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """How many positions are to be predicted."""
-        return {"mlm": batch.loss_mask_BS.sum()}
+        return self._loss.weights(batch.loss_mask_BS)
 
     def losses(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """The nats of all of them."""
-        return {"mlm": (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum()}
+        """The nats of all of them, and what is trained beside them; see `TokenLoss`."""
+        return self._loss.losses(output, batch.labels_BS, batch.loss_mask_BS)
 
     def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """Nats of the masked positions, how many there are, and how many have their token as the likeliest."""
         correct = (output.is_top(batch.labels_BS) * batch.loss_mask_BS).sum()
-        return {"nats": self.losses(output, batch)["mlm"], "tokens": batch.loss_mask_BS.sum(), "correct": correct}
+        nats = (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum()
+        return {"nats": nats, "tokens": batch.loss_mask_BS.sum(), "correct": correct}
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
         """Loss, its exponential, share of the masked positions whose token is the likeliest.

@@ -11,8 +11,9 @@ from pydantic import Field, field_validator, model_validator
 
 from configs.section import Section
 from pretrain.config.model import ModelConfig
-from pretrain.config.objective import ObjectiveConfig, SampleCutting
+from pretrain.config.objective import SampleCutting
 from pretrain.config.sampling import FULL_SENTENCES, TOKEN_STREAM
+from pretrain.objectives.token_loss_config import TokenLossConfig
 
 SPECIALS_PER_ROW = 2
 """The classification token and the separator."""
@@ -36,7 +37,7 @@ class LengthStage(Section):
     """Tokens in a row: model.seq_length divided by a whole number."""
 
 
-class MaskedConfig(ObjectiveConfig):
+class MaskedConfig(TokenLossConfig):
     """At each chosen position, say the token that was there (Devlin et al. 2019, section 3.1)."""
 
     implementation: ClassVar[str] = "pretrain.objectives.masked:MaskedObjective"

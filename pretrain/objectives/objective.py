@@ -48,7 +48,19 @@ class EvaluationSums(Protocol):
         ...
 
 
-class Objective(EvaluationSums, Protocol):
+class EvaluatedObjective(EvaluationSums, Protocol):
+    """What evaluates samples: an objective, or one with figures of others added."""
+
+    def batch(self, samples: Samples, number: int) -> MicroBatch:
+        """The micro-batch of `samples`; `number` is its number in the global batch."""
+        ...
+
+    def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
+        """What an evaluation reports, from its sums over all ranks: `loss` in nats, and whatever tells more."""
+        ...
+
+
+class Objective(EvaluatedObjective, Protocol):
     """One way to learn from text. Made with (its config, an `ObjectiveContext`).
 
     What is random in a batch is a function of (seed, sample number), `Samples.numbers`: the same in every layout and
@@ -58,20 +70,12 @@ class Objective(EvaluationSums, Protocol):
     coefficients: Mapping[str, float]
     """The names of its losses, in a fixed order, and what each is multiplied by in the loss that is trained."""
 
-    def batch(self, samples: Samples, number: int) -> MicroBatch:
-        """The micro-batch of `samples`; `number` is its number in the global batch."""
-        ...
-
     def weights(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """How much of each loss there is in a batch (such as how many labels), a scalar each; from the batch alone."""
         ...
 
     def losses(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """The sum of each loss over a batch, a scalar each, fp32. Their mean over the global batch is sum / weight."""
-        ...
-
-    def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """What an evaluation reports, from its sums over all ranks: `loss` in nats, and whatever tells more."""
         ...
 
 

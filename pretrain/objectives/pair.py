@@ -42,7 +42,7 @@ class MaskedPairsObjective(MaskedObjective):
     def __init__(self, config: MaskedPairsConfig, context: ObjectiveContext) -> None:
         super().__init__(config, context)
         self._is_blank = context.tokens.blanks
-        self.coefficients: Mapping[str, float] = {"mlm": 1.0, "pair": config.pair_coefficient}
+        self.coefficients = {**self.coefficients, "pair": config.pair_coefficient}
 
     def batch(self, samples: Samples, number: int) -> MicroBatch:
         """See `Objective`."""

@@ -10,10 +10,19 @@ import torch
 
 from pretrain.data.batch import MicroBatch
 from pretrain.data.samples import Samples
+from pretrain.objectives.mixture import MixtureObjective
+from pretrain.objectives.objective import EvaluatedObjective
 
 if TYPE_CHECKING:
     from pretrain.models.family import Output
-    from pretrain.objectives.objective import Objective
+
+
+def with_unigram_loss(objective: EvaluatedObjective, nats: np.ndarray | None) -> EvaluatedObjective:
+    """An objective made for evaluations with `unigram_loss` among its figures; of a mixture each part has its own."""
+    if isinstance(objective, MixtureObjective):
+        objective.measure(lambda part: WithUnigramLoss(part, nats))
+        return objective
+    return WithUnigramLoss(objective, nats)
 
 
 class WithUnigramLoss:
@@ -27,7 +36,7 @@ class WithUnigramLoss:
         nats: of each id, float64 [vocab_size]; see `unigram_nats`. None: not known, and the figure is left out.
     """
 
-    def __init__(self, objective: Objective, nats: np.ndarray | None) -> None:
+    def __init__(self, objective: EvaluatedObjective, nats: np.ndarray | None) -> None:
         self._objective = objective
         self._nats = None if nats is None else torch.from_numpy(nats)
         own = () if nats is None else ("unigram_nats", "unigram_labels")

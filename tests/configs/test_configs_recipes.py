@@ -21,6 +21,7 @@ ALL = sorted(path.relative_to(RECIPES) for path in RECIPES.glob("*/*.yaml"))
 LAYOUTS = {
     "gpt-tiny": {1: Layout(), 2: Layout(data=2)},
     "muon-tiny": {1: Layout(), 2: Layout(data=2)},
+    "gpt-fim-tiny": {1: Layout(), 2: Layout(data=2)},
     "gpt-6m": {1: Layout(), 2: Layout(data=2)},
     "gpt-28m": {1: Layout(), 4: Layout(data=4)},
     "gpt-125m": {1: Layout(), 8: Layout(data=8), 32: Layout(data=32)},

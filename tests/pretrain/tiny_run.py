@@ -19,6 +19,7 @@ ENCODER_TOKENS = (
     "special_tokens.classification='[CLS]'",
     "special_tokens.separator='[SEP]'",
 )
+FIM_TOKENS = tuple(f"special_tokens.fim_{part}='<fim_{part}>'" for part in ("prefix", "suffix", "middle"))
 BERT: dict[str, Any] = {
     "model__name": "bert",
     "model__num_layers": 2,
@@ -29,7 +30,13 @@ BERT: dict[str, Any] = {
 
 
 def make_corpus(
-    directory: Path, documents: int = 400, *, sentences: bool = False, seed: int = 5, tokenizer: Path | None = None
+    directory: Path,
+    documents: int = 400,
+    *,
+    sentences: bool = False,
+    seed: int = 5,
+    tokenizer: Path | None = None,
+    special: tuple[str, ...] = (),
 ) -> Path:
     """A tokenized corpus of made-up sentences; returns its directory.
 
@@ -39,6 +46,7 @@ def make_corpus(
         sentences: whether it keeps sentence boundaries, and its vocabulary has an encoder's special tokens.
         seed: decides the sentences.
         tokenizer: of another corpus; None: one of its own is made, in `tok` beside the corpus.
+        special: what more special tokens that one has, as settings of `train-tokenizer`.
     """
     from data_prep.config import TokenizeConfig, TokenizerConfig
     from data_prep.sharding.tokenization import tokenize
@@ -53,7 +61,7 @@ def make_corpus(
             if sentences:
                 sentence = ". ".join(" ".join(chance.choices(words, k=chance.randint(3, 12))) for _ in range(6)) + "."
             lines.write(json.dumps({"text": sentence}) + "\n")
-    special = ENCODER_TOKENS if sentences else ()
+    special = ENCODER_TOKENS if sentences else special
     if tokenizer is None:
         tokenizer = directory / "tok"
         vocabulary = [f"input={text}", f"output={tokenizer}", "vocab_size=300", *special]

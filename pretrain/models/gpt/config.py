@@ -32,6 +32,7 @@ class GPTConfig(DecoderAttentionConfig):
         "gemma3_text",
         "olmo2",
     )
+    sees_prefixes: ClassVar[bool] = True
 
     name: str = "gpt"
     """Which model family it is."""

@@ -12,7 +12,8 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
 from pretrain.config.parallel import ParallelConfig
-from pretrain.data.batch import MicroBatch
+from pretrain.data.batch import PREFIX_LENGTHS, MicroBatch
+from pretrain.models.attention_mask import seen_by
 from pretrain.models.dropout_seeds import seed_layers
 from pretrain.models.family import Output, StagePlace
 from pretrain.models.gpt.config import GPTConfig
@@ -88,7 +89,8 @@ class GPTFamily:
 
     def forward(self, stage: Callable[..., Any], module: Any, batch: MicroBatch) -> Output | torch.Tensor:
         """See `ModelFamily.forward`."""
-        output = stage(batch.tokens_BS, batch.position_ids_BS, batch.segment_ids_BS, labels=batch.tokens_BS)
+        seen = seen_by(batch.segment_ids_BS, batch.extras.get(PREFIX_LENGTHS))
+        output = stage(batch.tokens_BS, batch.position_ids_BS, seen, labels=batch.tokens_BS)
         return Output(output, module.pg_collection.tp) if module.post_process else output
 
 

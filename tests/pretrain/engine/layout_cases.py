@@ -22,7 +22,7 @@ from pretrain.optimizers.adamw_config import AdamWConfig
 from pretrain.parallel.layout import resolve_layout
 
 VOCAB, SEQ_LENGTH, STEPS = 256, 32, 4
-ROLES = {"pad": 0, "classification": 1, "separator": 2, "mask": 3}
+ROLES = {"pad": 0, "classification": 1, "separator": 2, "mask": 3, "fim_prefix": 4, "fim_suffix": 5, "fim_middle": 6}
 PRELOAD = ("deepspeed", "pretrain.engine.engine", "pretrain.models.gpt.network", "pretrain.models.encoder.network")
 SESSION = (*PRELOAD, "pretrain.trainer")
 """What whole runs import."""

@@ -1,0 +1,153 @@
+"""The declaration of a mixture of objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator
+from pydantic_core import CoreSchema
+
+from configs.errors import ConfigError
+from configs.kinds import ChosenBy
+from configs.section import Section
+from pretrain.config.kinds import OBJECTIVES
+from pretrain.config.model import ModelConfig
+from pretrain.config.objective import ObjectiveConfig, SampleCutting
+
+
+class _OneOfObjectives:
+    """`ChosenBy(OBJECTIVES)` whose schema for editors stops here: objectives have mixtures among them."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return ChosenBy(OBJECTIVES).__get_pydantic_core_schema__(source, handler)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+class MixturePart(Section):
+    """One objective of a mixture."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Its share of the samples and of the loss that is trained, relative to the others."""
+    objective: Annotated[ObjectiveConfig, _OneOfObjectives()] = Field(examples=[{"name": "causal"}])
+    """The objective, by its own keys; `name` chooses it. No mixture again."""
+
+
+_EXAMPLE = {name: {"weight": 0.5, "objective": {"name": name}} for name in ("causal", "prefix")}
+
+
+class MixtureConfig(ObjectiveConfig):
+    """Several objectives in one run: each sample is read by one of them, drawn by weight."""
+
+    implementation: ClassVar[str] = "pretrain.objectives.mixture:MixtureObjective"
+
+    name: str = "mixture"
+    """Which objective it is."""
+    parts: dict[str, MixturePart] = Field(examples=[_EXAMPLE])
+    """The objectives, two or more, under the names that their losses and figures have, such as `causal/loss`."""
+
+    @field_validator("parts")
+    @classmethod
+    def _several(cls, parts: dict[str, MixturePart]) -> dict[str, MixturePart]:
+        if len(parts) < 2:
+            raise ValueError(f"parts has {len(parts)} of them; expected two or more, else objective.name of the one")
+        for name, part in parts.items():
+            if not name.isidentifier():
+                # A part of curves' names, which a slash would cut in two.
+                raise ValueError(f"{name!r} cannot be the name of a part; expected letters, digits and _, such as fim")
+            if isinstance(part.objective, MixtureConfig):
+                raise ValueError(f"{name} is a mixture again; expected its parts beside the others")
+        return parts
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The weights, which sum to 1."""
+        total = sum(part.weight for part in self.parts.values())
+        return {name: part.weight / total for name, part in self.parts.items()}
+
+    @property
+    def labels_special_tokens(self) -> bool:  # type: ignore[override]
+        """See the base class."""
+        return any(part.objective.labels_special_tokens for part in self.parts.values())
+
+    @property
+    def puts_special_tokens(self) -> bool:
+        """See the base class."""
+        return any(part.objective.puts_special_tokens for part in self.parts.values())
+
+    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
+        """The cutting of every part; documents are marked where one of them needs it.
+
+        Raises:
+            ConfigError: a part cannot read documents apart, or the parts want samples that are cut otherwise.
+        """
+        found = {
+            name: part.objective.sampling(model, documents_apart=documents_apart) for name, part in self.parts.items()
+        }
+        (first, cutting), *others = found.items()
+        for name, other in others:
+            if replace(other, marks_documents=False) != replace(cutting, marks_documents=False):
+                raise ConfigError(
+                    f"{first} reads samples of {_told(cutting)}, and {name} of {_told(other)}",
+                    where="objective.parts",
+                    expected="objectives that cut the corpus alike, such as causal, fill_in_middle and prefix",
+                )
+        return replace(cutting, marks_documents=any(each.marks_documents for each in found.values()))
+
+    def resolved(self) -> dict[str, Any]:
+        """See the base class; without what evaluations alone read."""
+        parts = {}
+        for name, part in self.parts.items():
+            keys = part.objective.resolved().items()
+            kept = {key: value for key, value in keys if key not in part.objective.evaluation_keys}
+            parts[name] = {"weight": self.shares[name], "objective": kept}
+        return {"name": self.name, "parts": parts}
+
+    def evaluated(self) -> dict[str, Any]:
+        """See the base class."""
+        parts = {name: part.objective.evaluated() for name, part in self.parts.items()}
+        return {"name": self.name, "shares": self.shares, "parts": parts}
+
+    def notes(self) -> list[str]:
+        """See the base class."""
+        return [note for part in self.parts.values() for note in part.objective.notes()]
+
+    def problems(self, model: ModelConfig) -> list[str]:
+        """See the base class; that of its parts, and whether they fit together."""
+        found = [
+            f"objective.parts.{name}: {problem}"
+            for name, part in self.parts.items()
+            for problem in part.objective.problems(model)
+        ]
+        found += [
+            f"objective.parts.{name} reads rows of several lengths, and the rows of a mixture have one; expected"
+            f" objective.parts.{name}.objective.length_schedule=null"
+            for name, part in self.parts.items()
+            if part.objective.lengths(model) != (model.seq_length,)
+        ]
+        if not found:
+            try:
+                self.sampling(model, documents_apart=False)
+            except ConfigError as error:
+                found.append(f"objective.parts: {error.problem}; expected {error.expected}")
+        return found
+
+    def layout_problems(self, model: ModelConfig, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
+        """See the base class."""
+        return [
+            f"objective.parts.{name}: {problem}"
+            for name, part in self.parts.items()
+            for problem in part.objective.layout_problems(model, sizes, sequence_parallel=sequence_parallel)
+        ]
+
+    def roles(self) -> tuple[str, ...]:
+        """See the base class."""
+        return tuple(dict.fromkeys(role for part in self.parts.values() for role in part.objective.roles()))
+
+
+def _told(cutting: SampleCutting) -> str:
+    overlap = f" and {cutting.overlap_tokens} of the next" if cutting.overlap_tokens else ""
+    return f"{cutting.stride_tokens} tokens{overlap} by {cutting.index.rpartition(':')[2]}"
