@@ -67,7 +67,14 @@ class DenoisingObjective:
     def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """Nats of the labels, how many there are, and how many are the likeliest token."""
         correct = (output.is_top(batch.labels_BS) * batch.loss_mask_BS).sum()
-        return {"nats": self.losses(output, batch)["denoising"], "tokens": batch.loss_mask_BS.sum(), "correct": correct}
+        # Once, and last: megatron-core's loss writes over the logits.
+        nats_BT = output.nll(batch.labels_BS) * batch.loss_mask_BS
+        sums = {"nats": nats_BT.sum(), "tokens": batch.loss_mask_BS.sum(), "correct": correct}
+        return sums | self.parts_of_nats(nats_BT, batch)
+
+    def parts_of_nats(self, nats_BT: torch.Tensor, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        """What a subclass adds up besides, from the nats of the labels: a scalar each."""
+        return {}
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
         """Loss, its exponential, and the share of the labels that are the likeliest token.

@@ -6,7 +6,6 @@ Shape letters: B rows of the micro-batch, W tokens of text in each, T positions 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +17,6 @@ from pretrain.objectives.infilling import draw_spans, infill, sentence_order
 from pretrain.objectives.objective import ObjectiveContext
 from pretrain.objectives.spans import Packed
 from pretrain.objectives.text_infilling_config import TextInfillingConfig
-
-if TYPE_CHECKING:
-    from pretrain.models.family import Output
 
 HIDDEN = "hidden_BT"
 
@@ -68,11 +64,10 @@ class TextInfillingObjective(DenoisingObjective):
         hidden[rows, order[rows, places] + self._ends.num_before] = 1
         return self.micro_batch(inputs, targets, number, {HIDDEN: torch.from_numpy(hidden)})
 
-    def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """Those of `DenoisingObjective`; nats and number of the labels that are behind a mask."""
+    def parts_of_nats(self, nats_BT: torch.Tensor, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        """Nats and number of the labels that are behind a mask."""
         hidden_BT = batch.extras[HIDDEN]
-        nats = (output.nll(batch.labels_BS) * hidden_BT).sum()
-        return super().evaluation_sums(output, batch) | {"hidden_nats": nats, "hidden_tokens": hidden_BT.sum()}
+        return {"hidden_nats": (nats_BT * hidden_BT).sum(), "hidden_tokens": hidden_BT.sum()}
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
         """Those of `DenoisingObjective`, and `infilled_loss`: that of the labels behind masks.

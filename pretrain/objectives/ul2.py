@@ -6,7 +6,6 @@ Shape letters: B rows of the micro-batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,6 @@ from pretrain.data.samples import Samples
 from pretrain.objectives.objective import ObjectiveContext
 from pretrain.objectives.span_corruption import SpanDroppingObjective
 from pretrain.objectives.ul2_config import MixtureOfDenoisersConfig
-
-if TYPE_CHECKING:
-    from pretrain.models.family import Output
 
 DENOISER = "denoiser_B"
 
@@ -55,11 +51,10 @@ class MixtureOfDenoisersObjective(SpanDroppingObjective):
             inputs = inputs.with_first(self._modes[drawn])
         return self.micro_batch(inputs, targets, number, {DENOISER: torch.from_numpy(drawn.astype(np.int64))})
 
-    def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """Those of `DenoisingObjective`; nats of the labels, and how many there are, of each denoiser."""
-        sums = super().evaluation_sums(output, batch)
-        nats_B = (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum(1)
-        tokens_B, drawn_B = batch.loss_mask_BS.sum(1), batch.extras[DENOISER]
+    def parts_of_nats(self, nats_BT: torch.Tensor, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        """Nats of the labels, and how many there are, of each denoiser."""
+        sums: dict[str, torch.Tensor] = {}
+        nats_B, tokens_B, drawn_B = nats_BT.sum(1), batch.loss_mask_BS.sum(1), batch.extras[DENOISER]
         for number, label in enumerate(self._labels):
             here_B = drawn_B == number
             sums |= {f"nats_{label}": (nats_B * here_B).sum(), f"tokens_{label}": (tokens_B * here_B).sum()}
