@@ -16,6 +16,8 @@ class ModelConfig(Named):
 
     is_causal: ClassVar[bool] = True
     """Whether a position sees only what comes before it."""
+    is_encoder_decoder: ClassVar[bool] = False
+    """Whether an encoder reads one text and a decoder, which sees that, writes another."""
     huggingface: ClassVar[tuple[str, ...]] = ()
     """Candidates for what computes the same in Hugging Face's transformers, the nearest first: names that
     `pretrain.models.huggingface.family` knows, or `module:Class`."""

@@ -28,6 +28,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu_tanh": _gelu_tanh,
     "swiglu": functional.silu,
     "geglu": functional.gelu,
+    "geglu_tanh": _gelu_tanh,
+    "relu": functional.relu,
 }
 
 

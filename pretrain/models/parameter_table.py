@@ -26,6 +26,23 @@ class Normal:
 
 
 @dataclass(frozen=True)
+class NormalByRows(Normal):
+    """As `Normal`, but equal runs of rows have standard deviations of their own, one after the other, again and again.
+
+    Attributes:
+        run_rows: rows in a run.
+        run_stds: of the runs; then the first comes again. `std` is not looked at.
+    """
+
+    run_rows: int = 1
+    run_stds: tuple[float, ...] = ()
+
+    def std_of_row(self, row: int) -> float:
+        """Standard deviation of row `row`."""
+        return self.run_stds[row // self.run_rows % len(self.run_stds)]
+
+
+@dataclass(frozen=True)
 class Constant:
     """Initial values are all the same."""
 

@@ -23,7 +23,7 @@ class TransformerModelConfig(ModelConfig):
     """Kind of the norms."""
     norm_epsilon: float = Field(default=1e-5, gt=0)
     """Added to the variance inside the norms."""
-    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu"] = "gelu"
+    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu", "relu", "geglu_tanh"] = "gelu"
     """Activation of the MLP; gelu_tanh is GPT-2's approximation, swiglu and geglu are gated by silu and gelu."""
     bias: bool = True
     """Whether the linear layers have biases."""
@@ -45,7 +45,7 @@ class TransformerModelConfig(ModelConfig):
     @property
     def is_gated(self) -> bool:
         """Whether the MLP's first matrix is `[gate; up]`."""
-        return self.activation in ("swiglu", "geglu")
+        return self.activation in ("swiglu", "geglu", "geglu_tanh")
 
     @property
     def query_groups(self) -> int:

@@ -141,6 +141,11 @@ class MaskedConfig(ObjectiveConfig):
                 f"objective.name={self.name} asks for tokens from both sides, and model.name={model.name} is causal;"
                 " expected objective.name=causal, or an encoder, such as model.name=bert"
             )
+        if model.is_encoder_decoder:
+            found.append(
+                f"objective.name={self.name} asks for the tokens that are read, and model.name={model.name} writes"
+                " another text; expected an encoder, such as model.name=bert"
+            )
         if model.has_pair_head and not self.trains_pair_head:
             found.append(f"objective.name={self.name} leaves the pair head untrained; expected model.pooler=false")
         for length in self.lengths(model):
