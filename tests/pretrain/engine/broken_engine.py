@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 from tests.distributed import RankFailure, run_ranks
 from tests.pretrain.engine.encoder_cases import ENCODER_CASES
+from tests.pretrain.engine.encoder_decoder_cases import ENCODER_DECODER_CASES
 from tests.pretrain.engine.equivalence_table import References, limits
 from tests.pretrain.engine.layout_cases import CASES, PRELOAD, Case, Trajectory, largest_differences, train
 
-_BY_NAME = {case.name: case for case in CASES + ENCODER_CASES}
+_BY_NAME = {case.name: case for case in CASES + ENCODER_CASES + ENCODER_DECODER_CASES}
 # A sound run takes two or three seconds on two cores.
 TIMEOUT_S = 120.0
 # Where a hang is expected, stacks are written this often; at the end none has changed between the last two.

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.distributed import run_ranks
 from tests.pretrain.engine.encoder_cases import ENCODER_CASES
+from tests.pretrain.engine.encoder_decoder_cases import ENCODER_DECODER_CASES
 from tests.pretrain.engine.layout_cases import CASES, PRELOAD, Case, Trajectory, largest_differences, train
 from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
 
@@ -65,7 +66,8 @@ def main() -> int:
     """Print the table; 1 if a layout is over its limit."""
     references, worst = References(), 0
     words = sys.argv[1:] or [""]
-    cases = [case for case in CASES + ENCODER_CASES + OBJECTIVE_CASES if any(word in case.name for word in words)]
+    every = CASES + ENCODER_CASES + ENCODER_DECODER_CASES + OBJECTIVE_CASES
+    cases = [case for case in every if any(word in case.name for word in words)]
     print(f"{'layout':66} {'ranks':>5} {'loss':>9} {'norm':>9} {'seconds':>8}")
     for case in cases:
         started_s = time.perf_counter()
