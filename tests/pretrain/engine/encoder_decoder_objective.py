@@ -1,4 +1,7 @@
-"""A teacher-forced objective for made-up batches of two texts."""
+"""A teacher-forced objective: for made-up batches of two texts, and for text that a decoder goes on with.
+
+Shape letters: B samples, S tokens that the encoder reads, T that the decoder reads.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from pretrain.config.model import ModelConfig
-from pretrain.config.objective import ObjectiveConfig
+from pretrain.config.objective import ObjectiveConfig, SampleCutting
+from pretrain.config.sampling import TOKEN_STREAM
 from pretrain.data.batch import MicroBatch
 from pretrain.data.samples import Samples
+from pretrain.models.encoder_decoder.config import EncoderDecoderConfig
 from pretrain.objectives.objective import ObjectiveContext
 
 if TYPE_CHECKING:
@@ -18,16 +23,24 @@ if TYPE_CHECKING:
 
 
 class MadeUpTargetsConfig(ObjectiveConfig):
-    """Say the targets of batches that are made elsewhere."""
+    """Say the targets; of real text, the tokens that follow on what the encoder reads."""
 
     implementation: ClassVar[str] = "tests.pretrain.engine.encoder_decoder_objective:MadeUpTargetsObjective"
 
     name: str = "tests.pretrain.engine.encoder_decoder_objective:MadeUpTargetsConfig"
     """This class."""
 
+    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
+        """See the base class."""
+        return SampleCutting(TOKEN_STREAM, model.seq_length + _target_length(model))
+
     def problems(self, model: ModelConfig) -> list[str]:
         """See the base class."""
         return [] if model.is_encoder_decoder else [f"model.name={model.name} has no decoder"]
+
+
+def _target_length(model: ModelConfig) -> int:
+    return model.target_length if isinstance(model, EncoderDecoderConfig) else 0
 
 
 class MadeUpTargetsObjective:
@@ -37,11 +50,26 @@ class MadeUpTargetsObjective:
     evaluation_names: tuple[str, ...] = ("nats", "tokens")
 
     def __init__(self, config: ObjectiveConfig, context: ObjectiveContext) -> None:
-        pass
+        self.source, self.target = context.model.seq_length, _target_length(context.model)
 
     def batch(self, samples: Samples, number: int) -> MicroBatch:
-        """Batches are made elsewhere."""
-        raise NotImplementedError
+        """See `Objective`."""
+        tokens, length = torch.from_numpy(samples.tokens.copy()), torch.from_numpy(samples.num_tokens)[:, None]
+        source_BS, labels_BT = tokens.split((self.source, self.target), 1)
+        places_BS, places_BT = (torch.arange(n).repeat(len(tokens), 1) for n in (self.source, self.target))
+        starts = torch.zeros(len(tokens), 1, dtype=torch.long)
+        return MicroBatch(
+            tokens_BS=source_BS.contiguous(),
+            labels_BS=labels_BT.contiguous(),
+            loss_mask_BS=(places_BT + self.source < length).float(),
+            position_ids_BS=places_BS,
+            segment_ids_BS=-(places_BS >= length).long(),
+            number=number,
+            extras={
+                "decoder_tokens_BT": torch.cat([starts, labels_BT[:, :-1]], 1),
+                "decoder_position_ids_BT": places_BT,
+            },
+        )
 
     def weights(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """How many targets count."""
