@@ -17,7 +17,7 @@ class ModelConfig(Named):
     is_causal: ClassVar[bool] = True
     """Whether a position sees only what comes before it."""
     is_encoder_decoder: ClassVar[bool] = False
-    """Whether an encoder reads one text and a decoder, which sees that, writes another."""
+    """Whether a decoder writes a target beside the text that an encoder reads."""
     huggingface: ClassVar[tuple[str, ...]] = ()
     """Candidates for what computes the same in Hugging Face's transformers, the nearest first: names that
     `pretrain.models.huggingface.family` knows, or `module:Class`."""

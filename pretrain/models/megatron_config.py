@@ -26,6 +26,7 @@ def megatron_config(
         hidden_size=model.hidden_size,
         num_attention_heads=model.num_attention_heads,
         num_query_groups=model.query_groups,
+        kv_channels=model.head_size,
         ffn_hidden_size=model.ffn_size,
         normalization=model.normalization,
         layernorm_epsilon=model.norm_epsilon,

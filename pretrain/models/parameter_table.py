@@ -102,6 +102,8 @@ class ParameterSpec:
     def is_held_by(self, stage: int, num_stages: int, num_layers: int) -> bool:
         """Whether pipeline stage `stage` of `num_stages` has it; layers are cut evenly."""
         first, last = stage == 0, stage == num_stages - 1
+        if num_stages == 1:
+            return True
         if isinstance(self.holder, int):
             return self.holder * num_stages // num_layers == stage
         return {"first": first, "last": last, "ends": first or last}[self.holder]

@@ -143,8 +143,8 @@ class MaskedConfig(ObjectiveConfig):
             )
         if model.is_encoder_decoder:
             found.append(
-                f"objective.name={self.name} asks for the tokens that are read, and model.name={model.name} writes"
-                " another text; expected an encoder, such as model.name=bert"
+                f"objective.name={self.name} has no target for the decoder of model.name={model.name}; expected"
+                " objective.name=span_corruption or text_infilling, or an encoder, such as model.name=bert"
             )
         if model.has_pair_head and not self.trains_pair_head:
             found.append(f"objective.name={self.name} leaves the pair head untrained; expected model.pooler=false")

@@ -1,6 +1,7 @@
 """What all encoder-decoders declare: two stacks, two lengths, and one table of parameters.
 
-Megatron-core has no pipelines for two stacks any more, so all of it is on one stage: every parameter is the first's.
+Megatron-core has no pipelines for two stacks any more, so all of it is on one stage. The decoder's layers are numbered
+after the encoder's.
 """
 
 from __future__ import annotations
@@ -205,30 +206,32 @@ class EncoderDecoderConfig(TransformerModelConfig):
             name, shape = f"{stack}_relative_bias.table.weight", (self.bias_buckets, self.num_attention_heads)
             init = self.normal(self.stds.relative_bias)
             yield ParameterSpec(name, shape, "first", init, tensor_axis=1, decays=False, use=Use.LOOKED_UP)
+        is_decoder = stack == "decoder"
         for number in range(layers):
-            yield from self._layer(f"{stack}.layers.{number}.", has_cross_attention=stack == "decoder")
+            place = number + (self.num_layers if is_decoder else 0)
+            yield from self._layer(f"{stack}.layers.{number}.", place, has_cross_attention=is_decoder)
         if not self.is_post_norm:
             yield from self.norm_parameters(f"{stack}.final_layernorm", "first")
 
-    def _layer(self, layer: str, *, has_cross_attention: bool) -> Iterator[ParameterSpec]:
+    def _layer(self, layer: str, place: int, *, has_cross_attention: bool) -> Iterator[ParameterSpec]:
         stds, hidden, inner, ffn = self.stds, self.hidden_size, self.inner_size, self.ffn_size
         outer = self.normal(stds.attention_output)
         qkv = self._packed(stds.query, stds.key_value, stds.key_value)
-        yield from self.norm_parameters(f"{layer}input_layernorm", "first")
-        yield from self._linear(f"{layer}self_attention.linear_qkv", (3 * inner, hidden), "first", qkv, axis=0)
-        yield from self._linear(f"{layer}self_attention.linear_proj", (hidden, inner), "first", outer, axis=1)
+        yield from self.norm_parameters(f"{layer}input_layernorm", place)
+        yield from self._linear(f"{layer}self_attention.linear_qkv", (3 * inner, hidden), place, qkv, axis=0)
+        yield from self._linear(f"{layer}self_attention.linear_proj", (hidden, inner), place, outer, axis=1)
         if has_cross_attention:
             cross, query = f"{layer}cross_attention.", self.normal(stds.query)
             key_value = self.normal(stds.key_value)
-            yield from self.norm_parameters(f"{layer}pre_cross_attn_layernorm", "first")
-            yield from self._linear(f"{cross}linear_q", (inner, hidden), "first", query, axis=0)
-            yield from self._linear(f"{cross}linear_kv", (2 * inner, hidden), "first", key_value, axis=0)
-            yield from self._linear(f"{cross}linear_proj", (hidden, inner), "first", outer, axis=1)
+            yield from self.norm_parameters(f"{layer}pre_cross_attn_layernorm", place)
+            yield from self._linear(f"{cross}linear_q", (inner, hidden), place, query, axis=0)
+            yield from self._linear(f"{cross}linear_kv", (2 * inner, hidden), place, key_value, axis=0)
+            yield from self._linear(f"{cross}linear_proj", (hidden, inner), place, outer, axis=1)
         fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
         ffn_in, ffn_out = self.normal(stds.ffn_in), self.normal(stds.ffn_out)
-        yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", "first")
-        yield from self._linear(f"{layer}mlp.linear_fc1", (fc1, hidden), "first", ffn_in, axis=0, blocks=blocks)
-        yield from self._linear(f"{layer}mlp.linear_fc2", (hidden, ffn), "first", ffn_out, axis=1)
+        yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", place)
+        yield from self._linear(f"{layer}mlp.linear_fc1", (fc1, hidden), place, ffn_in, axis=0, blocks=blocks)
+        yield from self._linear(f"{layer}mlp.linear_fc2", (hidden, ffn), place, ffn_out, axis=1)
 
     def _packed(self, *stds: float) -> Normal:
         """Initial values of a matrix that has for each head the rows of several, such as `[q, k, v]`."""

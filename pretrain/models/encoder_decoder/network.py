@@ -27,8 +27,7 @@ class EncoderDecoderFamily:
     ) -> tuple[torch.nn.Module, Any]:
         """See `ModelFamily.build`."""
         assert place.num_stages == 1, f"{model.name} is not cut into stages"
-        more = {"kv_channels": model.head_size, "softmax_scale": model.softmax_scale}
-        config = megatron_config(model, parallel, dtype, **more)
+        config = megatron_config(model, parallel, dtype, softmax_scale=model.softmax_scale)
         return EncoderDecoder(model, config), config
 
     def forward(self, stage: Callable[..., Any], module: Any, batch: MicroBatch) -> Output | torch.Tensor:

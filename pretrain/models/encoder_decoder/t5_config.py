@@ -23,7 +23,7 @@ class T5Config(EncoderDecoderConfig):
     """Which model family it is."""
     init_std: float = Field(default=1.0, gt=0)
     """Multiplies the standard deviations of the initial weights, which follow from the widths (Mesh TensorFlow's)."""
-    kv_channels: int | None = Field(default=None, gt=0)
+    attention_head_size: int | None = Field(default=None, gt=0)
     """Width of one attention head; null: hidden_size / num_attention_heads."""
     normalization: Literal["LayerNorm", "RMSNorm"] = "RMSNorm"
     """Kind of the norms."""
@@ -42,10 +42,10 @@ class T5Config(EncoderDecoderConfig):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> T5Config:
-        if self.kv_channels is None and self.hidden_size % self.num_attention_heads:
+        if not self.has_own_head_size and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads};"
-                " expected one that is, or kv_channels"
+                " expected one that is, or attention_head_size"
             )
         return self
 
@@ -63,7 +63,12 @@ class T5Config(EncoderDecoderConfig):
     @property
     def head_size(self) -> int:
         """See the base class."""
-        return self.kv_channels or super().head_size
+        return self.attention_head_size or super().head_size
+
+    @property
+    def has_own_head_size(self) -> bool:
+        """Whether the head size was given, so that heads need not divide the width."""
+        return self.attention_head_size is not None
 
     @property
     def ties_output(self) -> bool:
@@ -123,4 +128,4 @@ class T5Config(EncoderDecoderConfig):
 
     def resolved(self) -> dict[str, Any]:
         """See the base class."""
-        return super().resolved() | {"kv_channels": self.head_size}
+        return super().resolved() | {"attention_head_size": self.head_size}

@@ -81,7 +81,7 @@ class T5:
             num_decoder_layers=fields.get("num_decoder_layers") or fields["num_layers"],
             hidden_size=fields["d_model"],
             num_attention_heads=fields["num_heads"],
-            kv_channels=fields["d_kv"],
+            attention_head_size=fields["d_kv"],
             ffn_hidden_size=fields["d_ff"],
             seq_length=fields.get("n_positions") or _LENGTH,
             norm_epsilon=fields["layer_norm_epsilon"],

@@ -29,7 +29,7 @@ SIZES: dict[str, Any] = {
     "decoder_seq_length": TARGET_LENGTH,
     "vocab_size": VOCAB,
 }
-T5_SIZES: dict[str, Any] = {"kv_channels": 8, "relative_buckets": 8, "relative_max_distance": 20}
+T5_SIZES: dict[str, Any] = {"attention_head_size": 8, "relative_buckets": 8, "relative_max_distance": 20}
 # See encoder_cases: what attention sees shows with larger weights than BART's usual ones, bf16's rounding less with
 # smaller ones than T5's.
 INIT_STD = {"fp32": 0.1, "bf16": 0.02}

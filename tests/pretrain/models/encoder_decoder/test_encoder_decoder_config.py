@@ -28,7 +28,7 @@ ELEVEN: dict[str, Any] = FIRST | {
     "num_layers": 24,
     "hidden_size": 1024,
     "num_attention_heads": 128,
-    "kv_channels": 128,
+    "attention_head_size": 128,
     "ffn_hidden_size": 65536,
     "seq_length": 512,
 }
@@ -55,7 +55,7 @@ def stds_of(model: EncoderDecoderConfig) -> dict[str, Any]:
 
 
 def test_initial_values_of_t5_are_those_of_mesh_tensorflow() -> None:
-    model = T5Config(**BASE, kv_channels=64, ffn_hidden_size=2048, vocab_size=100)
+    model = T5Config(**BASE, attention_head_size=64, ffn_hidden_size=2048, vocab_size=100)
     found = stds_of(model)
     width, inner = 768**-0.5, (12 * 64) ** -0.5
     layer = "decoder.layers.3."
@@ -78,7 +78,7 @@ def test_initial_values_of_t5_are_those_of_mesh_tensorflow() -> None:
 
 
 def test_queries_keys_and_values_are_drawn_with_their_own_deviations_on_every_rank() -> None:
-    model = T5Config(**BASE | {"hidden_size": 256, "num_attention_heads": 4}, kv_channels=64, vocab_size=100)
+    model = T5Config(**BASE | {"hidden_size": 256, "num_attention_heads": 4}, attention_head_size=64, vocab_size=100)
     name = "encoder.layers.0.self_attention.linear_qkv.weight"
     spec = next(spec for spec in model.parameters() if spec.name == name)
     fill = InitialValues(7)
@@ -110,7 +110,7 @@ def test_operations_count_each_stack_by_what_it_reads() -> None:
 def test_null_lengths_and_layers_are_those_of_the_encoder() -> None:
     plain = T5Config(**BASE, vocab_size=100)
     assert (plain.decoder_layers, plain.target_length, plain.head_size) == (12, 512, 64)
-    said = T5Config(**BASE, vocab_size=100, num_decoder_layers=12, decoder_seq_length=512, kv_channels=64)
+    said = T5Config(**BASE, vocab_size=100, num_decoder_layers=12, decoder_seq_length=512, attention_head_size=64)
     assert plain.resolved() == said.resolved()
     long_targets = BartConfig(**BASE, vocab_size=100, decoder_seq_length=600)
     assert long_targets.num_positions == 602
@@ -136,12 +136,12 @@ def test_norms_stand_where_the_placement_says() -> None:
 def test_sizes_that_do_not_fit_are_refused(keys: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         T5Config(**BASE | keys, vocab_size=100)
-    assert T5Config(**BASE | {"hidden_size": 770}, kv_channels=64, vocab_size=100).inner_size == 768
+    assert T5Config(**BASE | {"hidden_size": 770}, attention_head_size=64, vocab_size=100).inner_size == 768
 
 
 def test_objectives_of_one_stack_are_refused() -> None:
     model = T5Config(**BASE, vocab_size=100)
-    assert any("model.name=t5 writes another text" in text for text in MaskedConfig().problems(model))
+    assert any("has no target for the decoder of model.name=t5" in text for text in MaskedConfig().problems(model))
     assert CausalConfig().problems(model)
 
 

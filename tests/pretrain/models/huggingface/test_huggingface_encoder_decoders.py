@@ -38,7 +38,7 @@ SIZES: dict[str, Any] = {
     "vocab_size": 96,
     "vocab_multiple": 64,
 }
-T5_SIZES = SIZES | {"kv_channels": 6, "relative_buckets": 8, "relative_max_distance": 14}
+T5_SIZES = SIZES | {"attention_head_size": 6, "relative_buckets": 8, "relative_max_distance": 14}
 MODELS: dict[str, EncoderDecoderConfig] = {
     "t5": T5Config(**T5_SIZES, activation="relu", tie_embeddings=True),
     "t5 1.1": T5Config(**T5_SIZES),
