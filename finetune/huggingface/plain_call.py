@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from configs.errors import CheckpointError
 from pretrain.config import ModelConfig, ObjectiveConfig
 from pretrain.config.kinds import OBJECTIVES
-from pretrain.models.encoder_decoder.config import EncoderDecoderConfig
 from pretrain.models.huggingface.config_fields import RoleIds
 from pretrain.models.huggingface.family import sees_both_sides
 from pretrain.models.huggingface.logit_check import num_token_types
@@ -63,13 +62,13 @@ def pretraining_call(
         metadata: what the run remembered; its objective says whether rows of an encoder had special tokens.
         begin_id: that began every document that it was trained on; None: none did.
     """
-    before = after = None
-    if isinstance(model, EncoderDecoderConfig) and puts_special_tokens(metadata):
-        if model.decoder_start_role == "separator":
+    if model.is_encoder_decoder:
+        if puts_special_tokens(metadata) and ids.classification is not None and ids.separator is not None:
             return PlainCall(ids.classification, ids.separator, mask=ids.mask)
-        return PlainCall(after=ids.end_of_document)
+        return PlainCall(after=ids.end_of_document)  # what an encoder reads ends with it in every other objective
     if not sees_both_sides(model):
         return PlainCall(before=begin_id)
+    before = after = None
     if puts_special_tokens(metadata) and ids.classification is not None and ids.separator is not None:
         before, after = ids.classification, ids.separator
     return PlainCall(before, after, num_token_types(model) > 1, ids.mask)

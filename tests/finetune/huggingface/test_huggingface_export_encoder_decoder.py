@@ -24,6 +24,7 @@ from tests.finetune.finetune_tokenizers import train_tokenizer
 
 SIZES: dict[str, Any] = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "ffn_hidden_size": 48}
 SIZES |= {"seq_length": 64, "decoder_seq_length": 40, "vocab_multiple": 64}
+WITHOUT_SPECIAL_TOKENS = "tests.pretrain.engine.encoder_decoder_objective:MadeUpTargetsConfig"
 TEXT = "The try statement specifies handlers"
 
 
@@ -32,9 +33,12 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return train_tokenizer(tmp_path_factory.mktemp("tok"), control_symbols=["<|mask|>", "<|cls|>", "<|sep|>"])
 
 
-def exported(declaration: type[ModelConfig], tokenizer: Tokenizer, folder: Path, **changes: Any) -> dict[str, Any]:
+def exported(
+    declaration: type[ModelConfig], tokenizer: Tokenizer, folder: Path, objective: str | None = None, **changes: Any
+) -> dict[str, Any]:
+    metadata = {} if objective is None else {"config": {"objective": {"name": objective}}}
     model = declaration.model_validate(SIZES | {"vocab_size": tokenizer.vocab_size} | changes)
-    write_run(folder / "run", model, tokenizer)
+    write_run(folder / "run", model, tokenizer, metadata=metadata)
     config = {"model": folder / "run", "output": folder / "export", "sequences": 1}
     return export(ExportConfig.model_validate(config))
 
@@ -42,7 +46,7 @@ def exported(declaration: type[ModelConfig], tokenizer: Tokenizer, folder: Path,
 def test_a_t5_of_version_1_1_is_written_and_writes(tokenizer: Tokenizer, tmp_path: Path) -> None:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    record = exported(T5Config, tokenizer, tmp_path)
+    record = exported(T5Config, tokenizer, tmp_path, objective=WITHOUT_SPECIAL_TOKENS)
     assert record["architecture"] == "T5ForConditionalGeneration" and record["pipeline"] == "text2text-generation"
     assert (
         record["logits"]["largest_difference"] < 1e-4 and record["token_rows_equal_to_source"] == tokenizer.vocab_size
@@ -59,6 +63,7 @@ def test_a_t5_of_version_1_1_is_written_and_writes(tokenizer: Tokenizer, tmp_pat
     assert "AutoModelForSeq2SeqLM" in (folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_bart_begins_to_write_with_the_separator(tokenizer: Tokenizer, tmp_path: Path) -> None:
     from transformers import AutoTokenizer, GenerationConfig
 
@@ -70,6 +75,7 @@ def test_a_bart_begins_to_write_with_the_separator(tokenizer: Tokenizer, tmp_pat
     assert [ids[0], ids[-1]] == roles
 
 
+@pytest.mark.slow
 def test_a_wrong_packing_is_written_nowhere(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
