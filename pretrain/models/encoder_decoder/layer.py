@@ -22,7 +22,7 @@ from pretrain.models.hidden_dropout import bias_dropout_add_of
 from pretrain.models.layers import Norm, portable_layer_spec
 
 
-class PreNormLayer(TransformerLayer):
+class EncoderDecoderLayer(TransformerLayer):
     """A layer with norms before its blocks."""
 
     def forward(
@@ -49,7 +49,7 @@ class PreNormLayer(TransformerLayer):
         return output, context
 
 
-class PostNormLayer(PreNormLayer):
+class PostNormEncoderDecoderLayer(EncoderDecoderLayer):
     """A layer with norms after its residual sums (Vaswani et al. 2017; BART).
 
     `input_layernorm` is the norm after the layer's own attention, `pre_cross_attn_layernorm` that after the one on the
@@ -113,7 +113,7 @@ class DroppedInputLinear(RowParallelLinear):
 def layer_spec(model: EncoderDecoderConfig, config: TransformerConfig, *, is_decoder: bool) -> ModuleSpec:
     """Megatron-core's spec of the layers of one stack."""
     spec = portable_layer_spec(config, is_causal=is_decoder)
-    spec.module = PostNormLayer if model.is_post_norm else PreNormLayer
+    spec.module = PostNormEncoderDecoderLayer if model.is_post_norm else EncoderDecoderLayer
     parts = spec.submodules
     parts.self_attention.module = BiasedSelfAttention
     parts.self_attention.submodules.core_attention = BiasedCoreAttention

@@ -68,15 +68,15 @@ def _scores_scaled(case: Case, saboteur: Saboteur) -> None:
 
 
 def _bias_gradient_of_the_first_layer(case: Case, saboteur: Saboteur) -> None:
-    from pretrain.models.encoder_decoder.layer import PreNormLayer
+    from pretrain.models.encoder_decoder.layer import EncoderDecoderLayer
 
-    original = PreNormLayer.forward
+    original = EncoderDecoderLayer.forward
 
     def forward(self: Any, hidden_states: torch.Tensor, *, rotary_pos_emb: torch.Tensor, **inputs: Any) -> Any:
         bias = rotary_pos_emb if self.layer_number == 1 else rotary_pos_emb.detach()
         return original(self, hidden_states, rotary_pos_emb=bias, **inputs)
 
-    saboteur.replace(PreNormLayer, "forward", forward)
+    saboteur.replace(EncoderDecoderLayer, "forward", forward)
 
 
 def _bias_counted_as_a_copy(case: Case, saboteur: Saboteur) -> None:
