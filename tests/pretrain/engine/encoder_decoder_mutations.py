@@ -79,18 +79,6 @@ def _bias_gradient_of_the_first_layer(case: Case, saboteur: Saboteur) -> None:
     saboteur.replace(EncoderDecoderLayer, "forward", forward)
 
 
-def _bias_counted_as_a_copy(case: Case, saboteur: Saboteur) -> None:
-    from pretrain.engine import gradients
-
-    original = gradients.GradientFinisher.is_counted
-
-    def is_counted(self: Any, parameter: Any) -> bool:
-        of_first = "relative_bias" not in parameter.spec.name or self.topology.tensor_rank == 0
-        return of_first and original(self, parameter)
-
-    saboteur.replace(gradients.GradientFinisher, "is_counted", is_counted)
-
-
 def _inner_dropout_of_the_first_rank(case: Case, saboteur: Saboteur) -> None:
     from pretrain.models.encoder_decoder.layer import DroppedInputLinear
 
@@ -125,13 +113,10 @@ ENCODER_DECODER_MUTATIONS: dict[str, Mutation] = {
     "the bias table's gradient of the first layer alone": Mutation(
         19, "t5, zero 1, tensor 2, sequence", _bias_gradient_of_the_first_layer, Differs(norm=1e-3)
     ),
-    "the bias table of other heads taken for a copy": Mutation(
-        6, "t5, zero 1, tensor 2, sequence", _bias_counted_as_a_copy, Differs(norm=1e-3)
-    ),
     "the MLP's dropout of the first tensor rank on all": Mutation(
         9, "t5_1.1, zero 1, tensor 2, sequence, hidden dropout", _inner_dropout_of_the_first_rank, Differs(norm=1e-2)
     ),
     "BART's decoder that sees the future": Mutation(
-        17, "bart, zero 1, data 2", _decoder_sees_the_future, Differs(loss=1e-2, norm=1e-2)
+        17, "bart, zero 1, data 2", _decoder_sees_the_future, Differs(loss=2e-3, norm=2e-2)
     ),
 }
