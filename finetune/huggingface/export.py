@@ -165,8 +165,10 @@ def _write_configs(fields: dict[str, Any], folder: Path, dtype: str, model: Mode
     with quiet_transformers():
         AutoConfig.for_model(**fields, dtype=dtype).save_pretrained(folder)
         if not sees_both_sides(model):
-            special = {key: fields[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-            GenerationConfig(do_sample=True, **special).save_pretrained(folder)
+            names = ["bos_token_id", "eos_token_id", "pad_token_id"]
+            names += ["decoder_start_token_id"] if model.is_encoder_decoder else []
+            special = {key: fields[key] for key in names}
+            GenerationConfig(do_sample=not model.is_encoder_decoder, **special).save_pretrained(folder)
     add_older_spellings(folder)
 
 
@@ -184,6 +186,13 @@ def _data_history(metadata: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     return None if history is None else history.described(metadata["consumed_samples"])
 
 
+def _pipeline(model: ModelConfig) -> str:
+    """What model hubs file it under."""
+    if model.is_encoder_decoder:
+        return "text2text-generation"
+    return "fill-mask" if sees_both_sides(model) else "text-generation"
+
+
 def _provenance(
     config: ExportConfig, source: ModelCheckpoint, tokenizer: Tokenizer | None, written: _Written
 ) -> dict[str, Any]:
@@ -194,7 +203,7 @@ def _provenance(
         "consumed_samples": metadata.get("consumed_samples"),
         "architecture": class_name(source.model),
         "family": counterpart_name(source.model),
-        "pipeline": "fill-mask" if sees_both_sides(source.model) else "text-generation",
+        "pipeline": _pipeline(source.model),
         "model": source.model.model_dump(mode="json"),
         "parameters": written.parameters,
         "dtype": config.dtype,

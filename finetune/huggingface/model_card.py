@@ -52,6 +52,26 @@ _MASKED_WITHOUT_TOKENIZER = """from transformers import AutoModelForMaskedLM
 
 model = AutoModelForMaskedLM.from_pretrained({path!r})"""
 
+_SEQ2SEQ_WITH_TOKENIZER = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({path!r})
+model = AutoModelForSeq2SeqLM.from_pretrained({path!r})
+inputs = tokenizer("A text, with gaps as in pretraining", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))"""
+
+_SEQ2SEQ_WITH_SENTENCEPIECE = """import torch
+from sentencepiece import SentencePieceProcessor
+from transformers import AutoModelForSeq2SeqLM
+
+tokenizer = SentencePieceProcessor({path!r} + "/{own}/tokenizer.model")
+model = AutoModelForSeq2SeqLM.from_pretrained({path!r})
+ids = torch.tensor([tokenizer.encode("A text, with gaps as in pretraining")])
+print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0].tolist()))"""
+
+_SEQ2SEQ_WITHOUT_TOKENIZER = """from transformers import AutoModelForSeq2SeqLM
+
+model = AutoModelForSeq2SeqLM.from_pretrained({path!r})"""
+
 _CAUSAL = {
     "huggingface": _CAUSAL_WITH_TOKENIZER,
     "sentencepiece-only": _CAUSAL_WITH_SENTENCEPIECE,
@@ -62,6 +82,15 @@ _MASKED = {
     "sentencepiece-only": _MASKED_WITH_SENTENCEPIECE,
     "none": _MASKED_WITHOUT_TOKENIZER,
 }
+_SEQ2SEQ = {
+    "huggingface": _SEQ2SEQ_WITH_TOKENIZER,
+    "sentencepiece-only": _SEQ2SEQ_WITH_SENTENCEPIECE,
+    "none": _SEQ2SEQ_WITHOUT_TOKENIZER,
+}
+_WHAT_SEQ2SEQ = (
+    "An encoder-decoder pretrained with Bessemer. It is a base model: it gives back what its pretraining took out of a"
+    " text, and is a start for fine-tuning on pairs of texts."
+)
 _WHAT_CAUSAL = (
     "A causal language model pretrained with Bessemer. It is a base model: it continues text and follows no"
     " instructions."
@@ -87,10 +116,11 @@ def model_card(config: ExportConfig, model: ModelConfig, record: dict[str, Any],
         record: what `export.json` says.
         pairs: what the pretraining asked of pairs of text (`objective.pairs`); None: nothing.
     """
-    fills_masks = sees_both_sides(model)
-    how = (_MASKED if fills_masks else _CAUSAL)[config.tokenizer]
-    how = how.format(path=f"./{Path(config.output).name}", own=OWN_FOLDER)
-    what = _WHAT_MASKED if fills_masks else _WHAT_CAUSAL
+    if model.is_encoder_decoder:
+        calls, what = _SEQ2SEQ, _WHAT_SEQ2SEQ
+    else:
+        calls, what = (_MASKED, _WHAT_MASKED) if sees_both_sides(model) else (_CAUSAL, _WHAT_CAUSAL)
+    how = calls[config.tokenizer].format(path=f"./{Path(config.output).name}", own=OWN_FOLDER)
     if pairs is not None:
         what += _PAIRS[pairs]
     logits = record["logits"]

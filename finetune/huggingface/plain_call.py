@@ -62,6 +62,10 @@ def pretraining_call(
         metadata: what the run remembered; its objective says whether rows of an encoder had special tokens.
         begin_id: that began every document that it was trained on; None: none did.
     """
+    if model.is_encoder_decoder:
+        if puts_special_tokens(metadata) and ids.classification is not None and ids.separator is not None:
+            return PlainCall(ids.classification, ids.separator, mask=ids.mask)
+        return PlainCall(after=ids.end_of_document)  # what an encoder reads ends with it in every other objective
     if not sees_both_sides(model):
         return PlainCall(before=begin_id)
     before = after = None

@@ -11,6 +11,8 @@ FAMILIES = Kinds(
         "bert": "pretrain.models.encoder.bert_config:BertConfig",
         "roberta": "pretrain.models.encoder.bert_config:RobertaConfig",
         "modern-encoder": "pretrain.models.encoder.modern_config:ModernEncoderConfig",
+        "t5": "pretrain.models.encoder_decoder.t5_config:T5Config",
+        "bart": "pretrain.models.encoder_decoder.bart_config:BartConfig",
     },
     default="gpt",
 )

@@ -30,7 +30,7 @@ def reference_outputs(
         batch: what is read; labels are not looked at.
 
     Returns:
-        `logits` [B, S, V], and the outputs of other heads by name.
+        `logits` [B, S, V] (of an encoder-decoder, for what its decoder reads), and the outputs of other heads by name.
 
     Raises:
         KeyError: if `tensors` lacks a weight of the model.

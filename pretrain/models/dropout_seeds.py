@@ -37,11 +37,16 @@ def seed_layer(layer_number: int) -> None:
     generator.manual_seed((generator.initial_seed() & ~_LAYER_MASK) | (layer_number & _LAYER_MASK))
 
 
-def seed_layers(layers: Iterable[torch.nn.Module]) -> None:
-    """Have each of `layers` (megatron's, with a `layer_number`) seeded whenever it runs forward."""
+def seed_layers(layers: Iterable[torch.nn.Module], before: int = 0) -> None:
+    """Have each of `layers` (megatron's, with a `layer_number`) seeded whenever it runs forward.
+
+    Args:
+        layers: of one stack.
+        before: layers of the stacks before it; no two layers of a model have one number.
+    """
 
     def seed(layer: torch.nn.Module, inputs: Any) -> None:
-        seed_layer(int(layer.layer_number))  # type: ignore[arg-type]
+        seed_layer(before + int(layer.layer_number))  # type: ignore[arg-type]
 
     for layer in layers:
         layer.register_forward_pre_hook(seed)

@@ -29,6 +29,7 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "swiglu": functional.silu,
     "geglu": functional.gelu,
     "geglu_tanh": _gelu_tanh,
+    "relu": functional.relu,
 }
 
 

@@ -16,7 +16,7 @@ import torch
 
 from pretrain.checkpoint.state_shards import as_matrix, rectangles
 from pretrain.data.permutation import derive_key
-from pretrain.models.parameter_table import Constant, Normal, ParameterSpec
+from pretrain.models.parameter_table import Constant, Normal, NormalByRows, ParameterSpec
 from pretrain.parallel.sharded_shape import ShardedShape
 
 # Other sizes would give other weights.
@@ -83,7 +83,10 @@ class InitialValues:
         generator.standard_normal(out=tile, dtype=np.float32)
         while init.cutoff is not None and (beyond := np.abs(tile) > init.cutoff).any():
             tile[beyond] = generator.standard_normal(int(beyond.sum()), dtype=np.float32)
-        tile *= np.float32(init.std)
+        if isinstance(init, NormalByRows):
+            tile *= np.array([init.std_of_row(top + row) for row in range(len(tile))], dtype=np.float32)[:, None]
+        else:
+            tile *= np.float32(init.std)
         return tile
 
 

@@ -26,6 +26,23 @@ class Normal:
 
 
 @dataclass(frozen=True)
+class NormalByRows(Normal):
+    """As `Normal`, but equal runs of rows have standard deviations of their own, one after the other, again and again.
+
+    Attributes:
+        run_rows: rows in a run.
+        run_stds: of the runs; then the first comes again. `std` is not looked at.
+    """
+
+    run_rows: int = 1
+    run_stds: tuple[float, ...] = ()
+
+    def std_of_row(self, row: int) -> float:
+        """Standard deviation of row `row`."""
+        return self.run_stds[row // self.run_rows % len(self.run_stds)]
+
+
+@dataclass(frozen=True)
 class Constant:
     """Initial values are all the same."""
 
@@ -97,6 +114,8 @@ class ParameterSpec:
     def is_held_by(self, stage: int, num_stages: int, num_layers: int) -> bool:
         """Whether pipeline stage `stage` of `num_stages` has it; layers are cut evenly."""
         first, last = stage == 0, stage == num_stages - 1
+        if num_stages == 1:
+            return True
         if isinstance(self.holder, int):
             return self.holder * num_stages // num_layers == stage
         return {"first": first, "last": last, "ends": first or last}[self.holder]

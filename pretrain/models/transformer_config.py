@@ -23,7 +23,7 @@ class TransformerModelConfig(ModelConfig):
     """Kind of the norms."""
     norm_epsilon: float = Field(default=1e-5, gt=0)
     """Added to the variance inside the norms."""
-    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh"] = "gelu"
+    activation: Literal["gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh", "relu"] = "gelu"
     """Activation of the MLP; gelu_tanh is GPT-2's approximation, swiglu and geglu are gated by silu and gelu."""
     bias: bool = True
     """Whether the linear layers have biases."""

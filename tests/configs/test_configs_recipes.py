@@ -37,6 +37,11 @@ LAYOUTS = {
     "roberta-base": {1: Layout(), 8: Layout(data=8), 1024: Layout(data=1024)},
     "modern-encoder-tiny": {1: Layout(), 2: Layout(data=2)},
     "modern-encoder-base": {1: Layout(), 8: Layout(data=8), 64: Layout(data=64)},
+    "t5-tiny": {1: Layout(), 2: Layout(data=2)},
+    "t5-base": {1: Layout(), 8: Layout(data=8), 16: Layout(data=16)},
+    "t5-11b": {8: Layout(tensor=8), 256: Layout(tensor=8, data=32)},
+    "bart-tiny": {1: Layout(), 2: Layout(data=2)},
+    "bart-base": {1: Layout(), 8: Layout(data=8), 512: Layout(data=512)},
 }
 # Recipe without a model, which it has from the source that it starts from -> a recipe with one that it is meant for.
 STARTS_FROM = {"llama-continue": "llama-7b"}
@@ -52,6 +57,9 @@ PUBLISHED = {
     "bert-large": (30522, 336e6),
     "roberta-base": (50265, 125e6),
     "modern-encoder-base": (50368, 149e6),
+    "t5-base": (32128, 223e6),
+    "t5-11b": (32128, 11.3e9),
+    "bart-base": (50265, 139e6),
 }
 
 

@@ -75,6 +75,8 @@ def older_spellings(fields: Mapping[str, Any]) -> dict[str, Any]:
     Such a reader takes the default of a field that it does not find, without a word.
     """
     older = {"torch_dtype": fields["dtype"]} if "dtype" in fields else {}
+    if fields.get("scale_decoder_outputs") is False:  # T5, which says that it is tied in any case since transformers 5
+        older["tie_word_embeddings"] = False
     rope = fields.get("rope_parameters")
     if not isinstance(rope, Mapping):
         return older

@@ -39,6 +39,9 @@ HUGGING_FACE_FAMILIES: Mapping[str, str] = {
     "megatron-bert": "pretrain.models.huggingface.megatron_bert:MegatronBert",
     "roberta": "pretrain.models.huggingface.roberta:Roberta",
     "modernbert": "pretrain.models.huggingface.modernbert:ModernBert",
+    "t5": "pretrain.models.huggingface.t5:T5",
+    "bart": "pretrain.models.huggingface.bart:Bart",
+    "mbart": "pretrain.models.huggingface.mbart:MBart",
 }
 """The implementation of each known `model_type`, as `module:Class`."""
 

@@ -1,9 +1,9 @@
 """The check of every export: the transformers model must give the outputs that ours gives, each reading its own way.
 
 A row of several documents is one row for ours, which keeps them apart; theirs reads each document alone. A row with
-padding is a row with an attention mask for theirs.
+padding is a row with an attention mask for theirs. A decoder reads rows of its own beside them.
 
-Shape letters: N rows, S positions in each, V vocabulary without padding.
+Shape letters: N rows, S positions in each, T positions that a decoder reads in each, V vocabulary without padding.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
 from pretrain.data.batch import MicroBatch
+from pretrain.models.encoder_decoder.config import EncoderDecoderConfig
 from pretrain.models.huggingface.config_fields import NO_IDS, RoleIds
 from pretrain.models.huggingface.family import sees_both_sides
 
@@ -68,7 +69,8 @@ def check_rows(
 
     The random rows have no id twice before all of the vocabulary was drawn. Rows of a model that sees both sides begin
     and end with the special tokens that there are; two more rows of it are padded, one of them with two documents
-    before the padding. Token types, where the model has them, all occur.
+    before the padding. Token types, where the model has them, all occur. An encoder-decoder has one padded row more,
+    and its decoder reads other random rows, each after the token that it begins with.
 
     Args:
         model: gives the vocabulary and the length, which is the longest that the model knows.
@@ -81,7 +83,8 @@ def check_rows(
     import torch
 
     assert model.vocab_size is not None
-    length, num_rows = model.seq_length, count + 2 if sees_both_sides(model) else count
+    length, is_filled = model.seq_length, sees_both_sides(model)
+    num_rows = count + (2 if is_filled else 1 if model.is_encoder_decoder else 0)
     generator = torch.Generator().manual_seed(seed)
     epochs = -(-num_rows * length // model.vocab_size)
     drawn = torch.cat([torch.randperm(model.vocab_size, generator=generator) for _ in range(epochs)])
@@ -93,23 +96,42 @@ def check_rows(
         text = torch.tensor(list(text_ids)[:length])
         tokens_NS = torch.cat([tokens_NS, text.repeat(-(-length // len(text)))[None, :length]])
     positions_NS = torch.arange(length).repeat(len(tokens_NS), 1)
-    ones_NS, segments_NS, extras = torch.ones(tokens_NS.shape), None, {}
-    if sees_both_sides(model):
+    ones_NS, segments_NS = torch.ones(tokens_NS.shape), None
+    extras: dict[str, torch.Tensor] = {}
+    if is_filled or model.is_encoder_decoder:
         segments_NS = torch.zeros_like(tokens_NS)
         if ids.pad is not None:  # within text there is none
             tokens_NS[tokens_NS == ids.pad] = (ids.pad + 1) % model.vocab_size
         padded, packed = count, count + 1
         end, border = max(2, 3 * length // 4), max(1, length // 3)
-        segments_NS[padded:packed, end:] = segments_NS[packed, end:] = PADDING_SEGMENT
-        segments_NS[packed, border:end] = 1
-        positions_NS[packed, border:] -= border
+        segments_NS[padded, end:] = PADDING_SEGMENT
+        if is_filled:
+            segments_NS[packed, end:] = PADDING_SEGMENT
+            segments_NS[packed, border:end] = 1
+            positions_NS[packed, border:] -= border
         kept = tokens_NS[num_rows : num_rows + num_covering].clone()
         _put_specials(tokens_NS, segments_NS, ids)
         tokens_NS[num_rows : num_rows + num_covering] = kept
+    if isinstance(model, EncoderDecoderConfig):
+        extras |= _decoder_rows(model, len(tokens_NS), generator, ids)
     types = num_token_types(model)
     if types:
         extras["token_types_BS"] = (torch.arange(length) * types // length).repeat(len(tokens_NS), 1)
     return MicroBatch(tokens_NS, tokens_NS, ones_NS, positions_NS, segments_NS, extras=extras)
+
+
+def _decoder_rows(
+    model: EncoderDecoderConfig, num_rows: int, generator: torch.Generator, ids: RoleIds
+) -> dict[str, torch.Tensor]:
+    """What the decoder reads, [N, T] each."""
+    import torch
+
+    assert model.vocab_size is not None
+    length = model.target_length
+    tokens_NT = torch.randint(0, model.vocab_size, (num_rows, length), generator=generator)
+    tokens_NT[:, 0] = getattr(ids, model.decoder_start_role) or 0
+    positions_NT = torch.arange(length).repeat(num_rows, 1)
+    return {"decoder_tokens_BT": tokens_NT, "decoder_position_ids_BT": positions_NT}
 
 
 def num_token_types(model: ModelConfig) -> int:
@@ -188,7 +210,7 @@ def require(agreement: Agreement, checkpoint: Path) -> None:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What the transformers model reads in one call: the positions `first` to `stop` of a row, and padding."""
+    """What the transformers model reads in one call, for its outputs at the positions `first` to `stop` of a row."""
 
     row: int
     first: int
@@ -203,6 +225,7 @@ def _readings(rows: MicroBatch) -> Iterator[_Reading]:
     given = {"input_ids": rows.tokens_BS}
     if "token_types_BS" in rows.extras:
         given["token_type_ids"] = rows.extras["token_types_BS"]
+    decoder_NT = rows.extras.get("decoder_tokens_BT")
     for row in range(num_rows):
         segments_S = torch.zeros(length) if rows.segment_ids_BS is None else rows.segment_ids_BS[row]
         documents = [number for number in segments_S.unique().tolist() if number != PADDING_SEGMENT]
@@ -213,6 +236,9 @@ def _readings(rows: MicroBatch) -> Iterator[_Reading]:
             inputs = {name: value[row : row + 1, first:read] for name, value in given.items()}
             if read > stop:
                 inputs["attention_mask"] = (segments_S != PADDING_SEGMENT).long()[None]
+            if decoder_NT is not None:
+                inputs["decoder_input_ids"] = decoder_NT[row : row + 1]
+                first, stop = 0, decoder_NT.shape[1]
             yield _Reading(row, first, stop, inputs)
 
 

@@ -95,6 +95,21 @@ def query_groups(model: TransformerModelConfig) -> tuple[Split, Join]:
     return split, join
 
 
+def keys_and_values(model: TransformerModelConfig) -> tuple[Split, Join]:
+    """Packed per head `[k, v]`, as an attention on another text has it, <-> (all keys, all values)."""
+    heads, size = model.num_attention_heads, model.head_size
+
+    def split(packed: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rest = packed.shape[1:]
+        return tuple(part.reshape(-1, *rest) for part in packed.reshape(heads, 2, size, *rest).unbind(1))
+
+    def join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        rest = parts[0].shape[1:]
+        return _concatenate([part.reshape(heads, 1, size, *rest) for part in parts], 1).reshape(-1, *rest)
+
+    return split, join
+
+
 def stacked_query_groups(model: TransformerModelConfig) -> tuple[Split, Join]:
     """Packed per group <-> one tensor of all queries, then all keys, then all values; as many groups as heads."""
     split, join = query_groups(model)

@@ -30,6 +30,7 @@ def model_from_tensors(hf_config: Mapping[str, Any], tensors: Mapping[str, torch
     with quiet_transformers():
         config = transformers.AutoConfig.for_model(**dict(hf_config))
         model = getattr(transformers, hf_config["architectures"][0])(config).to(_float32())
+    _untie(model, tensors)
     missing, unexpected = _fill(model, tensors)
     if missing or unexpected:
         raise ValueError(f"{type(model).__name__}: missing {missing[:3]}, unexpected {unexpected[:3]}")
@@ -200,6 +201,23 @@ def _fill(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> tuple[
     filled = {id(by_name[name]) for name in named if name in by_name}
     missing = [name for name in result.missing_keys if id(by_name.get(name)) not in filled]  # tied ones are not
     return sorted(missing), sorted(result.unexpected_keys)
+
+
+def _untie(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give parameters that the class has tied, and for which there are different tensors, memory of their own.
+
+    `from_pretrained` does so, too (transformers 5 ties the output layer of every T5 at first).
+    """
+    import torch
+
+    first: dict[int, torch.Tensor] = {}
+    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+        if name not in tensors:
+            continue
+        known = first.setdefault(id(parameter), tensors[name])
+        if known is not tensors[name] and not torch.equal(known, tensors[name]):
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(torch.empty_like(parameter)))
 
 
 def _float32() -> torch.dtype:

@@ -64,7 +64,7 @@ def from_hf(
     for rule in counterpart_of(model).rules(model, ids):
         if rule.zeros_like is not None and rule.ours not in shapes:  # accept only that nothing is lost
             if any(bool(tensors[name].any()) for name in rule.theirs if name in tensors):
-                raise CheckpointError("is not zero, but the model config has bias=false", where=rule.theirs[0])
+                raise CheckpointError("is not zero, but the model config has no such bias", where=rule.theirs[0])
             continue
         names = [name if name in tensors else PRESENT_NAMES.get(name, name) for name in rule.theirs]
         missing = [name for name in names if name not in tensors]
