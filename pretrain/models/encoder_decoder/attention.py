@@ -28,7 +28,7 @@ class BiasedCoreAttention(CoreAttention):
         q_SBND: torch.Tensor,
         k_SBGD: torch.Tensor,
         v_SBGD: torch.Tensor,
-        segment_ids_BS: torch.Tensor | None,
+        seen: torch.Tensor | None,
         attention_bias: torch.Tensor | None = None,
         **unused: Any,
     ) -> torch.Tensor:
@@ -38,7 +38,7 @@ class BiasedCoreAttention(CoreAttention):
             q_SBND: queries, [T, B, N, D].
             k_SBGD: keys, [S, B, N, D].
             v_SBGD: values.
-            segment_ids_BS: see the base class; not read where there is a bias. On another text: bool [B, S], which of
+            seen: see the base class; not read where there is a bias. On another text: bool [B, S], which of
                 its tokens are seen; None: all.
             attention_bias: [1 or B, N, T, S], added to the scores; minus infinity at what is not seen.
             **unused: see the base class.
@@ -47,10 +47,10 @@ class BiasedCoreAttention(CoreAttention):
             The attended values, [T, B, N * D].
         """
         if attention_bias is None and not self.is_cross:
-            return super().forward(q_SBND, k_SBGD, v_SBGD, segment_ids_BS)
+            return super().forward(q_SBND, k_SBGD, v_SBGD, seen)
         mask = attention_bias
-        if mask is None and segment_ids_BS is not None:
-            mask = segment_ids_BS[:, None, None, :]
+        if mask is None and seen is not None:
+            mask = seen[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         q_BNTD, k_BNSD, v_BNSD = (t.permute(1, 2, 0, 3) for t in (q_SBND, k_SBGD, v_SBGD))
         with self._dropout_scope(dropout):

@@ -218,19 +218,25 @@ class EncoderDecoderConfig(TransformerModelConfig):
         outer = self.normal(stds.attention_output)
         qkv = self._packed(stds.query, stds.key_value, stds.key_value)
         yield from self.norm_parameters(f"{layer}input_layernorm", place)
-        yield from self._linear(f"{layer}self_attention.linear_qkv", (3 * inner, hidden), place, qkv, axis=0)
+        head = (self.head_size,)
+        yield from self._linear(
+            f"{layer}self_attention.linear_qkv", (3 * inner, hidden), place, qkv, axis=0, rows=3 * head
+        )
         yield from self._linear(f"{layer}self_attention.linear_proj", (hidden, inner), place, outer, axis=1)
         if has_cross_attention:
             cross, query = f"{layer}cross_attention.", self.normal(stds.query)
             key_value = self.normal(stds.key_value)
             yield from self.norm_parameters(f"{layer}pre_cross_attn_layernorm", place)
             yield from self._linear(f"{cross}linear_q", (inner, hidden), place, query, axis=0)
-            yield from self._linear(f"{cross}linear_kv", (2 * inner, hidden), place, key_value, axis=0)
+            yield from self._linear(f"{cross}linear_kv", (2 * inner, hidden), place, key_value, axis=0, rows=2 * head)
             yield from self._linear(f"{cross}linear_proj", (hidden, inner), place, outer, axis=1)
         fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
         ffn_in, ffn_out = self.normal(stds.ffn_in), self.normal(stds.ffn_out)
         yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", place)
-        yield from self._linear(f"{layer}mlp.linear_fc1", (fc1, hidden), place, ffn_in, axis=0, blocks=blocks)
+        gate_and_up = (ffn, ffn) if self.is_gated else ()
+        yield from self._linear(
+            f"{layer}mlp.linear_fc1", (fc1, hidden), place, ffn_in, axis=0, blocks=blocks, rows=gate_and_up
+        )
         yield from self._linear(f"{layer}mlp.linear_fc2", (hidden, ffn), place, ffn_out, axis=1)
 
     def _packed(self, *stds: float) -> Normal:
