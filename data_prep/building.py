@@ -11,7 +11,7 @@ import xxhash
 
 from configs.errors import DataError
 from data_prep.build_config import BuildConfig
-from data_prep.config import MAY_SHARE, TokenizerConfig
+from data_prep.config import MAY_SHARE, OBJECTIVE_ROLES, TokenizerConfig
 from data_prep.corpus.corpus import Corpus
 from data_prep.reading.inputs import find_files
 from data_prep.storage.publishing import staged_file
@@ -83,12 +83,11 @@ def _train(config: TokenizerConfig, say: Callable[[str], None]) -> None:
     from data_prep.tokenizer.importing import describe_tokenizer
     from data_prep.tokenizer.training import train_tokenizer
 
+    later = (*MAY_SHARE, *OBJECTIVE_ROLES)
     settings = config.model_dump(mode="json", exclude={"overwrite"})
     # Settings of before these roles: a tokenizer without them was learned the same way.
     special = settings["special_tokens"]
-    settings["special_tokens"] = {
-        key: value for key, value in special.items() if value is not None or key not in MAY_SHARE
-    }
+    settings["special_tokens"] = {key: value for key, value in special.items() if value is not None or key not in later}
     files = [[file.path, file.state.size_bytes, file.state.version] for file in find_files(config)]
     recipe = {"settings": settings, "files": xxhash.xxh3_128_hexdigest(orjson.dumps(files))}
     path = config.output / RECIPE

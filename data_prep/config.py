@@ -103,6 +103,11 @@ class SourceConfig(ReadingSettings):
 
 MAY_SHARE = {"classification": "beginning_of_document", "separator": "end_of_document"}
 """Roles of encoders that may share the token of another, as RoBERTa's <s> and </s> do."""
+OBJECTIVE_ROLES = (
+    *("regular_denoising", "sequential_denoising", "extreme_denoising"),
+    *("fim_prefix", "fim_suffix", "fim_middle"),
+)
+"""Roles that single objectives ask for."""
 
 
 class SpecialTokens(Section):
@@ -155,9 +160,8 @@ class SpecialTokens(Section):
 
     def own_tokens(self) -> dict[str, str]:
         """Spelling by role, in the order of the ids; roles that share another's token, and sentinels, left out."""
-        modes = ("regular_denoising", "sequential_denoising", "extreme_denoising")
-        later = (*modes, "fim_prefix", "fim_suffix", "fim_middle")
-        ordered = ("unknown", "beginning_of_document", "end_of_document", "pad", "mask", *MAY_SHARE, *later)
+        first = ("unknown", "beginning_of_document", "end_of_document", "pad", "mask")
+        ordered = (*first, *MAY_SHARE, *OBJECTIVE_ROLES)
         spelled = {role: getattr(self, role) for role in ordered}
         shared = [role for role, other in MAY_SHARE.items() if spelled[role] == spelled[other]]
         return {role: name for role, name in spelled.items() if name is not None and role not in shared}

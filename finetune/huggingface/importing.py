@@ -108,6 +108,8 @@ def _metadata(config: ImportConfig, source: HuggingFaceSource, tokenizer: Tokeni
 def _objective(model: ModelConfig) -> dict[str, Any]:
     """The first objective that the model can be trained with: what an evaluation measures."""
     for name, declaration in OBJECTIVES.declarations().items():
+        if any(field.is_required() for field in declaration.model_fields.values()):
+            continue  # such as a mixture, which is made of the others
         section = declaration(name=name)
         if not section.problems(model):  # type: ignore[attr-defined]
             return section.model_dump(mode="json")

@@ -142,7 +142,7 @@ class OptimizerConfig(Named):
         for spec in model.parameters():
             weights += spec.elements
             kept += sum(math.prod(state.shape(spec)) for state in self.kept_of(spec))
-        return kept / weights
+        return kept / weights if weights else 0.0
 
     def layout_problems(self, sizes: Mapping[str, int], *, zero_stage: int) -> list[str]:
         """Why this optimizer cannot be sharded so, a sentence each.

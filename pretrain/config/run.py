@@ -163,8 +163,8 @@ class RunConfig(Section):
         )
         if self.model.is_encoder_decoder and self.optimizer.layer_decay != 1.0:
             problems.append(
-                f"optimizer.layer_decay is {self.optimizer.layer_decay}, and model.name={self.model.name} has two stacks"
-                " of layers; expected 1.0"
+                f"optimizer.layer_decay is {self.optimizer.layer_decay}, and model.name={self.model.name} has two"
+                " stacks of layers; expected 1.0"
             )
         if problems:
             raise ValueError("; ".join(problems))

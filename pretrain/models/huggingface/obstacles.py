@@ -22,6 +22,7 @@ class Obstacle:
         supported: all that the class asks for.
         met: how many keys that were asked before agree, also those that are left as they are in most models.
         unmet: how many keys do not agree, this one among them.
+        is_one_of_several: whether the class asks for more keys than this.
     """
 
     key: str
@@ -31,12 +32,13 @@ class Obstacle:
     supported: str
     met: int = 0
     unmet: int = 1
+    is_one_of_several: bool = False
 
     def __str__(self) -> str:
         """The values that no class has together, such as `model.bias=true with model.normalization=RMSNorm`."""
         found = f"model.{self.key}={_spelled(self.value)}"
         if not self.beside:
-            return f"{found} with all else as this model has it"
+            return f"{found} with all else as this model has it" if self.is_one_of_several else found
         return f"{' and '.join(f'model.{text}' for text in self.beside)} with {found}"
 
     def error(self, supported: Sequence[str]) -> ConfigError:
@@ -87,7 +89,7 @@ def first_obstacle(model: ModelConfig, model_type: str, needs: Sequence[Need]) -
             beside = tuple(f"{met.key}={_spelled(values[met.key])}" for met in before)
             told = [each for each in needs if not each.is_usual]
             supported = " + ".join(f"{each.key}={each.in_words}" for each in told) + f" ({model_type})"
-            return Obstacle(need.key, values[need.key], need.in_words, beside, supported, number, unmet)
+            return Obstacle(need.key, values[need.key], need.in_words, beside, supported, number, unmet, len(needs) > 1)
     return None
 
 

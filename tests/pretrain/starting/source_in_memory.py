@@ -15,6 +15,8 @@ from pretrain.checkpoint.state_shards import Rectangles, as_matrix
 from pretrain.config.model import ModelConfig
 from pretrain.models.encoder.bert_config import BertConfig, RobertaConfig
 from pretrain.models.encoder.modern_config import ModernEncoderConfig
+from pretrain.models.encoder_decoder.bart_config import BartConfig
+from pretrain.models.encoder_decoder.t5_config import T5Config
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.config_fields import RoleIds
 from pretrain.models.huggingface.family import to_config
@@ -61,6 +63,9 @@ MODELS: dict[str, ModelConfig] = {
     "bert": BertConfig(**SIZES),
     "megatron-bert": BertConfig(**SIZES, norm_placement="pre"),
     "roberta": RobertaConfig(**SIZES),
+    "t5": T5Config(**SIZES, decoder_seq_length=16),
+    "bart": BartConfig(**SIZES, decoder_seq_length=16),
+    "mbart": BartConfig(**SIZES, decoder_seq_length=16, norm_placement="pre"),
     "modernbert": ModernEncoderConfig(**{**SIZES, "num_layers": 4}, local_window=6),
 }
 """A model of each Hugging Face family, without rows of padding."""

@@ -290,5 +290,5 @@ print([obstacle_to_export(model) for model in models], [load_family(name).model_
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     names = ["llama", "gpt2", "starcoder2", "mistral", "qwen2", "qwen3", "gpt_neox", "phi", "gemma", "gemma2"]
-    names += ["gemma3_text", "olmo2", "bert", "megatron-bert", "roberta", "modernbert"]
-    assert done.stdout.strip() == f"{[None] * 4} {names}", done.stderr
+    names += ["gemma3_text", "olmo2", "bert", "megatron-bert", "roberta", "modernbert", "t5", "bart", "mbart"]
+    assert done.stdout.strip() == f"{[None] * 6} {names}", done.stderr
