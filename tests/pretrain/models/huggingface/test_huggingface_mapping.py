@@ -275,5 +275,5 @@ models = [FAMILIES.declaration(name)(**sizes) for name in FAMILIES.targets]
 print([obstacle_to_export(model) for model in models], [load_family(name).model_type for name in HUGGING_FACE_FAMILIES])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    names = ["llama", "gpt2", "starcoder2", "bert", "megatron-bert", "roberta", "modernbert"]
-    assert done.stdout.strip() == f"{[None] * 4} {names}", done.stderr
+    names = ["llama", "gpt2", "starcoder2", "bert", "megatron-bert", "roberta", "modernbert", "t5", "bart", "mbart"]
+    assert done.stdout.strip() == f"{[None] * 6} {names}", done.stderr
