@@ -198,6 +198,14 @@ def test_cpu_bridge_schedules_torch() -> None:
     unpatched(canaries.cuda_is_named)
 
 
+def test_attention_biased_self_attention_checkpointed_attention_forward() -> None:
+    from megatron.core.transformer.attention import Attention
+
+    code = Attention._checkpointed_attention_forward.__code__
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    assert [found.co_name for found in inner if "attention_bias" in found.co_freevars] == ["custom_forward"]
+
+
 def test_every_patch_has_a_canary() -> None:
     canaries_here = {name for name in globals() if name.startswith("test_")}
     assert {f"test_{name}" for name in all_patches()} - canaries_here == set()
