@@ -67,7 +67,7 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
         UserError: anything that stands in the way, the comparison of the logits above all; nothing is written then.
     """
     check_replaceable(config.output, RECORD_FILE, config.overwrite)
-    source = open_checkpoint(config.model)
+    source = open_checkpoint(config.model, averaged=config.weights == "average")
     counterpart_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
     text = trained_text(source.model, source.metadata, tokenizer) if tokenizer is not None else None
@@ -206,6 +206,7 @@ def _provenance(
         "pipeline": _pipeline(source.model),
         "model": source.model.model_dump(mode="json"),
         "parameters": written.parameters,
+        "weights": config.weights,
         "dtype": config.dtype,
         "tokenizer": config.tokenizer,
         "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,

@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from configs.errors import CheckpointError
 from configs.kinds import comes_with
+from pretrain.checkpoint.manifest import MASTER
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.config.kinds import FAMILIES
 from pretrain.config.model import ModelConfig
+from pretrain.config.optimizer import AVERAGE
 
 if TYPE_CHECKING:
     import torch
@@ -22,14 +24,14 @@ if TYPE_CHECKING:
 class CheckpointTensors(Mapping[str, "torch.Tensor"]):
     """The weights of a checkpoint by global name, each read (and verified) when it is asked for."""
 
-    def __init__(self, reader: CheckpointReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: CheckpointReader, state: str = MASTER) -> None:
+        self._reader, self._state = reader, state
         self._names = frozenset(reader.names())
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._names:
             raise KeyError(name)
-        return self._reader.tensor(name)
+        return self._reader.tensor(name, self._state)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -58,13 +60,22 @@ class ModelCheckpoint:
     metadata: Mapping[str, Any]
 
 
-def open_checkpoint(path: Path) -> ModelCheckpoint:
+def open_checkpoint(path: Path, *, averaged: bool = False) -> ModelCheckpoint:
     """The checkpoint that `path` (a run, or one of its steps) means.
 
+    Args:
+        path: of it.
+        averaged: whether the tensors are the moving averages of the weights, not the weights.
+
     Raises:
-        CheckpointError: there is none, it is damaged, or it does not say what model it holds.
+        CheckpointError: there is none, it is damaged, it does not say what model it holds, or it keeps no averages.
     """
     reader = CheckpointReader(path)
+    names = reader.names()
+    if averaged and names and AVERAGE.name not in reader.states(names[0]):
+        raise CheckpointError(
+            "keeps no averages of the weights", where=reader.path, expected="a run with optimizer.average_decay"
+        )
     metadata = reader.metadata
     saved = metadata.get("model")
     if not isinstance(saved, dict):
@@ -87,7 +98,8 @@ def open_checkpoint(path: Path) -> ModelCheckpoint:
         raise CheckpointError(f"model.name in its metadata: {error}", where=reader.path) from None
     if model.vocab_size is None:
         raise CheckpointError("does not say how many token ids its model knows", where=reader.path)
-    return ModelCheckpoint(reader.path, model, CheckpointTensors(reader), metadata)
+    state = AVERAGE.name if averaged else MASTER
+    return ModelCheckpoint(reader.path, model, CheckpointTensors(reader, state), metadata)
 
 
 def run_directory(step: Path) -> Path:

@@ -37,6 +37,7 @@ LAYOUTS = {
     "roberta-base": {1: Layout(), 8: Layout(data=8), 1024: Layout(data=1024)},
     "modern-encoder-tiny": {1: Layout(), 2: Layout(data=2)},
     "modern-encoder-base": {1: Layout(), 8: Layout(data=8), 64: Layout(data=64)},
+    "ul2-tiny": {1: Layout(), 2: Layout(data=2)},
     "t5-tiny": {1: Layout(), 2: Layout(data=2)},
     "t5-base": {1: Layout(), 8: Layout(data=8), 16: Layout(data=16)},
     "t5-11b": {8: Layout(tensor=8), 256: Layout(tensor=8, data=32)},

@@ -34,13 +34,16 @@ def write_run(
     tensors: Mapping[str, torch.Tensor] | None = None,
     step: int = 20,
     metadata: Mapping[str, Any] | None = None,
+    averages: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Write one checkpoint and the tokenizer's copy; returns the weights."""
+    """Write one checkpoint (`averages`: of the weights, if it has some) and the tokenizer's copy; returns the weights."""
     tensors = dict(tensors if tensors is not None else random_tensors(model))
     shards = []
     for name, tensor in tensors.items():
         shape = tuple(tensor.shape)
         states = {state: tensor.reshape(-1).float() for state in STATES}
+        if averages is not None:
+            states["average"] = averages[name].reshape(-1).float()
         shards.append(StateShard(ShardedShape(name, shape, shape), 0, tensor.numel(), states, is_owner=True))
     content = {
         "step": step,

@@ -62,6 +62,23 @@ def test_the_record_names_everything_that_was_read(tokenizer: Tokenizer, tmp_pat
     ]
 
 
+def test_the_averages_of_the_weights_are_exported_where_there_are_some(
+    run: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    with pytest.raises(CheckpointError, match=r"keeps no averages(?s:.*)optimizer\.average_decay"):
+        export(config(run, tmp_path / "none", weights="average"), oracle_outputs)
+    trained = write_run(tmp_path / "plain", llama(tokenizer), tokenizer)
+    averages = {name: weight * 0.5 for name, weight in trained.items()}
+    write_run(tmp_path / "averaged", llama(tokenizer), tokenizer, trained, averages=averages)
+    record = export(config(tmp_path / "averaged", tmp_path / "out", weights="average"), oracle_outputs)
+    assert record["weights"] == "average"
+    export(config(tmp_path / "plain", tmp_path / "expected"), oracle_outputs)
+    found, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "expected"))
+    assert all(torch.equal(found[name], plain[name] * 0.5) for name in plain)
+
+
 def test_an_export_loads_in_transformers_and_computes_the_same(run: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
