@@ -84,6 +84,9 @@ class OptimizerConfig(Named):
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Learning rate of each layer as a share of that of the layer above it, whose last one has `lr`; embeddings come
     below the first layer (layer-wise decay; Clark et al. 2020, appendix B)."""
+    embedding_gradient: float = Field(default=1.0, gt=0, le=1)
+    """What the gradient is multiplied by that looked-up tokens pass to their embedding; GLM-130B has 0.1 (Zeng et al.
+    2023, section 3.1)."""
     average_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay per step of an exponential moving average of the weights, which is kept in checkpoints and can be exported;
     null: none is kept."""

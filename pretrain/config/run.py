@@ -166,6 +166,11 @@ class RunConfig(Section):
                 f"optimizer.layer_decay is {self.optimizer.layer_decay}, and model.name={self.model.name} has two"
                 " stacks of layers; expected 1.0"
             )
+        if self.optimizer.embedding_gradient != 1.0 and self.model.token_embedding is None:
+            problems.append(
+                f"optimizer.embedding_gradient is {self.optimizer.embedding_gradient}, and model.name={self.model.name}"
+                " does not say which module looks tokens up; expected 1.0"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         with suppress(NotImplementedError):  # of an objective whose samples do not come from corpora

@@ -14,6 +14,7 @@ from pretrain.config import RunConfig
 from pretrain.data.batch import MicroBatch
 from pretrain.engine import determinism, upstream
 from pretrain.engine.deepspeed_config import communication_precision, deepspeed_config
+from pretrain.engine.embedding_gradient import scale_lookup_gradient
 from pretrain.engine.gradients import GradientFinisher
 from pretrain.engine.group_adapter import GroupAdapter
 from pretrain.engine.layer_norms import LayerNorm, LayerNormMeter
@@ -81,6 +82,8 @@ class TrainEngine:
         dtype = _DTYPES[config.training.precision]
         sequence_parallel = config.parallel.sequence_parallel
         module, transformer_config = build_stage(family, config.model, config.parallel, dtype, topology.place)
+        if config.optimizer.embedding_gradient != 1.0 and config.model.token_embedding is not None:
+            scale_lookup_gradient(module, config.model.token_embedding, config.optimizer.embedding_gradient)
         if config.training.deterministic:
             determinism.look_up_by_index(module)
         settings = deepspeed_config(config.training, config.parallel, config.optimizer.clip_grad_norm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ from pretrain.models.parameter_table import Constant, Holder, Normal, ParameterS
 
 class TransformerModelConfig(ModelConfig):
     """A transformer. A subclass declares one family."""
+
+    token_embedding: ClassVar[str | None] = "embedding.word_embeddings"
 
     num_attention_heads: int = Field(gt=0, examples=[12])
     """Query heads of each attention."""

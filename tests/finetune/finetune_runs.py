@@ -36,7 +36,7 @@ def write_run(
     metadata: Mapping[str, Any] | None = None,
     averages: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Write one checkpoint (`averages`: of the weights, if it has some) and the tokenizer's copy; returns the weights."""
+    """Write one checkpoint (with `averages`, if it has some) and the tokenizer's copy; returns the weights."""
     tensors = dict(tensors if tensors is not None else random_tensors(model))
     shards = []
     for name, tensor in tensors.items():

@@ -87,6 +87,18 @@ def test_norms_of_layers_rates_and_averages_are_the_same_in_every_layout() -> No
                 assert layers[layer] == pytest.approx(norms, rel=1e-4), (name, layer)
 
 
+@pytest.mark.slow
+def test_the_embedding_gets_a_share_of_its_gradient() -> None:
+    """Untied, so that nothing else adds to it."""
+    whole, share = (
+        _run(replace(_case(name, embedding_gradient=scale), model={"tie_embeddings": False}))
+        for name, scale in ((LAYOUTS[0], 1.0), (LAYOUTS[1], 0.25))
+    )
+    for layer, norms in whole["layers"][0].items():
+        expected = norms["gradient"] * (0.25 if layer == "embedding.word_embeddings" else 1.0)
+        assert share["layers"][0][layer]["gradient"] == pytest.approx(expected, rel=1e-4), layer
+
+
 def test_the_rate_of_a_layer() -> None:
     config = AdamWConfig(lr=1.0, layer_decay=0.5)
     holders: list[Any] = [0, 2, "first", "ends", "last"]
