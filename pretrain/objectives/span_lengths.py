@@ -1,6 +1,6 @@
 """How long the input and the target of span corruption are: the arithmetic of T5's own program.
 
-It is that of `random_spans_helper` and `random_spans_noise_mask` (Raffel et al. 2020, section 3.1.4), in Python's
+It is that of random_spans_helper and random_spans_noise_mask (Raffel et al. 2020, section 3.1.4), in Python's
 floats and with its rounding of halves to even. Where it draws the spans, the published program rounds in single
 precision.
 """
@@ -49,7 +49,7 @@ class SpanNoise:
     def raw_length(self, seq_length: int) -> int:
         """Tokens of text whose input has `seq_length` tokens; 0 where there is no room for two.
 
-        As `random_spans_helper`: the most that have room; at a density of exactly one half, one less where the target
+        As random_spans_helper: the most that have room; at a density of exactly one half, one less where the target
         would be the longer of the two.
         """
         if seq_length < 2 + ENDS_PER_ROW:
@@ -70,7 +70,7 @@ class SpanNoise:
         return low if low > 1 else 0
 
     def _planned(self, length: int) -> tuple[int, int]:
-        """Lengths of input and target as `random_spans_helper` has them: there may be no token or span to drop."""
+        """Lengths of input and target as random_spans_helper has them: there may be no token or span to drop."""
         tokens = round(length * self.density)
         spans = min(tokens, 1) if self.mean_span_length is None else round(tokens / self.mean_span_length)
         return length - tokens + spans + ENDS_PER_ROW, tokens + spans + ENDS_PER_ROW

@@ -1,7 +1,7 @@
 """Which spans of a text are dropped, and what is read and written instead; numpy only.
 
-Random segmentation and sentinels are those of T5's own program (`random_spans_noise_mask`,
-`noise_span_to_unique_sentinel`; Raffel et al. 2020, section 3.1.4).
+Random segmentation and sentinels are those of T5's own program (random_spans_noise_mask,
+noise_span_to_unique_sentinel; Raffel et al. 2020, section 3.1.4).
 
 Shape letters: R rows, W positions of text in each, N columns of packed rows.
 """
