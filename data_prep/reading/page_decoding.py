@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from data_prep.reading.encodings import UTF_8, byte_order_mark, canonical_encoding, decodes, in_practice
+from data_prep.reading.encodings import UTF_8, byte_order_mark, canonical_encoding, decodes, in_practice, is_wide
 from data_prep.reading.guessing import guess_encoding, is_western_at_sight
 
 _META_CHARSET = re.compile(
@@ -54,11 +54,14 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
         declared: the charset that the HTTP header names, or that whole header (`text/html; charset=gbk`).
     """
     meta = _META_CHARSET.search(raw[:_META_BYTES])
-    candidates: list[tuple[Any, Any]] = [(byte_order_mark(raw), "mark"), (_charset(declared), "header")]
+    in_header = _charset(declared)
+    if in_header is not None and is_wide(in_header) and b"\0" not in raw:
+        in_header = None  # no tag is in it
+    candidates: list[tuple[Any, Any]] = [(byte_order_mark(raw), "mark"), (in_header, "header")]
     if meta is not None:
         in_page = _charset((meta[1] or meta[2]).decode())
         # Who can read this declaration byte by byte does not read UTF-16.
-        candidates.append((UTF_8 if in_page and in_page.startswith(("utf-16", "utf-32")) else in_page, "page"))
+        candidates.append((UTF_8 if in_page and is_wide(in_page) else in_page, "page"))
     candidates += [(UTF_8, "utf-8"), (None, "guess")]
     is_utf8 = not raw.isascii() and decodes(raw, UTF_8)
     surely = is_utf8 and len(_UTF_8_LEADS.findall(raw)) >= _CERTAIN_LETTERS
