@@ -204,6 +204,20 @@ def test_a_page_without_a_zero_byte_is_in_no_two_bytes_a_letter(declared, page):
     assert decode_page(wide, "utf-16le").text == decode_page(codecs.BOM_UTF16_LE + wide).text == page
 
 
+@pytest.mark.parametrize("declared", ["iso-8859-1", "text/html; charset=windows-1251", "gbk", "shift_jis"])
+@pytest.mark.parametrize(
+    "text", ["Les élèves de l’école ont été à la fête. ", "Вчера вечером шёл дождь. ", "你好世界 "]
+)
+def test_a_damaged_page_that_can_only_be_utf8_is_that(declared, text):
+    page = f"<p>{text * 9}é"
+    cut = decode_page(page.encode()[:-1], declared)
+    assert (cut.text, cut.reason, cut.replaced) == (page[:-1] + "\ufffd", "nearly utf-8", 1)
+    within = decode_page(page.encode() + b"\xff" + page.encode(), declared)
+    assert (within.text, within.reason) == (f"{page}\ufffd{page}", "nearly utf-8")
+    page = "Les élèves de l’école ont été à la fête. " * 9
+    assert decode_page(page.encode("cp1252"), "iso-8859-1").text == page
+
+
 @pytest.mark.parametrize("encoding", ["iso2022_jp", "iso2022_kr"])
 @pytest.mark.parametrize("tail", [b"\x1b$)1234567890", b"\x1b$)12345678\x1b9", b"\x1b" * 20])
 def test_an_escape_that_does_not_end_is_a_bad_byte(encoding, tail):

@@ -275,3 +275,12 @@ def test_a_table_of_very_many_columns_is_read_at_once(tmp_path):
     counts = ReadCounts()
     assert read(tmp_path / "t.csv", counts=counts) == ["c\nd"] and counts.malformed == 5_001
     assert time.process_time() - begin < 1
+
+
+def test_what_a_quote_may_have_swallowed_is_said_of_a_damaged_table_too(tmp_path, capsys):
+    data, said = LIKE_ROWS["few rows"]
+    path = tmp_path / "t.csv"
+    path.write_bytes(data + b'6,"open\n')
+    counts = ReadCounts()
+    assert len(read(path, counts=counts, damaged_files="skip")) == 2 and counts.damaged_files == 1
+    assert f"{path}: {said}" in capsys.readouterr().err
