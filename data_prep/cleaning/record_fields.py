@@ -112,10 +112,11 @@ def compared_value(record: dict[str, Any], kept: dict[str, Any], name: str) -> s
         name: the field.
     """
     here = value_of(kept, name)
-    # Bytes are not published.
-    if here is not None and not isinstance(here, bytes):
+    if isinstance(here, _PLAIN) and here is not None:
         return None
-    return comparable(value_of(_nested(record) | record, name))
+    # Bytes are not published, nor those within lists and objects.
+    compared = comparable(value_of(_nested(record) | record, name))
+    return None if compared == comparable(here) else compared
 
 
 def comparable(value: Any) -> str | None:

@@ -20,13 +20,14 @@ from data_prep.reading.encodings import valid_bytes
 
 _IS_HTML = re.compile(
     # All up to the last comment is one: what begins in many comments is then looked at once.
-    rb"(?:\s|<\?xml[^<>]*\?>)*+(?:<!--.*-->(?:\s|<\?xml[^<>]*\?>)*+)?"
+    rb"(?:\xef\xbb\xbf)?(?:\s|<\?xml[^<>]*\?>)*+(?:<!--.*-->(?:\s|<\?xml[^<>]*\?>)*+)?"
     rb"<(?:!doctype\s+html|html|head|body|title|div|p|meta)\b",
     re.I | re.S,
 )
 _HEAD_BYTES = 1 << 12
 # What is small in the archive then does not fill the memory: zlib makes at most a thousand bytes of one.
 _PIECE_BYTES = 1 << 14
+_BROTLI_BYTES = 1 << 6  # which makes a million of one
 _CHUNK_HEADER = re.compile(rb"\s*([0-9a-f]{1,8})\s*(?:;.*)?\r?\n", re.I)
 _LONGEST_HEADER_BYTES = 1 << 12
 _CODINGS = frozenset({"br", "zstd", "gzip", "x-gzip", "deflate", "compress", "x-compress", "dcb", "dcz"})
@@ -63,12 +64,13 @@ def content_of(record: Any, max_bytes: int) -> Content:
         EOFError: if the archive ends before the record does, and not only behind what the record holds.
     """
     stream, http = record.raw_stream, record.http_headers
-    pieces = _chunks(stream) if _header(http, "Transfer-Encoding") == "chunked" else _pieces(stream)
+    is_chunked = _header(http, "Transfer-Encoding").rpartition(",")[2].strip() == "chunked"
+    pieces = _chunks(stream) if is_chunked else _pieces(stream)
     coding = _header(http, "Content-Encoding")
     # A first piece of some length: of text that was never compressed nothing comes out before it fails.
     pieces = chain([_joined(pieces, _PIECE_BYTES - 1)], pieces)
     fails = False
-    for form in _formats(coding):
+    for form in _formats(coding, max_bytes):
         pieces, packed = tee(pieces)
         raw, end = _unpacked(form, packed, max_bytes)
         if end == "whole" or len(raw) > max_bytes:
@@ -163,9 +165,9 @@ class _Format:
     begins: Callable[[bytes], bool]
 
 
-def _formats(coding: str) -> tuple[_Format, ...]:
+def _formats(coding: str, max_bytes: int = 0) -> tuple[_Format, ...]:
     """What a compression may be, the likelier first; none: nothing here undoes it."""
-    if coding == "gzip":
+    if coding in ("gzip", "x-gzip"):
         return (_Format(partial(zlib.decompressobj, 31), _begins_gzip),)
     if coding == "deflate":  # some servers leave out the header of zlib, without which none is seen to follow
         return (
@@ -176,7 +178,7 @@ def _formats(coding: str) -> tuple[_Format, ...]:
         with suppress(ImportError):
             import brotli
 
-            return (_Format(partial(_Brotli, brotli), _begins_none),)
+            return (_Format(partial(_Brotli, brotli, max_bytes), _begins_none),)
     return ()
 
 
@@ -197,15 +199,20 @@ def _begins_none(packed: bytes) -> bool:
 class _Brotli:
     unused_data = b""
 
-    def __init__(self, brotli: Any) -> None:
-        self._stream, self._error = brotli.Decompressor(), brotli.error
+    def __init__(self, brotli: Any, max_bytes: int) -> None:
+        self._stream, self._error, self._max_bytes = brotli.Decompressor(), brotli.error, max_bytes
 
     def decompress(self, packed: bytes) -> bytes:
-        try:
-            raw: bytes = self._stream.process(packed)
-        except self._error as error:
-            raise zlib.error(str(error)) from None
-        return raw
+        parts: list[bytes] = []
+        size = at = 0
+        while at < len(packed) and size <= self._max_bytes and not self.eof:
+            try:
+                parts.append(self._stream.process(packed[at : at + _BROTLI_BYTES]))
+            except self._error as error:
+                raise zlib.error(str(error)) from None
+            size += len(parts[-1])
+            at += _BROTLI_BYTES
+        return b"".join(parts)
 
     @property
     def eof(self) -> bool:

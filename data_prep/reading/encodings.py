@@ -57,10 +57,11 @@ def _mark_bad_byte(error: UnicodeError) -> tuple[str, int]:
     # A lone surrogate is in no UTF-8: what could not be decoded is found by whoever looks at the line. One byte only is
     # passed over, so that a line break behind it stays one; code units of UTF-16 and UTF-32 stay whole.
     assert isinstance(error, UnicodeDecodeError)
-    return chr(0xDC00 + error.object[error.start]), error.end if _is_wide(error.encoding) else error.start + 1
+    return chr(0xDC00 + error.object[error.start]), error.end if is_wide(error.encoding) else error.start + 1
 
 
-def _is_wide(encoding: str) -> bool:
+def is_wide(encoding: str) -> bool:
+    """Whether each letter of an encoding is two bytes or four, of which one is zero in those of ASCII."""
     return encoding.lower().replace("-", "").startswith(("utf16", "utf32"))
 
 
@@ -87,7 +88,7 @@ class Utf8Stream(ByteStream):
 
     def __init__(self, raw: BinaryIO, encoding: str) -> None:
         super().__init__(raw)
-        self._encoding, self._ended = encoding, False
+        self._encoding, self._ended, self._held = encoding, False, b""
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def _next_piece(self) -> bytes | None:
@@ -100,10 +101,32 @@ class Utf8Stream(ByteStream):
             self._encoding = _with_byte_order(self._encoding, chunk)
             self._decoder = codecs.getincrementaldecoder(self._encoding)(_MARK)
         self._ended = not chunk
-        pending = b"" if chunk or _is_wide(self._encoding) else self._decoder.getstate()[0]
-        # Python's decoders of several bytes a letter lose what is behind the first bad byte when they are ended.
-        text = pending.decode(self._encoding, _MARK) if pending else self._decoder.decode(chunk, not chunk)
+        if chunk:
+            text = self._decoded(self._decoder, self._held + chunk)
+        else:
+            text = self._decoder.decode(b"", True) if is_wide(self._encoding) else self._rest(self._decoder)
         return text.encode(UTF_8, "surrogatepass")
+
+    def _decoded(self, decoder: codecs.IncrementalDecoder, data: bytes) -> str:
+        """The text of bytes up to an escape that has not ended, of which Python's decoders hold eight bytes at most."""
+        before, at = decoder.getstate(), len(data)
+        while True:
+            try:
+                self._held = data[at:]
+                return decoder.decode(data[:at])
+            except UnicodeError:
+                decoder.setstate(before)
+                at = max(0, data.rfind(b"\x1b", 0, at))
+
+    def _rest(self, decoder: codecs.IncrementalDecoder) -> str:
+        # Python's decoders of several bytes a letter lose what is behind the first bad byte when they are ended.
+        text = ""
+        (pending, state), held = decoder.getstate(), self._held
+        while rest := pending + held:
+            decoder.setstate((b"", state))
+            text += chr(0xDC00 + rest[0]) + self._decoded(decoder, rest[1:])
+            (pending, state), held = decoder.getstate(), self._held
+        return text
 
 
 def valid_bytes(data: bytes) -> int:

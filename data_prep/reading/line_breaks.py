@@ -13,7 +13,7 @@ from data_prep.reading.work_unit import WorkUnit
 
 
 def with_lines_of_old_macs(block: Block, unit: WorkUnit) -> Block:
-    """A block of lines with line feeds for carriage returns, if it is a whole file and has no line feed."""
+    """The first block of lines with line feeds for carriage returns, if it is a whole file and has no line feed."""
     at, data = block
     is_whole = unit.start == 0 and at in (0, len(BOM_UTF8)) and b"\n" not in data
     return (at, data.replace(b"\r", b"\n")) if is_whole and b"\r" in data else block

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from data_prep.reading.encodings import UTF_8, byte_order_mark, canonical_encoding, decodes, in_practice
+from data_prep.reading.encodings import UTF_8, byte_order_mark, canonical_encoding, decodes, in_practice, is_wide
 from data_prep.reading.guessing import guess_encoding, is_western_at_sight
 
 _META_CHARSET = re.compile(
@@ -20,6 +20,7 @@ _GOOD_PER_BAD = 4
 _DAMAGED_SHARE = 0.01
 # So many letters of several bytes are UTF-8 by chance in no other encoding.
 _UTF_8_LEADS, _CERTAIN_LETTERS = re.compile(rb"[\xc2-\xf4]"), 12
+_LETTERS_PER_DAMAGE = 10  # of what is UTF-8 but for damage, such as a letter that the end cuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +47,28 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
     In this order: a byte order mark; the declared charset of the header; that of `<meta>` or of an XML declaration;
     UTF-8; a guess. An encoding in which a good part of the letters cannot be decoded is passed over; where that leaves
     none, the first in which few of all characters cannot be decoded is taken, or else Windows-1252 where few bytes that
-    are not ASCII tell nothing. What is declared to be another encoding and can only be UTF-8 is that: many servers
-    declare Latin-1 for all they have.
+    are not ASCII tell nothing. What is declared to be another encoding and can only be UTF-8 is that, also with a
+    letter that the end cuts: many servers declare Latin-1 for all they have.
 
     Args:
         raw: its bytes.
         declared: the charset that the HTTP header names, or that whole header (`text/html; charset=gbk`).
     """
     meta = _META_CHARSET.search(raw[:_META_BYTES])
-    candidates: list[tuple[Any, Any]] = [(byte_order_mark(raw), "mark"), (_charset(declared), "header")]
+    in_header = _charset(declared)
+    if in_header is not None and is_wide(in_header) and b"\0" not in raw:
+        in_header = None  # no tag is in it
+    candidates: list[tuple[Any, Any]] = [(byte_order_mark(raw), "mark"), (in_header, "header")]
     if meta is not None:
         in_page = _charset((meta[1] or meta[2]).decode())
         # Who can read this declaration byte by byte does not read UTF-16.
-        candidates.append((UTF_8 if in_page and in_page.startswith(("utf-16", "utf-32")) else in_page, "page"))
+        candidates.append((UTF_8 if in_page and is_wide(in_page) else in_page, "page"))
     candidates += [(UTF_8, "utf-8"), (None, "guess")]
-    is_utf8 = not raw.isascii() and decodes(raw, UTF_8)
-    surely = is_utf8 and len(_UTF_8_LEADS.findall(raw)) >= _CERTAIN_LETTERS
+    leads = len(_UTF_8_LEADS.findall(raw))
+    surely = (
+        leads >= _CERTAIN_LETTERS and _replaced(raw.decode(UTF_8, "replace"), raw, UTF_8) * _LETTERS_PER_DAMAGE <= leads
+    )
+    is_utf8 = surely or (not raw.isascii() and decodes(raw, UTF_8))
     damaged: DecodedText | None = None
     for encoding, reason in candidates:
         if is_utf8 and encoding is not None and reason != "mark" and (surely or _is_8_bit(encoding)):
@@ -71,8 +78,7 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
         if encoding is None:
             continue
         text = raw.decode(encoding, "replace").removeprefix("\ufeff")
-        # The character itself may stand in the text: what counts is what was not there as bytes.
-        replaced = text.count("\ufffd") - (raw.count(b"\xef\xbf\xbd") if encoding == UTF_8 else 0)
+        replaced = _replaced(text, raw, encoding)
         if encoding == UTF_8 and replaced and reason == "utf-8":
             reason = "nearly utf-8"
         found = DecodedText(text, encoding, reason, replaced)
@@ -86,6 +92,11 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
         return DecodedText(raw.decode("cp1252"), "cp1252", "guess", 0)
     text = raw.decode(UTF_8, "replace")
     return DecodedText(text, UTF_8, "unreadable", text.count("\ufffd"))
+
+
+def _replaced(text: str, raw: bytes, encoding: str) -> int:
+    # The character itself may stand in the text: what counts is what was not there as bytes.
+    return text.count("\ufffd") - (raw.count(b"\xef\xbf\xbd") if encoding == UTF_8 else 0)
 
 
 def _charset(declared: str | None) -> str | None:

@@ -62,7 +62,11 @@ def read_web_archive(
     # What is declared in the archive is meant for bytes as they are.
     with open_stream(unit.path) as stream:
         watched = _Watched(stream)
-        records = iter(ArchiveIterator(io.BufferedReader(watched, _PIECE_BYTES)))
+        archive: Any = ArchiveIterator(io.BufferedReader(watched, _PIECE_BYTES))
+        headers_of = archive.loader.load_http_headers
+        # The library breaks at an answer without an address; what it holds is then not looked at.
+        archive.loader.load_http_headers = lambda kind, url, *others: headers_of(kind, url or "", *others)
+        records = iter(archive)
         at = -1
         while True:
             try:

@@ -215,8 +215,8 @@ def _read_text(
         while group := list(itertools.islice(parts, _PARAGRAPHS_PER_BATCH)):
             yield _decode_each(unit, iter(group), config, counts, fields)
         return
-    for block in line_blocks(unit, config.max_document_bytes, left_out, config):
-        block = with_lines_of_old_macs(block, unit)
+    for number, block in enumerate(line_blocks(unit, config.max_document_bytes, left_out, config)):
+        block = with_lines_of_old_macs(block, unit) if number == 0 else block
         # A byte order mark stands before a line where files were joined.
         odd = any(mark in block[1] for mark in (b"\r", b"\0", BOM_UTF8))
         if fields is None and len(block[1]) <= config.max_document_bytes and not odd:

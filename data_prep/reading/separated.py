@@ -56,6 +56,7 @@ def read_separated(
                 begin, row = _next_row(unit.path, rows)
             except DamagedFileError:
                 yield _batch(texts, metadata, places, fields)
+                _say_if_doubtful(unit.path, likely, possible, rows_read)
                 raise
             if row is None:
                 yield _batch(texts, metadata, places, fields)

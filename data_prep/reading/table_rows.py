@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import enum
 import io
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -147,7 +148,12 @@ def _held_within(row: list[str], at: int, columns: int, delimiter: str) -> _Held
     # The first line ends the row that the field begins in, and the last begins the one that it ends in.
     fields = [line.split(delimiter) for line in [*lines[:-1][:_LINES_LOOKED_AT], lines[-1]]]
     delimiters = sum(map(len, fields)) - len(fields)
-    fields[0], fields[-1] = row[:at] + fields[0], fields[-1] + row[at + 1 :]
+    # Only where they are as many: a row may have very many fields of several lines.
+    before, behind = at, len(row) - at - 1
+    if before:
+        fields[0] = row[:at] + fields[0] if before + len(fields[0]) == columns else []
+    if behind:
+        fields[-1] = fields[-1] + row[at + 1 :] if len(fields[-1]) + behind == columns else []
     # Text alone, as the first line is of a field in the last column, does not tell.
     fields = fields[at + 1 == columns : len(fields) - (at == 0)]
     end = 0 if at else -1
@@ -184,8 +190,8 @@ def check_distinct(path: str, header: list[str]) -> None:
     Raises:
         DataError: if two have.
     """
-    for column in header:
-        if column and header.count(column) > 1:
+    for column, times in Counter(header).items():
+        if column and times > 1:
             raise DataError(
                 f"has two columns {column!r}", where=path, expected="a first row that names each column once"
             )

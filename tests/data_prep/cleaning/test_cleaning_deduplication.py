@@ -17,7 +17,7 @@ from configs.errors import DataError
 from data_prep.cleaning.comparison import FieldValue, UnitSignature
 from data_prep.cleaning.config import CleanConfig
 from data_prep.cleaning.counts import StageCounts
-from data_prep.cleaning.record_fields import FieldCounter, comparable
+from data_prep.cleaning.record_fields import FieldCounter, comparable, compared_value, plain
 from data_prep.cleaning.run import clean
 
 MENU = "Home of all that\nContact the ones of it\nImprint and the rest of that"
@@ -125,6 +125,15 @@ def test_empty_addresses_are_none_and_bytes_are_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [None, "", " \n", b"", [], {}, (), float("nan")])
 def test_values_without_content_are_none(value: object) -> None:
     assert comparable(value) is None
+
+
+@pytest.mark.parametrize("values", [[{"a": 1, "b": b"x"}, {"a": 1, "b": b"y"}], [[b"x"], [b"y"]], [b"x", b"y"]])
+def test_bytes_within_a_field_that_is_kept_are_compared(values: list[object]) -> None:
+    records = [{"text": "t", "url": value} for value in values]
+    found = {compared_value(record, plain(record), "url") for record in records}
+    assert len(found) == 2 and None not in found
+    for kept in ({"url": ["x"]}, {"url": 1}):
+        assert compared_value(kept, kept, "url") is None
 
 
 def test_other_bytes_are_other_values_and_depth_costs_only_what_is_compared() -> None:

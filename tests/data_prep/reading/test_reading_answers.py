@@ -143,6 +143,30 @@ def test_brotli_where_its_package_is_installed(monkeypatch) -> None:
         assert answer(damaged, "br").problem == "a page whose br content is cut or damaged"
 
 
+@pytest.mark.parametrize("sent", ["chunked", "Chunked", "chunked, chunked", "gzip,chunked"])
+def test_what_is_sent_in_chunks_at_last_is_put_together(sent: str) -> None:
+    assert answer(chunks(PAGE_BYTES, 5000), Transfer_Encoding=sent) == Content(PAGE_BYTES)
+    assert answer(chunks(gzip.compress(PAGE_BYTES), 99), "X-GZip", Transfer_Encoding=sent) == Content(PAGE_BYTES)
+
+
+def test_little_brotli_does_not_fill_the_memory(monkeypatch) -> None:
+    made: list[int] = []
+
+    class Decompressor:
+        def process(self, packed: bytes) -> bytes:
+            made.append(len(packed) << 10)
+            return bytes(made[-1])
+
+        def is_finished(self) -> bool:
+            return False
+
+    monkeypatch.setitem(sys.modules, "brotli", types.SimpleNamespace(Decompressor=Decompressor, error=ValueError))
+    stream = io.BytesIO(b"packed" * 10_000)
+    http = StatusAndHeaders("200 OK", [("Content-Encoding", "br")], protocol="HTTP/1.1")
+    record = ArcWarcRecord("warc", "response", http, stream, http, "text/html", 60_000)
+    assert len(content_of(record, 1 << 18).raw) == sum(made) < 1 << 20
+
+
 def test_a_page_that_is_too_long_is_not_read_to_its_end() -> None:
     zeros = gzip.compress(bytes(1 << 20)) * 100
     stream = io.BytesIO(zeros)
@@ -194,6 +218,7 @@ def test_the_time_grows_no_faster_than_the_content() -> None:
         (b"<!-- -->" + b"<?xml-->" * 500, False),
         (b'\n<?xml version="1.0"?>\n<!-- a -- > b -->\n<!DOCTYPE  html>', True),
         (b"<!-- a --> b <!-- c --><html>", True),
+        (b'\xef\xbb\xbf\n<?xml version="1.0"?><!DOCTYPE html>', True),
         (b"<paragraph>", False),
         (b'{"a": "<p>"}', False),
     ],

@@ -193,3 +193,56 @@ def test_what_is_no_text_is_said_to_be_unreadable():
 def test_every_guess_can_be_set():
     for _, _, guessed in WRITTEN:
         assert canonical_encoding(guessed) == codecs.lookup(guessed).name == guessed
+
+
+@pytest.mark.parametrize("declared", ["utf-16", "text/html; charset=utf-16le", "UTF-16BE", "utf-32le"])
+@pytest.mark.parametrize("page", ["<p>Only ASCII in it.</p>", "<p>Grüße</p>"])
+def test_a_page_without_a_zero_byte_is_in_no_two_bytes_a_letter(declared, page):
+    found = decode_page(page.encode(), declared)
+    assert (found.text, found.encoding, found.reason) == (page, "utf-8", "utf-8")
+    wide = page.encode("utf-16-le")
+    assert decode_page(wide, "utf-16le").text == decode_page(codecs.BOM_UTF16_LE + wide).text == page
+
+
+@pytest.mark.parametrize("declared", ["iso-8859-1", "text/html; charset=windows-1251", "gbk", "shift_jis"])
+@pytest.mark.parametrize(
+    "text", ["Les élèves de l’école ont été à la fête. ", "Вчера вечером шёл дождь. ", "你好世界 "]
+)
+def test_a_damaged_page_that_can_only_be_utf8_is_that(declared, text):
+    page = f"<p>{text * 9}é"
+    cut = decode_page(page.encode()[:-1], declared)
+    assert (cut.text, cut.reason, cut.replaced) == (page[:-1] + "\ufffd", "nearly utf-8", 1)
+    within = decode_page(page.encode() + b"\xff" + page.encode(), declared)
+    assert (within.text, within.reason) == (f"{page}\ufffd{page}", "nearly utf-8")
+    page = "Les élèves de l’école ont été à la fête. " * 9
+    assert decode_page(page.encode("cp1252"), "iso-8859-1").text == page
+
+
+@pytest.mark.parametrize("encoding", ["iso2022_jp", "iso2022_kr"])
+@pytest.mark.parametrize("tail", [b"\x1b$)1234567890", b"\x1b$)12345678\x1b9", b"\x1b" * 20])
+def test_an_escape_that_does_not_end_is_a_bad_byte(encoding, tail):
+    for behind in (b"", b"\nsome more text, and a line\n"):
+        for size in (1, 3, 1 << 10):
+            stream = Utf8Stream(Pieces(b"text " * 300 + tail + behind, size), encoding)
+            text = io.BufferedReader(stream).read().decode("utf-8", "surrogatepass")
+            assert text.replace("\udc1b", "\x1b").encode() == b"text " * 300 + tail + behind
+
+
+def test_a_letter_that_the_end_cuts_is_a_bad_byte_and_no_other_letter():
+    cut = "日本".encode("iso2022_jp")[:6]
+    assert (
+        cut.isascii()
+        and io.BufferedReader(Utf8Stream(io.BytesIO(cut), "iso2022_jp")).read().decode("utf-8", "surrogatepass")
+        == f"日{chr(0xDC00 + cut[-1])}"
+    )
+
+
+class Pieces(io.BytesIO):
+    """Gives few bytes at once."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self._size = size
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return super().read1(self._size)

@@ -22,6 +22,13 @@ def test_carriage_returns_end_the_lines_of_a_file_without_line_feeds(tmp_path, f
     assert fields is None or batches[0].places == [len(mark) + at for at in (0, 4, 8, 9)]
 
 
+def test_a_last_line_at_the_place_behind_a_byte_order_mark_is_no_file_of_an_old_mac(tmp_path, capfd):
+    for first in ("a", "ab", "abc"):
+        (tmp_path / f"{first}.txt").write_text(f"{first}\none\rtwo", newline="")
+        assert read(tmp_path / f"{first}.txt", text_documents="line") == [first, "one\rtwo"]
+        assert "carriage returns without a line feed are kept" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("text_documents", ["line", "paragraph"])
 def test_carriage_returns_that_are_kept_are_told_once(tmp_path, capfd, text_documents):
     (tmp_path / "t.txt").write_bytes(b"one\rtwo\r\nthree\n\nfour\rfive\n")

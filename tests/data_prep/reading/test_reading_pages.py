@@ -205,6 +205,14 @@ def test_an_archive_that_breaks_off_is_damaged(tmp_path: Path, packed: bool) -> 
         read(tmp_path / "b.warc")
 
 
+def test_an_answer_without_an_address_costs_no_other(tmp_path: Path) -> None:
+    whole = archive(*[(PAGE.format("", LATIN).encode(), "text/html")] * 3, packed=False)
+    (tmp_path / "a.warc").write_bytes(whole.replace(b"WARC-Target-URI: http://a/1\r\n", b"", 1))
+    texts, counts, _ = read(tmp_path / "a.warc")
+    assert texts == [PAGE.format("", LATIN)] * 2 and counts.other_content == 1
+    assert "no page but application/http" in counts.first[0]
+
+
 def test_html_files(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_bytes(PAGE.format('<meta charset="big5">', "繁體中文的網頁").encode("big5"))
     (tmp_path / "b.html.gz").write_bytes(gzip.compress(PAGE.format("", LATIN).encode("cp1252")))

@@ -1,13 +1,14 @@
 """Tables: what quotes mean in them, what a quote swallows, other delimiters, no header."""
 
 import csv
+import time
 
 import pytest
 from test_reading_formats import read
 
 from configs.errors import DataError
 from data_prep.reading.documents import ReadCounts
-from data_prep.reading.table_rows import BrokenRow
+from data_prep.reading.table_rows import BrokenRow, check_distinct
 
 ROWS = 300
 
@@ -262,3 +263,24 @@ def test_what_lies_between_the_fields_is_named(tmp_path, name, delimiter, settin
         with pytest.raises(DataError, match="has no column 'text'") as error:
             read(tmp_path / name)
         assert error.value.nearest == setting
+
+
+def test_a_table_of_very_many_columns_is_read_at_once(tmp_path):
+    names = [f"gene_{number}" for number in range(20_000)]
+    begin = time.process_time()
+    check_distinct("t.csv", names)
+    with pytest.raises(DataError, match="two columns 'gene_7'"):
+        check_distinct("t.csv", [*names, "gene_7", ""])
+    (tmp_path / "t.csv").write_bytes(b"id,text\n1," + b'"a\nb",' * 5_000 + b'\n2,"c\nd"\n')
+    counts = ReadCounts()
+    assert read(tmp_path / "t.csv", counts=counts) == ["c\nd"] and counts.malformed == 5_001
+    assert time.process_time() - begin < 1
+
+
+def test_what_a_quote_may_have_swallowed_is_said_of_a_damaged_table_too(tmp_path, capsys):
+    data, said = LIKE_ROWS["few rows"]
+    path = tmp_path / "t.csv"
+    path.write_bytes(data + b'6,"open\n')
+    counts = ReadCounts()
+    assert len(read(path, counts=counts, damaged_files="skip")) == 2 and counts.damaged_files == 1
+    assert f"{path}: {said}" in capsys.readouterr().err
