@@ -57,7 +57,7 @@ def measure(optimizer: str, rate: float, corpus: Path, steps: int) -> dict[str, 
     if done.returncode not in (0, 3):
         raise SystemExit(done.stderr)
     losses = [r["loss"] for r in records if r["kind"] == "validation" and r["name"] == "validation"]
-    times = sorted(r["step_time_s"] for r in records if r["kind"] == "train")
+    times = sorted(r["step_time_s"] for r in records if r["kind"] == "train" and r["step_time_s"] is not None)
     loss = losses[-1] if losses and losses[-1] is not None and math.isfinite(losses[-1]) else None
     return {
         "optimizer": optimizer,

@@ -140,7 +140,8 @@ def _load(checkpoint: Path, config: RunConfig, data: RunData, engine: TrainEngin
             read = data.continuing(config, before, metadata["step"], metadata["consumed_samples"])
         found[:] = [(read, [line for line in accepted if not line.startswith(untrained)])]
 
-    weights = [replace(shard, tensors={MASTER: shard.tensors[MASTER]}) for shard in engine.shards()]
+    held = [shard for shard in engine.shards() if MASTER in shard.tensors]
+    weights = [replace(shard, tensors={MASTER: shard.tensors[MASTER]}) for shard in held]
     metadata = load_checkpoint(checkpoint, weights, check=check)
     engine.restore(metadata["optimizer_step"], None)
     return metadata["step"], *found[0]

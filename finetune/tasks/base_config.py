@@ -16,6 +16,9 @@ from pretrain.config import OptimizerConfig
 from pretrain.config.kinds import OPTIMIZERS
 from pretrain.optimizers.adamw_config import AdamWConfig
 
+PRETRAINING_ONLY = ("layer_decay", "average_decay", "embedding_gradient", "final_weight_decay")
+"""Keys of optimizers that the engine of tasks does not read."""
+
 
 class TaskTraining(Section):
     """How long, how much at a time, how precise, and which weights are kept."""
@@ -102,11 +105,16 @@ class TaskConfig(Named):
                 f"optimizer.name={self.optimizer.name} updates whole matrices, which pretraining alone can tell it of;"
                 f" expected one of {', '.join(names)}"
             )
+        for key in PRETRAINING_ONLY:
+            given, usual = getattr(self.optimizer, key), type(self.optimizer).model_fields[key].default
+            if given != usual:
+                known = "null" if usual is None else usual
+                problems.append(f"optimizer.{key} is {given}, which only pretraining reads; expected {known}")
         for key in ("warmup", "decay"):
-            given: Duration | None = getattr(self.optimizer, key)
-            if given is not None and given.unit == "tokens":
+            duration: Duration | None = getattr(self.optimizer, key)
+            if duration is not None and duration.unit == "tokens":
                 problems.append(
-                    f"optimizer.{key} = '{given}': is in tokens, which texts differ in; expected steps or samples"
+                    f"optimizer.{key} = '{duration}': is in tokens, which texts differ in; expected steps or samples"
                 )
         if problems:
             raise ValueError("; ".join(problems))

@@ -18,7 +18,7 @@ from pretrain.checkpoint.index import (
     read_manifest_bytes,
     read_part_manifest,
 )
-from pretrain.checkpoint.manifest import ManifestProblem
+from pretrain.checkpoint.manifest import MASTER, ManifestProblem
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
 from pretrain.checkpoint.state_shards import StateShard
 
@@ -177,7 +177,9 @@ def _check_tensors(index: Index, shards: list[StateShard], ranks: Ranks) -> None
             break
     answers = ranks.gather((problem, set(wanted)))
     raise_together([problem for problem, _ in answers], index.path)
-    unused = sorted(set(index.sources).difference(*(names for _, names in answers)))
+    # States that are not asked for stay unread, those with shapes of their own like all others.
+    parameters = {name for name, source in index.sources.items() if MASTER in source.states}
+    unused = sorted(parameters.difference(*(names for _, names in answers)))
     if unused:
         more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
         raise CheckpointError(f"holds {unused[0]}{more}, which the model does not have", where=index.path)

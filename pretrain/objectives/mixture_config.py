@@ -117,6 +117,11 @@ class MixtureConfig(ObjectiveConfig):
 
     def problems(self, model: ModelConfig) -> list[str]:
         """See the base class; that of its parts, and whether they fit together."""
+        if model.is_encoder_decoder:
+            return [
+                f"objective.name=mixture joins rows of one length, and the parts of model.name={model.name} have targets"
+                " of their own; expected one objective, such as ul2, which is a mixture of denoisers"
+            ]
         found = [
             f"objective.parts.{name}: {problem}"
             for name, part in self.parts.items()

@@ -142,6 +142,16 @@ def _vocabulary_notes(source: StartSource, model: ModelConfig, options: StartOpt
 
 def _length_notes(source: StartSource, model: ModelConfig, options: StartOptions) -> list[str]:
     known, wanted = source.model.seq_length, model.seq_length
+    if model.is_encoder_decoder and position_tables(source.model):
+        lengths = [(each.seq_length, getattr(each, "target_length", None)) for each in (source.model, model)]
+        if lengths[0] != lengths[1]:
+            # One table serves both texts, and as long as the longer of them.
+            raise CheckpointError(
+                f"has learned positions for texts of {lengths[0][0]} and {lengths[0][1]} tokens, and the model reads"
+                f" {lengths[1][0]} and writes {lengths[1][1]}",
+                where=f"start_from = {source.path}",
+                expected=f"model.seq_length={lengths[0][0]} and model.decoder_seq_length={lengths[0][1]}",
+            )
     if known == wanted:
         return []
     if not position_tables(model):

@@ -73,6 +73,8 @@ class CheckpointSource:
             for number in range(rank, len(self._index.parts), ranks):
                 try:
                     for entry in self._index.parts[number].entries:
+                        if MASTER not in entry.states:
+                            continue  # an optimizer's state of rows or columns
                         damage += self._index.find_damage_in(number, entry, MASTER)
                 except ManifestProblem as problem:
                     damage.append(str(problem))

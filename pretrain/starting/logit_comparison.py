@@ -54,10 +54,16 @@ def compare_logits(source: HuggingFaceSource, most_parameters: int, reference: R
 
 
 def truncated(model: ModelConfig, most_parameters: int) -> ModelConfig:
-    """The model with as many of its first layers as leave it at most so many weights, but one at least."""
+    """The model with as many of its first layers as leave it at most so many weights, but one at least.
+
+    Of an encoder-decoder, at most as many of each stack.
+    """
 
     def first(layers: int) -> ModelConfig:
-        return model.model_copy(update={"num_layers": layers})
+        changed = {"num_layers": layers}
+        if getattr(model, "num_decoder_layers", None) is not None:
+            changed["num_decoder_layers"] = min(layers, model.num_decoder_layers)  # type: ignore[attr-defined]
+        return model.model_copy(update=changed)
 
     layers = model.num_layers
     while layers > 1 and first(layers).num_parameters() > most_parameters:

@@ -35,8 +35,9 @@ def write_run(
     step: int = 20,
     metadata: Mapping[str, Any] | None = None,
     averages: Mapping[str, torch.Tensor] | None = None,
+    rows_of_matrices: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Write one checkpoint (with `averages`, if it has some) and the tokenizer's copy; returns the weights."""
+    """Write one checkpoint, with further states where asked for, and the tokenizer's copy; returns the weights."""
     tensors = dict(tensors if tensors is not None else random_tensors(model))
     shards = []
     for name, tensor in tensors.items():
@@ -45,6 +46,10 @@ def write_run(
         if averages is not None:
             states["average"] = averages[name].reshape(-1).float()
         shards.append(StateShard(ShardedShape(name, shape, shape), 0, tensor.numel(), states, is_owner=True))
+        if rows_of_matrices and tensor.dim() == 2:
+            rows = torch.ones(len(tensor))
+            by_line = ShardedShape(f"{name}@exp_avg_sq_row", tuple(rows.shape), tuple(rows.shape))
+            shards.append(StateShard(by_line, 0, len(rows), {"exp_avg_sq_row": rows}, is_owner=True))
     content = {
         "step": step,
         "consumed_samples": step * 8,

@@ -54,6 +54,14 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
         ({"parallel__communication_precision": "fp16"}, "is neither fp32 nor training.precision fp32"),
         ({"parallel__offload_optimizer": "true", "parallel__zero_stage": 0}, "parallel.zero_stage 1, 2 or 3 (found 0)"),
         ({"parallel__sequence_parallel": "true"}, "parallel.tensor_size above 1 (found 1)"),
+        (
+            {
+                "model__name": "t5",
+                "objective__name": "mixture",
+                "objective__parts": "{a: {objective: {name: ul2}}, b: {objective: {name: span_corruption}}}",
+            },
+            "expected one objective, such as ul2",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused_when_they_are_read(changes: dict[str, Any], says: str) -> None:

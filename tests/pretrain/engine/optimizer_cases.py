@@ -9,8 +9,9 @@ from pretrain.config import RunConfig
 from pretrain.config.kinds import OPTIMIZERS
 from tests.pretrain.engine.layout_cases import Case
 
-RATES = {"sgd": 0.5, "adagrad": 0.05, "lion": 1e-3, "lamb": 0.3, "adafactor": 0.5, "muon": 0.2}
-"""Peak learning rates at which a few steps move the weights well."""
+RATES = {"sgd": 0.5, "adagrad": 0.01, "lion": 1e-3, "lamb": 0.3, "adafactor": 0.5, "muon": 0.2}
+"""Peak learning rates at which a few steps move the weights well. Adagrad's first step is the sign of each gradient: at
+a larger rate it would tell of the rounding of gradients that are nearly 0."""
 
 
 @dataclass(frozen=True)
