@@ -119,8 +119,8 @@ class MixtureConfig(ObjectiveConfig):
         """See the base class; that of its parts, and whether they fit together."""
         if model.is_encoder_decoder:
             return [
-                f"objective.name=mixture joins rows of one length, and the parts of model.name={model.name} have targets"
-                " of their own; expected one objective, such as ul2, which is a mixture of denoisers"
+                f"objective.name=mixture joins rows of one length, and the parts of model.name={model.name} have"
+                " targets of their own; expected one objective, such as ul2, which is a mixture of denoisers"
             ]
         found = [
             f"objective.parts.{name}: {problem}"
