@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -173,6 +172,5 @@ class RunConfig(Section):
             )
         if problems:
             raise ValueError("; ".join(problems))
-        with suppress(NotImplementedError):  # of an objective whose samples do not come from corpora
-            self.objective.sampling(self.model, documents_apart=self.data.reset_attention_at_documents)
+        self.objective.sampling(self.model, documents_apart=self.data.reset_attention_at_documents)
         return self

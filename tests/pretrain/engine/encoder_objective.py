@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from pretrain.config.objective import ObjectiveConfig
+from pretrain.config.model import ModelConfig
+from pretrain.config.objective import ObjectiveConfig, SampleCutting
+from pretrain.config.sampling import TOKEN_STREAM
 from pretrain.data.batch import MicroBatch
 from pretrain.data.samples import Samples
 from pretrain.objectives.objective import ObjectiveContext
@@ -26,6 +28,10 @@ class MadeUpMaskedConfig(ObjectiveConfig):
 
     name: str = "tests.pretrain.engine.encoder_objective:MadeUpMaskedConfig"
     """This class."""
+
+    def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
+        """As many tokens as the model reads; the batches of the cases come from elsewhere."""
+        return SampleCutting(TOKEN_STREAM, model.seq_length, marks_documents=documents_apart)
 
 
 class MadeUpMaskedObjective:
