@@ -88,7 +88,7 @@ def measure(kind: Kind, parts: list[Path], root: Path, megatron: Path | None) ->
         megabytes = sum(len(text.encode()) for text in texts) / 1e6
         ways: dict[str, Callable[[], float]] = {
             "library": partial(_in_memory, kind.library, texts),
-            "gigatoken": partial(_in_memory, kind.gigatoken, texts),
+            **({} if kind.gigatoken is None else {"gigatoken": partial(_in_memory, kind.gigatoken, texts)}),
             "encode": partial(_in_memory, partial(_encode, kind, proof_s), texts),
         }
         for way, run in ways.items():
@@ -101,7 +101,7 @@ def measure(kind: Kind, parts: list[Path], root: Path, megatron: Path | None) ->
             cpu_s = _megatron_s(way, kind, path, root, megatron) - start_s[way]
             rates.setdefault(way, []).append(megabytes / cpu_s)
     texts = [orjson.loads(line)["text"] for line in parts[0].open("rb")][:200]
-    gigatoken_is_equal = _ids(kind.gigatoken(), texts) == _ids(kind.library(), texts)
+    gigatoken_is_equal = kind.gigatoken and _ids(kind.gigatoken(), texts) == _ids(kind.library(), texts)
     medians = {way: statistics.median(found) for way, found in rates.items()}
     for way, found in rates.items():
         every = ", ".join(f"{rate:.1f}" for rate in found)
@@ -193,7 +193,8 @@ def _workers(kind: Kind, parts: list[Path], root: Path) -> tuple[list[float], di
     tenth = root / "tenth.jsonl"
     lines = parts[0].read_bytes().splitlines(keepends=True)
     tenth.write_bytes(b"".join(lines[::10]))
-    peaks, walls = [], {}
+    peaks: list[float] = []
+    walls: dict[int, float] = {}
     for path, workers in ((parts[0], 1), (tenth, 1), (parts[0], 2)):
         command = [sys.executable, "-m", "benchmarks.tokenization_worker", path, kind.path, root / "worker", workers]
         command += [parts[0].stat().st_size // 8]

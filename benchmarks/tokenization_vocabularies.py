@@ -34,14 +34,14 @@ class Kind:
     Attributes:
         path: what `--tokenizer` takes.
         library: makes its own library's encoder.
-        gigatoken: makes gigatoken's.
+        gigatoken: makes gigatoken's; None where it does not read this kind.
         megatron: options of Megatron-LM's tools that name the vocabulary.
         megatron_fast: whether Megatron-LM's fast tool reads it.
     """
 
     path: Path
     library: Callable[[], Encode]
-    gigatoken: Callable[[], Encode]
+    gigatoken: Callable[[], Encode] | None
     megatron: list[str]
     megatron_fast: bool = False
 
@@ -170,7 +170,7 @@ def _sentencepiece(directory: Path, sample: Path, algorithm: str) -> Kind:
         return _of_gigatoken(Tokenizer.from_sentencepiece(path).backend)
 
     megatron = ["--tokenizer-type", "GPTSentencePieceTokenizer", "--tokenizer-model", str(path)]
-    return Kind(directory, library, gigatoken, megatron)
+    return Kind(directory, library, gigatoken if algorithm == "bpe" else None, megatron)
 
 
 def _of_gigatoken(backend: Any) -> Encode:
