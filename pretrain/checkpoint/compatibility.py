@@ -22,8 +22,6 @@ from pretrain.config import RunConfig
 from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
 
 TRAINING_KEYS = ("global_batch_size", "batch_ramp", "precision")
-FREE_MODEL_KEYS = ("init_std", "init_cutoff", "padded_vocab_size")
-"""Without effect once the weights exist, or following from others."""
 TOLD_ELSEWHERE = ("seed", "seq_length", "tokenizer")
 """Keys of the data's fingerprint that the config and the tokenizer's fingerprint tell already."""
 NEVER_ACCEPTED = ("optimizer.name",)
@@ -136,7 +134,7 @@ def find_changes(
         pairs |= {f"{section}.{key}": pair for key, pair in _pairs(kinds, before, now).items()}
     for key in config.objective.evaluation_keys:
         pairs.pop(f"objective.{key}", None)
-    for key in FREE_MODEL_KEYS:
+    for key in config.model.drawing_keys:
         pairs.pop(f"model.{key}", None)
     if config.model.vocab_size is None:
         # Not known before the corpus is; the tokenizer's fingerprint tells.

@@ -28,6 +28,10 @@ class ModelConfig(Named):
 
     roles: ClassVar[tuple[str, ...]] = ()
     """Roles of special tokens that the tokenizer must have, such as `pad`."""
+    drawing_keys: ClassVar[frozenset[str]] = frozenset({"init_std"})
+    """Keys that decide initial values alone, and nothing once there are weights."""
+    dropout_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the dropouts: training reads them, and what given weights compute does not depend on them."""
 
     num_layers: int = Field(gt=0, examples=[12])
     """Layers, over all pipeline stages."""

@@ -16,6 +16,8 @@ class TransformerModelConfig(ModelConfig):
     """A transformer. A subclass declares one family."""
 
     token_embedding: ClassVar[str | None] = "embedding.word_embeddings"
+    drawing_keys: ClassVar[frozenset[str]] = ModelConfig.drawing_keys | {"init_cutoff"}
+    dropout_keys: ClassVar[frozenset[str]] = frozenset({"hidden_dropout", "attention_dropout"})
 
     num_attention_heads: int = Field(gt=0, examples=[12])
     """Query heads of each attention."""

@@ -52,6 +52,7 @@ class EncoderDecoderConfig(TransformerModelConfig):
     implementation: ClassVar[str] = "pretrain.models.encoder_decoder.network:EncoderDecoderFamily"
     is_causal: ClassVar[bool] = False
     is_encoder_decoder: ClassVar[bool] = True
+    dropout_keys: ClassVar[frozenset[str]] = TransformerModelConfig.dropout_keys | {"activation_dropout"}
     decoder_start_role: ClassVar[str] = "pad"
     """Role of the token that the decoder reads first."""
 

@@ -29,7 +29,11 @@ _EPSILON = 1e-5
 
 
 class Bart:
-    """See `HuggingFaceFamily`. The class has a bias of the logits that it does not train: zeros where ours has none."""
+    """See `HuggingFaceFamily`.
+
+    The class has a bias of the logits that it does not train: zeros where ours has none. Where it is not zero, ours has
+    one and trains it.
+    """
 
     model_type = "bart"
     norm_placement: Literal["post", "pre"] = "post"
@@ -151,4 +155,4 @@ def _output_bias(model: BartConfig) -> Rule:
     def join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
         return plain.join([part[0] for part in parts])
 
-    return Rule(plain.ours, plain.theirs, split, join, zeros_like=EMBEDDING)
+    return Rule(plain.ours, plain.theirs, split, join, zeros_like=EMBEDDING, said_by="output_bias")
