@@ -32,11 +32,8 @@ def test_the_mean_is_weighted_and_rounded_once(tmp_path: Path) -> None:
     found = average(sources, tmp_path / "mean", [1.0, 1.0, 2.0])
     reader = CheckpointReader(tmp_path / "mean")
     assert found.path == reader.path == tmp_path / "mean" / "checkpoints" / "step_00000030"
-    assert found.left_out == ("exp_avg", "exp_avg_sq", "exp_avg_sq_row") and list(found.shares.values()) == [
-        0.25,
-        0.25,
-        0.5,
-    ]
+    assert found.left_out == ("exp_avg", "exp_avg_sq", "exp_avg_sq_row")
+    assert list(found.shares.values()) == [0.25, 0.25, 0.5]
     readers = [CheckpointReader(path) for path in sources]
     for name in readers[0].names():
         a, b, c = (each.tensor(name).double() for each in readers)

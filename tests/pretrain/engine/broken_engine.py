@@ -272,7 +272,7 @@ def check_far_above_limits(mutations: Iterable[Mutation]) -> None:
     """Hold the differences that mutations must make against the limits of layouts that are whole.
 
     Raises:
-        AssertionError: one is less than ten times its limit, or a mutation that must differ says by how much of nothing.
+        AssertionError: one is less than ten times its limit, or a mutation states none.
     """
     for mutation in mutations:
         assert isinstance(mutation.outcome, Differs), mutation
