@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -66,9 +67,9 @@ class ModelConfig(Named):
         """What of the network is other than one may think, a sentence each, to be shown once."""
         return []
 
+    @abstractmethod
     def parameters(self) -> Iterator[ParameterSpec]:
         """Every parameter, tied ones once: the one table that initialisation, sharding, counts and checks read."""
-        raise NotImplementedError(f"{type(self).__name__} has no table of parameters")
 
     def layout_problems(self, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
         """Why this model cannot be spread over axes of these sizes, a sentence each.

@@ -15,7 +15,7 @@ from pretrain.config.kinds import FAMILIES
 from pretrain.config.model import ModelConfig
 from pretrain.config.starting import StartOptions
 from pretrain.starting.source import StartSource, open_source
-from pretrain.starting.tables import num_positions, position_tables, token_tables
+from pretrain.starting.tables import longest_text, position_tables, token_tables
 
 LENGTH_KEYS = ("seq_length", "decoder_seq_length")
 SIZED_KEYS = ("vocab_size", "vocab_multiple", *LENGTH_KEYS)
@@ -148,7 +148,7 @@ def _length_notes(source: StartSource, model: ModelConfig, options: StartOptions
     told = " and ".join(f"model.{key} is {now[key]}, the source's {before[key]}" for key in changed)
     if not position_tables(model):
         return [f"{told}: positions are not learned, no weight changes"]
-    known, wanted = num_positions(source.model), num_positions(model)
+    known, wanted = longest_text(source.model), longest_text(model)
     if wanted <= known:
         return [f"{told}: each table of positions keeps its {'rows' if wanted == known else f'first {wanted} rows'}"]
     key = next(key for key in LENGTH_KEYS if now.get(key) == wanted)

@@ -19,14 +19,14 @@ def token_tables(model: ModelConfig) -> frozenset[str]:
 
 def position_tables(model: ModelConfig) -> frozenset[str]:
     """Names of the parameters with a row for each position."""
-    longest = 2 * num_positions(model)
+    longest = 2 * longest_text(model)
     # One table of an encoder-decoder serves the longer of its two texts.
     keys = ("seq_length", "decoder_seq_length") if model.is_encoder_decoder else ("seq_length",)
     return frozenset(_differing(model, model.model_copy(update=dict.fromkeys(keys, longest))))
 
 
-def num_positions(model: ModelConfig) -> int:
-    """Positions that a learned table has for this model's samples: as many as the longest text of one has tokens."""
+def longest_text(model: ModelConfig) -> int:
+    """Tokens in the longest text of a sample: a learned table of positions serves so many."""
     lengths = model.resolved()
     return max(lengths["seq_length"], lengths.get("decoder_seq_length") or 0)
 

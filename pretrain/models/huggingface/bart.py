@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pretrain.models.encoder_decoder.bart_config import BartConfig
-from pretrain.models.encoder_decoder.config import EMBEDDING
 from pretrain.models.huggingface.config_fields import RoleIds, our_activation, refuse_features
 from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
 from pretrain.models.huggingface.rules import (
@@ -19,6 +18,7 @@ from pretrain.models.huggingface.rules import (
     same,
     vocabulary,
 )
+from pretrain.models.transformer_config import EMBEDDING
 
 if TYPE_CHECKING:
     import torch

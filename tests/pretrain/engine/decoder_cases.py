@@ -93,9 +93,10 @@ def _in_bf16(decoder: str) -> list[Case]:
 
 
 AFTER_BF16_NORM_LIMIT = 1e-2
-"""Twice what rounding alone does to "norms after" in bf16, measured in one process over the same four steps: another
-micro-batch size moves the gradient norm by up to 4.5e-3 (that of "qk norm", whose norms stand before, by 2e-4), and sums
-over the width that are rounded in two halves, as two tensor ranks have them, by 4.7e-3; this layout differs by 4.6e-3.
+"""Twice what rounding alone does to "norms after" in bf16, measured in one process over the same four steps.
+
+Another micro-batch size moves the gradient norm by up to 4.5e-3 (that of "qk norm", whose norms stand before, by 2e-4),
+sums over the width that are rounded in two halves, as two tensor ranks have them, by 4.7e-3; this layout by 4.6e-3.
 Such a norm scales what it reads up to 1, and the rounding with it: initial weights of 0.3 in place of 0.02 leave 1.3e-3
 of the 4.5e-3. The losses agree to 4e-5, and in fp32 the same layout agrees to 2e-6, so that no sum is missing."""
 DECODER_CASES: tuple[Case, ...] = tuple(case for decoder in DECODERS for case in _of_every_decoder(decoder))

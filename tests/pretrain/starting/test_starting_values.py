@@ -14,7 +14,7 @@ from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.initial_values import InitialValues
 from pretrain.models.initialization import sharded_shape
 from pretrain.starting.architecture import check_model
-from pretrain.starting.tables import num_positions, position_tables, token_tables
+from pretrain.starting.tables import longest_text, position_tables, token_tables
 from pretrain.starting.values import StartingValues
 from tests.finetune.finetune_oracle import random_tensors
 from tests.pretrain.starting.source_in_memory import GPT2, MODELS, SIZES, SourceInMemory
@@ -110,7 +110,7 @@ def check_positions(old: ModelConfig, ours: dict[str, torch.Tensor], table: str)
 
     def of(length: int, **options: Any) -> torch.Tensor:
         model = old.model_copy(update={longest: length, **other})
-        assert num_positions(model) == length
+        assert longest_text(model) == length
         whole = parts(model, SourceInMemory(old, ours), 1, 1, **options)
         again = parts(model, SourceInMemory(old, ours), 2, 3, **options)
         assert torch.equal(whole[table], again[table])
