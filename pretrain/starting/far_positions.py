@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from pretrain.models.huggingface.logit_check import Reference
     from pretrain.starting.huggingface_source import HuggingFaceSource
 
-_USUAL_TOKENS = 4096
-_MOST_TOKENS = 8192
-"""Of a long row: attention takes time and memory with their square (0.3 GB at the most)."""
-_BEYOND = 64
-"""Tokens of it that lie beyond the window."""
+_LONGEST = 4096 + 64
+"""Tokens of a long row: some more than the windows of published models have. Attention takes time and memory with their
+square."""
 _FREQUENCY_TOLERANCE = 1e-5
 _IDS, _FFN, _SEED = 64, 64, 0
 _QUERY_KEY_GAIN = 1.5
@@ -39,12 +37,8 @@ _QUERY_KEY_GAIN = 1.5
 _Windowed = DecoderAttentionConfig | ModernEncoderConfig
 
 
-def compare_frequencies(source: HuggingFaceSource, theirs: Any) -> None:
-    """Find each vector of our rotary frequencies among those of the transformers model.
-
-    Raises:
-        CheckpointError: one is not there.
-    """
+def _compare_frequencies(source: HuggingFaceSource, small: _Windowed, theirs: Any) -> None:
+    """Find each vector of our rotary frequencies among those of the transformers model."""
     import torch
 
     known = {
@@ -54,7 +48,7 @@ def compare_frequencies(source: HuggingFaceSource, theirs: Any) -> None:
     }
     if not known:
         return
-    for ours_F in _frequencies(source.model):
+    for ours_F in _frequencies(small):
         same = [found for found in known.values() if found.shape == ours_F.shape]
         if any(torch.allclose(found, ours_F, rtol=_FREQUENCY_TOLERANCE, atol=0.0) for found in same):
             continue
@@ -69,7 +63,7 @@ def compare_frequencies(source: HuggingFaceSource, theirs: Any) -> None:
 
 
 def compare_far(source: HuggingFaceSource, shortest: int, reference: Reference | None = None) -> str | None:
-    """Compare small models of both configs, with the same random weights, on a row that is longer than a window.
+    """Compare rotary frequencies, and small models of both configs on a row that is longer than a window.
 
     Args:
         source: the directory.
@@ -80,16 +74,19 @@ def compare_far(source: HuggingFaceSource, shortest: int, reference: Reference |
         what was found, a sentence; None: its samples are no longer than that, or tell no position by an angle.
 
     Raises:
-        CheckpointError: the logits differ by more than 1e-4.
+        CheckpointError: a frequency is not among theirs, or the logits differ by more than 1e-4.
     """
     model = source.model
     rotary = not isinstance(model, DecoderAttentionConfig) or model.position_embedding == "rope"
-    if not isinstance(model, _Windowed) or not rotary or model.seq_length <= shortest:
+    if not isinstance(model, _Windowed) or not rotary:
         return None
     small = small_model(model)
-    length, unseen = row_length(model)
     tensors = _random_tensors(small)
     theirs = model_from_tensors(_small_fields(source, small), dict(_their_tensors(source, small, tensors)))
+    _compare_frequencies(source, small, theirs)
+    if model.seq_length <= shortest:
+        return None
+    length, unseen = row_length(model)
     rows = check_rows(small.model_copy(update={"seq_length": length}), [], 1, _SEED)
     agreement = compare(small, tensors, theirs, rows, reference)
     if not agreement.largest_difference <= TOLERANCE:
@@ -111,8 +108,7 @@ def row_length(model: _Windowed) -> tuple[int, int | None]:
     """Tokens of a row on which windows show, and a window that is too long for it; None: there is none."""
     windows = [window for layer in range(model.num_layers) if (window := model.window(layer)) is not None]
     widest = max(windows, default=0) + 1
-    wanted = min(max(_USUAL_TOKENS, widest) + _BEYOND, model.seq_length)
-    length = min(wanted, _MOST_TOKENS + _BEYOND)
+    length = min(_LONGEST, model.seq_length)
     return length, widest if widest >= length and widest < model.seq_length else None
 
 
@@ -168,13 +164,15 @@ def _their_tensors(
             yield from zip(rule.theirs, rule.split(tensors[rule.ours]), strict=True)
 
 
-def _frequencies(model: ModelConfig) -> Iterator[torch.Tensor]:
-    """Those of each kind of layer, fp32 [F]."""
+def _frequencies(model: _Windowed) -> Iterator[torch.Tensor]:
+    """Those of each kind of layer that there is, fp32 [F]."""
     from pretrain.models.gpt.rotary import frequencies
 
-    if isinstance(model, DecoderAttentionConfig) and model.position_embedding == "rope":
-        for base, scaling in model.rotations:
+    layers = range(model.num_layers)
+    if isinstance(model, DecoderAttentionConfig):
+        for rotation in sorted({model.rotation(layer) for layer in layers}):
+            base, scaling = model.rotations[rotation]
             yield frequencies(model.rotary_size, base, scaling)
-    elif isinstance(model, ModernEncoderConfig):
-        for base in model.rotary_bases:
-            yield frequencies(model.head_size, base, None)
+        return
+    for is_local in sorted({model.window(layer) is not None for layer in layers}):
+        yield frequencies(model.head_size, model.rotary_bases[is_local], None)

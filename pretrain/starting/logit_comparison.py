@@ -8,7 +8,7 @@ from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface.logit_check import TOLERANCE, Agreement, check_rows, compare
 from pretrain.models.huggingface.transformers_model import load_weights, quiet_transformers
-from pretrain.starting.far_positions import compare_far, compare_frequencies, their_fields
+from pretrain.starting.far_positions import compare_far, their_fields
 from pretrain.starting.huggingface_source import HuggingFaceSource, SourceTensors
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def compare_logits(source: HuggingFaceSource, most_parameters: int, reference: R
     """
     model = truncated(source.model, most_parameters)
     theirs = _their_model(source, model)
-    compare_frequencies(source, theirs)
     length = min(model.seq_length, _LONGEST)
     rows = check_rows(model.model_copy(update={"seq_length": length}), [], _ROWS, _SEED, source.ids)
     names = [spec.name for spec in model.parameters()]

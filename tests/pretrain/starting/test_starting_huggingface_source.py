@@ -180,8 +180,8 @@ def test_the_row_is_longer_than_a_window_up_to_a_limit() -> None:
     def of(window: int | None, length: int = 100_000) -> tuple[int, int | None]:
         return row_length(GPTConfig(**(SIZES | {"seq_length": length}), sliding_window=window))
 
-    assert [of(None), of(4096), of(5000)] == [(4160, None), (4160, None), (5064, None)]
-    assert [of(8192), of(8256), of(30_000)] == [(8256, None), (8256, 8256), (8256, 30_000)]
+    assert [of(None), of(4096), of(4159)] == [(4160, None), (4160, None), (4160, None)]
+    assert [of(4160), of(30_000)] == [(4160, 4160), (4160, 30_000)]
     assert [of(4096, 2048), of(600, 620)] == [(2048, None), (620, None)]
 
 
