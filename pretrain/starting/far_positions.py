@@ -16,7 +16,7 @@ from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
 from pretrain.models.encoder.modern_config import ModernEncoderConfig
 from pretrain.models.gpt.attention_config import DecoderAttentionConfig
-from pretrain.models.huggingface.logit_check import TOLERANCE, check_rows, compare
+from pretrain.models.huggingface.logit_check import check_rows, compare
 from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.parameter_table import Constant, ParameterSpec
 
@@ -30,6 +30,9 @@ _LONGEST = 4096 + 64
 """Tokens of a long row: some more than the windows of published models have. Attention takes time and memory with their
 square."""
 _FREQUENCY_TOLERANCE = 1e-5
+FAR_TOLERANCE = 2e-3
+"""Of logits on a long row, where fp32's rounding of a frequency is multiplied by the position: at 4,160 tokens equal
+models differ by up to 2.6e-4 (ModernBERT), and one whose window is wrong by one token by 1.7e-2 (Gemma 2) or more."""
 _IDS, _FFN, _SEED = 64, 64, 0
 _QUERY_KEY_GAIN = 1.5
 """Larger than usual weights, so that attention is not nearly uniform, and a token more or less shows."""
@@ -74,7 +77,7 @@ def compare_far(source: HuggingFaceSource, shortest: int, reference: Reference |
         what was found, a sentence; None: its samples are no longer than that, or tell no position by an angle.
 
     Raises:
-        CheckpointError: a frequency is not among theirs, or the logits differ by more than 1e-4.
+        CheckpointError: a frequency is not among theirs, or the logits differ by more than 2e-3.
     """
     model = source.model
     rotary = not isinstance(model, DecoderAttentionConfig) or model.position_embedding == "rope"
@@ -89,18 +92,18 @@ def compare_far(source: HuggingFaceSource, shortest: int, reference: Reference |
     length, unseen = row_length(model)
     rows = check_rows(small.model_copy(update={"seq_length": length}), [], 1, _SEED)
     agreement = compare(small, tensors, theirs, rows, reference)
-    if not agreement.largest_difference <= TOLERANCE:
+    if not agreement.largest_difference <= FAR_TOLERANCE:
         raise CheckpointError(
             f"is read otherwise by our model than by transformers: small models of its config, with the same random"
             f" weights, differ by {agreement.largest_difference:.3g} in logits of {length} tokens; nothing was trained",
             where=f"start_from = {source.path}",
-            expected=f"at most {TOLERANCE:g}. How far its layers see, or how its positions turn, is something that ours"
-            " does not read: please report it. start_from_options.check_logits=false trains all the same",
+            expected=f"at most {FAR_TOLERANCE:g}. How far its layers see, or how its positions turn, is something that"
+            " ours does not read: please report it. start_from_options.check_logits=false trains all the same",
         )
     told = f"; its window of {unseen} tokens is longer, and was not compared" if unseen else ""
     return (
-        f"small models of its config, with random weights, agree on {length} tokens:"
-        f" largest difference {agreement.largest_difference:.1e}{told}"
+        f"rotary frequencies are equal, and small models of its config, with random weights, agree on {length} tokens:"
+        f" largest difference {agreement.largest_difference:.1e} (allowed {FAR_TOLERANCE:.0e}){told}"
     )
 
 
