@@ -19,6 +19,7 @@ from pretrain.checkpoint.model_checkpoint import open_checkpoint, run_directory
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.checkpoint.weights_only import RECORD_FILE, RUN_KIND, needed_bytes, write_weights_only
 from pretrain.config.kinds import FAMILIES
+from pretrain.config.model import ModelConfig
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +70,9 @@ def average(
         )
     check_replaceable(output, RECORD_FILE, overwrite, paths, RUN_KIND)
     shapes = {name: readers[0].shape(name) for name in readers[0].names()}
-    for reader in readers[1:]:
-        _check_same_model(readers[0], reader)
+    models = [open_checkpoint(path).model for path in paths]
+    for reader, model in zip(readers[1:], models[1:], strict=True):
+        _check_same_model(readers[0], models[0], reader, model)
 
     def mean(name: str) -> torch.Tensor:
         import torch
@@ -108,14 +110,15 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     return [weight / sum(given) for weight in given]
 
 
-def _check_same_model(first: CheckpointReader, other: CheckpointReader) -> None:
+def _check_same_model(
+    first: CheckpointReader, first_model: ModelConfig, other: CheckpointReader, model: ModelConfig
+) -> None:
     """Refuse checkpoints whose mean would be no model.
 
     Raises:
         CheckpointError: names the first key or tensor in which they differ.
     """
-    model = open_checkpoint(other.path).model
-    changes = section_changes(FAMILIES, open_checkpoint(first.path).model.model_dump(mode="json"), model)
+    changes = section_changes(FAMILIES, first_model.model_dump(mode="json"), model)
     differing = sorted(changes.keys() - model.drawing_keys - model.dropout_keys)
     if differing:
         key = differing[0]
