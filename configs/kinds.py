@@ -74,6 +74,8 @@ class Kinds:
             raise ValueError(f"the {self.what} {name!r} cannot be imported ({_told(error)})") from error
         if not (isinstance(found, type) and issubclass(found, Named)):
             raise ValueError(f"{name!r} is not the config class of a {self.what}")
+        if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+            raise ValueError(f"the {self.what} {name!r} leaves out {', '.join(lacking)}, which each has to say")
         return found
 
     def declarations(self) -> dict[str, type[Named]]:

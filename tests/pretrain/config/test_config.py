@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError
-from pretrain.config import DataConfig, RunConfig
+from configs.kinds import Kinds
+from pretrain.config import DataConfig, ModelConfig, RunConfig
+from pretrain.config.kinds import FAMILIES, OBJECTIVES
 from tests.pretrain.tiny_run import BERT, tiny_config
 
 
@@ -164,3 +166,24 @@ def test_a_tensorboard_that_is_not_written_is_not_served(port: int) -> None:
     said = refusal(monitor__serve_tensorboard=port, monitor__tensorboard="false")
     assert f"monitor: serve_tensorboard is {port}, but tensorboard is false: there is nothing to serve" in said
     assert config(monitor__serve_tensorboard=port, monitor__tensorboard="true")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "target", "lacking"),
+    [
+        (FAMILIES, "pretrain.models.transformer_config:TransformerModelConfig", "parameters"),
+        (FAMILIES, "pretrain.models.encoder_decoder.config:EncoderDecoderConfig", "stds"),
+        (OBJECTIVES, "pretrain.config.objective:ObjectiveConfig", "sampling"),
+    ],
+)
+def test_a_declaration_that_leaves_out_what_each_has_to_say_is_refused(kinds: Kinds, target: str, lacking: str) -> None:
+    with pytest.raises(ValueError, match=f"leaves out {lacking}, which each has to say"):
+        kinds.declaration(target)
+
+
+@pytest.mark.parametrize("name", FAMILIES.targets)
+def test_every_family_says_which_keys_no_weight_depends_on(name: str) -> None:
+    cls = FAMILIES.declaration(name)
+    assert issubclass(cls, ModelConfig)
+    free = cls.drawing_keys | cls.dropout_keys
+    assert free == {key for key in cls.model_fields if key.startswith("init_") or key.endswith("dropout")}
