@@ -281,6 +281,11 @@ def test_what_has_no_counterpart_is_told(name: str, choices: dict[str, Any], tex
         counterpart_of(model)
 
 
+def test_an_older_gemma_has_null_where_its_activation_is_named_twice() -> None:
+    fields = to_config(MODELS["gemma"])
+    assert from_config(fields | {"hidden_activation": None}) == from_config(fields)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "named"),
     [
