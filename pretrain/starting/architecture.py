@@ -20,6 +20,8 @@ from pretrain.starting.tables import longest_text, position_tables, token_tables
 LENGTH_KEYS = ("seq_length", "decoder_seq_length")
 SIZED_KEYS = ("vocab_size", "vocab_multiple", *LENGTH_KEYS)
 """What may differ by rules of its own."""
+ROTARY_KEYS = ("rotary_base", "rotary_scaling", "local_rotary_base")
+"""What decides the angles of rotary positions, of which no weight knows."""
 
 
 def complete_model(raw: dict[str, Any]) -> dict[str, Any]:
@@ -107,13 +109,18 @@ def check_model(source: StartSource, model: ModelConfig, options: StartOptions) 
         for key, pair in section_changes(FAMILIES, source.model.model_dump(mode="json"), model).items()
         if key not in free
     }
-    if changes:
+    rotary = {key: pair for key, pair in changes.items() if key.removeprefix("model.") in ROTARY_KEYS}
+    if changes and not (options.rescale_rotary and changes == rotary):
+        expected = "the source's values, or a model section that leaves them out"
+        if changes == rotary:
+            expected += "; or start_from_options.rescale_rotary=true"
         raise CheckpointError(
             f"has another architecture\n{table_of(changes, ('source', 'model'))}",
             where=f"start_from = {source.path}",
-            expected="the source's values, or a model section that leaves them out",
+            expected=expected,
         )
-    notes = _vocabulary_notes(source, model, options) + _length_notes(source, model, options)
+    notes = [f"{key} is {new}, the source's {old}: other rotary angles" for key, (old, new) in rotary.items()]
+    notes += _vocabulary_notes(source, model, options) + _length_notes(source, model, options)
     _check_tensors(source, model)
     return notes
 

@@ -52,6 +52,8 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
             {"optimizer__warmup": "5 steps", "optimizer__decay": "1k samples"},
             "expected both in steps, or both in samples",
         ),
+        ({"optimizer__wsd_decay": "sqrt"}, "wsd_decay is sqrt, and optimizer.schedule is cosine"),
+        ({"optimizer__weight_decay_schedule": "cosine"}, "optimizer.final_weight_decay is null: the decay stays"),
         ({"parallel__zero_overlap": "true"}, "needs parallel.zero_stage 2 or 3 (found 1)"),
         ({"parallel__communication_precision": "fp16"}, "is neither fp32 nor training.precision fp32"),
         ({"parallel__offload_optimizer": "true", "parallel__zero_stage": 0}, "parallel.zero_stage 1, 2 or 3 (found 0)"),
