@@ -50,7 +50,7 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
         ),
         (
             {"optimizer__warmup": "5 steps", "optimizer__decay": "1k samples"},
-            "expected both in steps, or both in samples",
+            "expected all in steps, or all in samples",
         ),
         ({"optimizer__wsd_decay": "sqrt"}, "wsd_decay is sqrt, and optimizer.schedule is cosine"),
         ({"optimizer__weight_decay_schedule": "cosine"}, "optimizer.final_weight_decay is null: the decay stays"),
