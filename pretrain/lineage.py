@@ -20,7 +20,7 @@ class Lineage:
 
     Attributes:
         started_from: where the weights came from at its beginning; None: they were drawn.
-        branched_from: `path`, `step` and `consumed_samples` of another run's checkpoint that it went on from; None: none.
+        branched_from: `path`, `step` and `consumed_samples` of another run's checkpoint that it went on from, or None.
         stretches: each part of the run that began with changed settings: the steps before it (`from_step`), a line for
             each change (`changes`), and the checkpoint of another run that it went on from (`branched_from`) or None.
     """

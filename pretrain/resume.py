@@ -50,7 +50,7 @@ class Resumed:
     planned_rate: float | None = None
     planned_duration: str | None = None
     is_new: bool = False
-    lineage: Lineage = Lineage()
+    lineage: Lineage = field(default_factory=Lineage)
     unread: list[str] = field(default_factory=list)
 
     def notes(self, config: RunConfig, schedule: RunSchedule) -> list[str]:
@@ -94,12 +94,9 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
     metadata = load_checkpoint(root, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
     progress = Progress(metadata["step"], metadata["consumed_samples"], metadata["skipped_steps"])
-    (continued, accepted), before, now = (
-        found[0],
-        metadata["config"]["training"].get("duration"),
-        config.training.duration,
-    )
-    changes = accepted if before in (None, str(now)) else [*accepted, f"training.duration: {before} -> {now}"]
+    (continued, accepted), duration = found[0], str(config.training.duration)
+    before = metadata["config"]["training"].get("duration")
+    changes = accepted if before in (None, duration) else [*accepted, f"training.duration: {before} -> {duration}"]
     saved = Lineage.of(metadata)
     return Resumed(
         progress,

@@ -230,8 +230,8 @@ class Trainer:
     def _greet(self, plan: Plan, resumed: Resumed) -> None:
         bridge = ", CPU bridge active" if cpu_bridge.is_active() else ""
         self.monitor.log_event(
-            f"{self._lineage.opening(self.progress.step)}: {self.config.model.num_parameters():,} parameters, {plan.layout},"
-            f" ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
+            f"{self._lineage.opening(self.progress.step)}: {self.config.model.num_parameters():,} parameters,"
+            f" {plan.layout}, ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
             f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
         )
         rates = self.schedule.notes() + resumed.notes(self.config, self.schedule)

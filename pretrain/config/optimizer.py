@@ -78,7 +78,7 @@ class OptimizerConfig(Named):
     wsd_decay: Literal["linear", "sqrt"] = "linear"
     """Shape of wsd's decay: `sqrt` falls with the square root of the time (1-sqrt; Haegele et al. 2024, section 3)."""
     restart_at: Annotated[Duration, Units("steps", "samples", "tokens")] | None = None
-    """Place from which on warm-up and decay are counted as though the run began there, such as the old end of a run that
+    """Place from which on warm-up and decay are counted as though the run began there, such as the old end of one that
     is extended; before it the rate is that of a run that ends there. null: there is one schedule."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled weight decay of matrices and embeddings; norms and biases get none."""
@@ -153,12 +153,8 @@ class OptimizerConfig(Named):
 
     def schedule_durations(self) -> dict[str, Duration]:
         """The durations that say when the learning rate changes, by key; they are all in steps, or none is."""
-        given = {
-            "optimizer.warmup": self.warmup,
-            "optimizer.decay": self.decay,
-            "optimizer.restart_at": self.restart_at,
-        }
-        return {key: duration for key, duration in given.items() if duration is not None and duration.value}
+        given = {"warmup": self.warmup, "decay": self.decay, "restart_at": self.restart_at}
+        return {f"optimizer.{key}": duration for key, duration in given.items() if duration and duration.value}
 
     def states_of(self, spec: ParameterSpec) -> tuple[StateSpec, ...]:
         """What is kept of one parameter of the table: `states`, unless a kind treats parameters differently."""

@@ -46,8 +46,8 @@ class CheckpointConfig(Section):
     allow_changes: list[str] = []
     """Keys whose change since the checkpoint is accepted although it changes the run, such as `data.train`."""
     branch_from: InputPath | None = None
-    """A run's output, or one `step_...` of it, that this run goes on from where `output` holds no checkpoint yet: with its
-    weights, optimizer states, steps and data. It is only read. null: a run without checkpoints is a new one."""
+    """A run's output, or one `step_...` of it, from which this run goes on where its own `output` holds no checkpoint:
+    with its weights, optimizer states, steps and data. It is only read. null: a run without checkpoints is new."""
 
     @model_validator(mode="after")
     def _keeps_what_is_saved(self) -> CheckpointConfig:
@@ -196,7 +196,7 @@ class RunConfig(Section):
             ]
         if branch.resolve().is_relative_to(self.output.resolve()):
             return [
-                f"checkpoint.branch_from is {branch}, which lies in output ({self.output}): a branch is saved apart from"
-                " what it comes from; expected another output"
+                f"checkpoint.branch_from is {branch}, which lies in output ({self.output}): a branch is saved apart"
+                " from what it comes from; expected another output"
             ]
         return []

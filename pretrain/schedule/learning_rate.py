@@ -12,9 +12,9 @@ Counting the warm-up at an update's end and the decay at its beginning wastes no
 An update across the end of the warm-up (in samples or tokens) has the peak.
 
 With `restart_at`, there are two such schedules of the same keys, one after the other, that differ in where they begin
-and end alone: an update that begins before `restart_at` has the rate of a run that ends there, a later one that of a run
-that begins there and is as long as what is left. So each rate is a function of the clock, the length of the run and the
-keys. What an extended run trained before under other keys stays as it was trained: nothing is computed again.
+and end alone: an update that begins before `restart_at` has the rate of a run that ends there, a later one that of a
+run that begins there and is as long as what is left. So each rate is a function of the clock, the length of the run and
+the keys. What an extended run trained before under other keys stays as it was trained: nothing is computed again.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Schedule:
 
         Without `decay`, cosine and linear fall from the end of the warm-up to the end of the run, and wsd falls over
         the run's last tenth. A warm-up longer than the run never reaches the peak. A wsd decay longer than what the
-        warm-up leaves begins where the warm-up ends. With `restart_at` all of this is of what follows it, and of what is
-        before it; one that lies beyond the end of the run changes nothing.
+        warm-up leaves begins where the warm-up ends. With `restart_at` all of this is of what follows it, and of what
+        is before it; one that lies beyond the end of the run changes nothing.
 
         Args:
             config: the schedule.
@@ -148,7 +148,8 @@ class Schedule:
                 f"optimizer.restart_at ({config.restart_at}) is not before the end of the run: nothing restarts"
             )
         if self.warmup > self.total:
-            ends = f"the learning rate ends on its way up, at {config.lr * self.total / self.warmup:.3g}, and never reaches"
+            highest = config.lr * self.total / self.warmup
+            ends = f"the learning rate ends on its way up, at {highest:.3g}, and never reaches"
             if config.warmup_shape == "constant":
                 ends = "the learning rate never leaves"
             told.append(f"optimizer.warmup ({config.warmup}) is longer than {run}: {ends} optimizer.lr ({config.lr:g})")
@@ -181,11 +182,8 @@ class Schedule:
         begin = self.clock.at(step, consumed_samples) - self.begin
         end = self.clock.at(step + 1, consumed_samples + global_batch_size) - self.begin
         if begin < self.warmup:
-            return (
-                self.config.lr
-                if self.config.warmup_shape == "constant"
-                else self.config.lr * min(1.0, end / self.warmup)
-            )
+            reached = 1.0 if self.config.warmup_shape == "constant" else min(1.0, end / self.warmup)
+            return self.config.lr * reached
         return max(self.config.min_lr, self._after_warmup(begin, end - begin))
 
     def weight_decay(self, step: int, consumed_samples: int) -> float:
