@@ -194,7 +194,7 @@ class TrainEngine:
         decay = self.config.optimizer.weight_decay if weight_decay is None else weight_decay
         for group in self.zero.param_groups:
             group["lr"] = learning_rate * group["lr_scale"]
-            group["weight_decay"] = decay if group["decays"] else 0.0
+            group["weight_decay"] = decay * group["decay_scale"]
 
     def evaluate(self, micro_batches: list[MicroBatch], objective: EvaluationSums) -> dict[str, float]:
         """The evaluation sums of `micro_batches` over all data ranks, without training.

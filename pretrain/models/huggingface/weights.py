@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from configs.errors import CheckpointError
+from configs.errors import CheckpointError, ConfigError
 from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface.config_fields import NO_IDS, RoleIds
 from pretrain.models.huggingface.family import counterpart_of
 from pretrain.models.huggingface.rules import PRESENT_NAMES
+from pretrain.models.huggingface.width_folding import folded
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,7 @@ def to_hf(
 
     Args:
         tensors: global name -> tensor with its global shape; may read lazily.
-        model: what the tensors belong to.
+        model: what the tensors belong to; multipliers of width scaling are multiplied into weights.
         ids: of the tokenizer.
 
     Raises:
@@ -46,7 +47,7 @@ def to_hf(
             raise CheckpointError(
                 f"has shape {tuple(tensor.shape)}", where=rule.ours, expected=f"{shapes[rule.ours]} by the model config"
             )
-        yield from zip(rule.theirs, rule.split(tensor), strict=True)
+        yield from zip(rule.theirs, rule.split(folded(rule.ours, tensor, model)), strict=True)
 
 
 def from_hf(
@@ -57,9 +58,11 @@ def from_hf(
     Rows of the vocabulary beyond `vocab_size` are zero.
 
     Raises:
-        ConfigError: if `model` has no counterpart.
+        ConfigError: if `model` has no counterpart, or has a base width, of which theirs know nothing.
         CheckpointError: a tensor is missing, or has another shape than `model` says.
     """
+    if model.is_width_scaled:
+        raise ConfigError("is set, and a transformers model has none", where="model.base_hidden_size", expected="null")
     shapes = {spec.name: spec.shape for spec in model.parameters()}
     for rule in counterpart_of(model).rules(model, ids):
         if rule.zeros_like is not None and rule.ours not in shapes:  # accept only that nothing is lost
