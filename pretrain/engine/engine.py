@@ -127,6 +127,12 @@ class TrainEngine:
             self._deepspeed, family, transformer_config, lambda: self.zero.loss_scale, config.seed
         )
 
+    @property
+    def stage(self) -> torch.nn.Module:
+        """This rank's part of the network."""
+        module: torch.nn.Module = self._deepspeed.module
+        return module
+
     def train_batch(
         self,
         micro_batches: list[MicroBatch],
