@@ -9,6 +9,7 @@ from tests.pretrain.engine.gpt_objective_cases import GPT_OBJECTIVE_CASES
 from tests.pretrain.engine.layout_cases import CASES, Case
 from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
 from tests.pretrain.engine.optimizer_cases import OPTIMIZER_CASES
+from tests.pretrain.engine.width_cases import WIDTH_CASES
 
 ALL_CASES: tuple[Case, ...] = (
     *CASES,
@@ -18,5 +19,6 @@ ALL_CASES: tuple[Case, ...] = (
     *OBJECTIVE_CASES,
     *GPT_OBJECTIVE_CASES,
     *OPTIMIZER_CASES,
+    *WIDTH_CASES,
 )
 CASE_BY_NAME = {case.name: case for case in ALL_CASES}
