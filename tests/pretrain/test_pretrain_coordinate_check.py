@@ -18,7 +18,7 @@ from tests.distributed import run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD, SEQ_LENGTH, VOCAB, Case
 
 WIDTHS, STEPS = (32, 64, 128, 256), 4
-RATES = {"adamw": 1e-2, "sgd": 2.0, "adafactor": 0.1, "muon": 2e-2}
+RATES = {"adamw": 1e-2, "sgd": 0.5, "adafactor": 0.1, "muon": 2e-2}
 
 
 def recipe(optimizer: str, **model: Any) -> RunConfig:
@@ -65,7 +65,7 @@ def test_with_a_base_width_what_a_step_changes_stays_and_without_it_grows() -> N
     for name, by_kind in slopes.items():
         assert set(by_kind) == {"embedding", "attention", "mlp", "hidden", "logits"}
         if not name.endswith("None"):
-            assert all(-0.6 < slope < 0.25 for slope in by_kind.values()), (name, slopes)
+            assert all(-0.7 < slope < 0.3 for slope in by_kind.values()), (name, slopes)
     for kind in ("attention", "mlp", "hidden", "logits"):
         assert slopes["adamw None"][kind] > 0.75, slopes
     # Before training only the logits fall with the width: the output layer's multiplier is as if all had learnt.

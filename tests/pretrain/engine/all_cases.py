@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.pretrain.engine.decoder_cases import DECODER_CASES
 from tests.pretrain.engine.encoder_cases import ENCODER_CASES
 from tests.pretrain.engine.encoder_decoder_cases import ENCODER_DECODER_CASES
+from tests.pretrain.engine.encoder_decoder_objective_cases import DENOISING_CASES
 from tests.pretrain.engine.gpt_objective_cases import GPT_OBJECTIVE_CASES
 from tests.pretrain.engine.layout_cases import CASES, Case
 from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
@@ -16,6 +17,7 @@ ALL_CASES: tuple[Case, ...] = (
     *DECODER_CASES,
     *ENCODER_CASES,
     *ENCODER_DECODER_CASES,
+    *DENOISING_CASES,
     *OBJECTIVE_CASES,
     *GPT_OBJECTIVE_CASES,
     *OPTIMIZER_CASES,
