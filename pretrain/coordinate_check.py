@@ -1,4 +1,4 @@
-"""`python -m pretrain.coordinate_check`: whether activations move alike at every width (Yang et al. 2022, appendix D.1).
+"""`python -m pretrain.coordinate_check`: do activations move alike at every width? (Yang et al. 2022, appendix D.1)
 
 A few steps of a recipe at several widths, in one process, on the same samples. With a base width (`width_scaling`) what
 a step changes of an activation stays as large; without, it grows with the width, and with it the best rate falls.

@@ -129,7 +129,7 @@ class TrainEngine:
 
     @property
     def stage(self) -> torch.nn.Module:
-        """This rank's part of the network."""
+        """The part of the network that this rank has."""
         module: torch.nn.Module = self._deepspeed.module
         return module
 

@@ -10,7 +10,7 @@ how many times as wide the model is as its base:
 | output layer, tied or not (output weights) | 1 | 1/m | 1 | m |
 
 Products of queries and keys are divided by the head size, not by its root (definition 4.1): where heads are wider than
-the base's, r times, their scale is multiplied by r^-1/2. The rates of other optimizers: `OptimizerConfig.width_exponents`.
+the base's, r times, their scale is multiplied by r^-1/2. Rates of other optimizers are `OptimizerConfig.width_exponents`.
 At the base's own width all is as without.
 """
 
@@ -35,8 +35,8 @@ class WidthScaledConfig(TransformerModelConfig):
     """Vectors that do not grow with the width: they have a number per token id or class."""
 
     base_hidden_size: int | None = Field(default=None, gt=0)
-    """Width of the narrow model whose learning rate and init_std this one has, scaled to its own width (muP; Yang et al.
-    2022); all inner widths are taken to grow alike. Null: hidden_size, nothing is scaled."""
+    """Width of the narrow model whose learning rate and init_std this one has, scaled to its own width (muP; Yang et
+    al. 2022); all inner widths are taken to grow alike. Null: hidden_size, nothing is scaled."""
     base_head_size: int | None = Field(default=None, gt=0)
     """Width of one attention head in that model; null: as here, there are more heads."""
 

@@ -38,5 +38,5 @@ class SGDConfig(OptimizerConfig):
         return self.states if self.momentum else ()
 
     def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
-        """Table 8's for SGD: gradients of what has one axis of the model's width fall with it, those of matrices not."""
+        """Table 8's for SGD: gradients of what has one axis of the model's width fall with it, of matrices not."""
         return WidthExponents(matrix=0.0, vector=1.0)

@@ -9,8 +9,8 @@ from pretrain.parallel.layout import Layout, resolve_layout
 from tests.pretrain.engine.broken_engine import Differs, run_broken
 from tests.pretrain.engine.broken_engine import check as check_broken
 from tests.pretrain.engine.encoder_decoder_cases import ENCODER_DECODER_CASES, EncoderDecoderCase
-from tests.pretrain.engine.encoder_decoder_objective_cases import DENOISING_CASES
 from tests.pretrain.engine.encoder_decoder_mutations import ENCODER_DECODER_MUTATIONS
+from tests.pretrain.engine.encoder_decoder_objective_cases import DENOISING_CASES
 from tests.pretrain.engine.equivalence_table import References, check, limits
 
 # The rest of the table: `python -m tests.pretrain.engine.equivalence_table t5 bart`.

@@ -22,7 +22,9 @@ WIDTH_CASES: tuple[Case, ...] = (
     Case("width, zero 1, tensor 2", 2, _layout(1, 2), BASE),
     Case("width, zero 2, pipeline 2", 2, _layout(2, 1, 2), BASE),
     Case("width, untied, zero 3, tensor 2, sequence", 2, _layout(3, 2, sequence=True), BASE | _UNTIED),
-    Case("width, zero 3, tensor 2, sequence, pipeline 2, data 2, gpt2", 8, _layout(3, 2, 2, sequence=True), BASE, "gpt2"),
+    Case(
+        "width, zero 3, tensor 2, sequence, pipeline 2, data 2, gpt2", 8, _layout(3, 2, 2, sequence=True), BASE, "gpt2"
+    ),
     OptimizerCase("width, sgd, zero 0, data 2", 2, _layout(0), BASE, optimizer="sgd"),
     OptimizerCase("width, sgd, zero 2, tensor 2, pipeline 2", 4, _layout(2, 2, 2), BASE | _UNTIED, optimizer="sgd"),
     OptimizerCase("width, muon, zero 2, tensor 2", 2, _layout(2, 2), BASE, optimizer="muon"),

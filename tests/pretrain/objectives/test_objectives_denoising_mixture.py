@@ -69,7 +69,8 @@ def test_all_parts_read_the_shortest_text_and_have_targets_as_long_as_the_longes
     assert config.sampling(MODEL, documents_apart=False).stride_tokens == min(cut) < max(cut)
     assert config.target_tokens(MODEL) == max(part.target_tokens(MODEL) or 0 for part in parts) == 64
     assert config.num_sentinels(MODEL) == max(part.num_sentinels(MODEL) for part in parts) > 0
-    assert not config.reads_words and mixture_of("infilling", "spans", infilling={"selection": "whole_word"}).reads_words
+    whole_words = mixture_of("infilling", "spans", infilling={"selection": "whole_word"})
+    assert whole_words.reads_words and not config.reads_words
     roles = ("pad", "end_of_document", "regular_denoising", "sequential_denoising", "extreme_denoising")
     assert config.roles() == (*roles, "mask", "classification", "separator")
     assert not config.labels_special_tokens and config.puts_special_tokens

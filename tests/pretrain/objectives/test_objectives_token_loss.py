@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import denoising_inputs
@@ -84,10 +83,10 @@ def test_every_objective_of_tokens_has_both_and_evaluates_without(name: str) -> 
 
 @pytest.mark.parametrize("name", DENOISING)
 def test_denoising_objectives_train_what_the_causal_one_does(name: str) -> None:
-    declaration: Any = OBJECTIVES.declaration(name)
-    config = declaration(name=name, z_loss=0.5, label_smoothing=0.25)
-    facts = replace(denoising_inputs.FACTS, vocab_size=VOCAB)
-    objective = config.implement()(config, ObjectiveContext(denoising_inputs.model(), facts, seed=1))
+    own: dict[str, Any] = {"text_infilling": {"selection": "token"}, "ul2": {"mode_tokens": False}}
+    config: Any = OBJECTIVES.declaration(name)(name=name, z_loss=0.5, label_smoothing=0.25, **own.get(name, {}))
+    facts = TokenFacts(VOCAB, ROLES | {"end_of_document": 7}, sentinels=range(VOCAB - 1, 7, -1))
+    objective = config.implement()(config, ObjectiveContext(denoising_inputs.model(16), facts, seed=1))
     output, labels, mask = inputs()
     batch = MicroBatch(labels, labels, mask, labels)
     expected = TokenLoss("denoising", config, VOCAB)

@@ -1,4 +1,4 @@
-"""Rates and weight decays of models with a base width, by optimizer; what is refused, and a resume with another base."""
+"""Rates and weight decays of models with a base width, by optimizer; what is refused; a resume with another base."""
 
 from __future__ import annotations
 
