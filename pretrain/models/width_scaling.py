@@ -10,8 +10,8 @@ how many times as wide the model is as its base:
 | output layer, tied or not (output weights) | 1 | 1/m | 1 | m |
 
 Products of queries and keys are divided by the head size, not by its root (definition 4.1): where heads are wider than
-the base's, r times, their scale is multiplied by r^-1/2. Rates of other optimizers are `OptimizerConfig.width_exponents`.
-At the base's own width all is as without.
+the base's, r times, their scale is multiplied by r^-1/2. Rates of other optimizers:
+`OptimizerConfig.width_exponents`. At the base's own width all is as without.
 """
 
 from __future__ import annotations

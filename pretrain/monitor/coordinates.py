@@ -34,8 +34,14 @@ class Coordinates:
         return {width: steps[step - 1][kind] for width, steps in self.changes.items()}
 
     def slope(self, figure: Figure, kind: str, step: int) -> float:
-        """Exponent of the width that the figure goes with: least squares over the logarithms; 0: it stays."""
-        points = [(math.log(width), math.log(value)) for width, value in self.curve(figure, kind, step).items()]
+        """Exponent of the width that the figure goes with: least squares over the logarithms; 0: it stays.
+
+        Not a number where the figure is 0 somewhere.
+        """
+        curve = self.curve(figure, kind, step)
+        if not all(curve.values()):
+            return math.nan
+        points = [(math.log(width), math.log(value)) for width, value in curve.items()]
         mean_x, mean_y = (sum(values) / len(points) for values in zip(*points))
         return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 
 from configs.durations import Duration
 from configs.errors import ConfigError
-from pretrain.config import DataConfig, ParallelConfig, RunConfig, TrainingConfig
+from pretrain.config import DataConfig, OptimizerConfig, ParallelConfig, RunConfig, TrainingConfig
 from pretrain.config.kinds import OPTIMIZERS
-from pretrain.coordinate_check import at_width
+from pretrain.coordinate_check import at_width, main
 from pretrain.models.gpt.config import GPTConfig
 from pretrain.monitor.coordinates import Coordinates
 from tests.distributed import run_ranks
@@ -22,16 +23,18 @@ RATES = {"adamw": 1e-2, "sgd": 0.5, "adafactor": 0.1, "muon": 2e-2}
 
 
 def recipe(optimizer: str, **model: Any) -> RunConfig:
-    sizes = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_query_groups": 2}
+    sizes: dict[str, Any] = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_query_groups": 2}
+    section = OPTIMIZERS.declaration(optimizer).model_validate({"lr": RATES[optimizer]})
+    assert isinstance(section, OptimizerConfig)
     return RunConfig(
         output=Path("unused"),
         model=GPTConfig(**sizes, ffn_hidden_size=128, seq_length=SEQ_LENGTH, vocab_size=VOCAB, **model),
-        data=DataConfig(train=["unused"]),
+        data=DataConfig.model_validate({"train": ["unused"]}),
         parallel=ParallelConfig(zero_stage=1),
         training=TrainingConfig(
             duration=Duration(STEPS, "steps"), micro_batch_size=8, global_batch_size=8, precision="fp32"
         ),
-        optimizer=OPTIMIZERS.declaration(optimizer).model_validate({"lr": RATES[optimizer]}),
+        optimizer=section,
     )
 
 
@@ -74,6 +77,12 @@ def test_with_a_base_width_what_a_step_changes_stays_and_without_it_grows() -> N
     assert all(abs(slope) < 0.05 for slope in before.values())
 
 
+@pytest.mark.parametrize("words", ["64", "64,wide", "0,64", "64,64"])
+def test_widths_are_two_or_more_numbers(words: str) -> None:
+    with pytest.raises(ConfigError, match=r"--widths: is '(?s:.*)two widths or more"):
+        main([f"output={words}", "data.train=unused"], ["gpt-tiny"], widths=words, steps=1, grow="heads", output=None)
+
+
 def test_inner_widths_grow_in_proportion() -> None:
     run = recipe("adamw", base_hidden_size=64)
     heads, wider = at_width(run, 128).model, at_width(run, 128, "head_size").model
@@ -93,6 +102,7 @@ def test_slopes_are_exponents_of_the_width(tmp_path: Path) -> None:
     assert found.slope("size", "mlp", 0) == pytest.approx(0.0, abs=1e-12)
     assert found.slope("size", "mlp", 1) == pytest.approx(-0.5)
     assert found.slope("change", "mlp", 1) == pytest.approx(1.0)
+    assert math.isnan(Coordinates(sizes, {width: [{"mlp": 0.0}] for width in widths}).slope("change", "mlp", 1))
     lines = found.table().splitlines()
     assert lines[0].split() == ["kind", "figure", "step", "width", "16", "width", "32", "width", "64", "slope"]
     assert lines[1].split() == ["mlp", "change", "1", "3.20e+01", "6.40e+01", "1.28e+02", "+1.00"]

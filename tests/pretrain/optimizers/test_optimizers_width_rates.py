@@ -10,7 +10,8 @@ import torch
 from pydantic import ValidationError
 
 from configs.durations import Duration
-from configs.errors import CheckpointError
+from configs.errors import CheckpointError, ConfigError
+from configs.load import find_recipe, load_config
 from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.config import DataConfig, OptimizerConfig, RunConfig, TrainingConfig
 from pretrain.config.kinds import OPTIMIZERS
@@ -44,14 +45,16 @@ def optimizer(name: str, **keys: Any) -> OptimizerConfig:
     name, _, option = name.partition(" ")
     if option:
         keys[option.partition("=")[0]] = option.partition("=")[2]
-    return OPTIMIZERS.declaration(name).model_validate({"lr": 0.1} | keys)
+    section = OPTIMIZERS.declaration(name).model_validate({"lr": 0.1} | keys)
+    assert isinstance(section, OptimizerConfig)
+    return section
 
 
 def run(model: dict[str, Any], chosen: OptimizerConfig) -> RunConfig:
     return RunConfig(
         output=Path("unused"),
         model=GPTConfig(**model),
-        data=DataConfig(train=["unused"]),
+        data=DataConfig.model_validate({"train": ["unused"]}),
         training=TrainingConfig(duration=Duration(4, "steps"), micro_batch_size=1, global_batch_size=1),
         optimizer=chosen,
     )
@@ -109,6 +112,11 @@ def test_optimizers_without_a_rule_are_refused() -> None:
 
     with pytest.raises(ValidationError, match="does not say how its learning rates go with the width"):
         run(MODEL, Unknown(lr=0.1))
+
+
+def test_families_without_width_scaling_do_not_know_the_key() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key model.base_hidden_size .*belongs to model.name=gpt or bert"):
+        load_config(RunConfig, find_recipe("t5-tiny", "pretrain"), ["model.base_hidden_size=64"])
 
 
 def test_a_resume_with_another_base_is_refused() -> None:
