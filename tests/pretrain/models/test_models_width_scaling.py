@@ -33,7 +33,12 @@ SIZES: dict[str, Any] = {
 }
 BASE: dict[str, Any] = {"base_hidden_size": 8, "base_head_size": 2}
 LAYER_NORMS: dict[str, Any] = {"normalization": "LayerNorm", "bias": True}
-GEMMA: dict[str, Any] = {"activation": "geglu_tanh", "norm_plus_one": True, "embedding_scale": True, "norm_placement": "both"}
+GEMMA: dict[str, Any] = {
+    "activation": "geglu_tanh",
+    "norm_plus_one": True,
+    "embedding_scale": True,
+    "norm_placement": "both",
+}
 MODELS: dict[str, WidthScaledConfig] = {
     "llama": GPTConfig(**SIZES, num_query_groups=2),
     "gpt2": GPTConfig(**SIZES, **LAYER_NORMS, activation="gelu_tanh", position_embedding="learned"),
