@@ -44,8 +44,9 @@ def test_broken_width_scaling_is_noticed(name: str, references: References) -> N
 def test_expected_differences_are_far_above_the_tolerance() -> None:
     for mutation in WIDTH_MUTATIONS.values():
         assert isinstance(mutation.outcome, Differs)
+        assert mutation.outcome.norm is not None
         for least, limit in zip((mutation.outcome.loss, mutation.outcome.norm), limits(mutation.case), strict=True):
-            assert least is not None and least >= 10 * limit
+            assert least is None or least >= 10 * limit
 
 
 def rates(case: Case) -> set[tuple[float, float]]:

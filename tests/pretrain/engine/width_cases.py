@@ -20,6 +20,8 @@ def _layout(zero: int, tensor: int = 1, pipeline: int = 1, *, sequence: bool = F
 
 WIDTH_CASES: tuple[Case, ...] = (
     Case("width, zero 1, tensor 2", 2, _layout(1, 2), BASE),
+    # At which attention is far from even, so that its scale shows.
+    Case("width, sharp, zero 1, tensor 2", 2, _layout(1, 2), BASE | {"init_std": 0.3}),
     Case("width, zero 2, pipeline 2", 2, _layout(2, 1, 2), BASE),
     Case("width, untied, zero 3, tensor 2, sequence", 2, _layout(3, 2, sequence=True), BASE | _UNTIED),
     Case(

@@ -43,10 +43,10 @@ WIDTH_MUTATIONS: dict[str, Mutation] = {
         0, "width, zero 2, pipeline 2", _output_not_scaled, Differs(loss=1e-2, norm=1e-2)
     ),
     "attention scores not scaled": Mutation(
-        0, "width, zero 1, tensor 2", _scores_not_scaled, Differs(loss=1e-3, norm=1e-2)
+        0, "width, sharp, zero 1, tensor 2", _scores_not_scaled, Differs(norm=1e-3)
     ),
     "rates of the base": Mutation(0, "width, zero 1, tensor 2", _rates_not_scaled, Differs(loss=1e-3, norm=1e-2)),
     "initial values of the base": Mutation(
-        0, "width, zero 1, tensor 2", _drawn_as_the_base, Differs(loss=1e-2, norm=1e-2)
+        0, "width, zero 1, tensor 2", _drawn_as_the_base, Differs(loss=1e-3, norm=1e-1)
     ),
 }
