@@ -56,11 +56,10 @@ def measured(configs: dict[str, list[RunConfig]]) -> dict[str, Coordinates]:
 
 @pytest.mark.slow
 def test_with_a_base_width_what_a_step_changes_stays_and_without_it_grows() -> None:
-    configs = {}
+    configs = {"adamw None": [at_width(recipe("adamw"), width) for width in WIDTHS]}
     for optimizer in RATES:
-        for base in (None, 64):
-            run = recipe(optimizer, base_hidden_size=base)
-            configs[f"{optimizer} {base}"] = [at_width(run, width) for width in WIDTHS]
+        run = recipe(optimizer, base_hidden_size=64)
+        configs[f"{optimizer} 64"] = [at_width(run, width) for width in WIDTHS]
     wider_heads = recipe("adamw", base_hidden_size=64, base_head_size=16)
     configs["wider heads"] = [at_width(wider_heads, width, "head_size") for width in WIDTHS]
     found = run_ranks(measured, 1, configs, process_group=False, preload=PRELOAD, timeout_s=300)[0]
@@ -80,7 +79,7 @@ def test_with_a_base_width_what_a_step_changes_stays_and_without_it_grows() -> N
 @pytest.mark.parametrize("words", ["64", "64,wide", "0,64", "64,64"])
 def test_widths_are_two_or_more_numbers(words: str) -> None:
     with pytest.raises(ConfigError, match=r"--widths: is '(?s:.*)two widths or more"):
-        main([f"output={words}", "data.train=unused"], ["gpt-tiny"], widths=words, steps=1, grow="heads", output=None)
+        main(["output=unused", "data.train=unused"], ["gpt-tiny"], widths=words, steps=1, grow="heads", output=None)
 
 
 def test_inner_widths_grow_in_proportion() -> None:
