@@ -74,6 +74,8 @@ class Kinds:
             raise ValueError(f"the {self.what} {name!r} cannot be imported ({_told(error)})") from error
         if not (isinstance(found, type) and issubclass(found, Named)):
             raise ValueError(f"{name!r} is not the config class of a {self.what}")
+        if lacking := sorted(getattr(found, "__abstractmethods__", ())):
+            raise ValueError(f"the {self.what} {name!r} leaves out {', '.join(lacking)}, which each has to say")
         return found
 
     def declarations(self) -> dict[str, type[Named]]:
@@ -162,6 +164,16 @@ def comes_with(target: str, directory: Path) -> bool:
         return False
     places = [found.origin, *(found.submodule_search_locations or ())]
     return any(Path(place).resolve().is_relative_to(directory.resolve()) for place in places if place)
+
+
+def have_in_common(one: type[BaseModel] | None, other: type[BaseModel], key: str) -> bool:
+    """Whether two kinds have a key from one declaration, so that it means the same; None: a kind that is not known."""
+    if one is None or key not in one.model_fields or key not in other.model_fields:
+        return key in other.model_fields
+    declaring = [
+        next(cls for cls in kind.__mro__ if key in vars(cls).get("__annotations__", {})) for kind in (one, other)
+    ]
+    return declaring[0] is declaring[1]
 
 
 def chosen_fields(cls: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Kinds]]:

@@ -17,7 +17,7 @@ from yaml.error import MarkedYAMLError
 
 from configs.errors import ConfigError, nearest
 from configs.explain import COMMAND_LINE, explain
-from configs.kinds import chosen_fields
+from configs.kinds import chosen_fields, have_in_common
 from configs.paths import expanded
 from configs.renamed import rename_keys
 from configs.section import Section
@@ -190,8 +190,8 @@ def _leaves(raw: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[lis
 def _discard_keys_of_other_kinds(
     cls: type[BaseModel], raw: dict[str, Any], in_file: dict[str, Any], overridden: Sequence[Sequence[str]]
 ) -> list[str]:
-    """Where an override, or a later file, chooses another kind than the file before: drop what that says that this
-    kind has no key for.
+    """Where an override, or a later file, chooses another kind than the file before: drop what that says of keys that
+    this kind does not have, or has of its own (another optimizer's `epsilon` is another number).
 
     Returns:
         a note for each section of which something was dropped.
@@ -204,8 +204,9 @@ def _discard_keys_of_other_kinds(
         old, new = before.get("name", kinds.default), kinds.chosen_in(section)
         if new is None or section["name"] == old:
             continue
+        other = kinds.chosen_in(before)
         given = {key[len(path)] for key in overridden if key[: len(path)] == list(path) and len(key) > len(path)}
-        dropped = [key for key in before if key not in new.model_fields and key not in given]
+        dropped = [key for key in before if key not in given and not have_in_common(other, new, key)]
         for key in dropped:
             section.pop(key, None)
         if dropped:

@@ -32,10 +32,10 @@ class SampleCorpusConfig(Section):
 
     output: OutputPath
     """The `.jsonl` file to write, one document per line."""
-    min_bytes: int = Field(5_000_000, ge=0)
-    """UTF-8 bytes of text below which the installation is found too small."""
-    max_bytes: int = Field(8_000_000, ge=1)
-    """UTF-8 bytes of text after which no more is collected."""
+    min_bytes: int | None = Field(None, ge=0)
+    """UTF-8 bytes of text below which the installation is found too small; null: 5,000,000, or `max_bytes` if less."""
+    max_bytes: int | None = Field(None, ge=1)
+    """UTF-8 bytes of text after which no more is collected; null: 8,000,000, or `min_bytes` if more."""
     min_document_bytes: int = Field(48, ge=1)
     """Shorter documentation texts, in UTF-8 bytes, are left out."""
     overwrite: bool = False
@@ -43,9 +43,15 @@ class SampleCorpusConfig(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> SampleCorpusConfig:
-        if self.min_bytes > self.max_bytes:
-            raise ValueError(f"min_bytes = {self.min_bytes} is above max_bytes = {self.max_bytes}")
+        least, most = self.text_bytes()
+        if least > most:
+            raise ValueError(f"min_bytes = {least} is above max_bytes = {most}")
         return self
+
+    def text_bytes(self) -> tuple[int, int]:
+        """The least and the most UTF-8 bytes of text; a bound that is not given keeps to the other."""
+        most = max(8_000_000, self.min_bytes or 0) if self.max_bytes is None else self.max_bytes
+        return min(5_000_000, most) if self.min_bytes is None else self.min_bytes, most
 
 
 class ReadingSettings(Section):

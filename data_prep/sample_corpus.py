@@ -59,6 +59,7 @@ def sample_corpus(config: SampleCorpusConfig) -> Sampled:
     seen: set[bytes] = set()
     kinds: Counter[str] = Counter()
     packages: set[str] = set()
+    least, most = config.text_bytes()
     text_bytes = 0
     with staged_file(config.output) as temporary, temporary.open("wb") as stream:
         for record in documentation():
@@ -71,14 +72,14 @@ def sample_corpus(config: SampleCorpusConfig) -> Sampled:
             text_bytes += len(text)
             kinds[record["kind"]] += 1
             packages.add(record["package"])
-            if text_bytes >= config.max_bytes:
+            if text_bytes >= most:
                 break
         stream.flush()
-        if text_bytes < config.min_bytes:
+        if text_bytes < least:
             raise DataError(
                 f"this Python installation holds {text_bytes:,} bytes of documentation",
                 where="sample-corpus",
-                expected=f"min_bytes = {config.min_bytes:,} or more; install packages or lower min_bytes",
+                expected=f"min_bytes = {least:,} or more; install packages or lower min_bytes",
             )
     return Sampled(sum(kinds.values()), text_bytes, dict(kinds), len(packages))
 

@@ -129,7 +129,7 @@ def _load(checkpoint: Path, config: RunConfig, data: RunData, engine: TrainEngin
         allowed = (*FREE_SECTIONS, *untrained, *config.checkpoint.allow_changes)
         fingerprints = data.fingerprint, data.tokenizer_fingerprint
         try:
-            accepted = check_compatible(metadata, config, *fingerprints, allowed, where=checkpoint)
+            accepted = check_compatible(metadata, config, *fingerprints, allowed, where=checkpoint, reads_states=False)
         except CheckpointError as error:
             expected = "what it was trained with; changed data is accepted with checkpoint.allow_changes=[data]"
             raise CheckpointError(error.problem, where=error.where, expected=expected) from None

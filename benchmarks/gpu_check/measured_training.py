@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from configs.load import find_recipe, load_config
+from configs.memory import host_memory_bytes
 from pretrain.config import RunConfig
-from pretrain.monitor.memory import host_memory_bytes
 from pretrain.parallel.accelerator import prepare_environment
 
 if TYPE_CHECKING:

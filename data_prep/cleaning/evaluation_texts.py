@@ -15,8 +15,8 @@ from data_prep.reading.inputs import InputFile, find_files
 from data_prep.reading.json_layout import is_json_document
 from data_prep.reading.kinds import COLUMNAR
 from data_prep.reading.lines import line_blocks, line_number, lines_of
-from data_prep.reading.records import field_names, field_of, parse_record
-from data_prep.reading.separated import rows_of
+from data_prep.reading.records import field_names, field_of, parse_record, say_replaced
+from data_prep.reading.separated import SeenRows, rows_of
 from data_prep.reading.table_rows import BrokenRow, BrokenRowError, check_distinct
 from data_prep.reading.work_unit import Kind, WorkUnit
 
@@ -110,6 +110,7 @@ def _rows(file: InputFile, config: SourceConfig) -> Iterator[tuple[int, dict[str
     with open_stream(file.path, config) as stream:
         rows = rows_of(stream, file.kind, config)
         header: list[str] = []
+        seen = SeenRows()
         for line, row in rows:
             if isinstance(row, BrokenRow):
                 raise ValueError(f"line {line}: {row.problem}")
@@ -121,7 +122,10 @@ def _rows(file: InputFile, config: SourceConfig) -> Iterator[tuple[int, dict[str
             elif len(row) != len(header):
                 raise ValueError(f"line {line}: {len(row)} fields for {len(header)} columns")
             else:
+                seen.rows += 1
+                seen.note(row)
                 yield line, dict(zip(header, row))
+        seen.tell(f"decontaminate.files, {file.path}")
 
 
 def _json_records(file: InputFile, config: SourceConfig) -> Iterator[tuple[int, Any]]:
@@ -131,15 +135,20 @@ def _json_records(file: InputFile, config: SourceConfig) -> Iterator[tuple[int, 
     def refuse(at: int) -> None:
         raise ValueError(f"the record at byte {at} is longer than {config.max_document_bytes} bytes")
 
+    mended = 0
     for block in line_blocks(unit, config.max_document_bytes, refuse, config):
         for at, record in lines_of(block):
             if not record.strip():
                 continue
             try:
-                yield at, parse_record(record)[0]
+                value, replaced = parse_record(record)
             except ValueError as error:
                 _check_text(record, file, config)
                 raise ValueError(f"line {line_number(file.path, at, config)}: {error}") from None
+            mended += replaced
+            yield at, value
+    if mended:
+        say_replaced(mended, f"decontaminate.files, {file.path}")
 
 
 def _check_text(data: bytes, file: InputFile, config: SourceConfig, line: int | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import abstractmethod
 from typing import Any, BinaryIO
 
 
@@ -18,9 +19,9 @@ class ByteStream(io.RawIOBase):
         self._read: Any = getattr(raw, "read1", raw.read)
         self._ready = memoryview(b"")
 
+    @abstractmethod
     def _next_piece(self) -> bytes | None:
         """Some bytes, maybe none; None at the end."""
-        raise NotImplementedError
 
     def _fill(self) -> bool:
         while not self._ready:

@@ -26,7 +26,7 @@ _OF_MAC = "mac"  # of the library's guesses the least often right
 _CYRILLIC = re.compile("[а-яёА-ЯЁ]")
 _COMMON_CYRILLIC, _CYRILLIC_SHARE = frozenset("оеаинтсрвлОЕАИНТСРВЛ"), 0.45
 # Letters that end words and stand in no word; Russian in capitals in KOI8-R looks like Hebrew but for them.
-_FINAL_WITHIN = re.compile("[ךםןףץ](?=[א-ת])")
+_FINAL_WITHIN = re.compile("[ךםןףץ](?=[א-ת])|ς(?=[α-ωά-ώ])")
 _ACCENTS_ALONE = re.compile("[\u02b0-\u02ff]")
 # In the Latin script letters that are not ASCII are seldom side by side.
 _ALONE_SHARE, _SIDE_BY_SIDE = 0.75, 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,8 +20,9 @@ _GOOD_PER_BAD = 4
 # So few of all characters are damage, also where no letters tell the encoding, as on pages in English.
 _DAMAGED_SHARE = 0.01
 # So many letters of several bytes are UTF-8 by chance in no other encoding.
-_UTF_8_LEADS, _CERTAIN_LETTERS = re.compile(rb"[\xc2-\xf4]"), 12
+_NO_UTF_8_LEADS, _CERTAIN_LETTERS = bytes([*range(0xC2), *range(0xF5, 0x100)]), 12
 _LETTERS_PER_DAMAGE = 10  # of what is UTF-8 but for damage, such as a letter that the end cuts
+_PIECE_BYTES = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,7 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
         # Who can read this declaration byte by byte does not read UTF-16.
         candidates.append((UTF_8 if in_page and is_wide(in_page) else in_page, "page"))
     candidates += [(UTF_8, "utf-8"), (None, "guess")]
-    leads = len(_UTF_8_LEADS.findall(raw))
-    surely = (
-        leads >= _CERTAIN_LETTERS and _replaced(raw.decode(UTF_8, "replace"), raw, UTF_8) * _LETTERS_PER_DAMAGE <= leads
-    )
+    surely = _is_surely_utf_8(raw)
     is_utf8 = surely or (not raw.isascii() and decodes(raw, UTF_8))
     damaged: DecodedText | None = None
     for encoding, reason in candidates:
@@ -92,6 +91,21 @@ def decode_page(raw: bytes, declared: str | None = None) -> DecodedText:
         return DecodedText(raw.decode("cp1252"), "cp1252", "guess", 0)
     text = raw.decode(UTF_8, "replace")
     return DecodedText(text, UTF_8, "unreadable", text.count("\ufffd"))
+
+
+def _is_surely_utf_8(raw: bytes) -> bool:
+    """Whether bytes are UTF-8 by many letters, of which few are damaged; of others the beginning tells."""
+    leads = len(raw.translate(None, _NO_UTF_8_LEADS))
+    if leads < _CERTAIN_LETTERS:
+        return False
+    decoder = codecs.getincrementaldecoder(UTF_8)("replace")
+    replaced = _replaced("", raw, UTF_8)
+    for at in range(0, len(raw), _PIECE_BYTES):
+        piece = raw[at : at + _PIECE_BYTES]
+        replaced += decoder.decode(piece, at + _PIECE_BYTES >= len(raw)).count("\ufffd")
+        if replaced * _LETTERS_PER_DAMAGE > leads:
+            return False
+    return True
 
 
 def _replaced(text: str, raw: bytes, encoding: str) -> int:

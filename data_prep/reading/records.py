@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
+from configs.errors import printable
 from data_prep.config import SourceConfig
 from data_prep.reading.documents import ReadCounts, RecordError
 
@@ -47,6 +49,15 @@ def parse_record(line: bytes) -> tuple[Any, bool]:
     if not _SURROGATE.search(text):
         return value, False
     return json.loads(_SURROGATE.sub("\ufffd", text)), True
+
+
+def say_replaced(records: int, where: str) -> None:
+    """Say, on standard error, in how many records of an input halves of surrogate pairs were replaced."""
+    print(
+        printable(f"{where}: replaced half a surrogate pair by U+FFFD in {records:,} records"),
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def too_long(config: SourceConfig, counts: ReadCounts, path: str, place: str, at: int, parts: str = "") -> None:

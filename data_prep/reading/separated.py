@@ -45,9 +45,7 @@ def read_separated(
     texts: list[str] = []
     metadata: list[dict[str, Any]] = []
     places: list[int] = []
-    chars = rows_read = 0
-    likely: list[int] = []
-    possible: list[int] = []
+    chars, seen = 0, SeenRows()
     with open_stream(unit.path, config) as stream:
         rows = rows_of(stream, unit.kind, config)
         header = _header(unit.path, rows, unit.kind, config)
@@ -56,21 +54,20 @@ def read_separated(
                 begin, row = _next_row(unit.path, rows)
             except DamagedFileError:
                 yield _batch(texts, metadata, places, fields)
-                _say_if_doubtful(unit.path, likely, possible, rows_read)
+                seen.tell(unit.path, "; quoting=none takes quotes for letters")
                 raise
             if row is None:
                 yield _batch(texts, metadata, places, fields)
-                _say_if_doubtful(unit.path, likely, possible, rows_read)
+                seen.tell(unit.path, "; quoting=none takes quotes for letters")
                 return
-            rows_read += 1
+            seen.rows += 1
             is_long = is_too_long(row, config)
             problem = None if is_long else _problem(row, header, unit.path, config)
             if problem is not None:
                 error = _row_error(problem, row, begin, len(header), unit, config)
                 counts.leave_out(error, "malformed", config)
                 continue
-            if isinstance(row, DoubtfulRow):
-                (likely if row.likely else possible).append(row.lines)
+            seen.note(row)
             if is_long:
                 too_long(config, counts, unit.path, "line", begin)
                 continue
@@ -158,18 +155,35 @@ def _say_if_quoted(path: str, rows: Iterator[tuple[int, list[str]]]) -> None:
         )
 
 
-def _say_if_doubtful(path: str, likely: list[int], possible: list[int], rows: int) -> None:
-    """Say that rows hold lines that are likely to be rows, or that may be and are few; given are the lines of each."""
-    lines = likely + possible
-    if len(lines) > max(1, _DOUBTFUL_SHARE * rows):
-        lines = likely
-    if lines:
-        print(
-            f"{printable(path)}: {len(lines):,} of {rows:,} rows hold {sum(lines):,} lines, which may be rows behind a "
-            "quote that is not closed; quoting=none takes quotes for letters",
-            file=sys.stderr,
-            flush=True,
-        )
+class SeenRows:
+    """The rows of a table that were read, and the lines of those that hold lines which may be rows.
+
+    Attributes:
+        rows: how many rows there were.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._likely: list[int] = []
+        self._possible: list[int] = []
+
+    def note(self, row: list[str]) -> None:
+        """Note a row that is taken."""
+        if isinstance(row, DoubtfulRow):
+            (self._likely if row.likely else self._possible).append(row.lines)
+
+    def tell(self, path: str, hint: str = "") -> None:
+        """Say that rows hold lines that are likely to be rows, or that may be and are few; and what reads them."""
+        lines = self._likely + self._possible
+        if len(lines) > max(1, _DOUBTFUL_SHARE * self.rows):
+            lines = self._likely
+        if lines:
+            print(
+                f"{printable(path)}: {len(lines):,} of {self.rows:,} rows hold {sum(lines):,} lines, which may be rows "
+                f"behind a quote that is not closed{hint}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _next_row(path: str, rows: Iterator[tuple[int, list[str]]]) -> tuple[int, list[str] | None]:

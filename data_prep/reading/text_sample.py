@@ -18,6 +18,7 @@ from data_prep.config import SourceConfig
 from data_prep.reading.documents import ReadCounts
 from data_prep.reading.inputs import find_files, work_units
 from data_prep.reading.readers import read_batches
+from data_prep.reading.records import say_replaced
 
 Position = tuple[int, int]
 _NOTHING: Mapping[str, Any] = {}
@@ -108,7 +109,7 @@ def _read_numbered(
         shown = "; ".join(counts.first)
         print(f"left out {left_out:,} records and files of the sample: {shown}", file=sys.stderr, flush=True)
     if counts.replaced:
-        print(f"replaced half a surrogate pair by U+FFFD in {counts.replaced:,} records", file=sys.stderr, flush=True)
+        say_replaced(counts.replaced, "the sample")
 
 
 def _key(seed: int, *position: int) -> int:

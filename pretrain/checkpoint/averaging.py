@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import CheckpointError, ConfigError
 from data_prep.storage.publishing import staged_directory
 from data_prep.storage.replaceable import check_replaceable
+from pretrain.checkpoint.compatibility import section_changes
 from pretrain.checkpoint.directory import check_free_space
 from pretrain.checkpoint.manifest import MASTER
-from pretrain.checkpoint.model_checkpoint import run_directory
+from pretrain.checkpoint.model_checkpoint import open_checkpoint, run_directory
 from pretrain.checkpoint.reader import CheckpointReader
 from pretrain.checkpoint.weights_only import RECORD_FILE, RUN_KIND, needed_bytes, write_weights_only
+from pretrain.config.kinds import FAMILIES
+from pretrain.config.model import ModelConfig
 
 if TYPE_CHECKING:
     import torch
 
 _OF_A_MOMENT = ("optimizer_step", "loss_scale", "learning_rate", "layout")
 """Metadata of one moment of one run, which a mean has not."""
-_FREE = {"init_std", "init_cutoff", "hidden_dropout", "attention_dropout"}
-"""Keys of the model without effect on what its weights compute."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ def average(
         )
     check_replaceable(output, RECORD_FILE, overwrite, paths, RUN_KIND)
     shapes = {name: readers[0].shape(name) for name in readers[0].names()}
-    for reader in readers[1:]:
-        _check_same_model(readers[0], reader)
+    models = [open_checkpoint(path).model for path in paths]
+    for reader, model in zip(readers[1:], models[1:], strict=True):
+        _check_same_model(readers[0], models[0], reader, model)
 
     def mean(name: str) -> torch.Tensor:
         import torch
@@ -93,9 +95,9 @@ def average(
         tokenizer = run_directory(newest.path) / "tokenizer"
         if tokenizer.is_dir():
             shutil.copytree(tokenizer, folder / "tokenizer")
-    states = {state for reader in readers for name in shapes for state in reader.states(name) if state != MASTER}
+    states = {state for reader in readers for source in reader.index.sources.values() for state in source.states}
     written = output / path.relative_to(folder)
-    return Averaged(written, dict(zip(paths, shares, strict=True)), len(shapes), tuple(sorted(states)))
+    return Averaged(written, dict(zip(paths, shares, strict=True)), len(shapes), tuple(sorted(states - {MASTER})))
 
 
 def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
@@ -108,18 +110,21 @@ def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
     return [weight / sum(given) for weight in given]
 
 
-def _check_same_model(first: CheckpointReader, other: CheckpointReader) -> None:
+def _check_same_model(
+    first: CheckpointReader, first_model: ModelConfig, other: CheckpointReader, model: ModelConfig
+) -> None:
     """Refuse checkpoints whose mean would be no model.
 
     Raises:
         CheckpointError: names the first key or tensor in which they differ.
     """
-    one, two = (reader.metadata.get("model") or {} for reader in (first, other))
-    differing = [key for key in sorted({*one, *two} - _FREE) if one.get(key) != two.get(key)]
+    changes = section_changes(FAMILIES, first_model.model_dump(mode="json"), model)
+    differing = sorted(changes.keys() - model.drawing_keys - model.dropout_keys)
     if differing:
         key = differing[0]
+        before, now = changes[key]
         raise CheckpointError(
-            f"has model.{key}={two.get(key)}, {first.path} has {one.get(key)}",
+            f"has model.{key}={now}, {first.path} has {before}",
             where=other.path,
             expected="checkpoints of one architecture",
         )

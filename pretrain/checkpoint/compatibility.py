@@ -17,16 +17,16 @@ from pydantic import ValidationError
 from configs.columns import to_left, widest
 from configs.errors import CheckpointError, nearest
 from configs.kinds import Kinds, Named
+from pretrain.checkpoint.kept_states import state_changes
 from pretrain.config import RunConfig
 from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
 
 TRAINING_KEYS = ("global_batch_size", "batch_ramp", "precision")
-FREE_MODEL_KEYS = ("init_std", "init_cutoff", "padded_vocab_size")
-"""Without effect once the weights exist, or following from others."""
 TOLD_ELSEWHERE = ("seed", "seq_length", "tokenizer")
 """Keys of the data's fingerprint that the config and the tokenizer's fingerprint tell already."""
 NEVER_ACCEPTED = ("optimizer.name",)
-"""Changes that no checkpoint can serve: another optimizer would read the states of this one as its own."""
+"""Changes that no checkpoint can serve: another optimizer would read the states of this one as its own. Others that
+need states which the checkpoint lacks are found by asking the optimizer."""
 LINE_CHARACTERS = 60
 
 
@@ -37,6 +37,8 @@ def check_compatible(
     tokenizer_fingerprint: str | None,
     allow_changes: Sequence[str] = (),
     where: Path | None = None,
+    *,
+    reads_states: bool = True,
 ) -> list[str]:
     """Refuse to continue a run as another one.
 
@@ -47,38 +49,71 @@ def check_compatible(
         tokenizer_fingerprint: what its token ids mean.
         allow_changes: keys whose change is accepted; a section's name accepts all of its keys.
         where: the checkpoint, for the message.
+        reads_states: whether the states of the optimizer are read beside the weights.
 
     Returns:
         a line for each change that was accepted.
 
     Raises:
-        CheckpointError: there are changes that are not accepted: lists key, saved value, value now, and how to accept.
+        CheckpointError: there are changes that are not accepted: lists key, saved value, value now, and how to accept;
+            or changes that cannot be: the optimizer needs states that the checkpoint lacks.
     """
     changes = find_changes(saved, config, data_fingerprint, tokenizer_fingerprint)
     if "data.train" in changes:
         changes["data.train"] = _mixtures(saved, config, *changes["data.train"])
-    impossible = sorted(changes.keys() & set(NEVER_ACCEPTED))
-    if impossible:
-        raise CheckpointError(
-            f"was saved by another run at step {saved.get('step')}; this change no run can go on with\n"
-            f"{table_of({key: changes[key] for key in impossible})}",
-            where=where or "checkpoint",
-            expected=f"{impossible[0]}={changes[impossible[0]][0]}, whose states the checkpoint holds; or another"
-            " output",
-        )
+    dropped = _check_states(saved, config, changes, where) if reads_states else {}
     accepted = {key for key in changes if any(key == name or key.startswith(f"{name}.") for name in allow_changes)}
     refused = {key: values for key, values in changes.items() if key not in accepted}
     if refused:
         idle = [n for n in allow_changes if not any(key == n or key.startswith(f"{n}.") for key in changes)]
         hints = [f"{name} -> {close}" for name in idle if (close := nearest(name, refused))]
         names = ",".join([*allow_changes, *refused])
+        lost = "".join(f"\n{key}: {dropped[key]}" for key in refused if key in dropped)
         raise CheckpointError(
-            f"was saved by another run at step {saved.get('step')}; these would change its course\n{table_of(refused)}",
+            f"was saved by another run at step {saved.get('step')}; these would change its course\n"
+            f"{table_of(refused)}{lost}",
             where=where or "checkpoint",
             expected=f"the saved values, or another output; to go on anyway: checkpoint.allow_changes=[{names}]",
             nearest="; ".join(hints) or None,
         )
-    return [f"{key}: {_told(changes[key][0])} -> {_told(changes[key][1])}" for key in sorted(accepted)]
+    lines = {key: f"{key}: {_told(changes[key][0])} -> {_told(changes[key][1])}" for key in sorted(accepted)}
+    return [f"{line}; {dropped[key]}" if key in dropped else line for key, line in lines.items()]
+
+
+def _check_states(
+    saved: Mapping[str, Any], config: RunConfig, changes: Mapping[str, tuple[Any, Any]], where: Path | None
+) -> dict[str, str]:
+    """Refuse changes for which the checkpoint lacks states of the optimizer.
+
+    Returns:
+        what becomes of its states, by each key that drops some.
+
+    Raises:
+        CheckpointError: says which are lacking, and that the weights can be started from.
+    """
+    impossible, why = sorted(changes.keys() & set(NEVER_ACCEPTED)), "the states of one optimizer are not another's"
+    dropped: dict[str, str] = {}
+    if not impossible:
+        keys = [key.removeprefix("optimizer.") for key in changes if key.startswith("optimizer.")]
+        before = (saved.get("config") or {}).get("optimizer") or {}
+        found = state_changes(before, config.optimizer, config.model, keys)
+        impossible = [f"optimizer.{key}" for key in sorted(found.lacking)]
+        states = sorted({state for names in found.lacking.values() for state in names})
+        why = f"the optimizer would need the state {', '.join(states)}, which the checkpoint lacks"
+        dropped = {
+            f"optimizer.{key}": f"the checkpoint's state {', '.join(names)} is dropped"
+            for key, names in found.dropped.items()
+        }
+    if impossible:
+        values = ", ".join(f"{key}={_told(changes[key][0])}" for key in impossible)
+        weights = "the run" if where is None else str(where.parent if where.name == "checkpoints" else where)
+        raise CheckpointError(
+            f"was saved by another run at step {saved.get('step')}; no run can go on with this change: {why}\n"
+            f"{table_of({key: changes[key] for key in impossible})}",
+            where=where or "checkpoint",
+            expected=f"{values}; or start_from={weights} and another output, which takes the weights alone",
+        )
+    return dropped
 
 
 def find_changes(
@@ -99,7 +134,7 @@ def find_changes(
         pairs |= {f"{section}.{key}": pair for key, pair in _pairs(kinds, before, now).items()}
     for key in config.objective.evaluation_keys:
         pairs.pop(f"objective.{key}", None)
-    for key in FREE_MODEL_KEYS:
+    for key in config.model.drawing_keys:
         pairs.pop(f"model.{key}", None)
     if config.model.vocab_size is None:
         # Not known before the corpus is; the tokenizer's fingerprint tells.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -28,6 +29,10 @@ class ModelConfig(Named):
 
     roles: ClassVar[tuple[str, ...]] = ()
     """Roles of special tokens that the tokenizer must have, such as `pad`."""
+    drawing_keys: ClassVar[frozenset[str]] = frozenset({"init_std"})
+    """Keys that decide initial values alone, and nothing once there are weights."""
+    dropout_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the dropouts: training reads them, and what given weights compute does not depend on them."""
 
     num_layers: int = Field(gt=0, examples=[12])
     """Layers, over all pipeline stages."""
@@ -67,9 +72,9 @@ class ModelConfig(Named):
         """What of the network is other than one may think, a sentence each, to be shown once."""
         return []
 
+    @abstractmethod
     def parameters(self) -> Iterator[ParameterSpec]:
         """Every parameter, tied ones once: the one table that initialisation, sharding, counts and checks read."""
-        raise NotImplementedError(f"{type(self).__name__} has no table of parameters")
 
     def layout_problems(self, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
         """Why this model cannot be spread over axes of these sizes, a sentence each.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -31,6 +32,7 @@ class ObjectiveConfig(Named):
         """Whether the rows that the model reads begin and end with special tokens that are not in the corpus."""
         return False
 
+    @abstractmethod
     def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
         """How the corpora are cut for a model.
 
@@ -38,7 +40,6 @@ class ObjectiveConfig(Named):
             model: gives the longest sample.
             documents_apart: whether each document of a sample is to be read alone.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how samples are cut")
 
     def lengths(self, model: ModelConfig) -> tuple[int, ...]:
         """Every length of sample that a run will see; a layout must fit all of them."""

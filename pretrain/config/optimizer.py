@@ -119,6 +119,20 @@ class OptimizerConfig(Named):
         return found
 
     def _schedule_problems(self) -> list[str]:
+        found = []
+        if self.wsd_decay != "linear" and self.schedule != "wsd":
+            found.append(
+                f"optimizer.wsd_decay is {self.wsd_decay}, and optimizer.schedule is {self.schedule}; expected linear,"
+                " or optimizer.schedule=wsd"
+            )
+        if self.weight_decay_schedule != "linear" and self.final_weight_decay is None:
+            found.append(
+                f"optimizer.weight_decay_schedule is {self.weight_decay_schedule}, and optimizer.final_weight_decay is"
+                " null: the decay stays; expected linear, or a final_weight_decay"
+            )
+        return found + self._decay_problems()
+
+    def _decay_problems(self) -> list[str]:
         decay, warmup = self.decay, self.warmup
         if decay is None:
             return []

@@ -11,11 +11,17 @@ from pydantic import Field, model_validator
 from pretrain.config.model import ModelConfig, indivisible
 from pretrain.models.parameter_table import Constant, Holder, Normal, ParameterSpec
 
+EMBEDDING = "embedding.word_embeddings.weight"
+OUTPUT = "output_layer.weight"
+"""Names of the two tables by token id; a tied output layer has the embedding's."""
+
 
 class TransformerModelConfig(ModelConfig):
     """A transformer. A subclass declares one family."""
 
     token_embedding: ClassVar[str | None] = "embedding.word_embeddings"
+    drawing_keys: ClassVar[frozenset[str]] = ModelConfig.drawing_keys | {"init_cutoff"}
+    dropout_keys: ClassVar[frozenset[str]] = frozenset({"hidden_dropout", "attention_dropout"})
 
     num_attention_heads: int = Field(gt=0, examples=[12])
     """Query heads of each attention."""
@@ -75,6 +81,21 @@ class TransformerModelConfig(ModelConfig):
         return self.bias
 
     @property
+    def is_post_norm(self) -> bool:
+        """Whether norms stand after the residual sums; then there are no norms at the end of a stack."""
+        return False
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of each learned table of positions; 0: there is none."""
+        return 0
+
+    @property
+    def first_position(self) -> int:
+        """Row of a sample's first token in the tables of positions."""
+        return 0
+
+    @property
     def norm_init(self) -> Constant:
         """Initial values of the norms' weights."""
         return Constant(1.0)
@@ -130,12 +151,10 @@ class TransformerModelConfig(ModelConfig):
             mlp_norm: whether there is one before (post-norm: after) the MLP.
             norm_bias: whether norms have biases; None: LayerNorm has, RMSNorm has not.
         """
-        layer, hidden, ffn = f"{block}.layers.{number}.", self.hidden_size, self.ffn_size
+        layer, hidden = f"{block}.layers.{number}.", self.hidden_size
         qkv = (self.num_attention_heads + 2 * self.query_groups) * self.head_size
         heads = self.num_attention_heads * self.head_size
-        fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
         group = (self.num_attention_heads // self.query_groups * self.head_size, self.head_size, self.head_size)
-        gate_and_up = (ffn, ffn) if self.is_gated else ()
         inner, outer = self.normal(self.init_std), self.normal(self.residual_std)
         if attention_norm:
             yield from self.norm_parameters(f"{layer}input_layernorm", number, bias=norm_bias)
@@ -146,10 +165,24 @@ class TransformerModelConfig(ModelConfig):
         yield from self._linear(f"{attention}.linear_proj", (hidden, heads), number, outer, axis=1, bias=biases[1])
         if mlp_norm:
             yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", number, bias=norm_bias)
+        yield from self.mlp_parameters(layer, number, inner, outer)
+
+    def mlp_parameters(self, layer: str, holder: Holder, inner: Normal, outer: Normal) -> Iterator[ParameterSpec]:
+        """The matrices of an MLP, with their biases.
+
+        Args:
+            layer: what their names begin with.
+            holder: which stages have them.
+            inner: initial values of the first matrix.
+            outer: of the second.
+        """
+        hidden, ffn = self.hidden_size, self.ffn_size
+        fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
+        gate_and_up = (ffn, ffn) if self.is_gated else ()
         yield from self._linear(
-            f"{layer}mlp.linear_fc1", (fc1, hidden), number, inner, axis=0, blocks=blocks, rows=gate_and_up
+            f"{layer}mlp.linear_fc1", (fc1, hidden), holder, inner, axis=0, blocks=blocks, rows=gate_and_up
         )
-        yield from self._linear(f"{layer}mlp.linear_fc2", (hidden, ffn), number, outer, axis=1)
+        yield from self._linear(f"{layer}mlp.linear_fc2", (hidden, ffn), holder, outer, axis=1)
 
     def norm_parameters(self, name: str, holder: Holder, *, bias: bool | None = None) -> Iterator[ParameterSpec]:
         """Weight and, where there is one, bias of a norm."""

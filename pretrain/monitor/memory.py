@@ -1,4 +1,4 @@
-"""How much memory this process holds, and how much there is."""
+"""How much memory there is, and how much of the accelerator's this process holds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,6 @@ import sys
 from pathlib import Path
 
 _CONTROL_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-
-
-def host_memory_bytes() -> int:
-    """Resident memory of this process."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
 
 
 def host_total_bytes() -> int:

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 from configs.errors import MachineError, UserError
 from configs.load import to_yaml
+from configs.memory import host_memory_bytes
 from pretrain.config import RunConfig
 from pretrain.data.evaluation_set import FINGERPRINT
 from pretrain.monitor.console import ConsoleLog
 from pretrain.monitor.evaluated import SETS, Sets, changed_sets, is_of_present_set
 from pretrain.monitor.flops import DevicePeak, device_peak
-from pretrain.monitor.memory import device_memory_bytes, host_memory_bytes
+from pretrain.monitor.memory import device_memory_bytes
 from pretrain.monitor.metrics_file import FILE_NAME, MetricsFile, read_metrics
 from pretrain.monitor.records import EvalRecord, StepRecord
 from pretrain.monitor.speed import SpeedMeter

@@ -56,6 +56,13 @@ class MaskedSequenceConfig(DenoisingConfig):
         """See the base class: the fragment alone, without an end."""
         return self.fragment_tokens(self.text_tokens(model))
 
+    def notes(self) -> list[str]:
+        """See the base class."""
+        return [
+            "masked sequences: exported classes of transformers count the decoder's positions from 0 and show it the"
+            " whole input; here it has the fragment's own positions, and does not see the fragment's places"
+        ]
+
     def roles(self) -> tuple[str, ...]:
         """See the base class."""
         return ("pad", "mask", *(("classification", "separator") if self.add_special_tokens else ("end_of_document",)))

@@ -15,12 +15,13 @@ from pretrain.config.kinds import FAMILIES
 from pretrain.config.model import ModelConfig
 from pretrain.config.starting import StartOptions
 from pretrain.starting.source import StartSource, open_source
-from pretrain.starting.tables import position_tables, token_tables
+from pretrain.starting.tables import longest_text, position_tables, token_tables
 
-FREE_KEYS = ("init_std", "init_cutoff", "vocab_multiple", "padded_vocab_size")
-"""Without effect once the weights exist, or on padding alone; so are the keys that end with `dropout`."""
-SIZED_KEYS = ("vocab_size", "seq_length", "decoder_seq_length")
+LENGTH_KEYS = ("seq_length", "decoder_seq_length")
+SIZED_KEYS = ("vocab_size", "vocab_multiple", *LENGTH_KEYS)
 """What may differ by rules of its own."""
+ROTARY_KEYS = ("rotary_base", "rotary_scaling", "local_rotary_base")
+"""What decides the angles of rotary positions, of which no weight knows."""
 
 
 def complete_model(raw: dict[str, Any]) -> dict[str, Any]:
@@ -102,18 +103,24 @@ def check_model(source: StartSource, model: ModelConfig, options: StartOptions) 
     Raises:
         CheckpointError: the model differs in what decides what the weights compute: lists key, source, now.
     """
+    free = {*SIZED_KEYS, *model.drawing_keys, *model.dropout_keys}
     changes = {
         f"model.{key}": pair
         for key, pair in section_changes(FAMILIES, source.model.model_dump(mode="json"), model).items()
-        if key not in FREE_KEYS and key not in SIZED_KEYS and not key.endswith("dropout")
+        if key not in free
     }
-    if changes:
+    rotary = {key: pair for key, pair in changes.items() if key.removeprefix("model.") in ROTARY_KEYS}
+    if changes and not (options.rescale_rotary and changes == rotary):
+        expected = "the source's values, or a model section that leaves them out"
+        if changes == rotary:
+            expected += "; or start_from_options.rescale_rotary=true"
         raise CheckpointError(
             f"has another architecture\n{table_of(changes, ('source', 'model'))}",
             where=f"start_from = {source.path}",
-            expected="the source's values, or a model section that leaves them out",
+            expected=expected,
         )
-    notes = _vocabulary_notes(source, model, options) + _length_notes(source, model, options)
+    notes = [f"{key} is {new}, the source's {old}: other rotary angles" for key, (old, new) in rotary.items()]
+    notes += _vocabulary_notes(source, model, options) + _length_notes(source, model, options)
     _check_tensors(source, model)
     return notes
 
@@ -141,31 +148,25 @@ def _vocabulary_notes(source: StartSource, model: ModelConfig, options: StartOpt
 
 
 def _length_notes(source: StartSource, model: ModelConfig, options: StartOptions) -> list[str]:
-    known, wanted = source.model.seq_length, model.seq_length
-    if model.is_encoder_decoder and position_tables(source.model):
-        lengths = [(each.seq_length, getattr(each, "target_length", None)) for each in (source.model, model)]
-        if lengths[0] != lengths[1]:
-            # One table serves both texts, and as long as the longer of them.
-            raise CheckpointError(
-                f"has learned positions for texts of {lengths[0][0]} and {lengths[0][1]} tokens, and the model reads"
-                f" {lengths[1][0]} and writes {lengths[1][1]}",
-                where=f"start_from = {source.path}",
-                expected=f"model.seq_length={lengths[0][0]} and model.decoder_seq_length={lengths[0][1]}",
-            )
-    if known == wanted:
+    before, now = source.model.resolved(), model.resolved()
+    changed = [key for key in LENGTH_KEYS if now.get(key) != before.get(key)]
+    if not changed:
         return []
+    told = " and ".join(f"model.{key} is {now[key]}, the source's {before[key]}" for key in changed)
     if not position_tables(model):
-        return [f"model.seq_length is {wanted}, the source's {known}: positions are not learned, no weight changes"]
-    if wanted < known:
-        return [f"model.seq_length is {wanted}, the source's {known}: the table of positions keeps its first rows"]
+        return [f"{told}: positions are not learned, no weight changes"]
+    known, wanted = longest_text(source.model), longest_text(model)
+    if wanted <= known:
+        return [f"{told}: each table of positions keeps its {'rows' if wanted == known else f'first {wanted} rows'}"]
+    key = next(key for key in LENGTH_KEYS if now.get(key) == wanted)
     if options.extend_positions is None:
         raise CheckpointError(
-            f"has learned positions for {known} tokens, fewer than model.seq_length={wanted}",
+            f"has learned positions for {known} tokens, fewer than model.{key}={wanted}",
             where=f"start_from = {source.path}",
-            expected=f"model.seq_length={known} or less; or start_from_options.extend_positions=interpolate, or repeat",
+            expected=f"model.{key}={known} or less; or start_from_options.extend_positions=interpolate, or repeat",
         )
     how = {"interpolate": "interpolated", "repeat": "repeated"}[options.extend_positions]
-    return [f"model.seq_length is {wanted}, the source's {known}: the learned positions are {how}"]
+    return [f"{told}: the learned positions are {how}"]
 
 
 def _check_tensors(source: StartSource, model: ModelConfig) -> None:

@@ -57,10 +57,13 @@ class HuggingFaceSource:
         self.model = model.model_copy(update={"vocab_multiple": padding_multiple(model.vocab_size)})
         self.family: HuggingFaceFamily = load_family(name or model_type)
         self.files = SafetensorsDirectory(path)
+        said = self._said_by_tensors()
+        self.model = self.model.model_copy(update=said)
         self._specs = {spec.name: spec for spec in self.model.parameters()}
         self._rules = {r.ours: r for r in self.family.rules(self.model, self.ids) if r.ours in self._specs}
         self._held: tuple[str, npt.NDArray[np.float32]] | None = None
-        self.notes: Sequence[str] = tuple(self._check())
+        told = [f"model.{key} is true: its tensor is not zero, and is trained" for key, is_so in said.items() if is_so]
+        self.notes: Sequence[str] = (*told, *self._check())
 
     @property
     def architecture(self) -> str:
@@ -143,6 +146,18 @@ class HuggingFaceSource:
                 expected=f"weights of {self.family.classes[self.family.head(self.model)]}",
             )
         return found
+
+    def _said_by_tensors(self) -> dict[str, bool]:
+        """Keys of our model that no field of their config says, such as that of BART's bias of the logits."""
+        said: dict[str, bool] = {}
+        for rule in self.family.rules(self.model, self.ids):
+            if rule.said_by is not None:
+                names = [name for theirs in rule.theirs if (name := self.files.find(theirs)) is not None]
+                # One that cannot be read is refused when it is looked for.
+                said[rule.said_by] = any(
+                    self.files.stored[name].dtype not in READABLE or bool(self.files[name].any()) for name in names
+                )
+        return said
 
     def _check(self) -> Iterator[str]:
         """Compare names, types and shapes with the table of parameters, from the headers alone.

@@ -8,13 +8,15 @@ from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface.logit_check import TOLERANCE, Agreement, check_rows, compare
 from pretrain.models.huggingface.transformers_model import load_weights, quiet_transformers
+from pretrain.starting.far_positions import compare_far, their_fields
 from pretrain.starting.huggingface_source import HuggingFaceSource, SourceTensors
 
 if TYPE_CHECKING:
     from pretrain.models.huggingface.logit_check import Reference
 
 _LONGEST = 512
-"""Tokens of a compared row: more show nothing more, and a long context would take long."""
+"""Tokens of a row that all of the weights are compared on: a long context would take long. What shows far from the
+beginning alone: see `far_positions`."""
 _ROWS, _SEED = 2, 0
 
 
@@ -41,6 +43,7 @@ def compare_logits(source: HuggingFaceSource, most_parameters: int, reference: R
     agreement = compare(model, SourceTensors(source, names), theirs, rows, reference)
     source.close()
     _require(agreement, source)
+    far = compare_far(source, length, reference)
     layers = ""
     if model.num_layers < source.model.num_layers:
         layers = (
@@ -50,6 +53,7 @@ def compare_logits(source: HuggingFaceSource, most_parameters: int, reference: R
     return (
         f"logits equal those of transformers' {type(theirs).__name__} on {agreement.sequences} sequences of"
         f" {length} tokens: largest difference {agreement.largest_difference:.1e} (allowed {TOLERANCE:.0e}){layers}"
+        + (f"; {far}" if far else "")
     )
 
 
@@ -74,10 +78,7 @@ def truncated(model: ModelConfig, most_parameters: int) -> ModelConfig:
 def _their_model(source: HuggingFaceSource, model: ModelConfig) -> Any:
     import transformers
 
-    fields: dict[str, Any] = dict(source.fields)
-    if model.num_layers < source.model.num_layers:
-        whole, short = (source.family.to_config(each, source.ids) for each in (source.model, model))
-        fields |= {key: value for key, value in short.items() if value != whole[key]}
+    fields = dict(source.fields) if model.num_layers == source.model.num_layers else their_fields(source, model)
     name = source.family.classes[source.family.head(source.model)]
     with quiet_transformers():
         config = transformers.AutoConfig.for_model(**fields)

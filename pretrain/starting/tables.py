@@ -19,7 +19,16 @@ def token_tables(model: ModelConfig) -> frozenset[str]:
 
 def position_tables(model: ModelConfig) -> frozenset[str]:
     """Names of the parameters with a row for each position."""
-    return frozenset(_differing(model, model.model_copy(update={"seq_length": 2 * model.seq_length})))
+    longest = 2 * longest_text(model)
+    # One table of an encoder-decoder serves the longer of its two texts.
+    keys = ("seq_length", "decoder_seq_length") if model.is_encoder_decoder else ("seq_length",)
+    return frozenset(_differing(model, model.model_copy(update=dict.fromkeys(keys, longest))))
+
+
+def longest_text(model: ModelConfig) -> int:
+    """Tokens in the longest text of a sample: a learned table of positions serves so many."""
+    lengths = model.resolved()
+    return max(lengths["seq_length"], lengths.get("decoder_seq_length") or 0)
 
 
 def _differing(one: ModelConfig, other: ModelConfig) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pretrain.models.initial_values import InitialValues
 from pretrain.models.parameter_table import ParameterSpec
 from pretrain.parallel.sharded_shape import ShardedShape
 from pretrain.starting.source import StartSource
-from pretrain.starting.tables import position_tables, token_tables
+from pretrain.starting.tables import longest_text, position_tables, token_tables
 
 _ELEMENTS_AT_ONCE = 1 << 22
 
@@ -37,7 +37,7 @@ class StartingValues:
         self._drawn = drawn
         self._by_token = token_tables(model)
         self._by_position = position_tables(model)
-        self._length = model.seq_length
+        self._length = longest_text(model)
         assert model.vocab_size is not None and source.model.vocab_size is not None
         self._vocabulary, self._known = model.vocab_size, source.model.vocab_size
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import jsonschema
@@ -39,7 +40,14 @@ class Slow(Quick):
     name: str = "slow"
 
 
-KINDS = Kinds("optimizer", {"quick": f"{__name__}:Quick", "slow": f"{__name__}:Slow"}, "quick")
+class Strange(Quick):
+    """Another kind that declares one of the keys anew."""
+
+    name: str = "strange"
+    decay: float = 0.7
+
+
+KINDS = Kinds("optimizer", {name.lower(): f"{__name__}:{name}" for name in ("Quick", "Slow", "Strange")}, "quick")
 
 
 class Task(Section):
@@ -59,6 +67,18 @@ def test_a_section_that_is_given_in_part_keeps_the_defaults_of_the_default_secti
     assert (type(other), other.schedule, other.warmup) == (Slow, "cosine", Warmup(start=5))
     with pytest.raises(ConfigError, match=r"optimizer\.lr is missing"):
         load_config(Task, None, ["optimizer.name=slow"])
+
+
+def test_of_another_kind_a_file_says_only_what_both_inherit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key that the other kind declares anew may mean something else."""
+    file = tmp_path / "task.yaml"
+    file.write_text("optimizer: {lr: 0.3, decay: 0.2}")
+    assert load_config(Task, file, ["optimizer.name=slow"]).optimizer == Slow(lr=0.3, decay=0.2)
+    assert capsys.readouterr().err == ""
+    other = load_config(Task, file, ["optimizer.name=strange"]).optimizer
+    assert other == Strange(lr=0.3, decay=0.7)
+    note = "optimizer.name=strange in place of quick: the file's optimizer.decay left out"
+    assert note in capsys.readouterr().err
 
 
 def test_the_tasks_keep_their_learning_rate_and_the_schema_knows_it() -> None:

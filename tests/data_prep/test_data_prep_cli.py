@@ -52,7 +52,7 @@ def test_the_pretraining_that_is_named_fits_the_corpus(run, tmp_path, text_file,
 
 
 def test_sample_corpus_names_the_next_command(run, tmp_path):
-    arguments = ("--min-bytes", 1000, "--max-bytes", 50_000)
+    arguments = ("--config", "sample-corpus", "--max-bytes", 50_000)
     status, out, err = run("sample-corpus", "--output", tmp_path / "text.jsonl", *arguments)
     assert (status, err) == (0, "")
     assert out.splitlines()[-1].startswith("next: python -m data_prep train-tokenizer --config tokenizer-bpe-8k")

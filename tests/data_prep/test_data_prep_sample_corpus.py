@@ -36,6 +36,20 @@ def test_sources_are_parsed_not_imported(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (5_000_000, 8_000_000)),
+        ({"max_bytes": 6_000_000}, (5_000_000, 6_000_000)),
+        ({"max_bytes": 1_000_000}, (1_000_000, 1_000_000)),
+        ({"min_bytes": 9_000_000}, (9_000_000, 9_000_000)),
+        ({"min_bytes": 0}, (0, 8_000_000)),
+    ],
+)
+def test_one_bound_of_the_size_is_a_whole_request(given, expected):
+    assert SampleCorpusConfig.model_validate({"output": "x.jsonl", **given}).text_bytes() == expected
+
+
 def test_docstrings_carry_their_name_and_kind(tmp_path, monkeypatch):
     package = tmp_path / "site" / "pkg"
     package.mkdir(parents=True)

@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from configs.memory import host_memory_bytes
 from data_prep.tokenizer.engines import Engine, join
 from data_prep.tokenizer.fast.compared_characters import ComparedCharacters
 from data_prep.tokenizer.fast.equality import differing_characters, first_difference
 
 _WORTH_CHARS = 1 << 15  # below this, the comparison takes longer than the reference library
+_GROWTH_BYTES = 64 << 20  # of the process, since an encoder was made: more than all words of most texts take
+_LOOKED_AT_CHARS = 1 << 20  # no more text than this between two looks at it
 _ASCII = [chr(point) for point in range(0x80)]
 VERSION = "0.10"
 """What the fuzz of `benchmarks.tokenization_equality` was run with."""
@@ -52,6 +55,7 @@ class ByteLevelEngine(Engine):
         self._found_in_text = re.compile("|".join(map(re.escape, found_in_text))) if found_in_text else None
         self._is_normalized = is_normalized
         self._encoder: Any = None
+        self._made_bytes = self._unlooked_chars = 0
         self._reason: str | None = None
         self._characters = ComparedCharacters(self._differing)
 
@@ -71,8 +75,9 @@ class ByteLevelEngine(Engine):
             if differs is None:
                 differs = next(iter(differing_characters(self._reference.lists, other, _ASCII)), None)
             if differs is None:
-                self._encoder, self._reason = encoder, None
-                break
+                self._encoder, self._make, self._reason = encoder, (make,), None
+                self._made_bytes = host_memory_bytes()
+                return None
             self._reason = f"gigatoken gives other ids for {differs!r}"
         self._make = ()
         return self._reason
@@ -95,6 +100,7 @@ class ByteLevelEngine(Engine):
         """As `Engine.flat`."""
         if not self._is_worth(texts):
             return self._reference.flat(texts, append)
+        self._bound_memory(texts)
         left = [number for number, text in enumerate(texts) if not text.isascii() and self._differs(text)]
         if self._found_in_text is not None:
             left += [number for number, text in enumerate(texts) if self._found_in_text.search(text)]
@@ -110,6 +116,17 @@ class ByteLevelEngine(Engine):
             for number, part in zip(numbers, np.split(ids, np.cumsum(lengths)[:-1])):
                 parts[number] = part
         return join(parts, append)
+
+    def _bound_memory(self, texts: Sequence[str]) -> None:
+        """Make the encoder anew where it holds much: gigatoken remembers each pre-token that it ever saw, for good."""
+        self._unlooked_chars += sum(map(len, texts))
+        if self._unlooked_chars < _LOOKED_AT_CHARS:
+            return
+        self._unlooked_chars = 0
+        if host_memory_bytes() - self._made_bytes > _GROWTH_BYTES:
+            self._encoder = None  # before the new one, not beside it
+            self._encoder = self._make[0]()
+            self._made_bytes = host_memory_bytes()
 
     def _lists(self, encoder: Any, texts: Sequence[str]) -> list[list[int]]:
         if self._is_normalized:

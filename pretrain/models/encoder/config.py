@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pretrain.models.parameter_table import Constant, Holder, ParameterSpec, Use
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
 from pretrain.models.width_scaling import WidthScaledConfig
 
-EMBEDDING = "embedding.word_embeddings.weight"
-OUTPUT = "output_layer.weight"
 PAIR_CLASSES = 2
 
 
@@ -25,11 +24,6 @@ class EncoderConfig(WidthScaledConfig):
     class_vectors: ClassVar[tuple[str, ...]] = ("output_layer.bias", "pair_head.bias")
 
     @property
-    def is_post_norm(self) -> bool:
-        """Whether norms stand after the residual sums; then there is no final norm."""
-        return False
-
-    @property
     def has_embedding_norm(self) -> bool:
         """Whether the embedding ends with a norm."""
         return True
@@ -38,16 +32,6 @@ class EncoderConfig(WidthScaledConfig):
     def has_norm_bias(self) -> bool:
         """Whether norms have biases."""
         return self.normalization == "LayerNorm"
-
-    @property
-    def num_positions(self) -> int:
-        """Rows of the learned table of positions; 0: positions are rotary."""
-        return 0
-
-    @property
-    def first_position(self) -> int:
-        """Row of a sample's first token in the table of positions."""
-        return 0
 
     @property
     def num_token_types(self) -> int:

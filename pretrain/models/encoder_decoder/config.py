@@ -6,6 +6,7 @@ after the encoder's.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,10 +15,8 @@ from pydantic import Field
 
 from pretrain.config.model import indivisible
 from pretrain.models.parameter_table import Constant, Normal, NormalByRows, ParameterSpec, Use
-from pretrain.models.transformer_config import TransformerModelConfig
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT, TransformerModelConfig
 
-EMBEDDING = "embedding.word_embeddings.weight"
-OUTPUT = "output_layer.weight"
 STACKS = ("encoder", "decoder")
 
 
@@ -52,6 +51,7 @@ class EncoderDecoderConfig(TransformerModelConfig):
     implementation: ClassVar[str] = "pretrain.models.encoder_decoder.network:EncoderDecoderFamily"
     is_causal: ClassVar[bool] = False
     is_encoder_decoder: ClassVar[bool] = True
+    dropout_keys: ClassVar[frozenset[str]] = TransformerModelConfig.dropout_keys | {"activation_dropout"}
     decoder_start_role: ClassVar[str] = "pad"
     """Role of the token that the decoder reads first."""
 
@@ -103,11 +103,6 @@ class EncoderDecoderConfig(TransformerModelConfig):
         return None
 
     @property
-    def is_post_norm(self) -> bool:
-        """Whether norms stand after the residual sums; then there are no final norms."""
-        return False
-
-    @property
     def has_embedding_norm(self) -> bool:
         """Whether each stack's embedding ends with a norm."""
         return False
@@ -116,16 +111,6 @@ class EncoderDecoderConfig(TransformerModelConfig):
     def drops_output(self) -> bool:
         """Whether dropout is applied to what each stack gives."""
         return False
-
-    @property
-    def num_positions(self) -> int:
-        """Rows of each stack's learned table of positions; 0: there is none."""
-        return 0
-
-    @property
-    def first_position(self) -> int:
-        """Row of a sample's first token in the tables of positions."""
-        return 0
 
     @property
     def bias_buckets(self) -> int:
@@ -138,9 +123,9 @@ class EncoderDecoderConfig(TransformerModelConfig):
         return 0
 
     @property
+    @abstractmethod
     def stds(self) -> InitialStds:
         """Standard deviations of the initial weights."""
-        raise NotImplementedError(f"{type(self).__name__} does not say its initial values")
 
     def resolved(self) -> dict[str, Any]:
         """See the base class."""
@@ -214,7 +199,7 @@ class EncoderDecoderConfig(TransformerModelConfig):
             yield from self.norm_parameters(f"{stack}.final_layernorm", "first")
 
     def _layer(self, layer: str, place: int, *, has_cross_attention: bool) -> Iterator[ParameterSpec]:
-        stds, hidden, inner, ffn = self.stds, self.hidden_size, self.inner_size, self.ffn_size
+        stds, hidden, inner = self.stds, self.hidden_size, self.inner_size
         outer = self.normal(stds.attention_output)
         qkv = self._packed(stds.query, stds.key_value, stds.key_value)
         yield from self.norm_parameters(f"{layer}input_layernorm", place)
@@ -230,14 +215,8 @@ class EncoderDecoderConfig(TransformerModelConfig):
             yield from self._linear(f"{cross}linear_q", (inner, hidden), place, query, axis=0)
             yield from self._linear(f"{cross}linear_kv", (2 * inner, hidden), place, key_value, axis=0, rows=2 * head)
             yield from self._linear(f"{cross}linear_proj", (hidden, inner), place, outer, axis=1)
-        fc1, blocks = (2 * ffn, 2) if self.is_gated else (ffn, 1)
-        ffn_in, ffn_out = self.normal(stds.ffn_in), self.normal(stds.ffn_out)
         yield from self.norm_parameters(f"{layer}pre_mlp_layernorm", place)
-        gate_and_up = (ffn, ffn) if self.is_gated else ()
-        yield from self._linear(
-            f"{layer}mlp.linear_fc1", (fc1, hidden), place, ffn_in, axis=0, blocks=blocks, rows=gate_and_up
-        )
-        yield from self._linear(f"{layer}mlp.linear_fc2", (hidden, ffn), place, ffn_out, axis=1)
+        yield from self.mlp_parameters(layer, place, self.normal(stds.ffn_in), self.normal(stds.ffn_out))
 
     def _packed(self, *stds: float) -> Normal:
         """Initial values of a matrix that has for each head the rows of several, such as `[q, k, v]`."""

@@ -9,9 +9,7 @@ from pydantic import Field, model_validator
 
 from pretrain.models.gpt.attention_config import DecoderAttentionConfig
 from pretrain.models.parameter_table import Constant, ParameterSpec, Use
-
-EMBEDDING = "embedding.word_embeddings.weight"
-OUTPUT = "output_layer.weight"
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
 
 
 class GPTConfig(DecoderAttentionConfig):
@@ -77,6 +75,11 @@ class GPTConfig(DecoderAttentionConfig):
         return self
 
     @property
+    def num_positions(self) -> int:
+        """See the base class."""
+        return self.seq_length if self.position_embedding == "learned" else 0
+
+    @property
     def norm_init(self) -> Constant:
         """See the base class."""
         return Constant(0.0) if self.norm_plus_one else super().norm_init
@@ -88,8 +91,8 @@ class GPTConfig(DecoderAttentionConfig):
             yield ParameterSpec(EMBEDDING, table, "ends", init, tensor_axis=0, local_names=(OUTPUT,))
         else:
             yield ParameterSpec(EMBEDDING, table, "first", init, tensor_axis=0, use=Use.LOOKED_UP)
-        if self.position_embedding == "learned":
-            positions = (self.seq_length, self.hidden_size)
+        if self.num_positions:
+            positions = (self.num_positions, self.hidden_size)
             yield ParameterSpec("embedding.position_embeddings.weight", positions, "first", init, use=Use.LOOKED_UP)
         has_norms = self.norm_placement != "after"
         for number in range(self.num_layers):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pretrain.models.encoder_decoder.bart_config import BartConfig
-from pretrain.models.encoder_decoder.config import EMBEDDING
 from pretrain.models.huggingface.config_fields import RoleIds, our_activation, refuse_features
 from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
 from pretrain.models.huggingface.rules import (
@@ -19,6 +18,7 @@ from pretrain.models.huggingface.rules import (
     same,
     vocabulary,
 )
+from pretrain.models.transformer_config import EMBEDDING
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,11 @@ _EPSILON = 1e-5
 
 
 class Bart:
-    """See `HuggingFaceFamily`. The class has a bias of the logits that it does not train: zeros where ours has none."""
+    """See `HuggingFaceFamily`.
+
+    The class has a bias of the logits that it does not train: zeros where ours has none. Where it is not zero, ours has
+    one and trains it.
+    """
 
     model_type = "bart"
     norm_placement: Literal["post", "pre"] = "post"
@@ -151,4 +155,4 @@ def _output_bias(model: BartConfig) -> Rule:
     def join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
         return plain.join([part[0] for part in parts])
 
-    return Rule(plain.ours, plain.theirs, split, join, zeros_like=EMBEDDING)
+    return Rule(plain.ours, plain.theirs, split, join, zeros_like=EMBEDDING, said_by="output_bias")

@@ -70,7 +70,8 @@ class RotaryDecoder:
         """
         scales = "rotary_percent" in self.computes
         common = our_fields(fields, where, has_window="sliding_window" in self.computes, rotates_parts=scales)
-        name = fields["hidden_activation"] if "hidden_activation" in fields else fields["hidden_act"]
+        # Gemma's older configs have both, and null in one.
+        name = fields.get("hidden_activation") or fields["hidden_act"]
         activation = our_activation(name, self.activations, where)
         return common | {"normalization": self.normalization, "activation": activation}
 

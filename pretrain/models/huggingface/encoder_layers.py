@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.models.encoder.bert_config import BertConfig, RobertaConfig
-from pretrain.models.encoder.config import EMBEDDING
 from pretrain.models.huggingface.config_fields import RoleIds, our_activation, refuse_features
 from pretrain.models.huggingface.obstacles import Need
 from pretrain.models.huggingface.rules import Rule, linear, parts_of, query_groups, same, vocabulary
+from pretrain.models.transformer_config import EMBEDDING
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}
 NEEDS = [

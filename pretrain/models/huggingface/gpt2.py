@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pretrain.models.gpt.config import EMBEDDING, OUTPUT, GPTConfig
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.config_fields import RoleIds, our_activation, refuse_features
 from pretrain.models.huggingface.decoder_family import usual_needs
 from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
@@ -20,6 +20,7 @@ from pretrain.models.huggingface.rules import (
     transposed,
     vocabulary,
 )
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
 
 if TYPE_CHECKING:
     from pretrain.models.huggingface.rules import Join, Split

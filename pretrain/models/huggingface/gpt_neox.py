@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pretrain.models.gpt.config import EMBEDDING, OUTPUT, GPTConfig
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.config_fields import RoleIds
 from pretrain.models.huggingface.decoder_family import RotaryDecoder
 from pretrain.models.huggingface.obstacles import Need
 from pretrain.models.huggingface.rotary_decoder import attention_bias, rotary_fields
 from pretrain.models.huggingface.rules import Rule, linear, vocabulary
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
 
 
 class GPTNeoX(RotaryDecoder):

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from pretrain.models.encoder.config import EMBEDDING
 from pretrain.models.encoder.modern_config import ModernEncoderConfig
 from pretrain.models.huggingface.config_fields import RoleIds, refuse_features
 from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
 from pretrain.models.huggingface.rules import Rule, linear, parts_of, same, stacked_query_groups, vocabulary
+from pretrain.models.transformer_config import EMBEDDING
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from pretrain.models.gpt.config import EMBEDDING, OUTPUT, GPTConfig
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.config_fields import refuse_features
 from pretrain.models.huggingface.rotary_config import our_scaling, our_windows, rope_parameters
 from pretrain.models.huggingface.rules import Rule, blocks, linear, parts_of, query_groups, same, vocabulary
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
 
 
 def rotary_fields(model: GPTConfig, activations: Mapping[str, str]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Rule:
         split: our tensor -> theirs, in the order of `theirs`.
         join: theirs -> our tensor; also of tensors without memory (on the device `meta`), to find its shape.
         zeros_like: name of the matrix whose bias this is; where the model has none, zeros stand in. None: it has one.
+        said_by: key of our model, true or false, of whether it has the tensor, where no field of their config says it:
+            then the model has it where theirs are not zeros.
     """
 
     ours: str
@@ -46,6 +48,7 @@ class Rule:
     split: Split
     join: Join
     zeros_like: str | None = None
+    said_by: str | None = None
 
 
 def same(ours: str, theirs: str) -> Rule:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import DataError
-from pretrain.models.encoder_decoder.config import EMBEDDING, OUTPUT
 from pretrain.models.encoder_decoder.t5_config import T5Config
 from pretrain.models.huggingface.config_fields import RoleIds, refuse_features
 from pretrain.models.huggingface.obstacles import Need, Obstacle, first_obstacle
 from pretrain.models.huggingface.rules import Rule, blocks, keys_and_values, query_groups, same, vocabulary
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
 
 _ACTIVATIONS = {"relu": "relu", "geglu_tanh": "gated-gelu", "swiglu": "gated-silu"}
 """transformers' names by ours. What it calls gated-gelu is the approximation by tanh."""

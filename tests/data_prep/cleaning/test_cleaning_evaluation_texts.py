@@ -79,3 +79,14 @@ def test_another_encoding_is_read_and_guessed(tmp_path: Path, name: str) -> None
 def test_format_says_what_files_of_other_names_hold(tmp_path: Path) -> None:
     (tmp_path / "quiz.data").write_text('{"q": "one"}\n')
     assert texts(tmp_path / "quiz.data", format="jsonl") == ["one"]
+
+
+def test_what_a_quote_may_have_swallowed_and_what_was_replaced_is_said(tmp_path: Path, capsys) -> None:
+    (tmp_path / "quiz.csv").write_text('id,q\n1,"foo\n2,bar\n3,baz\n4,qux"\n5,ok\n')
+    assert texts(tmp_path / "quiz.csv") == ["1", "foo\n2,bar\n3,baz\n4,qux", "5", "ok"]
+    (tmp_path / "quiz.jsonl").write_text('{"q": "cut \\ud83d end"}\n{"q": "whole"}\n')
+    assert texts(tmp_path / "quiz.jsonl") == ["cut \ufffd end", "whole"]
+    of_table, of_records = capsys.readouterr().err.splitlines()
+    where = f"decontaminate.files, {tmp_path}/quiz"
+    assert of_table == f"{where}.csv: 1 of 2 rows hold 4 lines, which may be rows behind a quote that is not closed"
+    assert of_records == f"{where}.jsonl: replaced half a surrogate pair by U+FFFD in 1 records"

@@ -4,6 +4,7 @@ import codecs
 import io
 import os
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -216,6 +217,23 @@ def test_a_damaged_page_that_can_only_be_utf8_is_that(declared, text):
     assert (within.text, within.reason) == (f"{page}\ufffd{page}", "nearly utf-8")
     page = "Les élèves de l’école ont été à la fête. " * 9
     assert decode_page(page.encode("cp1252"), "iso-8859-1").text == page
+
+
+@pytest.mark.parametrize("at", [0, 4095, 4096, 8190])
+def test_whether_a_page_can_only_be_utf8_does_not_depend_on_where_its_damage_is(at):
+    letters = "ab" * 1500 + "é" * 600 + "cd" * 2500 + "\ufffdé" * 30
+    for damage, expected in ((66, "nearly utf-8"), (67, "header")):
+        page = letters[:at].encode() + b"\xff" * damage + letters[at:].encode()
+        assert decode_page(page, "iso-8859-1").reason == expected
+
+
+def test_that_a_page_is_in_another_encoding_is_seen_at_its_beginning():
+    page = ("<p>" + "这本书我读了很久。" * 100_000).encode("gb18030")
+    begin = time.process_time()
+    page.decode("gb18030")
+    once = time.process_time() - begin
+    assert decode_page(page, "gbk").encoding == "gb18030"
+    assert time.process_time() - begin - once < 6 * once
 
 
 @pytest.mark.parametrize("encoding", ["iso2022_jp", "iso2022_kr"])

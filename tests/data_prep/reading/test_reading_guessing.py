@@ -115,6 +115,15 @@ def test_a_guess_reads_the_text_or_there_is_none(text, written, times):
     assert guessed is None or raw.decode(guessed) == text * times
 
 
+@pytest.mark.parametrize(
+    "text", ["Οι λειτουργίες τερματισμού λειτουργίας είναι:", "μετατροπής associative πίνακα σε indexed πίνακα"]
+)
+def test_greek_of_old_macs_is_no_other_greek(text):
+    assert guess_encoding(text.encode("mac_greek")) is None
+    for written in ("iso8859-7", "cp737"):
+        assert guess_encoding(text.encode(written)) == written
+
+
 @pytest.mark.parametrize(("text", "written", "guessed"), OTHERS)
 def test_a_guess_at_a_short_text_is_right_or_there_is_none(text, written, guessed):
     raw = text.encode(written)

@@ -118,6 +118,48 @@ def test_states_of_another_optimizer_are_never_accepted():
         assert "allow_changes" not in str(error.value)
 
 
+STATES = [
+    ("adamw", "average_decay", "null", "0.9", "average"),
+    ("sgd", "momentum", "0.0", "0.9", "momentum_buffer"),
+    ("adafactor", "beta1", "null", "0.9", "exp_avg"),
+]
+
+
+def saved_with(name: str, key: str, value: str) -> dict:
+    run = config(f"optimizer.name={name}", f"optimizer.{key}={value}")
+    return saved() | {"config": run.model_dump(mode="json")}
+
+
+@pytest.mark.parametrize(("name", "key", "off", "on", "state"), STATES)
+def test_a_state_that_the_checkpoint_lacks_is_never_accepted(name, key, off, on, state):
+    old, run = saved_with(name, key, off), config(f"optimizer.name={name}", f"optimizer.{key}={on}", "optimizer.lr=0.5")
+    for allowed in ([], ["optimizer"], [f"optimizer.{key}", "optimizer.lr"]):
+        with pytest.raises(CheckpointError) as error:
+            check_compatible(old, run, DATA, "t1", allowed, where=Path("runs/a/checkpoints"))
+        text = str(error.value)
+        assert f"would need the state {state}, which the checkpoint lacks" in text
+        assert f"optimizer.{key}={off}; or start_from=runs/a and another output" in text
+        assert "allow_changes" not in text and "optimizer.lr" not in text
+    # An evaluation reads the weights alone.
+    assert len(check_compatible(old, run, DATA, "t1", ["optimizer"], reads_states=False)) == 2
+
+
+@pytest.mark.parametrize(("name", "key", "off", "on", "state"), STATES)
+def test_a_state_that_the_run_does_not_keep_is_dropped_when_that_is_accepted(name, key, off, on, state):
+    old, run = saved_with(name, key, on), config(f"optimizer.name={name}", f"optimizer.{key}={off}")
+    told = f"the checkpoint's state {state} is dropped"
+    with pytest.raises(CheckpointError) as error:
+        check_compatible(old, run, DATA, "t1")
+    assert f"optimizer.{key}: {told}" in str(error.value) and f"allow_changes=[optimizer.{key}]" in str(error.value)
+    accepted = check_compatible(old, run, DATA, "t1", [f"optimizer.{key}"])
+    assert accepted == [f"optimizer.{key}: {on} -> {off}; {told}"]
+
+
+def test_a_changed_value_of_a_kept_state_is_accepted_as_ever():
+    old, run = saved_with("sgd", "momentum", "0.9"), config("optimizer.name=sgd", "optimizer.momentum=0.8")
+    assert check_compatible(old, run, DATA, "t1", ["optimizer"]) == ["optimizer.momentum: 0.9 -> 0.8"]
+
+
 def test_what_evaluations_alone_read_is_free():
     masked = ["model.name=bert", "objective.name=masked_pairs"]
     old = saved()

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError
-from pretrain.config import DataConfig, RunConfig
+from configs.kinds import Kinds
+from pretrain.config import DataConfig, ModelConfig, RunConfig
+from pretrain.config.kinds import FAMILIES, OBJECTIVES
 from tests.pretrain.tiny_run import BERT, tiny_config
 
 
@@ -50,6 +52,8 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
             {"optimizer__warmup": "5 steps", "optimizer__decay": "1k samples"},
             "expected both in steps, or both in samples",
         ),
+        ({"optimizer__wsd_decay": "sqrt"}, "wsd_decay is sqrt, and optimizer.schedule is cosine"),
+        ({"optimizer__weight_decay_schedule": "cosine"}, "optimizer.final_weight_decay is null: the decay stays"),
         ({"parallel__zero_overlap": "true"}, "needs parallel.zero_stage 2 or 3 (found 1)"),
         ({"parallel__communication_precision": "fp16"}, "is neither fp32 nor training.precision fp32"),
         ({"parallel__offload_optimizer": "true", "parallel__zero_stage": 0}, "parallel.zero_stage 1, 2 or 3 (found 0)"),
@@ -164,3 +168,24 @@ def test_a_tensorboard_that_is_not_written_is_not_served(port: int) -> None:
     said = refusal(monitor__serve_tensorboard=port, monitor__tensorboard="false")
     assert f"monitor: serve_tensorboard is {port}, but tensorboard is false: there is nothing to serve" in said
     assert config(monitor__serve_tensorboard=port, monitor__tensorboard="true")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "target", "lacking"),
+    [
+        (FAMILIES, "pretrain.models.transformer_config:TransformerModelConfig", "parameters"),
+        (FAMILIES, "pretrain.models.encoder_decoder.config:EncoderDecoderConfig", "stds"),
+        (OBJECTIVES, "pretrain.config.objective:ObjectiveConfig", "sampling"),
+    ],
+)
+def test_a_declaration_that_leaves_out_what_each_has_to_say_is_refused(kinds: Kinds, target: str, lacking: str) -> None:
+    with pytest.raises(ValueError, match=f"leaves out {lacking}, which each has to say"):
+        kinds.declaration(target)
+
+
+@pytest.mark.parametrize("name", FAMILIES.targets)
+def test_every_family_says_which_keys_no_weight_depends_on(name: str) -> None:
+    cls = FAMILIES.declaration(name)
+    assert issubclass(cls, ModelConfig)
+    free = cls.drawing_keys | cls.dropout_keys
+    assert free == {key for key in cls.model_fields if key.startswith("init_") or key.endswith("dropout")}

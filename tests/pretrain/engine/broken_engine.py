@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -257,3 +257,25 @@ def check(mutation: Mutation, run: Run) -> None:
     assert not idle, f"applied, but no rank called {sorted(idle)}: {run.failure or run.differences}"
     mismatch = mutation.outcome.mismatch(run)
     assert not mismatch, f"expected {mutation.outcome}, but the run {mismatch}"
+
+
+def check_is_noticed(mutation: Mutation, references: References) -> None:
+    """Run the layout of `mutation` with the engine broken, and hold it against what it must show.
+
+    Raises:
+        AssertionError: see `check`.
+    """
+    check(mutation, run_broken(mutation, references))
+
+
+def check_far_above_limits(mutations: Iterable[Mutation]) -> None:
+    """Hold the differences that mutations must make against the limits of layouts that are whole.
+
+    Raises:
+        AssertionError: one is less than ten times its limit, or a mutation states none.
+    """
+    for mutation in mutations:
+        assert isinstance(mutation.outcome, Differs), mutation
+        least = (mutation.outcome.loss, mutation.outcome.norm)
+        stated = [(x, limit) for x, limit in zip(least, limits(mutation.case), strict=True) if x is not None]
+        assert stated and all(x >= 10 * limit for x, limit in stated), mutation

@@ -47,7 +47,8 @@ def differences(case: Case, references: References) -> tuple[float, float]:
 
 def limits(case: Case) -> tuple[float, float]:
     """What the differences must stay under."""
-    return (FP32_LIMIT, FP32_LIMIT) if case.precision == "fp32" else BF16_LIMITS
+    loss, norm = (FP32_LIMIT, FP32_LIMIT) if case.precision == "fp32" else BF16_LIMITS
+    return loss, norm if case.norm_limit is None else case.norm_limit
 
 
 def check(case: Case, references: References) -> None:

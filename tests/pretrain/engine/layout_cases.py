@@ -63,6 +63,7 @@ class Case:
         resets_attention: whether samples hold several documents that do not see each other.
         pads_labels: whether some labels do not count, more on some ranks than on others.
         vocab_size: ids from which samples are drawn.
+        norm_limit: what the norms' differences must stay under; None: what holds for all others of the precision.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Case:
     resets_attention: bool = False
     pads_labels: bool = False
     vocab_size: int = VOCAB
+    norm_limit: float | None = None
 
     def config(self, parallel: dict[str, Any] | None = None) -> RunConfig:
         """The run; `parallel` replaces the case's own layout."""
@@ -110,7 +112,7 @@ class Case:
 
     def reference(self) -> Case:
         """The same training in one process without sharding or recompute."""
-        return replace(self, name="single process", ranks=1, parallel={"zero_stage": 0})
+        return replace(self, name="single process", ranks=1, parallel={"zero_stage": 0}, norm_limit=None)
 
     def micro_batches(self, step: int, data_rank: int, data_size: int) -> list[MicroBatch]:
         """This data rank's part of the global batch of `step`: the same samples in every layout."""

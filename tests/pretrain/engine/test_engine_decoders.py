@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pretrain.engine.broken_engine import Differs, check, run_broken
+from tests.pretrain.engine.broken_engine import check_far_above_limits, check_is_noticed
 from tests.pretrain.engine.decoder_cases import DECODER_CASES, DECODERS
 from tests.pretrain.engine.decoder_mutations import DECODER_MUTATIONS
-from tests.pretrain.engine.equivalence_table import References, limits
-from tests.pretrain.engine.equivalence_table import check as check_layout
+from tests.pretrain.engine.equivalence_table import References, check
 
 # The rest of the table: `python -m tests.pretrain.engine.equivalence_table "qk norm" "norms after"` and so on.
 SLOW = (
@@ -29,21 +28,16 @@ SLOW_MUTATIONS = (
 _BY_NAME = {case.name: case for case in DECODER_CASES}
 
 
-@pytest.fixture(scope="module")
-def references() -> References:
-    return References()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_layout_equals_single_process(name: str, references: References) -> None:
-    check_layout(_BY_NAME[name], references)
+    check(_BY_NAME[name], references)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW_MUTATIONS)
 def test_broken_decoder_is_noticed(name: str, references: References) -> None:
-    check(DECODER_MUTATIONS[name], run_broken(DECODER_MUTATIONS[name], references))
+    check_is_noticed(DECODER_MUTATIONS[name], references)
 
 
 def test_every_decoder_has_a_layout_in_the_tests_and_a_mutation() -> None:
@@ -54,9 +48,4 @@ def test_every_decoder_has_a_layout_in_the_tests_and_a_mutation() -> None:
 
 
 def test_expected_differences_are_far_above_the_tolerance() -> None:
-    for mutation in DECODER_MUTATIONS.values():
-        assert isinstance(mutation.outcome, Differs)
-        least = (mutation.outcome.loss, mutation.outcome.norm)
-        stated = [(x, limit) for x, limit in zip(least, limits(mutation.case), strict=True) if x is not None]
-        assert stated
-        assert all(x >= 10 * limit for x, limit in stated), mutation
+    check_far_above_limits(DECODER_MUTATIONS.values())

@@ -6,12 +6,11 @@ import pytest
 
 from configs.errors import ConfigError
 from pretrain.parallel.layout import Layout, resolve_layout
-from tests.pretrain.engine.broken_engine import Differs, run_broken
-from tests.pretrain.engine.broken_engine import check as check_broken
+from tests.pretrain.engine.broken_engine import check_far_above_limits, check_is_noticed
 from tests.pretrain.engine.encoder_decoder_cases import ENCODER_DECODER_CASES, EncoderDecoderCase
 from tests.pretrain.engine.encoder_decoder_mutations import ENCODER_DECODER_MUTATIONS
 from tests.pretrain.engine.encoder_decoder_objective_cases import DENOISING_CASES
-from tests.pretrain.engine.equivalence_table import References, check, limits
+from tests.pretrain.engine.equivalence_table import References, check
 
 # The rest of the table: `python -m tests.pretrain.engine.equivalence_table t5 bart`.
 SLOW = (
@@ -32,11 +31,6 @@ SLOW_MUTATIONS = (
 _BY_NAME = {case.name: case for case in (*ENCODER_DECODER_CASES, *DENOISING_CASES)}
 
 
-@pytest.fixture(scope="module")
-def references() -> References:
-    return References()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_layout_equals_single_process(name: str, references: References) -> None:
@@ -46,16 +40,11 @@ def test_layout_equals_single_process(name: str, references: References) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW_MUTATIONS)
 def test_broken_encoder_decoder_is_noticed(name: str, references: References) -> None:
-    mutation = ENCODER_DECODER_MUTATIONS[name]
-    check_broken(mutation, run_broken(mutation, references))
+    check_is_noticed(ENCODER_DECODER_MUTATIONS[name], references)
 
 
 def test_expected_differences_are_far_above_the_tolerance() -> None:
-    for mutation in ENCODER_DECODER_MUTATIONS.values():
-        assert isinstance(mutation.outcome, Differs)
-        least = (mutation.outcome.loss, mutation.outcome.norm)
-        stated = [(x, limit) for x, limit in zip(least, limits(mutation.case), strict=True) if x is not None]
-        assert stated and all(x >= 10 * limit for x, limit in stated), mutation
+    check_far_above_limits(ENCODER_DECODER_MUTATIONS.values())
 
 
 @pytest.mark.parametrize("family", ["t5", "t5_1.1", "bart", "bart_pre"])

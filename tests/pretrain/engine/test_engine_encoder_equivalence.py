@@ -25,11 +25,6 @@ SLOW = (
 _BY_NAME = {case.name: case for case in ENCODER_CASES + OBJECTIVE_CASES}
 
 
-@pytest.fixture(scope="module")
-def references() -> References:
-    return References()
-
-
 @pytest.mark.parametrize("name", FAST)
 def test_layout_equals_single_process(name: str, references: References) -> None:
     check(_BY_NAME[name], references)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pretrain.engine.broken_engine import Differs, check, run_broken
-from tests.pretrain.engine.equivalence_table import References, limits
-from tests.pretrain.engine.equivalence_table import check as check_layout
+from tests.pretrain.engine.broken_engine import check_far_above_limits, check_is_noticed
+from tests.pretrain.engine.equivalence_table import References, check
 from tests.pretrain.engine.gpt_objective_cases import GPT_OBJECTIVE_CASES
 from tests.pretrain.engine.gpt_objective_mutations import GPT_OBJECTIVE_MUTATIONS
 
@@ -21,29 +20,20 @@ SLOW = (
 _BY_NAME = {case.name: case for case in GPT_OBJECTIVE_CASES}
 
 
-@pytest.fixture(scope="module")
-def references() -> References:
-    return References()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_layout_equals_single_process(name: str, references: References) -> None:
-    check_layout(_BY_NAME[name], references)
+    check(_BY_NAME[name], references)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(GPT_OBJECTIVE_MUTATIONS))
 def test_every_broken_objective_is_noticed(name: str, references: References) -> None:
-    check(GPT_OBJECTIVE_MUTATIONS[name], run_broken(GPT_OBJECTIVE_MUTATIONS[name], references))
+    check_is_noticed(GPT_OBJECTIVE_MUTATIONS[name], references)
 
 
 def test_expected_differences_are_far_above_the_tolerance() -> None:
-    for mutation in GPT_OBJECTIVE_MUTATIONS.values():
-        assert isinstance(mutation.outcome, Differs)
-        least = (mutation.outcome.loss, mutation.outcome.norm)
-        stated = [(x, limit) for x, limit in zip(least, limits(mutation.case), strict=True) if x is not None]
-        assert stated and all(x >= 10 * limit for x, limit in stated), mutation
+    check_far_above_limits(GPT_OBJECTIVE_MUTATIONS.values())
 
 
 def test_every_mechanism_is_in_the_table() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pretrain.config.kinds import OPTIMIZERS
-from tests.pretrain.engine.broken_engine import Differs, check, run_broken
-from tests.pretrain.engine.equivalence_table import References, limits
-from tests.pretrain.engine.equivalence_table import check as check_equal
+from tests.pretrain.engine.broken_engine import check_far_above_limits, check_is_noticed
+from tests.pretrain.engine.equivalence_table import References, check
 from tests.pretrain.engine.optimizer_cases import OPTIMIZER_CASES
 from tests.pretrain.engine.optimizer_mutations import OPTIMIZER_MUTATIONS
 
@@ -25,21 +24,16 @@ SLOW = (
 _BY_NAME = {case.name: case for case in OPTIMIZER_CASES}
 
 
-@pytest.fixture(scope="module")
-def references() -> References:
-    return References()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_layout_equals_single_process(name: str, references: References) -> None:
-    check_equal(_BY_NAME[name], references)
+    check(_BY_NAME[name], references)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPTIMIZER_MUTATIONS))
 def test_every_broken_optimizer_is_noticed(name: str, references: References) -> None:
-    check(OPTIMIZER_MUTATIONS[name], run_broken(OPTIMIZER_MUTATIONS[name], references))
+    check_is_noticed(OPTIMIZER_MUTATIONS[name], references)
 
 
 def test_every_optimizer_is_in_the_table_under_every_stage_and_in_the_suite() -> None:
@@ -52,7 +46,4 @@ def test_every_optimizer_is_in_the_table_under_every_stage_and_in_the_suite() ->
 
 
 def test_expected_differences_are_far_above_the_tolerance() -> None:
-    for mutation in OPTIMIZER_MUTATIONS.values():
-        assert isinstance(mutation.outcome, Differs)
-        for least, limit in zip((mutation.outcome.loss, mutation.outcome.norm), limits(mutation.case), strict=True):
-            assert least is None or least >= 10 * limit
+    check_far_above_limits(OPTIMIZER_MUTATIONS.values())

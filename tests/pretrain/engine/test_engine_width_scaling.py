@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.distributed import run_ranks
-from tests.pretrain.engine.broken_engine import Differs, check, run_broken
-from tests.pretrain.engine.equivalence_table import References, limits
-from tests.pretrain.engine.equivalence_table import check as check_layout
+from tests.pretrain.engine.broken_engine import check_far_above_limits, check_is_noticed
+from tests.pretrain.engine.equivalence_table import References, check
 from tests.pretrain.engine.layout_cases import PRELOAD, Case
 from tests.pretrain.engine.width_cases import WIDTH_CASES
 from tests.pretrain.engine.width_mutations import WIDTH_MUTATIONS
@@ -19,34 +18,25 @@ SLOW = ("width, untied, zero 3, tensor 2, sequence", "width, bert, zero 2, tenso
 _BY_NAME = {case.name: case for case in WIDTH_CASES}
 
 
-@pytest.fixture(scope="module")
-def references() -> References:
-    return References()
-
-
 @pytest.mark.parametrize("name", ["width, zero 2, pipeline 2"])
 def test_layout_equals_single_process(name: str, references: References) -> None:
-    check_layout(_BY_NAME[name], references)
+    check(_BY_NAME[name], references)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_more_layouts_equal_single_process(name: str, references: References) -> None:
-    check_layout(_BY_NAME[name], references)
+    check(_BY_NAME[name], references)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WIDTH_MUTATIONS))
 def test_broken_width_scaling_is_noticed(name: str, references: References) -> None:
-    check(WIDTH_MUTATIONS[name], run_broken(WIDTH_MUTATIONS[name], references))
+    check_is_noticed(WIDTH_MUTATIONS[name], references)
 
 
 def test_expected_differences_are_far_above_the_tolerance() -> None:
-    for mutation in WIDTH_MUTATIONS.values():
-        assert isinstance(mutation.outcome, Differs)
-        assert mutation.outcome.norm is not None
-        for least, limit in zip((mutation.outcome.loss, mutation.outcome.norm), limits(mutation.case), strict=True):
-            assert least is None or least >= 10 * limit
+    check_far_above_limits(WIDTH_MUTATIONS.values())
 
 
 def rates(case: Case) -> set[tuple[float, float]]:

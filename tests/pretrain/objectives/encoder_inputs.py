@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from pretrain.data.loader import BatchLoader
 from pretrain.data.sample_index import open_index
 from pretrain.data.stream import SampleStream
 from pretrain.data.token_facts import TokenFacts
+from pretrain.models.parameter_table import ParameterSpec
 from pretrain.objectives.objective import ObjectiveContext
 
 VOCAB_SIZE = 100_000
@@ -26,7 +28,15 @@ ROLES = {"pad": PAD, "classification": CLS, "separator": SEP, "mask": MASK, "end
 FIRST_TEXT_ID = 10
 
 
-class Encoder(ModelConfig):
+class Sizes(ModelConfig):
+    """Sizes of a model of which nothing is built."""
+
+    def parameters(self) -> Iterator[ParameterSpec]:
+        """None."""
+        yield from ()
+
+
+class Encoder(Sizes):
     """Sizes of a model that sees both sides."""
 
     is_causal: ClassVar[bool] = False
@@ -38,7 +48,7 @@ class PairEncoder(Encoder):
     has_pair_head: ClassVar[bool] = True
 
 
-class Decoder(ModelConfig):
+class Decoder(Sizes):
     """Sizes of a model that sees what comes before."""
 
 

@@ -100,6 +100,7 @@ def test_what_does_not_fit_is_refused() -> None:
     assert config.implement() is MaskedSequenceObjective
     assert config.roles() == ("pad", "mask", "classification", "separator")
     assert config.problems(model()) == [] and config.target_length(model()) == 31
+    assert "count the decoder's positions from 0" in config.notes()[0]
     (short,) = config.problems(model(decoder_seq_length=30))
     assert "expected at least 31, or null" in short
     assert "no room for text" in config.problems(model(seq_length=2))[0]

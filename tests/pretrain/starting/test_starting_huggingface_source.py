@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +12,17 @@ import torch
 
 from configs.errors import CheckpointError, DataError
 from pretrain.checkpoint.state_shards import as_matrix
+from pretrain.models.gpt.attention_config import RotaryScaling
+from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.family import HUGGING_FACE_FAMILIES
 from pretrain.models.huggingface.transformers_model import save_weights
+from pretrain.models.huggingface.weights import to_hf
+from pretrain.starting.far_positions import row_length
 from pretrain.starting.huggingface_source import HuggingFaceSource, padding_multiple
 from pretrain.starting.logit_comparison import compare_logits, truncated
 from pretrain.starting.source import open_source
 from tests.finetune.finetune_oracle import random_tensors
-from tests.pretrain.starting.source_in_memory import MODELS, change_config, write_directory
+from tests.pretrain.starting.source_in_memory import MODELS, SIZES, change_config, write_directory
 
 
 def test_every_family_is_tested_here() -> None:
@@ -130,6 +135,67 @@ def test_a_config_that_is_read_wrongly_shows_in_the_logits(tmp_path: Path, monke
     source.model = source.model.model_copy(update={"norm_epsilon": 1e-1})
     with pytest.raises(CheckpointError, match=r"our model's logits differ by .* from those of transformers"):
         compare_logits(source, 10**9)
+
+
+FAR: dict[str, Any] = SIZES | {"num_layers": 4, "seq_length": 700, "vocab_size": 512}
+SLOW_ANGLES = RotaryScaling(kind="llama3", factor=8, original_seq_length=65536)
+WINDOWS = {"sliding_window": 640, "global_every": 3, "attention_bias": "qkv", "num_query_groups": 2}
+FAR_MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a window too narrow by a token": (WINDOWS, {"sliding_window": 639}, "logits of 700 tokens"),
+    "a window too wide by a token": (WINDOWS, {"sliding_window": 641}, "logits of 700 tokens"),
+    "no window": (WINDOWS, {"sliding_window": None, "global_every": None}, "logits of 700 tokens"),
+    "a global layer elsewhere": (WINDOWS, {"global_every": 2}, "logits of 700 tokens"),
+    # Heads of 8 elements: of their four frequencies two are so slow that they turn by 1e-3 in all of the row.
+    "angles slower by another factor": (
+        {"rotary_base": 1e12, "rotary_scaling": SLOW_ANGLES},
+        {"rotary_scaling": SLOW_ANGLES.model_copy(update={"factor": 9.0})},
+        r"our rotary frequencies .* by a factor of up to 1\.125",
+    ),
+}
+"""What the directory is, what ours reads instead, and what is said: none of it shows on 512 tokens."""
+
+
+@pytest.mark.parametrize("name", FAR_MISTAKES)
+def test_what_shows_far_from_the_beginning_alone_is_seen(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices, mistake, told = FAR_MISTAKES[name]
+    write_directory(tmp_path / "hf", GPTConfig(**FAR, **choices))
+    source = HuggingFaceSource(tmp_path / "hf")
+    right = source.model
+    source.model = right.model_copy(update=mistake)
+    with pytest.raises(CheckpointError, match=told):
+        compare_logits(source, 10**9)
+    if name == "no window":
+        source.model = right
+        assert "random weights, agree on 700 tokens" in compare_logits(source, 10**9)
+    elif name != "a global layer elsewhere":
+        return
+    monkeypatch.setattr("pretrain.starting.logit_comparison.compare_far", lambda *unused: None)
+    source.model = right.model_copy(update=mistake)
+    assert "logits equal" in compare_logits(source, 10**9)
+
+
+def test_the_row_is_longer_than_a_window_up_to_a_limit() -> None:
+    def of(window: int | None, length: int = 100_000) -> tuple[int, int | None]:
+        return row_length(GPTConfig(**(SIZES | {"seq_length": length}), sliding_window=window))
+
+    assert [of(None), of(4096), of(4159)] == [(4160, None), (4160, None), (4160, None)]
+    assert [of(4160), of(30_000)] == [(4160, 4160), (4160, 30_000)]
+    assert [of(4096, 2048), of(600, 620)] == [(2048, None), (620, None)]
+
+
+def test_a_bias_of_barts_logits_is_read_where_there_is_one(tmp_path: Path) -> None:
+    model = MODELS["bart"].model_copy(update={"output_bias": True})
+    ours = random_tensors(model)
+    theirs = write_directory(tmp_path / "hf", model, ours)
+    source = HuggingFaceSource(tmp_path / "hf")
+    assert source.model.output_bias is True  # type: ignore[attr-defined]
+    assert source.notes == ("model.output_bias is true: its tensor is not zero, and is trained",)
+    assert torch.equal(source.tensor("output_layer.bias"), ours["output_layer.bias"])
+    assert "logits equal" in compare_logits(source, 10**9)
+    again = dict(to_hf({name: source.tensor(name) for name in source.names()}, source.model, source.ids))
+    assert torch.equal(again["final_logits_bias"], theirs["final_logits_bias"])
 
 
 def test_as_many_layers_are_compared_as_fit() -> None:

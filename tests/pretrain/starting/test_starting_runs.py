@@ -115,8 +115,16 @@ def test_what_cannot_be_started_from_is_refused_before_there_are_ranks(folder: P
     assert plan.config.model.num_query_groups == 2  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"(?s)start_from = .*lama: does not exist.*did you mean: .*/llama"):
         check(folder / "lama")
-    with pytest.raises(CheckpointError, match=r"(?s)another architecture.*model.rotary_base +10000.0 +5000.0"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)another architecture.*model.rotary_base +10000.0 +5000.0.*rescale_rotary=true"
+    ):
         check(model__rotary_base=5000)
+    slower = {"model__rotary_base": 5000, "start_from_options__rescale_rotary": "true"}
+    rescaled = check(**slower)
+    assert rescaled.start is not None and rescaled.config.model.rotary_base == 5000  # type: ignore[attr-defined]
+    assert "model.rotary_base is 5000.0, the source's 10000.0: other rotary angles" in rescaled.start.notes
+    with pytest.raises(CheckpointError, match=r"(?s)another architecture.*model.rotary_percent +1.0 +0.5"):
+        check(**slower, model__rotary_percent=0.5)
     with pytest.raises(ConfigError, match=r"bert, and .* is of the family gpt"):
         check(model__name="bert")
     grown = check(model__vocab_size=320)

@@ -14,7 +14,7 @@ from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.initial_values import InitialValues
 from pretrain.models.initialization import sharded_shape
 from pretrain.starting.architecture import check_model
-from pretrain.starting.tables import position_tables, token_tables
+from pretrain.starting.tables import longest_text, position_tables, token_tables
 from pretrain.starting.values import StartingValues
 from tests.finetune.finetune_oracle import random_tensors
 from tests.pretrain.starting.source_in_memory import GPT2, MODELS, SIZES, SourceInMemory
@@ -91,15 +91,26 @@ def test_rows_that_were_padding_count_as_new() -> None:
     assert torch.equal(unchanged, ours["output_layer.weight"])
 
 
-@pytest.mark.parametrize("name", ["gpt2", "roberta"])
+@pytest.mark.parametrize("name", ["gpt2", "roberta", "bart"])
 def test_learned_positions_are_interpolated_repeated_or_cut(name: str) -> None:
     old = MODELS[name]
     ours = random_tensors(old)
-    (table,) = position_tables(old)
+    tables = sorted(position_tables(old))
+    assert len(tables) == (2 if old.is_encoder_decoder else 1)
+    for table in tables:
+        check_positions(old, ours, table)
+
+
+def check_positions(old: ModelConfig, ours: dict[str, torch.Tensor], table: str) -> None:
     unread = ours[table].shape[0] - 16
+    # Of an encoder-decoder the longer of the two texts decides.
+    longest, other = "seq_length", {"decoder_seq_length": 5} if old.is_encoder_decoder else {}
+    if table.startswith("embedding.decoder"):
+        longest, other = "decoder_seq_length", {"seq_length": 5}
 
     def of(length: int, **options: Any) -> torch.Tensor:
-        model = old.model_copy(update={"seq_length": length})
+        model = old.model_copy(update={longest: length, **other})
+        assert longest_text(model) == length
         whole = parts(model, SourceInMemory(old, ours), 1, 1, **options)
         again = parts(model, SourceInMemory(old, ours), 2, 3, **options)
         assert torch.equal(whole[table], again[table])
@@ -133,11 +144,26 @@ def test_what_may_differ_is_said_and_the_rest_refused() -> None:
     with pytest.raises(CheckpointError, match=r"learned positions for 16 tokens(?s:.*)extend_positions=interpolate"):
         check(seq_length=32)
     assert "interpolated" in check(StartOptions(extend_positions="interpolate"), seq_length=32)[0]
-    assert "keeps its first rows" in check(seq_length=8)[0]
+    assert check(seq_length=8) == [
+        "model.seq_length is 8, the source's 16: each table of positions keeps its first 8 rows"
+    ]
     llama = MODELS["llama"]
     longer = llama.model_copy(update={"seq_length": 64})
     told = check_model(SourceInMemory(llama, random_tensors(llama)), longer, plain)  # type: ignore[arg-type]
     assert told == ["model.seq_length is 64, the source's 16: positions are not learned, no weight changes"]
+    bart = MODELS["bart"]
+    shapes = {spec.name: torch.empty(spec.shape, device="meta") for spec in bart.parameters()}
+
+    def check_bart(options: StartOptions = plain, **changes: Any) -> list[str]:
+        return check_model(SourceInMemory(bart, shapes), bart.model_copy(update=changes), options)  # type: ignore[arg-type]
+
+    assert check_bart(activation_dropout=0.1, hidden_dropout=0.1) == []
+    both = "model.seq_length is 8, the source's 16 and model.decoder_seq_length is 4, the source's 16"
+    assert check_bart(seq_length=8, decoder_seq_length=4) == [f"{both}: each table of positions keeps its first 8 rows"]
+    assert check_bart(decoder_seq_length=4)[0].endswith("each table of positions keeps its rows")
+    with pytest.raises(CheckpointError, match=r"for 16 tokens, fewer than model.decoder_seq_length=32"):
+        check_bart(decoder_seq_length=32)
+    assert "interpolated" in check_bart(StartOptions(extend_positions="interpolate"), decoder_seq_length=32)[0]
     del source.tensors["decoder.final_layernorm.bias"]
     with pytest.raises(CheckpointError, match=r"decoder.final_layernorm.bias is not there"):
         check()

@@ -49,6 +49,21 @@ def pairs(paths):
         yield {name: (load_tokenizer(paths[name], "reference"), load_tokenizer(paths[name])) for name in KINDS}
 
 
+@pytest.mark.parametrize("name", ("huggingface", "tiktoken"))
+def test_memory_does_not_grow_with_the_words_of_the_text(pairs, name, monkeypatch):
+    slow, fast = pairs[name]
+    assert fast.explain_engine().startswith("using gigatoken")
+    engine, held = fast._engine, []
+    made = iter(range(0, 1 << 40, byte_level._GROWTH_BYTES // 2))
+    monkeypatch.setattr(byte_level, "_LOOKED_AT_CHARS", 1)
+    monkeypatch.setattr(byte_level, "host_memory_bytes", lambda: next(made))
+    monkeypatch.setattr(engine, "_made_bytes", 0)
+    for text in TEXTS[:12]:
+        assert fast.encode_flat([text])[0].tolist() == slow.encode_flat([text])[0].tolist()
+        held.append(engine._encoder)
+    assert len({id(encoder) for encoder in held}) == 4  # the fourth look sees more than the bound, and so on
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_has_a_fast_way_that_is_said(pairs, name):
     said = pairs[name][1].explain_engine()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pretrain.models.gpt.config import EMBEDDING, OUTPUT, GPTConfig
+from pretrain.models.gpt.config import GPTConfig
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
 
 GPT2: dict[str, Any] = {
     "position_embedding": "learned",

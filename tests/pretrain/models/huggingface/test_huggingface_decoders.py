@@ -296,3 +296,5 @@ def test_what_has_no_counterpart_is_told(name: str, choices: dict[str, Any], tex
 def test_foreign_features_are_refused_on_import(name: str, change: Fields, named: str) -> None:
     with pytest.raises(DataError, match=named):
         from_config(to_config(MODELS[name]) | change)
+    older = to_config(MODELS["gemma"]) | {"hidden_activation": None}
+    assert from_config(older).model_dump()["activation"] == "geglu_tanh"
