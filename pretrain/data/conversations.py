@@ -162,8 +162,8 @@ def best_fit(lengths: np.ndarray, room: int) -> np.ndarray:
     return bins
 
 
-def _fill(corpus: Corpus, allocate: Allocate) -> None:
-    """Place of each answer's first token in the corpus, and of the one behind its last."""
+def answer_bounds(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """Place of each answer's first token in the corpus and of the one behind its last, int64 [answers] each, rising."""
     from data_prep.corpus.shard_pieces import IndexPieces
 
     begins, ends, first_token = [], [], 0
@@ -176,6 +176,10 @@ def _fill(corpus: Corpus, allocate: Allocate) -> None:
         begins.append((behind - lengths)[within % 2 == 1])
         ends.append(behind[within % 2 == 1])
         first_token += shard.num_tokens
-    arrays = allocate({"begin": sum(map(len, begins)), "end": sum(map(len, ends))})
-    np.concatenate(begins, out=arrays["begin"])
-    np.concatenate(ends, out=arrays["end"])
+    return np.concatenate(begins), np.concatenate(ends)
+
+
+def _fill(corpus: Corpus, allocate: Allocate) -> None:
+    begins, ends = answer_bounds(corpus)
+    arrays = allocate({"begin": len(begins), "end": len(ends)})
+    arrays["begin"][:], arrays["end"][:] = begins, ends

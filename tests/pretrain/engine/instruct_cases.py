@@ -28,7 +28,7 @@ class InstructCase(Case):
 
     def config(self, parallel: dict[str, Any] | None = None) -> RunConfig:
         """See the base class."""
-        data = DataConfig(train=["unused"], reset_attention_at_documents=True)
+        data = DataConfig.model_validate({"train": ["unused"], "reset_attention_at_documents": True})
         # Made of a run that is checked already, with the objective that needs documents apart.
         return super().config(parallel).model_copy(update={"data": data, "objective": InstructConfig()})
 
@@ -37,7 +37,7 @@ class InstructCase(Case):
         return {}
 
     def reference(self) -> Case:
-        """See the base class: there, conversations stand alone, and five times as many forward passes read them."""
+        """See the base class: there, conversations stand alone, one in each forward pass."""
         return replace(
             self,
             name="single process",
