@@ -1,8 +1,8 @@
 """Conversations -> ids, and which of them are answers.
 
 The ids of a conversation are those that transformers' `apply_chat_template` gives. Which of them are answers is found
-by rendering what comes before a message and what ends with it: a template needs no marks for it, but it has to append, so
-that what a model was asked in training is what it reads when it is asked.
+by rendering what comes before a message and what ends with it: a template needs no marks for it, but it has to append,
+so that what a model was asked in training is what it reads when it is asked.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ class ConversationEncoder:
         """
         for message in conversation.messages:
             if found := next((match for text in _texts(message) if (match := self._spelled.search(text))), None):
-                raise BadConversation(
-                    f"a message spells the special token {found[0]!r}, which begins or ends turns"
-                )
+                raise BadConversation(f"a message spells the special token {found[0]!r}, which begins or ends turns")
         text = self._render(conversation, len(conversation.messages))
         spans = list(self._spans(conversation, text))
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

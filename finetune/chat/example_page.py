@@ -57,14 +57,20 @@ def shown_conversations(corpus: Corpus, count: int) -> list[list[ShownToken]]:
     marked = np.cumsum(is_label).astype(bool)
     shard = corpus.shards[0]
     bounds = shard.document_offsets[: count + 1].tolist()
-    return [
-        [_shown(tokenizer, int(shard.tokens[place]), bool(marked[place])) for place in range(begin, end)]
-        for begin, end in pairwise(bounds)
-    ]
+    is_byte = tokenizer.byte_tokens()
+
+    def shown(place: int) -> ShownToken:
+        number = int(shard.tokens[place])
+        return _shown(tokenizer, number, is_label=bool(marked[place]), is_byte=bool(is_byte[number]))
+
+    return [[shown(place) for place in range(begin, end)] for begin, end in pairwise(bounds)]
 
 
-def _shown(tokenizer: Tokenizer, number: int, is_label: bool) -> ShownToken:
-    return ShownToken(number, tokenizer.piece(number), is_label, tokenizer.is_special(number))
+def _shown(tokenizer: Tokenizer, number: int, *, is_label: bool, is_byte: bool) -> ShownToken:
+    text = tokenizer.piece(number)
+    if is_byte and "\ufffd" not in (written := tokenizer.decode([number])):
+        text = written
+    return ShownToken(number, text, is_label, tokenizer.is_special(number))
 
 
 def as_text(tokens: list[ShownToken]) -> Text:

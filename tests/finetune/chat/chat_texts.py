@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ INST = (
 """As Llama 2's: no generation prompt, no generation marks, no system role."""
 MARKED = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}{% if message.role == 'assistant' %}"
-    "{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}{% else %}{{ message.content + '<|im_end|>' }}"
-    "{% endif %}{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}{% else %}"
+    "{{ message.content + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 """With generation marks, by which transformers itself tells answers."""
 REWRITING = (
@@ -48,6 +49,9 @@ CALL: dict[str, Any] = {
 TOOL = {"role": "tool", "content": "a set"}
 
 
+_BYTE = re.compile("<0x([0-7][0-9A-F])>")
+
+
 def encoder_of(
     tokenizer: Tokenizer, template: ChatTemplate, *loss_on: str, last_only: bool = False
 ) -> ConversationEncoder:
@@ -68,7 +72,7 @@ def marked(tokenizer: Tokenizer, encoded: EncodedConversation) -> str:
         if is_answer != is_open:
             shown += "⟦" if is_answer else "⟧"
             is_open = is_answer
-        shown += tokenizer.piece(number)
+        shown += _BYTE.sub(lambda found: chr(int(found[1], 16)), tokenizer.piece(number))
     return shown + ("⟧" if is_open else "")
 
 
