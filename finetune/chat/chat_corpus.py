@@ -22,6 +22,9 @@ class ChatCorpusWriter:
     Args:
         directory: where to.
         tokenizer: that made the ids.
+
+    Attributes:
+        first_ids: with which conversations began.
     """
 
     def __init__(self, directory: Path, tokenizer: Tokenizer) -> None:
@@ -29,7 +32,7 @@ class ChatCorpusWriter:
         self._writer = ShardWriter(directory / _SHARD, token_dtype(tokenizer.vocab_size))
         self._counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
         self._text_bytes = 0
-        self._first_ids: set[int] = set()
+        self.first_ids: set[int] = set()
 
     def __enter__(self) -> ChatCorpusWriter:
         self._writer.__enter__()
@@ -43,7 +46,7 @@ class ChatCorpusWriter:
         self._writer.add_documents(ids, lengths, np.array([len(lengths)]))
         self._counts += np.bincount(ids, minlength=len(self._counts))
         self._text_bytes += len(conversation.text.encode())
-        self._first_ids.add(int(ids[0]))
+        self.first_ids.add(int(ids[0]))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -71,7 +74,7 @@ class ChatCorpusWriter:
             dtype=dtype_name(tokenizer.vocab_size),
             vocab_size=tokenizer.vocab_size,
             end_of_document=None,
-            beginning_of_document=begin if begin is not None and self._first_ids == {begin} else None,
+            beginning_of_document=begin if begin is not None and self.first_ids == {begin} else None,
             tokenizer_fingerprint=tokenizer.fingerprint,
             answers=True,
             text_bytes=self._text_bytes,

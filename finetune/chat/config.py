@@ -19,6 +19,8 @@ from pretrain.config.starting import StartOptions
 from pretrain.objectives.instruct_config import InstructConfig
 from pretrain.optimizers.adamw_config import AdamWConfig
 
+OBJECTIVE = "instruct"
+
 
 class ChatData(Section):
     """Which conversations are read."""
@@ -119,3 +121,9 @@ class InstructRunConfig(Section):
     """Logging."""
     export_dtype: Literal["float32", "bfloat16"] | None = "float32"
     """Number format of the `model` that is written at the end; null: none is."""
+
+    @model_validator(mode="after")
+    def _trains_on_conversations(self) -> InstructRunConfig:
+        if self.objective.name != OBJECTIVE:
+            raise ValueError(f"objective.name is {self.objective.name!r}; expected {OBJECTIVE}")
+        return self

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,87 +24,16 @@ from finetune.chat.chat_corpus import ChatCorpusWriter
 from finetune.chat.config import InstructRunConfig
 from finetune.chat.encoding import ConversationEncoder, EncodedConversation
 from finetune.chat.formats import BadConversation
+from finetune.chat.prepared import PARTS, PartCounts, Prepared
 from finetune.chat.reading import BadRecords, ChatFiles, find_chat_files, read_conversations
 from finetune.chat.template import ChatTemplate
 from finetune.chat.vocabulary import chat_tokenizer, with_special_tokens
 from pretrain.data.build_lock import built_once
 
 MARKER = "prepared.json"
-PARTS = ("train", "validation")
 _VERSION = 1
 _HASH_CHUNK_BYTES = 16 << 20
 _KEPT_EXAMPLES = 4
-
-
-@dataclass
-class PartCounts:
-    """What became of the conversations of one part.
-
-    Attributes:
-        conversations: that were written.
-        tokens, answer_tokens: of those.
-        truncated: of which the end was cut off.
-        too_long: that were left out, because they were too long.
-        without_answers: that were left out, because nothing in them is asked for.
-        straddling: tokens that begin before an answer and end in it: not asked for.
-        repeated: of the validation part, that stand in the training part too.
-    """
-
-    conversations: int = 0
-    tokens: int = 0
-    answer_tokens: int = 0
-    truncated: int = 0
-    too_long: int = 0
-    without_answers: int = 0
-    straddling: int = 0
-    repeated: int = 0
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Conversations as corpora.
-
-    Attributes:
-        directory: where they are.
-        record: what `prepared.json` says.
-    """
-
-    directory: Path
-    record: dict[str, Any]
-
-    @property
-    def train(self) -> Path:
-        """The corpus that trains."""
-        return self.directory / "train"
-
-    @property
-    def validation(self) -> Path | None:
-        """The corpus that validates; None: there is none."""
-        return self.directory / "validation" if self.record["counts"]["validation"]["conversations"] else None
-
-    def notes(self) -> Iterator[str]:
-        """What was made, and what was left out or changed, a sentence each."""
-        for part, counts in self.record["counts"].items():
-            found = PartCounts(**counts)
-            if not found.conversations:
-                continue
-            yield (
-                f"{part}: {found.conversations:,} conversations of {found.tokens:,} tokens,"
-                f" {found.answer_tokens / found.tokens:.0%} of them answers"
-            )
-            left = {
-                "cut off at the length of a sample": found.truncated,
-                "left out as too long": found.too_long,
-                "left out without answers": found.without_answers,
-                "also in the training part": found.repeated,
-            }
-            yield from (f"{part}: {count:,} conversations {what}" for what, count in left.items() if count)
-            if found.straddling:
-                yield f"{part}: {found.straddling:,} tokens begin before an answer and end in it: not asked for"
-        if self.record["bad_records"]:
-            yield f"{self.record['bad_records']:,} records left out; the first: {self.record['first_bad']}"
-        if not self.record["stop"]:
-            yield "no special token ends the answers: generation will not know where to stop"
 
 
 @dataclass
@@ -226,6 +155,7 @@ def _write(
         where = ", ".join(data.train)
         bad.check(where)
         counts = {part.name: part.counts for part in parts.values()}
+        _check_begins(template, grown, set().union(*(part.writer.first_ids for part in parts.values())))
         if not counts["train"].conversations:
             raise _no_answers(counts["train"], config, where)
     return {
@@ -276,6 +206,17 @@ def _add(
     counts.answer_tokens += int(encoded.answers.sum())
     counts.straddling += encoded.straddling
     return True
+
+
+def _check_begins(template: ChatTemplate, tokenizer: Tokenizer, first_ids: set[int]) -> None:
+    """Refuse what the saved model could not know: a token that begins documents, and not all conversations."""
+    begin = tokenizer.role("beginning_of_document")
+    if template.begins_with_token and begin is not None and first_ids - {begin}:
+        raise DataError(
+            f"names bos_token, and does not begin each conversation with it ({tokenizer.piece(begin)!r})",
+            where=f"chat.template ({template.name})",
+            expected="a template that writes bos_token first, or spells the token out",
+        )
 
 
 def _no_answers(counts: PartCounts, config: InstructRunConfig, where: str) -> DataError:

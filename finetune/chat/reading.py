@@ -85,22 +85,22 @@ def find_chat_files(paths: Sequence[str], data: ChatData) -> ChatFiles:
         DataError: there are none, or their first record is of no known format.
     """
     names = list(FORMATS) if data.format == "auto" else [data.format]
-    problems = []
+    problems: list[str] = []
+    where: str | None = None
     for name in names:
         source = _source(paths, data, name)
         found = _find(source)
         if len(names) == 1:
             return ChatFiles(found, name, source)
-        try:
-            next(_records(found[:1], source.model_copy(update={"malformed": "stop"})), None)
-        except DataError as error:
-            problems.append(error)
-        else:
+        where = found[0].path
+        problem = _unlike(found[0], source)
+        if problem is None:
             return ChatFiles(found, name, source)
+        problems.append(problem)
     telling = ", ".join(f"{data.columns.get(each.told_by, each.told_by)} ({name})" for name, each in FORMATS.items())
     raise DataError(
-        f"is of no known format of conversations: {problems[0].problem}",
-        where=problems[0].where,
+        f"is of no known format of conversations: {problems[0]}",
+        where=where,
         expected=f"records with one of {telling}; data.columns says what they are called",
     )
 
@@ -126,6 +126,23 @@ def _find(source: Any) -> list[InputFile]:
                 expected="JSON (.jsonl, .json), CSV, TSV (.csv, .tsv; also .gz or .zst), Parquet or a saved dataset",
             )
     return files
+
+
+def _unlike(file: InputFile, source: Any) -> str | None:
+    """Why no record at the beginning of a file has the column that tells a format; None: one has."""
+    from data_prep.reading.documents import ReadCounts
+    from data_prep.reading.inputs import work_units
+    from data_prep.reading.readers import read_batches
+    from data_prep.reading.records import RECORDS
+
+    counts, looking = ReadCounts(), source.model_copy(update={"malformed": "skip"})
+    try:
+        batch = next(read_batches(work_units([file], looking)[0], looking, counts, RECORDS), None)
+    except DataError as error:
+        return error.problem
+    if batch is not None and batch.texts:
+        return None
+    return counts.first[0] if counts.first else "it holds no record"
 
 
 def _records(files: list[InputFile], source: Any, bad: BadRecords | None = None) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import DataError, ExitStatus
 from configs.load import build_config
 from finetune.chat.config import InstructRunConfig
-from finetune.chat.preparing import Prepared, prepare
+from finetune.chat.prepared import Prepared
+from finetune.chat.preparing import prepare
 from finetune.chat.saved import SavedChat, saved_chat
 from finetune.chat.template import ChatTemplate, find_template, own_template
 from finetune.chat.vocabulary import tokenizer_of
@@ -52,15 +53,21 @@ def prepare_run(config: InstructRunConfig, log: Callable[[str], None]) -> Prepar
     from pretrain.starting.source import open_source
 
     source = open_source(config.model)
-    known = source.model.seq_length
-    source.close()
-    max_tokens = config.seq_length or known
+    max_tokens = config.seq_length or source.model.seq_length
     is_directory = (config.model / "config.json").is_file()
     chat = None if is_directory else saved_chat(config.model)
     own = own_template(config.model) if is_directory else chat.template if chat is not None else None
     template = find_template(config.chat.template, config.chat.special_tokens, own)
     with tempfile.TemporaryDirectory() as name:
         tokenizer = tokenizer_of(config.model, config.tokenizer_dir, Path(name))
+        is_same = source.is_same_tokenizer(tokenizer.fingerprint, tokenizer)
+        source.close()
+        if is_same is False and not config.start_from_options.accept_tokenizer:
+            raise DataError(
+                "is not the tokenizer that the model was trained with: the same id means other text",
+                where=tokenizer.model_path,
+                expected="tokenizer_dir=null, or start_from_options.accept_tokenizer=true",
+            )
         return PreparedRun(prepare(config, tokenizer, template, max_tokens, log), template, max_tokens)
 
 
@@ -84,7 +91,8 @@ def instruct(config: InstructRunConfig, log: Callable[[str], None]) -> ExitStatu
     for note in prepared.data.notes():
         log_here(note)
     run_config = pretraining_config(config, prepared)
-    log_here(f"{config.training.duration}: {run_config.training.duration}")
+    if config.training.duration.unit == "epochs":
+        log_here(f"{config.training.duration} are {run_config.training.duration}")
     chat = SavedChat(prepared.template.text, prepared.data.record["stop"])
     if is_main_process():
         run_config.output.mkdir(parents=True, exist_ok=True)
@@ -110,7 +118,7 @@ def pretraining_config(config: InstructRunConfig, prepared: PreparedRun) -> RunC
     raw |= {
         "output": str(config.output),
         "start_from": str(config.model),
-        # The tokenizer is the model's own, with tokens added; that was checked when it was made.
+        # The tokenizer is that of the model with tokens added, or was accepted: `prepare_run` compares it.
         "start_from_options": dumped["start_from_options"] | {"accept_tokenizer": True},
         "model": {} if config.seq_length is None else {"seq_length": config.seq_length},
         "data": {

@@ -18,7 +18,7 @@ from finetune.chat import preparing
 from finetune.chat.config import InstructRunConfig
 from finetune.chat.encoding import EncodedConversation
 from finetune.chat.example_page import as_text, shown_conversations, write_page
-from finetune.chat.preparing import Prepared
+from finetune.chat.prepared import Prepared
 from finetune.chat.run import prepare_run
 from pretrain.data.conversations import answer_bounds
 from tests.finetune.chat.chat_texts import ANSWER, ASK, SYSTEM, instruct_config, marked, write_source
@@ -103,9 +103,11 @@ def test_what_is_left_out_or_cut_is_counted(root: Path, tmp_path: Path) -> None:
         prepared(root, "left", **skipping, chat__too_long="refuse")
     with pytest.raises(DataError, match="3 of 7 records are left out"):
         prepared(root, "left", **skipping | {"data__max_bad_share": 0.3})
-    with pytest.raises(DataError, match="there is no message in it") as caught:
+    with pytest.raises(DataError, match="line 5: its field 'messages' holds a list that is no conversation"):
         prepared(root, "left", **given)
-    assert "record at" in str(caught.value.where)
+    nameless = write(tmp_path / "nameless.jsonl", {"messages": [ASK, ANSWER]}, {"messages": [ASK, {"content": "a"}]})
+    with pytest.raises(DataError, match=r"nameless.jsonl, record at \d+: message 1 has no role"):
+        prepared(root, "left", **given | {"data__train": nameless})
     assert not list((root / "left" / "conversations").glob(".*tmp*"))
 
 

@@ -25,12 +25,16 @@ def run_on_rank(root: str, name: str, changes: dict[str, Any]) -> tuple[int, lis
 @pytest.mark.slow
 def test_a_run_resumes_bitwise_and_ends_with_a_model_that_chats(tmp_path: Path) -> None:
     write_source(tmp_path)
-    (whole,) = run_ranks(run_on_rank, 1, str(tmp_path), "whole", {}, process_group=False, preload=SESSION)
+    (whole,) = run_ranks(
+        run_on_rank, 1, str(tmp_path), "whole", {}, process_group=False, preload=SESSION, timeout_s=300
+    )
     assert whole[0] == ExitStatus.OK
     assert "apply_chat_template gives the trained ids of 4 conversations" in whole[1][-1]
     stopped: dict[str, Any] = {"training__session_limit": "3 steps", "export_dtype": None}
     for changes, status in ((stopped, ExitStatus.INTERRUPTED), ({"export_dtype": None}, ExitStatus.OK)):
-        found = run_ranks(run_on_rank, 1, str(tmp_path), "parts", changes, process_group=False, preload=SESSION)
+        found = run_ranks(
+            run_on_rank, 1, str(tmp_path), "parts", changes, process_group=False, preload=SESSION, timeout_s=300
+        )
         assert found[0][0] == status
     assert not (tmp_path / "parts" / MODEL_FOLDER).exists()
     records = [train_records(tmp_path / name) for name in ("whole", "parts")]
@@ -68,13 +72,24 @@ def test_the_loss_is_the_same_packed_alone_and_in_layouts(tmp_path: Path) -> Non
     ways = [alone, alone | {"training__micro_batch_size": 1}]
     losses = []
     for number, changes in enumerate(ways):
-        run_ranks(run_on_rank, 1, str(tmp_path), f"way{number}", changes, process_group=False, preload=SESSION)
+        run_ranks(
+            run_on_rank, 1, str(tmp_path), f"way{number}", changes, process_group=False, preload=SESSION, timeout_s=300
+        )
         losses.append(train_records(tmp_path / f"way{number}")[0]["loss"])
     samples = _samples(tmp_path / "way0")
     packed = one_step | {"training__global_batch_size": samples}
     layouts = ((packed, 1), (packed | {"parallel__tensor_size": 2, "parallel__zero_stage": 1}, 2))
     for number, (changes, ranks) in enumerate(layouts):
-        run_ranks(run_on_rank, ranks, str(tmp_path), f"packed{number}", changes, process_group=False, preload=SESSION)
+        run_ranks(
+            run_on_rank,
+            ranks,
+            str(tmp_path),
+            f"packed{number}",
+            changes,
+            process_group=False,
+            preload=SESSION,
+            timeout_s=300,
+        )
         losses.append(train_records(tmp_path / f"packed{number}")[0]["loss"])
     assert all(abs(loss - losses[0]) < 1e-5 * losses[0] for loss in losses), losses
 
