@@ -11,9 +11,12 @@ import pytest
 from configs.errors import ExitStatus
 from finetune.chat.run import MODEL_FOLDER, instruct
 from tests.distributed import run_ranks
+from tests.entry_process import run_entry
 from tests.finetune.chat.chat_texts import instruct_config, write_source
 from tests.pretrain.engine.layout_cases import SESSION
 from tests.pretrain.tiny_run import states_differ, train_records
+
+ROOT = Path(__file__).parents[3]
 
 
 def run_on_rank(root: str, name: str, changes: dict[str, Any]) -> tuple[int, list[str]]:
@@ -55,6 +58,25 @@ def test_a_run_resumes_bitwise_and_ends_with_a_model_that_chats(tmp_path: Path) 
     assert answer.shape[1] > prompt["input_ids"].shape[1]
     chat = json.loads((tmp_path / "whole" / "chat.json").read_text())
     assert chat["stop"] == [end] and chat["template"] == tokenizer.chat_template
+    _goes_on_from_the_model(tmp_path, folder)
+
+
+def _goes_on_from_the_model(root: Path, model: Path) -> None:
+    """As a script, from a Hugging Face directory that has the template and its tokens already."""
+    given = [f"data.train={root / 'chats.jsonl'}", "training.duration=1 steps", "training.precision=fp32"]
+    given += ["training.micro_batch_size=1", "training.global_batch_size=2", "training.device=cpu"]
+    given += ["evaluation.batches=1", "monitor.peak_tflops=1.0", "chat.template=own"]
+    where = ["--model", str(model), "--output", str(root / "again")]
+    script = ["finetune/instruct.py", *where, *given]
+    shown = run_entry([*script, "--show-example", "1"], cwd=ROOT, preload=SESSION, timeout_s=300)
+    assert shown.returncode == 0, shown.stderr
+    assert "It is a" in shown.stdout.replace("\u00b7", " ") and (root / "again" / "examples.html").is_file()
+    done = run_entry(script, cwd=ROOT, preload=SESSION, timeout_s=300)
+    assert done.returncode == 0, done.stderr
+    assert "chat template: the model's own" in done.stdout and "added" not in done.stdout
+    assert (root / "again" / MODEL_FOLDER / "chat_template.jinja").read_text() == (
+        model / "chat_template.jinja"
+    ).read_text()
 
 
 @pytest.mark.slow
