@@ -163,7 +163,7 @@ def write_model(config: InstructRunConfig, data: Prepared) -> str:
     record = export(ExportConfig(model=config.output, output=folder, dtype=config.export_dtype, overwrite=True))
     compared = check_template(folder, data)
     return (
-        f"model  {folder} ({record['architecture']}, logits equal to {record['logits']['largest_difference']:.0e},"
+        f"model  {folder} ({record['architecture']}, logits differ by {record['logits']['largest_difference']:.0e},"
         f" apply_chat_template gives the trained ids of {compared} conversations)"
     )
 

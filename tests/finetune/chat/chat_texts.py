@@ -107,7 +107,7 @@ def write_source(root: Path, **model: Any) -> None:
 
 
 def instruct_config(root: Path, name: str = "chat", **changes: Any) -> InstructRunConfig:
-    """A run of seconds on what `write_source` made; keys of sections are written `section__key`."""
+    """A run of seconds on what `write_source` made; keys of sections are written `section.key`."""
     fields: dict[str, Any] = {
         "output": root / name,
         "model": root / "run",
