@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _STYLE = """\
 body { font: 15px/2.3 ui-monospace, monospace; margin: 2em auto; max-width: 60em; padding: 0 1em; }
 h1, p { font-family: system-ui, sans-serif; line-height: 1.4; }
-.t { border-radius: 3px; padding: 2px 1px; margin: 0 1px; background: #ececec; color: #444; position: relative; }
+.t { border-radius: 3px; padding: 2px 1px; margin: 0 1px; background: #ececec; color: #444;
+  display: inline-block; line-height: 1.5; }
 .a { background: #bfe8c5; color: #063; }
 .s { outline: 1px solid #a6a6a6; }
 sub { font-size: 9px; opacity: .75; line-height: 1; }
