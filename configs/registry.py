@@ -64,6 +64,7 @@ ENTRIES: tuple[CommandEntry, ...] = (
     CommandEntry(
         "classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"
     ),
+    CommandEntry("instruct", "finetune", "python -m finetune instruct", "finetune.chat.config:InstructRunConfig"),
 )
 LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"
 

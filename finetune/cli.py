@@ -14,6 +14,7 @@ from configs.load import find_recipes, load_config, to_yaml
 from configs.section import Section
 from data_prep.commands.command_line import override
 from finetune.generate_command import generate_command
+from finetune.instruct_command import instruct_command
 from finetune.utf8 import refuse_undecodable
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate_command)
+app.command("instruct")(instruct_command)
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
 Recipe = Annotated[

@@ -7,6 +7,7 @@ from tests.pretrain.engine.encoder_cases import ENCODER_CASES
 from tests.pretrain.engine.encoder_decoder_cases import ENCODER_DECODER_CASES
 from tests.pretrain.engine.encoder_decoder_objective_cases import DENOISING_CASES
 from tests.pretrain.engine.gpt_objective_cases import GPT_OBJECTIVE_CASES
+from tests.pretrain.engine.instruct_cases import INSTRUCT_CASES
 from tests.pretrain.engine.layout_cases import CASES, Case
 from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
 from tests.pretrain.engine.optimizer_cases import OPTIMIZER_CASES
@@ -20,6 +21,7 @@ ALL_CASES: tuple[Case, ...] = (
     *DENOISING_CASES,
     *OBJECTIVE_CASES,
     *GPT_OBJECTIVE_CASES,
+    *INSTRUCT_CASES,
     *OPTIMIZER_CASES,
     *WIDTH_CASES,
 )
