@@ -8,6 +8,7 @@ TASKS = Kinds(
     what="fine-tuning task",
     targets={
         "classify": "finetune.tasks.classify_config:ClassifyConfig",
+        "seq2seq": "finetune.tasks.seq2seq_config:Seq2SeqConfig",
     },
     default="classify",
 )
