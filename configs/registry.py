@@ -64,6 +64,7 @@ ENTRIES: tuple[CommandEntry, ...] = (
     CommandEntry(
         "classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"
     ),
+    CommandEntry("tag", "finetune", "python -m finetune tag", "finetune.tasks.tag_config:TagConfig"),
 )
 LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"
 

@@ -8,6 +8,7 @@ TASKS = Kinds(
     what="fine-tuning task",
     targets={
         "classify": "finetune.tasks.classify_config:ClassifyConfig",
+        "tag": "finetune.tasks.tag_config:TagConfig",
     },
     default="classify",
 )

@@ -64,7 +64,7 @@ HELP = {
         "ngram",
     ],
     "pretrain/main.py": ["evaluate"],
-    "finetune": ["classify", "export", "generate", "import", "run"],
+    "finetune": ["classify", "export", "generate", "import", "run", "tag"],
 }
 MISTAKES = [
     ("pretrain/main.py", "--config", "gpt-tniy"),
