@@ -65,6 +65,7 @@ ENTRIES: tuple[CommandEntry, ...] = (
         "classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"
     ),
     CommandEntry("tag", "finetune", "python -m finetune tag", "finetune.tasks.tag_config:TagConfig"),
+    CommandEntry("qa", "finetune", "python -m finetune qa", "finetune.tasks.qa_config:QaConfig"),
 )
 LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"
 

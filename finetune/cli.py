@@ -1,4 +1,4 @@
-"""The commands of fine-tuning: `python -m finetune export|import|TASK|run`; `generate` has a module of its own."""
+"""The commands of fine-tuning: `python -m finetune export|import|TASK|run`; `generate`, `answer` have modules of their own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from configs.errors import ConfigError
 from configs.load import find_recipes, load_config, read_yaml, to_yaml
 from configs.section import Section
 from data_prep.commands.command_line import override
+from finetune.answering import answer_command
 from finetune.generate_command import generate_command
 from finetune.tasks.base_config import TaskConfig
 from finetune.tasks.kinds import TASKS
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate_command)
+app.command("answer")(answer_command)
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
 Recipe = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from configs.errors import DataError, nearest
 from finetune.tasks.examples_config import ExamplesData
 
 if TYPE_CHECKING:
+    from data_prep.config import SourceConfig
     from data_prep.reading.documents import Document, ReadCounts
     from data_prep.reading.inputs import InputFile
 
@@ -29,6 +30,8 @@ class RecordForm:
         expected: the same in words, for messages.
         key: the setting that says `text_field`.
         settings: what else the readers are told, as `SourceConfig` calls it.
+        whole_file: makes documents of a file that is one record as a whole; None for a file that is not, which the
+            readers then read.
     """
 
     text_field: str
@@ -36,6 +39,7 @@ class RecordForm:
     expected: str
     key: str = "data.text_field"
     settings: Mapping[str, Any] | None = None
+    whole_file: Callable[[InputFile, SourceConfig], Iterable[Document] | None] | None = None
 
 
 class ExampleReader:
@@ -57,7 +61,7 @@ class ExampleReader:
         """
         from data_prep.reading.inputs import find_files
 
-        files = find_files(self._source(paths))
+        files = find_files(self.source(paths))
         for file in files:
             if file.kind not in self.form.kinds:
                 raise DataError(
@@ -78,7 +82,8 @@ class ExampleReader:
 
         return Records(self, files, f"data.{part}_texts", ReadCounts())
 
-    def _source(self, paths: Sequence[str]) -> Any:
+    def source(self, paths: Sequence[str]) -> SourceConfig:
+        """What the readers are told."""
         from data_prep.config import SourceConfig
 
         told = {"text_field": self.form.text_field, "encoding": self.data.encoding, **(self.form.settings or {})}
@@ -110,15 +115,24 @@ class Records:
         Raises:
             DataError: unreadable files, or an unusable record where none may be.
         """
+        with _own_words(self.reader.form.key):
+            for file in self.files:
+                for document in self._documents(file):
+                    self._read += 1
+                    yield document, file.path
+
+    def _documents(self, file: InputFile) -> Iterator[Document]:
         from data_prep.reading.inputs import work_units
         from data_prep.reading.readers import read_documents
 
-        source = self.reader._source([file.path for file in self.files])
-        with _own_words(self.reader.form.key):
-            for unit in work_units(list(self.files), source):
-                for document in read_documents(unit, source, self.counts):
-                    self._read += 1
-                    yield document, unit.path
+        source = self.reader.source([file.path])
+        form = self.reader.form
+        whole = form.whole_file(file, source) if form.whole_file is not None else None
+        if whole is not None:
+            yield from whole
+            return
+        for unit in work_units([file], source):
+            yield from read_documents(unit, source, self.counts)
 
     def check(self) -> None:
         """Refuse too many records that were left out; called after all were read.
@@ -145,7 +159,7 @@ class Records:
 
         self._refused += 1
         found = RecordError(error.problem, where=error.where, expected=error.expected, nearest=error.nearest)
-        self.counts.leave_out(found, "malformed", self.reader._source(["unused"]))
+        self.counts.leave_out(found, "malformed", self.reader.source(["unused"]))
 
 
 def identity(document: Document, field: str) -> str:

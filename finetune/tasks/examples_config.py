@@ -18,7 +18,7 @@ class ExamplesData(Section):
     renamed: ClassVar[Mapping[str, str]] = {part: f"{part}_texts" for part in ("train", "validation", "test")}
 
     train_texts: Paths
-    """Examples to learn from: JSON lines or JSON, CSV, TSV (also .gz, .zst), Parquet, or a saved Hugging Face dataset,
+    """Files to learn from: JSON lines or JSON, CSV, TSV (also .gz, .zst), Parquet, or a saved Hugging Face dataset,
     as far as the task reads these."""
     validation_texts: Paths | None = None
     """Files that choose the best epoch; null: a part of `train_texts`, as `split` says."""

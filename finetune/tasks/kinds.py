@@ -9,6 +9,7 @@ TASKS = Kinds(
     targets={
         "classify": "finetune.tasks.classify_config:ClassifyConfig",
         "tag": "finetune.tasks.tag_config:TagConfig",
+        "qa": "finetune.tasks.qa_config:QaConfig",
     },
     default="classify",
 )

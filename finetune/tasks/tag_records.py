@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
-from data_prep.tokenizer.word_starts import UNSPACED
 from finetune.tasks.example_files import field_value
 from finetune.tasks.tag_config import TagData
 from finetune.tasks.tag_schemes import OUTSIDE
+from finetune.tasks.unspaced import gaps_before, words_in
 
 if TYPE_CHECKING:
     from data_prep.reading.documents import Document
 
-# A character of a script without spaces, a run of other letters and digits, or another character.
-_WORD = re.compile(rf"{UNSPACED.pattern}|(?:(?!{UNSPACED.pattern})\w)+|\S")
 # In CoNLL-U, words that stand for several others, and words that are not in the text.
 _NO_WORD = re.compile(r"\d+[-.]\d+")
 _COLUMNS_OF_CONLLU = 10
@@ -95,7 +93,7 @@ def spans_of(document: Document, data: TagData, where: str) -> tuple[list[str], 
     Raises:
         DataError: a span is none, overlaps with another, or begins or ends within a word.
     """
-    found = list(_WORD.finditer(document.text))
+    found = words_in(document.text)
     if not found:
         raise DataError("holds no words", where=where, expected="a text")
     tags = [OUTSIDE] * len(found)
@@ -117,9 +115,7 @@ def spans_of(document: Document, data: TagData, where: str) -> tuple[list[str], 
         if any(tag != OUTSIDE for tag in tags[first : last + 1]):
             raise DataError(f"its span {start} to {end} overlaps with another", where=where, expected="flat entities")
         tags[first : last + 1] = [f"B-{kind}"] + [f"I-{kind}"] * (last - first)
-    ends_before = [0, *(match.end() for match in found)]
-    gaps = [document.text[before : match.start()] for before, match in zip(ends_before, found)]
-    return [match.group() for match in found], tags, gaps
+    return [match.group() for match in found], tags, gaps_before(document.text, found)
 
 
 def _span(span: Any, where: str) -> tuple[int, int, str]:

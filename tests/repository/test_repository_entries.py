@@ -64,7 +64,8 @@ HELP = {
         "ngram",
     ],
     "pretrain/main.py": ["evaluate"],
-    "finetune": ["classify", "export", "generate", "import", "run", "tag"],
+    "finetune": ["answer", "classify", "export", "generate", "import", "qa", "run", "tag"],
+    "finetune/tag.py": [],
 }
 MISTAKES = [
     ("pretrain/main.py", "--config", "gpt-tniy"),

@@ -10,14 +10,14 @@ from finetune.tasks.tag_metrics import FrequentTags, entity_figures, plain_figur
 
 
 def test_entities_are_right_as_a_whole() -> None:
-    gold = ["B-X I-X O B-Y".split(), "O B-X".split()]
-    told = ["B-X I-X O B-X".split(), "I-X B-X".split()]  # an I-X that continues nothing is no entity
+    gold = [["B-X", "I-X", "O", "B-Y"], ["O", "B-X"]]
+    told = [["B-X", "I-X", "O", "B-X"], ["I-X", "B-X"]]  # an I-X that continues nothing is no entity
     figures = entity_figures(gold, told)
     assert figures["micro_precision"] == pytest.approx(2 / 3) and figures["micro_recall"] == pytest.approx(2 / 3)
     assert figures["labels"]["X"] == {"precision": pytest.approx(2 / 3), "recall": 1, "f1": 0.8, "support": 2}
     assert figures["labels"]["Y"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
     assert figures["macro_f1"] == pytest.approx(0.4) and figures["accuracy"] == pytest.approx(4 / 6)
-    half = entity_figures(["B-X I-X".split()], ["B-X O".split()])
+    half = entity_figures([["B-X", "I-X"]], [["B-X", "O"]])
     assert half["micro_f1"] == 0 and half["accuracy"] == 0.5
     nothing = entity_figures([["O"]], [["O"]])
     assert nothing["micro_f1"] == 0 and nothing["labels"] == {} and nothing["accuracy"] == 1

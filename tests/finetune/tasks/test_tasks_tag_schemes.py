@@ -64,4 +64,4 @@ def test_broken_tags_are_named(tags: str, scheme: str, named: str) -> None:
 
 
 def test_spans_are_strict() -> None:
-    assert spans("B-X I-X I-Y O I-X B-X B-X".split()) == [(0, 2, "X"), (5, 6, "X"), (6, 7, "X")]
+    assert spans(["B-X", "I-X", "I-Y", "O", "I-X", "B-X", "B-X"]) == [(0, 2, "X"), (5, 6, "X"), (6, 7, "X")]
