@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from data_prep.tokenizer.word_starts import UNSPACED
-
-_ENOUGH_UNSPACED = 0.2
-"""Share of the letters above which words between white space would be whole sentences too often."""
+from finetune.tasks.unspaced import is_unspaced
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,7 @@ class TextFeatures:
 
 def text_features(texts: Sequence[str]) -> TextFeatures:
     """Characters where enough of the letters are of scripts written without spaces (Chinese, Thai), else words."""
-    letters = sum(len("".join(text.split())) for text in texts)
-    unspaced = sum(len(UNSPACED.findall(text)) for text in texts)
-    return TextFeatures("char", 3) if unspaced > _ENOUGH_UNSPACED * letters else TextFeatures("word", 2)
+    return TextFeatures("char", 3) if is_unspaced(texts) else TextFeatures("word", 2)
 
 
 def majority(train_labels: Sequence[int], count: int) -> list[int]:

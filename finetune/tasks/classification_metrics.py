@@ -66,22 +66,28 @@ def score(scores: npt.NDArray[np.float32], gold: Sequence[int], labels: Sequence
     return classification_figures(gold, scores.argmax(1).tolist(), labels, loss)
 
 
-def label_table(figures: Mapping[str, Any]) -> Any:
-    """A `rich` table of the figures by label."""
+def label_table(figures: Mapping[str, Any], counted: str = "texts") -> Any:
+    """A `rich` table of the figures by label, whose support counts `counted`; with micro means where there are some."""
     from rich.table import Table
 
     table = Table("label", title="by label", title_justify="left")
-    for column in ("precision", "recall", "F1", "texts"):
+    for column in ("precision", "recall", "F1", counted):
         table.add_column(column, justify="right")
     for label, row in figures["labels"].items():
         numbers = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
         table.add_row(_plain(label), *numbers, f"{row['support']:,}")
-    macro = (figures["macro_precision"], figures["macro_recall"], figures["macro_f1"])
     table.add_section()
+    total = f"{sum(row['support'] for row in figures['labels'].values()):,}"
+    if "micro_precision" in figures:
+        table.add_row("all together (micro)", *_means(figures, "micro"), total)
     occurring = sum(row["f1"] is not None for row in figures["labels"].values())
     whole = "macro mean" if occurring == len(figures["labels"]) else f"macro mean of {occurring:,} labels that occur"
-    table.add_row(whole, *(f"{value:.3f}" for value in macro), f"{figures['samples']:,}")
+    table.add_row(whole, *_means(figures, "macro"), total)
     return table
+
+
+def _means(figures: Mapping[str, Any], kind: str) -> list[str]:
+    return [f"{figures[f'{kind}_{key}']:.3f}" for key in ("precision", "recall", "f1")]
 
 
 def confusion_table(figures: Mapping[str, Any]) -> Any:
@@ -120,18 +126,27 @@ def _plain(text: str, style: str = "") -> Any:
     return Text(text, style)
 
 
-def comparison_table(systems: Mapping[str, Mapping[str, Any]], part: str) -> Any:
-    """A `rich` table of accuracy and macro figures of several systems on the same texts."""
+def comparison_table(
+    systems: Mapping[str, Mapping[str, Any]],
+    part: str,
+    columns: Sequence[str] = ("accuracy", "macro_precision", "macro_recall", "macro_f1"),
+) -> Any:
+    """A `rich` table of some figures of several systems on the same texts, with intervals where they are known."""
     from rich.table import Table
 
-    columns = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
     table = Table("system", title=f"on the {part} part", title_justify="left")
     for column in columns:
-        table.add_column(column.replace("macro_", "macro ").replace("f1", "F1"), justify="right")
+        table.add_column(column.replace("_", " ").replace("f1", "F1"), justify="right")
     for name, figures in systems.items():
         told = f"{name} ({figures['features']})" if "features" in figures else name
-        table.add_row(told, *(f"{figures[column]:.3f}" for column in columns))
+        table.add_row(told, *(_with_interval(figures, column) for column in columns))
     return table
+
+
+def _with_interval(figures: Mapping[str, Any], key: str) -> str:
+    interval = figures.get(f"{key}_interval")
+    value = "-" if figures.get(key) is None else f"{figures[key]:.3f}"
+    return value if interval is None else f"{value} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def plot_confusion(figures: Mapping[str, Any], path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH
 from finetune.tasks.classify_config import ClassifyConfig
 from finetune.tasks.encoded_texts import EncodedTexts
+from finetune.tasks.example_parts import told_repeated
 from finetune.tasks.labelled_texts import Splits
 
 MAJORITY = "most frequent label"
@@ -28,9 +29,7 @@ def describe_texts(splits: Splits, encoded: Mapping[str, EncodedTexts]) -> Itera
         yield f"left out    {len(splits.empty):,} without text, the first {splits.empty[0]}"
     if splits.unlabelled:
         yield f"left out    {len(splits.unlabelled):,} without a label, the first {splits.unlabelled[0]}"
-    for found in splits.repeated:
-        of = f"{found.count:,} of {len(splits.parts[found.part]):,} {found.part} texts"
-        yield f"note: {of} stand in the {found.other} part word for word, the first {found.first}"
+    yield from told_repeated(splits.repeated, {part: len(examples) for part, examples in splits.parts.items()})
 
 
 def result_tables(systems: Mapping[str, Mapping[str, Any]], part: str, config: ClassifyConfig) -> Iterator[Any]:

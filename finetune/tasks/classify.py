@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import DataError, ExitStatus, UserError
+from configs.errors import DataError
 from finetune import batches
 from finetune.tasks.base import FinetuneTask
 from finetune.tasks.classification_metrics import classification_figures, score
 from finetune.tasks.classification_report import MAJORITY, TFIDF, describe_texts, result_tables
 from finetune.tasks.classify_config import ClassifyConfig
 from finetune.tasks.encoded_texts import EncodedTexts
-from finetune.tasks.labelled_texts import Splits, load_splits
-from finetune.tasks.splitting import LabelledText
+from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
+from finetune.tasks.labelled_texts import LabelledText, Splits, load_splits
 from pretrain.models.huggingface.own_classes import own_class_file
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from finetune.pretrained import PretrainedModel
     from finetune.text_template import TextTemplate
 
-LABELS_FILE = "labels.json"
 _AUTO_CLASS = "AutoModelForSequenceClassification"
 
 
@@ -105,9 +104,8 @@ class ClassifyTask(FinetuneTask):
 
         fields = {
             "pad_token_id": self._template(pretrained).pad,
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: number for number, label in enumerate(self.labels)},
             "use_cache": False,
+            **label_fields(self.labels),
         }
         fields |= pooling_fields(pretrained, self.config.pooling)
         return head_network(_AUTO_CLASS, pretrained, fields, from_scratch=from_scratch)
@@ -138,13 +136,7 @@ class ClassifyTask(FinetuneTask):
     def figures(self, part: EncodedTexts, predicted: Sequence[npt.NDArray[np.float32]]) -> dict[str, Any]:
         """See the base class; see `classification_figures`."""
         probabilities_NC = np.stack(predicted)
-        if not np.isfinite(probabilities_NC).all():
-            raise UserError(
-                "the classifier gives probabilities that are not numbers",
-                where="training",
-                expected="finite numbers; a smaller optimizer.lr or precision=fp32 may help",
-                status=ExitStatus.DIVERGED,
-            )
+        refuse_not_numbers(probabilities_NC, self.config.product)
         return score(probabilities_NC, part.gold, self.labels)
 
     def prediction(self, example: LabelledText, predicted: npt.NDArray[np.float32]) -> dict[str, Any]:
@@ -163,7 +155,7 @@ class ClassifyTask(FinetuneTask):
         from finetune.networks import save_network, save_tokenizer
 
         save_network(folder, network, weights)
-        (folder / LABELS_FILE).write_text(json.dumps(self.labels, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        save_labels(folder, self.labels)
         save_tokenizer(folder, pretrained, self._template(pretrained))
 
     def load(self, folder: Path) -> torch.nn.Module:

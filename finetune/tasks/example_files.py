@@ -1,259 +1,221 @@
-"""Files with fields -> examples of each part: bad records counted or refused, split, limited. No torch."""
+"""Files of examples -> records, by the readers of data preparation. No torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
-
-from configs.errors import DataError, UserError, nearest
-from configs.section import Section
-from data_prep.config import Paths
-from finetune.tasks.splitting import PARTS, LabelledText, limit, split
+from configs.errors import DataError, nearest
+from finetune.tasks.examples_config import ExamplesData
 
 if TYPE_CHECKING:
+    from data_prep.config import SourceConfig
+    from data_prep.reading.documents import Document, ReadCounts
     from data_prep.reading.inputs import InputFile
 
-
-class ExampleFiles(Section):
-    """Examples in files with fields, and how they are split."""
-
-    renamed: ClassVar[Mapping[str, str]] = {part: f"{part}_texts" for part in PARTS}
-
-    train_texts: Paths
-    """Examples: JSON lines, CSV, TSV (also .gz, .zst), Parquet, or a saved Hugging Face dataset."""
-    validation_texts: Paths | None = None
-    """Files that choose the best weights; null: a part of `train_texts`, as `split` says."""
-    test_texts: Paths | None = None
-    """Files of the final figures; null: a part of `train_texts`, as `split` says, or none where that says 0."""
-    quoting: Literal["double", "none"] | None = None
-    """Whether CSV and TSV fields may stand in double quotes; null: those of CSV may, those of TSV where all fields of
-    the first line do."""
-    id_field: str = "id"
-    """Field that names an example in the predictions; where it is missing, file and position do."""
-    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Shares of `train_texts` that train, validate and test; the last two count only where no files are named. With a
-    last share of 0 there is no test part."""
-    split_by: str | None = None
-    """Field whose equal values stay on one side of the split; null: the text that is read."""
-    max_train_samples: int | None = Field(default=None, ge=1)
-    """Training examples, chosen by the seed; null: all."""
-    max_eval_samples: int | None = Field(default=None, ge=1)
-    """The same for validation and for test."""
-    max_bad_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the records that may be unusable: they are left out and counted. Above it, the first of them is told as
-    an error."""
-
-    @model_validator(mode="after")
-    def _split_sums(self) -> ExampleFiles:
-        if abs(sum(self.split) - 1.0) > 1e-6 or min(self.split) < 0 or self.split[0] <= 0:
-            raise ValueError("split must be three shares that sum to 1, the first above 0, such as [0.8, 0.1, 0.1]")
-        return self
+_OWN_WORDS = (("quoting=", "data.quoting="), (", or damaged_files=skip", ""))
+"""What the readers of data preparation advise -> what helps here: they have other options and settings."""
 
 
-class UnusableRecordError(Exception):
-    """A record that is no example of the task; the message says why."""
+@dataclass(frozen=True)
+class RecordForm:
+    """What a record of a task looks like to the readers.
+
+    Attributes:
+        text_field: the field without which a record is none.
+        kinds: of files that the task reads.
+        expected: the same in words, for messages.
+        key: the setting that says `text_field`.
+        settings: what else the readers are told, as `SourceConfig` calls it.
+        whole_file: makes documents of a file that is one record as a whole; None for a file that is not, which the
+            readers then read.
+    """
+
+    text_field: str
+    kinds: frozenset[str]
+    expected: str
+    key: str = "data.text_field"
+    settings: Mapping[str, Any] | None = None
+    whole_file: Callable[[InputFile, SourceConfig], Iterable[Document] | None] | None = None
 
 
-class Example(Protocol):
-    """What reading asks of a task's examples."""
+class ExampleReader:
+    """Reads the files of a task's examples.
 
-    @property
-    def id(self) -> str:
-        """Names it in the predictions."""
-        ...
+    Args:
+        data: which files; how many records may be unusable.
+        form: what a record looks like.
+    """
 
-    @property
-    def group(self) -> str:
-        """Examples of one group stay on one side of the split."""
-        ...
+    def __init__(self, data: ExamplesData, form: RecordForm) -> None:
+        self.data, self.form = data, form
 
+    def find(self, paths: Sequence[str]) -> list[InputFile]:
+        """The files that some patterns mean.
 
-ExampleClass = TypeVar("ExampleClass", bound=Example)
-Parse = Callable[[Mapping[str, Any], str], ExampleClass]
-"""A record and the id of its example -> the example; raises `UnusableRecordError`."""
+        Raises:
+            DataError: there are none, or one is of a kind that the task does not read.
+        """
+        from data_prep.reading.inputs import find_files
+
+        files = find_files(self.source(paths))
+        for file in files:
+            if file.kind not in self.form.kinds:
+                raise DataError(
+                    f"is {'text without labels' if file.kind == 'text' else file.kind}",
+                    where=file.path,
+                    expected=self.form.expected,
+                )
+        return files
+
+    def records(self, files: Sequence[InputFile], part: str) -> Records:
+        """The records of some files, in their order.
+
+        Args:
+            files: from `find`.
+            part: what they are for, such as `train`.
+        """
+        from data_prep.reading.documents import ReadCounts
+
+        return Records(self, files, f"data.{part}_texts", ReadCounts())
+
+    def source(self, paths: Sequence[str]) -> SourceConfig:
+        """What the readers are told."""
+        from data_prep.config import SourceConfig
+
+        told = {"text_field": self.form.text_field, "encoding": self.data.encoding, **(self.form.settings or {})}
+        malformed = "skip" if self.data.max_malformed_share else "stop"
+        return SourceConfig.model_validate({"input": list(paths), "malformed": malformed, **told})
 
 
 @dataclass
-class ReadExamples:
-    """What was read.
+class Records:
+    """The records of a part's files, once each; what cannot be used is counted.
 
     Attributes:
-        parts: the examples of each part, in the order of the files.
-        bad: records that were left out.
-        first_bad: what the first of them were, for people.
-        repeated: by part: how many of its examples are of a group that trains.
+        reader: how they are read.
+        files: in order.
+        where: the setting that named them.
+        counts: what was left out; complete after the iteration.
     """
 
-    parts: dict[str, list[Any]] = field(default_factory=dict)
-    bad: int = 0
-    first_bad: list[str] = field(default_factory=list)
-    repeated: dict[str, int] = field(default_factory=dict)
+    reader: ExampleReader
+    files: Sequence[InputFile]
+    where: str
+    counts: ReadCounts
+    _read: int = 0
+    _refused: int = 0
 
-    def facts(self) -> dict[str, Any]:
-        """For the record of a task."""
-        counts = {part: len(examples) for part, examples in self.parts.items()}
-        return {"examples": counts, "bad_records": self.bad, "repeated": self.repeated}
+    def __iter__(self) -> Iterator[tuple[Document, str]]:
+        """Each record with its file.
 
-    def notes(self) -> list[str]:
-        """What the console says of what was left out or stands twice."""
-        lines = [f"left out    {self.bad:,} bad records, the first {self.first_bad[0]}"] if self.bad else []
-        known = ((part, count, len(self.parts[part])) for part, count in self.repeated.items() if count)
-        return lines + [f"note: {count:,} of {total:,} {part} examples are known from train" for part, count, total in known]
+        Raises:
+            DataError: unreadable files, or an unusable record where none may be.
+        """
+        with _own_words(self.reader.form.key):
+            for file in self.files:
+                for document in self._documents(file):
+                    self._read += 1
+                    yield document, file.path
 
+    def _documents(self, file: InputFile) -> Iterator[Document]:
+        from data_prep.reading.inputs import work_units
+        from data_prep.reading.readers import read_documents
 
-def read_examples(config: ExampleFiles, text_field: str, parse: Parse[Any], seed: int) -> ReadExamples:
-    """Read, split, limit; the same for every process and every order of the lines.
+        source = self.reader.source([file.path])
+        form = self.reader.form
+        whole = form.whole_file(file, source) if form.whole_file is not None else None
+        if whole is not None:
+            yield from whole
+            return
+        for unit in work_units([file], source):
+            yield from read_documents(unit, source, self.counts)
 
-    Args:
-        config: which files, how they are split.
-        text_field: a field that every record has, with text or messages.
-        parse: makes an example of a record.
-        seed: decides the split and the choice.
+    def check(self) -> None:
+        """Refuse too many records that were left out; called after all were read.
 
-    Raises:
-        DataError: unreadable input, too many bad records, a file that trains and is measured, a part without examples.
-    """
-    own = {part: paths for part in PARTS if (paths := getattr(config, f"{part}_texts"))}
-    files = {part: find_example_files(paths, text_field, config.quoting) for part, paths in own.items()}
-    _refuse_trained_files(files)
-    found = ReadExamples()
-    read = {part: _read_part(some, config, text_field, parse, part, found) for part, some in files.items()}
-    shares = {part: 0.0 if part in own and part != "train" else share for part, share in zip(PARTS, config.split)}
-    marks = [LabelledText(str(number), "", "", each.group) for number, each in enumerate(read["train"])]
-    parts = {
-        part: [read["train"][int(mark.id)] for mark in marks_here]
-        for part, marks_here in split(marks, shares, seed).items()
-        if part == "train" or shares[part] > 0
-    } | {part: read[part] for part in own if part != "train"}
-    limits = {"train": config.max_train_samples}
-    found.parts = {
-        part: limit(parts[part], limits.get(part, config.max_eval_samples), seed) for part in PARTS if part in parts
-    }
-    for part, examples in found.parts.items():
-        if not examples:
-            raise DataError("has no examples", where=f"data.{part}_texts", expected="more of them, or another data.split")
-    known = {example.group for example in found.parts["train"]}
-    found.repeated = {
-        part: sum(example.group in known for example in examples)
-        for part, examples in found.parts.items()
-        if part != "train"
-    }
-    return found
-
-
-def find_example_files(
-    paths: Sequence[str], text_field: str, quoting: Literal["double", "none"] | None = None
-) -> list[InputFile]:
-    """Files with fields.
-
-    Raises:
-        DataError: none there, or one without fields.
-    """
-    from data_prep.reading.inputs import find_files
-
-    files = find_files(source_settings(paths, text_field, quoting))
-    for file in files:
-        if file.kind == "text":
+        Raises:
+            DataError: names the first of them.
+        """
+        allowed, left_out = self.reader.data.max_malformed_share, self.counts.records
+        # Those that `leave_out` counted had been read; those that the reader left out had not.
+        if left_out > allowed * (self._read + left_out - self._refused):
             raise DataError(
-                "is text without fields",
-                where=file.path,
-                expected="JSON lines, CSV, TSV (.jsonl, .csv, .tsv, also .gz or .zst), Parquet or a dataset",
+                f"{left_out:,} records cannot be used, the first: {self.counts.first[0]}",
+                where=self.where,
+                expected=f"at most {allowed:.2%} of them, data.max_malformed_share",
             )
-    return files
+
+    def leave_out(self, error: DataError) -> None:
+        """Count a record that was read and cannot be used.
+
+        Raises:
+            DataError: `error`, where none may be.
+        """
+        from data_prep.reading.documents import RecordError
+
+        self._refused += 1
+        found = RecordError(error.problem, where=error.where, expected=error.expected, nearest=error.nearest)
+        self.counts.leave_out(found, "malformed", self.reader.source(["unused"]))
 
 
-def source_settings(paths: Sequence[str], text_field: str, quoting: str | None = None) -> Any:
-    """What data preparation's readers are told: bad records are counted, for the caller to judge."""
-    from data_prep.config import SourceConfig
+def identity(document: Document, field: str) -> str:
+    """What a record is called: by its field, or by file and position."""
+    name = document.metadata.get(field)
+    return str(name) if name is not None else document.id
 
-    # A name with dots may be that of a field within another.
-    return SourceConfig.model_validate(
-        {"input": list(paths), "text_field": text_field, "quoting": quoting, "malformed": "skip"}
+
+def field_value(document: Document, field: str, key: str, where: str) -> Any:
+    """The value of a field.
+
+    Raises:
+        DataError: there is no such field; names the nearest, and the setting `key` that named it.
+    """
+    if field in document.metadata:
+        return document.metadata[field]
+    keys = [str(name) for name in document.metadata]
+    raise DataError(
+        f"has no field {field!r}, only {', '.join(keys[:12])}",
+        where=where,
+        expected=f"a field that {key} names",
+        nearest=nearest(field, keys),
     )
 
 
-def field_value(record: Mapping[str, Any], name: str, key: str) -> Any:
-    """The value of a field of a record, which may lie within others (`meta.text`).
-
-    Raises:
-        UnusableRecordError: there is none; names the key that says which, and the nearest field.
-    """
-    from data_prep.reading.records import field_names, field_of
-
-    try:
-        return field_of(record, name)
-    except (KeyError, TypeError, IndexError):
-        names = field_names(dict(record))
-        close = nearest(name, names)
-        hint = f"; did you mean {close}?" if close else ""
-        raise UnusableRecordError(f"has no field {name!r} ({key}), only {', '.join(names[:12])}{hint}") from None
-
-
-def text_value(record: Mapping[str, Any], name: str, key: str) -> str:
-    """The text in a field.
-
-    Raises:
-        UnusableRecordError: no text, or an empty one.
-    """
-    value = field_value(record, name, key)
-    if not isinstance(value, str):
-        raise UnusableRecordError(f"its field {name!r} holds {type(value).__name__}, not a string")
-    if not value.strip():
-        raise UnusableRecordError(f"its field {name!r} is empty")
-    return value
-
-
-def group_value(record: Mapping[str, Any], split_by: str | None, default: str) -> str:
-    """What keeps examples together in a split."""
-    return default if split_by is None else str(field_value(record, split_by, "data.split_by"))
-
-
-def _read_part(
-    files: Sequence[InputFile], config: ExampleFiles, text_field: str, parse: Parse[Any], part: str, found: ReadExamples
-) -> list[Any]:
-    from data_prep.reading.documents import MAX_SHOWN, ReadCounts
-    from data_prep.reading.inputs import work_units
-    from data_prep.reading.readers import read_documents
-
-    source = source_settings([file.path for file in files], text_field, config.quoting)
-    counts, examples, problems = ReadCounts(), [], 0
-    first: list[str] = []
-    for unit in work_units(list(files), source):
-        for document in read_documents(unit, source, counts):
-            name = document.metadata.get(config.id_field)
-            identity = document.id if name is None else str(name)
-            try:
-                examples.append(parse(document.metadata, identity))
-            except UnusableRecordError as error:
-                problems += 1
-                if len(first) < MAX_SHOWN:
-                    first.append(f"{unit.path}, {identity}: {error}")
-    first = [*first, *counts.first]
-    bad, total = problems + counts.records, problems + counts.records + len(examples)
-    if bad > config.max_bad_share * total:
-        raise UserError(
-            f"{bad:,} of {total:,} records of the {part} part are unusable; {first[0]}",
-            where=f"data.{part}_texts",
-            expected="usable ones, or a larger data.max_bad_share, with which they are left out and counted",
+def group_of(document: Document, split_by: str | None, where: str) -> str:
+    """What keeps examples on one side of a split: a field's value, or the text."""
+    if split_by is None:
+        return document.text
+    value = field_value(document, split_by, "data.split_by", where)
+    if value is None:
+        raise DataError(
+            f"its field {split_by!r} is empty", where=where, expected="a value that data.split_by groups by"
         )
-    if not examples:
-        raise DataError("holds no examples", where=f"data.{part}_texts", expected="at least one")
-    found.bad += bad
-    found.first_bad += first
-    return examples
+    return str(value)
 
 
-def _refuse_trained_files(files: Mapping[str, Sequence[InputFile]]) -> None:
+def refuse_trained_files(files: Mapping[str, Iterable[InputFile]]) -> None:
+    """Refuse to measure on a file that is trained on."""
     trained = {os.path.realpath(file.path) for file in files["train"]}
-    for part in PARTS[1:]:
+    for part in ("validation", "test"):
         both = next((file.path for file in files.get(part, []) if os.path.realpath(file.path) in trained), None)
         if both is not None:
             raise DataError(
                 f"is {both}, which data.train_texts names, too",
                 where=f"data.{part}_texts",
-                expected="examples that are not trained on; or null: then data.split shares out data.train_texts",
+                expected="texts that are not trained on; or null: then data.split shares out data.train_texts",
             )
+
+
+@contextmanager
+def _own_words(key: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        expected = error.expected or ""
+        for theirs, ours in (("--text-field", key), *_OWN_WORDS):
+            expected = expected.replace(theirs, ours)
+        raise DataError(error.problem, where=error.where, expected=expected or None, nearest=error.nearest) from None

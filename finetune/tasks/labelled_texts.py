@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError, DataError, nearest
 from finetune.tasks.classify_config import ClassifyData, label_text
-from finetune.tasks.splitting import PARTS, LabelledText, limit, split
+from finetune.tasks.example_files import ExampleReader, RecordForm, Records, field_value, group_of, identity
+from finetune.tasks.example_parts import Repeated, limit_parts, read_parts, repeated_texts
 
 if TYPE_CHECKING:
     from data_prep.reading.documents import Document
-    from data_prep.reading.inputs import InputFile
 
-_OWN_WORDS = (("--text-field", "data.text_field"), ("quoting=", "data.quoting="), (", or damaged_files=skip", ""))
-"""What the readers of data preparation advise -> what helps here: they have other options and settings."""
+KINDS = frozenset(("jsonl", "json", "csv", "tsv", "parquet", "arrow"))
+_EXPECTED = "JSON lines, CSV, TSV (.jsonl, .csv, .tsv, also .gz or .zst), Parquet or a dataset"
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """Texts of one part that stand word for word in another, white space aside.
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    """One labelled text.
 
     Attributes:
-        part: which part.
-        other: in which other one they stand.
-        count: how many of `part`.
-        first: the id of the first.
+        id: names it in the predictions.
+        text: what is classified.
+        label: what it is.
+        group: examples of one group stay on one side of the split.
     """
 
-    part: str
-    other: str
-    count: int
-    first: str
+    id: str
+    text: str
+    label: str
+    group: str
 
 
 @dataclass(frozen=True)
@@ -71,151 +69,74 @@ def load_splits(config: ClassifyData, seed: int) -> Splits:
         DataError: unreadable or malformed input, a file that trains and is measured, a part without examples, fewer
             than two labels, a label that is in validation or test but not in training.
     """
-    own = {part: paths for part in PARTS if (paths := getattr(config, f"{part}_texts"))}
-    files = {part: _find(paths, config) for part, paths in own.items()}
-    _refuse_trained_files(files)
-    read = {part: _read(found, config, f"data.{part}_texts") for part, found in files.items()}
-    empty = [name for _, names, _ in read.values() for name in names]
-    unlabelled = [name for _, _, names in read.values() for name in names]
-    everything = read["train"][0]
-    shares = {part: 0.0 if part in own and part != "train" else share for part, share in zip(PARTS, config.split)}
-    parts = split(everything, shares, seed) | {part: read[part][0] for part in own if part != "train"}
-    if "test" not in own and not config.split[2]:
-        del parts["test"]
-    labels = _choose_labels(parts["train"] if len(own) > 1 else everything, config)
+    form = RecordForm(config.text_field, KINDS, _EXPECTED, settings={"quoting": config.quoting})
+    empty: list[str] = []
+    unlabelled: list[str] = []
+    everything: list[LabelledText] = []
+
+    def read(records: Records) -> list[LabelledText]:
+        return _read(records, config, empty, unlabelled)
+
+    def keep(examples: list[LabelledText]) -> list[LabelledText]:
+        everything.extend(examples)
+        return examples
+
+    parts = read_parts(config, seed, ExampleReader(config, form), read, keep)
+    has_own_files = config.validation_texts is not None or config.test_texts is not None
+    labels = _choose_labels(parts["train"] if has_own_files else everything, config)
     known = set(labels)
     total = sum(map(len, parts.values()))
     if config.labels is not None or config.min_label_count > 1:
         parts = {part: [e for e in examples if e.label in known] for part, examples in parts.items()}
     left_out = total - sum(map(len, parts.values()))
-    parts = {
-        part: limit(examples, config.max_train_samples, seed, each_label=True)
-        if part == "train"
-        else limit(examples, config.max_eval_samples, seed)
-        for part, examples in parts.items()
-    }
-    splits = Splits(parts, labels, left_out, empty, unlabelled, list(_repeated(parts)))
+    parts = limit_parts(parts, config, seed)
+    splits = Splits(parts, labels, left_out, empty, unlabelled, list(repeated_texts(parts)))
     _check(splits)
     return splits
 
 
-def _find(paths: Sequence[str], config: ClassifyData) -> list[InputFile]:
-    """The files of a part."""
-    from data_prep.reading.inputs import find_files
-
-    files = find_files(_source(paths, config))
-    for file in files:
-        if file.kind == "text":
-            raise DataError(
-                "is text without labels",
-                where=file.path,
-                expected="JSON lines, CSV, TSV (.jsonl, .csv, .tsv, also .gz or .zst), Parquet or a dataset",
-            )
-    return files
-
-
-def _read(files: list[InputFile], config: ClassifyData, where: str) -> tuple[list[LabelledText], list[str], list[str]]:
-    """All examples of some files, in their order, the ids of those without text, and of those with an empty label.
+def _read(records: Records, config: ClassifyData, empty: list[str], unlabelled: list[str]) -> list[LabelledText]:
+    """All examples of a part's files, in their order; the ids of those without text or label go into the lists.
 
     Raises:
         DataError: names the file or the text.
     """
-    from data_prep.reading.documents import ReadCounts
-    from data_prep.reading.inputs import work_units
-    from data_prep.reading.readers import read_documents
-
-    source = _source([file.path for file in files], config)
-    examples, empty, unlabelled = [], [], []
-    with _own_words():
-        for unit in work_units(files, source):
-            for document in read_documents(unit, source, ReadCounts()):
-                example = _example(document, config, unit.path)
-                if not example.text.strip():
-                    empty.append(example.id)
-                elif not example.label:
-                    unlabelled.append(example.id)
-                else:
-                    examples.append(example)
-    if not examples:
-        found = f": {len(empty):,} without text, {len(unlabelled):,} without a label" if empty or unlabelled else ""
-        raise DataError(f"holds no examples{found}", where=where, expected="at least one text that has a label")
-    return examples, empty, unlabelled
-
-
-def _source(paths: Sequence[str], config: ClassifyData) -> Any:
-    from data_prep.config import SourceConfig
-
-    told = {"text_field": config.text_field, "quoting": config.quoting, "malformed": "stop"}
-    return SourceConfig.model_validate({"input": list(paths), **told})
-
-
-def _refuse_trained_files(files: dict[str, list[InputFile]]) -> None:
-    """Refuse to measure on a file that is trained on."""
-    trained = {os.path.realpath(file.path) for file in files["train"]}
-    for part in ("validation", "test"):
-        both = next((file.path for file in files.get(part, []) if os.path.realpath(file.path) in trained), None)
-        if both is not None:
-            raise DataError(
-                f"is {both}, which data.train_texts names, too",
-                where=f"data.{part}_texts",
-                expected="texts that are not trained on; or null: then data.split shares out data.train_texts",
-            )
-
-
-def _repeated(parts: dict[str, list[LabelledText]]) -> Iterator[Repeated]:
-    """Which texts stand in another part; of the test part, those of train are not counted again for validation."""
-    words = {part: {" ".join(e.text.split()) for e in examples} for part, examples in parts.items()}
-    for part, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if part not in parts:
+    examples = []
+    before = len(empty), len(unlabelled)
+    for document, path in records:
+        try:
+            example = _example(document, config, path)
+        except DataError as error:
+            records.leave_out(error)
             continue
-        spent = words["train"] if other == "validation" else set()
-        found = [e.id for e in parts[part] if (text := " ".join(e.text.split())) in words[other] and text not in spent]
-        if found:
-            yield Repeated(part, other, len(found), found[0])
-
-
-@contextmanager
-def _own_words() -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        expected = error.expected or ""
-        for theirs, ours in _OWN_WORDS:
-            expected = expected.replace(theirs, ours)
-        raise DataError(error.problem, where=error.where, expected=expected or None, nearest=error.nearest) from None
+        if not example.text.strip():
+            empty.append(example.id)
+        elif not example.label:
+            unlabelled.append(example.id)
+        else:
+            examples.append(example)
+    records.check()
+    if not examples:
+        counts = len(empty) - before[0], len(unlabelled) - before[1]
+        found = f": {counts[0]:,} without text, {counts[1]:,} without a label" if any(counts) else ""
+        raise DataError(f"holds no examples{found}", where=records.where, expected="at least one text that has a label")
+    return examples
 
 
 def _example(document: Document, config: ClassifyData, path: str) -> LabelledText:
-    name = document.metadata.get(config.id_field)
-    identity = str(name) if name is not None else document.id
-    where = f"{path}, {identity}"
-    label = _label(document.metadata, config.label_field, where)
-    group = document.text if config.split_by is None else document.metadata.get(config.split_by)
-    if group is None:
-        raise _no_field(config.split_by or "", document.metadata, where, "data.split_by")
-    return LabelledText(identity, document.text, label, str(group))
+    name = identity(document, config.id_field)
+    where = f"{path}, {name}"
+    label = _label(field_value(document, config.label_field, "data.label_field", where), config.label_field, where)
+    return LabelledText(name, document.text, label, group_of(document, config.split_by, where))
 
 
-def _label(record: Any, field: str, where: str) -> str:
-    """The label of a record; empty if it has none."""
-    if field not in record:
-        raise _no_field(field, record, where, "data.label_field")
-    value = record[field]
+def _label(value: Any, field: str, where: str) -> str:
+    """The label that a field holds; empty if it holds none."""
     if value is None or isinstance(value, str):
         return value if value and value.strip() else ""
     if isinstance(value, bool | int):
         return str(label_text(value))
     raise DataError(f"its field {field!r} holds {value!r}", where=where, expected="a label: a string or a whole number")
-
-
-def _no_field(field: str, record: Any, where: str, key: str) -> DataError:
-    keys = [str(name) for name in record]
-    return DataError(
-        f"has no field {field!r}, only {', '.join(keys[:12])}",
-        where=where,
-        expected=f"a field that {key} names",
-        nearest=nearest(field, keys),
-    )
 
 
 def _choose_labels(examples: list[LabelledText], config: ClassifyData) -> list[str]:

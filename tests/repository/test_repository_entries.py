@@ -64,7 +64,8 @@ HELP = {
         "ngram",
     ],
     "pretrain/main.py": ["evaluate"],
-    "finetune": ["classify", "export", "generate", "import", "run"],
+    "finetune": ["answer", "classify", "export", "generate", "import", "prefer", "qa", "run", "seq2seq", "tag"],
+    "finetune/tag.py": [],
 }
 MISTAKES = [
     ("pretrain/main.py", "--config", "gpt-tniy"),
