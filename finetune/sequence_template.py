@@ -51,8 +51,8 @@ class SequenceTemplate:
 def sequence_template(pretrained: PretrainedModel, max_source_tokens: int, max_target_tokens: int) -> SequenceTemplate:
     """The form that a model is used to.
 
-    An encoder reads what a plain call of its tokenizer gives (T5: the text and the end; BART: between its classification
-    and its separator token), and the decoder learns the same form. A decoder alone reads the source after the
+    An encoder reads what a plain call of its tokenizer gives (T5: the text and its end; BART: the text between
+    its classification and its separator token), and the decoder learns the same form. A decoder alone reads the source after the
     token that began texts in pretraining, if one did, and goes on with the target and the end-of-document token.
 
     Args:
@@ -65,7 +65,9 @@ def sequence_template(pretrained: PretrainedModel, max_source_tokens: int, max_t
         ConfigError: the context has no room for both.
     """
     if pretrained.is_encoder:
-        raise DataError("fills masks and cannot write", where=pretrained.path, expected="a decoder or an encoder-decoder")
+        raise DataError(
+            "fills masks and cannot write", where=pretrained.path, expected="a decoder or an encoder-decoder"
+        )
     codec, where = pretrained.codec, f"the tokenizer of {pretrained.path}"
     if pretrained.is_encoder_decoder:
         before, after = _around(pretrained)
@@ -109,9 +111,7 @@ def encode_sources(
     form = template.source
     fixed = len(codec.encode_batch([head + tail])[0]) if head + tail else 0
     if fixed >= form.room:
-        raise ConfigError(
-            f"has {fixed} tokens without the source", where="prompt", expected=f"fewer than {form.room}"
-        )
+        raise ConfigError(f"has {fixed} tokens without the source", where="prompt", expected=f"fewer than {form.room}")
     rows = codec.encode_batch([head + text + tail for text in texts])
     cut = [number for number, row in enumerate(rows) if len(row) > form.room]
     for number in cut:

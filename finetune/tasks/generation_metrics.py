@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from data_prep.tokenizer.word_starts import UNSPACED
+from finetune.tasks.unspaced import is_unspaced
 
 Counted = Literal["words", "chinese", "characters"]
 """What is counted: words, words with Chinese characters apart, characters."""
 
-_ENOUGH_UNSPACED = 0.2
-"""Share of the letters above which words between white space would be whole sentences too often."""
+_ENOUGH_OTHERS = 0.2
+"""Share of the unspaced letters that are not Chinese above which each character is counted alone."""
 _NOT_CHINESE = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff]")
 """Letters of scripts without spaces that BLEU's `zh` leaves in one piece: Thai, Lao, Tibetan, Myanmar, Khmer, kana."""
 _BLEU = {"words": "13a", "chinese": "zh", "characters": "char"}
@@ -23,12 +24,11 @@ _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 def counted_in(texts: Sequence[str]) -> Counted:
     """What figures of texts count, by their scripts."""
-    letters = sum(len("".join(text.split())) for text in texts)
-    unspaced = sum(len(UNSPACED.findall(text)) for text in texts)
-    if unspaced <= _ENOUGH_UNSPACED * letters:
+    if not is_unspaced(texts):
         return "words"
+    unspaced = sum(len(UNSPACED.findall(text)) for text in texts)
     others = sum(len(_NOT_CHINESE.findall(text)) for text in texts)
-    return "characters" if others > _ENOUGH_UNSPACED * unspaced else "chinese"
+    return "characters" if others > _ENOUGH_OTHERS * unspaced else "chinese"
 
 
 class _Splitter:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from finetune.sequence_template import SequenceTemplate, encode_sources, sequence_template
-from finetune.tasks.base import FinetuneTask
-from finetune.tasks.example_files import ReadExamples, group_value, read_examples, text_value
+from finetune.tasks.example_files import group_of
 from finetune.tasks.generation_metrics import BASELINES, counted_in, generation_figures
+from finetune.tasks.parsed_examples import ParsedExamples, parse_examples, text_value
 from finetune.tasks.seq2seq_config import GENERATED_FIGURES, SOURCE, Seq2SeqConfig
 from finetune.tasks.sequence_pairs import SequencePairs, target_logits, target_losses, targets_hit
+from finetune.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import torch
 
+    from data_prep.reading.documents import Document
     from finetune.pretrained import PretrainedModel
     from finetune.tasks.generation_metrics import Counted
     from finetune.text_codec import TextCodec
@@ -34,12 +36,19 @@ class TextPair:
         source: what is read.
         target: what is to be written.
         group: examples of one group stay on one side of the split.
+        label: the same for all: nothing is shared out evenly.
     """
 
     id: str
     source: str
     target: str
     group: str
+    label: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is read, for finding what stands in two parts."""
+        return self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ class Written:
     text: str | None = None
 
 
-class Seq2SeqTask(FinetuneTask):
+class Seq2SeqTask(WritingTask):
     """Pairs of texts; loss on the tokens of the target alone, beam search at the end.
 
     Args:
@@ -68,7 +77,8 @@ class Seq2SeqTask(FinetuneTask):
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         self.config = config
-        self.read_examples = ReadExamples()
+        self.generation = config.generation
+        self.parsed = ParsedExamples()
         self.counted: Counted = "words"
         self.codec: TextCodec | None = None
 
@@ -76,24 +86,27 @@ class Seq2SeqTask(FinetuneTask):
         """See the base class."""
         data = self.config.data
 
-        def parse(record: Mapping[str, Any], identity: str) -> TextPair:
-            source = text_value(record, data.source_field, "data.source_field")
-            target = text_value(record, data.target_field, "data.target_field")
-            return TextPair(identity, source, target, group_value(record, data.split_by, source))
+        def parse(document: Document, identity: str, where: str) -> TextPair:
+            if not document.text.strip():
+                raise DataError(f"its field {data.source_field!r} is empty", where=where, expected="a text")
+            target = text_value(document, data.target_field, "data.target_field", where)
+            return TextPair(identity, document.text, target, group_of(document, data.split_by, where))
 
-        self.read_examples = read_examples(data, data.source_field, parse, self.config.seed)
+        self.parsed = parse_examples(
+            data, self.config.seed, parse, data.source_field, "data.source_field", {"quoting": data.quoting}
+        )
         asked = self.config.generation.tokenizer
-        targets = [pair.target for part in self.read_examples.parts.values() for pair in part]
+        targets = [pair.target for part in self.parsed.parts.values() for pair in part]
         self.counted = counted_in(targets) if asked == "auto" else asked
-        return self.read_examples.parts
+        return self.parsed.parts
 
     def facts(self) -> dict[str, Any]:
         """See the base class."""
-        return self.read_examples.facts() | {"counted": self.counted}
+        return self.parsed.facts() | {"counted": self.counted}
 
     def encode(self, pretrained: PretrainedModel, examples: Sequence[TextPair]) -> SequencePairs:
         """See the base class."""
-        self.codec, template = pretrained.codec, self._template(pretrained)
+        self.codec, template = pretrained.codec, self.template(pretrained)
         prompt = self.prompt(is_encoder_decoder=template.is_encoder_decoder)
         sources, cut = encode_sources(self.codec, [pair.source for pair in examples], prompt, template)
         targets = self.codec.encode_batch([pair.target for pair in examples])
@@ -112,17 +125,7 @@ class Seq2SeqTask(FinetuneTask):
             read, written = means
             cut = f"; {part.cut_sources:,} sources and {part.cut_targets:,} targets cut"
             yield f"{name:<10}  {len(part.sources):>6,} pairs, {read:.0f} and {written:.0f} tokens on average{cut}"
-        yield from self.read_examples.notes()
-
-    def network(self, pretrained: PretrainedModel, *, from_scratch: bool = False) -> torch.nn.Module:
-        """See the base class; the class that was pretrained."""
-        from finetune.language_networks import language_network
-        from finetune.tasks.writing import generation_config
-
-        template = self._template(pretrained)
-        network = language_network(pretrained, {"pad_token_id": template.pad}, from_scratch=from_scratch)
-        network.generation_config = generation_config(pretrained, template, self.config.generation)
-        return network
+        yield from self.parsed.notes("pairs")
 
     def losses(self, model: Any, part: SequencePairs, numbers: Sequence[int], device: torch.device) -> torch.Tensor:
         """See the base class; cross-entropy of the target's tokens."""
@@ -146,7 +149,7 @@ class Seq2SeqTask(FinetuneTask):
         return {key: figures[key] for key in ("loss", "token_accuracy", *GENERATED_FIGURES) if key in figures}
 
     def figures(self, part: SequencePairs, predicted: Sequence[Written]) -> dict[str, Any]:
-        """See the base class; nats per token, share of tokens that were the most probable, figures of what was written."""
+        """See the base class; nats per token, share of the tokens that were the most probable, figures of the texts."""
         tokens = sum(each.tokens for each in predicted)
         found: dict[str, Any] = {
             "loss": sum(each.loss for each in predicted) / tokens,
@@ -160,26 +163,6 @@ class Seq2SeqTask(FinetuneTask):
         loss = round(predicted.loss / predicted.tokens, 6)
         said = {"source": example.source, "gold": example.target, "predicted": predicted.text}
         return {"id": example.id, **said, "loss": loss}
-
-    def save(
-        self, folder: Path, network: Any, weights: Mapping[str, torch.Tensor], pretrained: PretrainedModel
-    ) -> None:
-        """See the base class; a Hugging Face directory whose `generate` writes the same without being told how."""
-        from finetune.language_networks import save_language_network
-        from finetune.networks import save_tokenizer
-        from finetune.tasks.writing import pad_on_the_left
-
-        template = self._template(pretrained)
-        save_language_network(folder, network, weights, pretrained)
-        save_tokenizer(folder, pretrained, template.source)
-        if not template.is_encoder_decoder:
-            pad_on_the_left(folder)
-
-    def load(self, folder: Path) -> torch.nn.Module:
-        """See the base class."""
-        from pretrain.models.huggingface.transformers_model import load_pretrained
-
-        return load_pretrained(folder, "float32")
 
     def baselines(
         self, examples: Mapping[str, Sequence[TextPair]], encoded: Mapping[str, SequencePairs], part: str
@@ -239,7 +222,8 @@ class Seq2SeqTask(FinetuneTask):
         tokens = [len(part.targets[number]) for number in numbers]
         return [Written(*each) for each in zip(losses, tokens, hits, texts)]
 
-    def _template(self, pretrained: PretrainedModel) -> SequenceTemplate:
+    def template(self, pretrained: PretrainedModel) -> SequenceTemplate:
+        """See the base class."""
         data, new = self.config.data, self.config.generation.max_new_tokens
         if not pretrained.is_encoder_decoder and new is not None and new > data.max_target_tokens:
             # What is written has to fit the context behind the source, too.

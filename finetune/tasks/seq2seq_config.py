@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from configs.section import Section
 from finetune.tasks.base_config import TaskConfig, TaskTraining
-from finetune.tasks.example_files import ExampleFiles
+from finetune.tasks.examples_config import ExamplesData
 
 SOURCE = "{source}"
 """What a prompt template has in place of the source text."""
@@ -17,9 +17,12 @@ GENERATED_FIGURES = ("bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match"
 """Figures of generated text, from 0 to 100."""
 
 
-class Seq2SeqData(ExampleFiles):
+class Seq2SeqData(ExamplesData):
     """Pairs of a source and a target text, and how they are split."""
 
+    quoting: Literal["double", "none"] | None = None
+    """Whether CSV and TSV fields may stand in double quotes; null: those of CSV may, those of TSV where all fields of
+    the first line do."""
     source_field: str = "source"
     """Field that holds what is read."""
     target_field: str = "target"
@@ -95,5 +98,7 @@ class Seq2SeqConfig(TaskConfig):
                 " generation.at_validation=true with it, or select_by=loss"
             )
         if self.generation.at_validation and self.training.zero_stage == 3:
-            raise ValueError("generation.at_validation=true does not work with training.zero_stage=3; expected 0, 1 or 2")
+            raise ValueError(
+                "generation.at_validation=true does not work with training.zero_stage=3; expected 0, 1 or 2"
+            )
         return self

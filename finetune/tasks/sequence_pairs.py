@@ -55,7 +55,7 @@ class SequencePairs:
 def target_logits(
     model: Any, part: SequencePairs, numbers: Sequence[int], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a model says of the tokens of targets: fp32 logits [B, T, V], and labels [B, T], -100 where none is asked."""
+    """What a model says of targets: fp32 logits [B, T, V]; and labels [B, T], -100 where none is asked."""
     sources, targets = ([rows[number] for number in numbers] for rows in (part.sources, part.targets))
     pad = part.template.pad
     if part.start is None:

@@ -75,12 +75,17 @@ def write_texts(
     return [codec.decode(_until(row[begin:], template)) for row in rows]
 
 
-def pad_on_the_left(folder: Path) -> None:
-    """Let the tokenizer of a saved decoder pad where text can go on: whoever reads several prompts needs that."""
+def set_in_tokenizer(folder: Path, **fields: Any) -> None:
+    """Change what the tokenizer of a saved model says of itself, where there is one of transformers.
+
+    Args:
+        folder: of the model.
+        fields: such as `padding_side`: whoever reads several prompts of a decoder has to pad where none goes on.
+    """
     path = folder / CONFIG_FILE
     if path.is_file():
-        fields = json.loads(path.read_text("utf-8")) | {"padding_side": "left"}
-        path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        said = json.loads(path.read_text("utf-8")) | fields
+        path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _until(row: list[int], template: SequenceTemplate) -> list[int]:

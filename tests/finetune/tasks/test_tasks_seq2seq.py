@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from configs.errors import ConfigError, DataError, UserError
+from configs.errors import ConfigError, DataError
 from data_prep.tokenizer import Tokenizer
 from finetune.pretrained import read_pretrained
 from finetune.run_task import TaskResult, run_task
@@ -37,7 +37,7 @@ def write_pairs(path: Path, count: int = 160) -> Path:
             word = generator.choice(list(ANSWERS))
             words = [*generator.choices(fill, k=generator.randint(2, 5)), word]
             generator.shuffle(words)
-            record = {"id": f"n{number}", "meta": {"src": " ".join(words)}, "target": ANSWERS[word]}
+            record = {"id": f"n{number}", "src": " ".join(words), "target": ANSWERS[word]}
             file.write(json.dumps(record) + "\n")
     return path
 
@@ -65,7 +65,7 @@ def config(root: Path, model: str, output: str, **changes: Any) -> Seq2SeqConfig
     fields: dict[str, Any] = {
         "output": root / output,
         "model": root / model,
-        "data": {"train_texts": str(root / "pairs.jsonl"), "source_field": "meta.src", "max_target_tokens": 16},
+        "data": {"train_texts": str(root / "pairs.jsonl"), "source_field": "src", "max_target_tokens": 16},
         "generation": {"num_beams": 2, "max_new_tokens": 8},
         "training": {"duration": "8 epochs", "batch_size": 16},
         "optimizer": {"lr": 1e-2, "schedule": "linear", "warmup": "4 steps"},
@@ -151,7 +151,9 @@ def test_an_encoder_decoder_learns_and_is_read_by_transformers(root: Path, name:
     assert written_by_transformers(folder, sources, "AutoModelForSeq2SeqLM") == [row["predicted"] for row in told]
     if name == "bart":
         saved, before = load_file(folder / "model.safetensors"), read_pretrained(root / name).tensors
-        assert torch.equal(saved["final_logits_bias"], before["final_logits_bias"]) and before["final_logits_bias"].any()
+        assert (
+            torch.equal(saved["final_logits_bias"], before["final_logits_bias"]) and before["final_logits_bias"].any()
+        )
     # An export of another project's is read by what its tokenizer's plain call puts around a text.
     again = Seq2SeqTask(config(root, name, "none"))
     pair = again.read()["test"][:1]
@@ -213,13 +215,16 @@ def test_what_cannot_be_read_or_written_is_told(root: Path, tmp_path: Path) -> N
     path = tmp_path / "bad.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *bad]))
     given: dict[str, Any] = {"data__train_texts": str(path), "data__source_field": "source"}
-    with pytest.raises(UserError, match=r"4 of 24 records of the train part are unusable.*no field 'target'"):
+    with pytest.raises(DataError, match=r"has no field 'target', only source"):
         Seq2SeqTask(config(root, "gpt", "none", **given)).read()
-    task = Seq2SeqTask(config(root, "gpt", "none", **given, data__max_bad_share=0.2))
+    with pytest.raises(DataError, match=r"4 records cannot be used"):
+        Seq2SeqTask(config(root, "gpt", "none", **given, data__max_malformed_share=0.1)).read()
+    given["data__max_malformed_share"] = 0.2
+    task = Seq2SeqTask(config(root, "gpt", "none", **given))
     parts = task.read()
     assert sum(map(len, parts.values())) == 20 and task.facts()["bad_records"] == 4
     assert not {pair.source for pair in parts["test"]} & {pair.source for pair in parts["train"]}
     with pytest.raises(DataError, match="names, too"):
-        Seq2SeqTask(config(root, "gpt", "none", **given, data__max_bad_share=0.2, data__test_texts=str(path))).read()
+        Seq2SeqTask(config(root, "gpt", "none", **given, data__test_texts=str(path))).read()
     with pytest.raises(ConfigError, match="leaves -6 tokens of the context"):
         Seq2SeqTask(config(root, "gpt", "none", data__max_target_tokens=70)).encode(read_pretrained(root / "gpt"), [])
