@@ -15,6 +15,7 @@ from configs.section import Section
 from data_prep.commands.command_line import override
 from finetune.answering import answer_command
 from finetune.generate_command import generate_command
+from finetune.predict_command import predict_command
 from finetune.tasks.base_config import TaskConfig
 from finetune.tasks.kinds import TASKS
 from finetune.utf8 import refuse_undecodable
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("generate")(generate_command)
 app.command("answer")(answer_command)
+app.command("predict")(predict_command)
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
 Recipe = Annotated[

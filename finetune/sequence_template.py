@@ -51,9 +51,10 @@ class SequenceTemplate:
 def sequence_template(pretrained: PretrainedModel, max_source_tokens: int, max_target_tokens: int) -> SequenceTemplate:
     """The form that a model is used to.
 
-    An encoder reads what a plain call of its tokenizer gives (T5: the text and its end; BART: the text between
-    its classification and its separator token), and the decoder learns the same form. A decoder alone reads the source after the
-    token that began texts in pretraining, if one did, and goes on with the target and the end-of-document token.
+    An encoder reads what a plain call of its tokenizer gives (T5: the text and its end; BART: the text between its
+    classification and its separator token), and the decoder learns the same form. A decoder alone reads the source
+    after the token that began texts in pretraining, if one did, and goes on with the target and the end-of-document
+    token.
 
     Args:
         pretrained: the model and its tokenizer.

@@ -54,7 +54,7 @@ def rewards(scores: Scores, method: Method, beta: float) -> torch.Tensor:
 
 
 def mean_divergence(scores: Scores) -> torch.Tensor:
-    """KTO's z0: the divergence from the reference, estimated on completions of other prompts; at least 0, no gradient."""
+    """KTO's z0: the divergence from the reference, estimated on completions of other prompts; 0 or more, detached."""
     return (scores.policy_B2 - scores.reference_B2)[:, 1].mean().clamp(min=0).detach()
 
 

@@ -1,0 +1,140 @@
+"""What the models that tasks saved say of texts, by the name of the task.
+
+Shape letters: B texts, C labels, S tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from configs.errors import ConfigError, DataError
+from configs.kinds import resolve
+from finetune.task_output import RECIPE
+
+if TYPE_CHECKING:
+    from finetune.tasks.classify_config import ClassifyConfig
+    from finetune.tasks.seq2seq_config import Seq2SeqConfig
+
+PREDICTORS: Mapping[str, str] = {
+    "classify": "finetune.predictors:Classifier",
+    "seq2seq": "finetune.predictors:Writer",
+}
+"""The `Predictor` of each task that has one, as `module:Class`."""
+
+
+class Predictor(Protocol):
+    """A saved model. Made with (the directory, its recipe); on a GPU where there is one."""
+
+    text_field: str
+    """What the recipe calls the field with the text that is read."""
+
+    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """What the model says of each text, JSON-able, as the predictions file of its training says it."""
+        ...
+
+
+def load_predictor(folder: Path) -> Predictor:
+    """The saved model of a task.
+
+    Raises:
+        UserError: the directory is none, or of a task whose models are used otherwise.
+    """
+    from configs.load import load_config, read_yaml
+    from finetune.tasks.kinds import TASKS
+
+    if not (folder / RECIPE).is_file():
+        raise DataError(
+            f"holds no {RECIPE}" if folder.is_dir() else "does not exist",
+            where=folder,
+            expected=f"the output of a task, one of {', '.join(PREDICTORS)}",
+        )
+    name = str(read_yaml(folder / RECIPE).get("name"))
+    if name not in PREDICTORS:
+        others = "; generate writes with language models" if name == "prefer" else ""
+        raise ConfigError(
+            f"was made by the task {name}", where=folder, expected=f"a model of {' or '.join(PREDICTORS)}{others}"
+        )
+    recipe = load_config(TASKS.declaration(name), [folder / RECIPE], [])
+    made: Predictor = resolve(PREDICTORS[name])(folder, recipe)
+    return made
+
+
+class Classifier:
+    """A model of `classify`: the label, and the probability of each.
+
+    Args:
+        folder: what the task wrote.
+        recipe: its settings.
+    """
+
+    def __init__(self, folder: Path, recipe: ClassifyConfig) -> None:
+        from finetune.networks import load_network
+        from finetune.tasks.classify import LABELS_FILE
+
+        self.text_field = recipe.data.text_field
+        self.labels: list[str] = json.loads((folder / LABELS_FILE).read_text("utf-8"))
+        self.tokenizer = _tokenizer(folder)
+        self.network: Any = load_network("AutoModelForSequenceClassification", folder).to(_device())
+
+    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """See `Predictor`."""
+        import torch
+
+        from finetune.batches import collate
+
+        rows = self.tokenizer(list(texts), truncation=True)["input_ids"]
+        tokens_BS, mask_BS = collate(rows, self.tokenizer.pad_token_id)
+        with torch.no_grad():
+            logits_BC = self.network(input_ids=tokens_BS.to(_device()), attention_mask=mask_BS.to(_device())).logits
+        return [self._line(row) for row in logits_BC.float().softmax(-1).tolist()]
+
+    def _line(self, probabilities: Sequence[float]) -> dict[str, Any]:
+        best = max(range(len(probabilities)), key=lambda number: probabilities[number])
+        told = {label: round(share, 6) for label, share in zip(self.labels, probabilities, strict=True)}
+        return {"predicted": self.labels[best], "probabilities": told}
+
+
+class Writer:
+    """A model of `seq2seq`: what it writes.
+
+    Args:
+        folder: what the task wrote.
+        recipe: its settings.
+    """
+
+    def __init__(self, folder: Path, recipe: Seq2SeqConfig) -> None:
+        from finetune.pretrained import read_pretrained
+        from finetune.tasks.seq2seq import Seq2SeqTask
+
+        task, pretrained = Seq2SeqTask(recipe), read_pretrained(folder)
+        self.text_field = recipe.data.source_field
+        self.codec, self.template = pretrained.codec, task.template(pretrained)
+        self.prompt = task.prompt(is_encoder_decoder=self.template.is_encoder_decoder)
+        self.network: Any = task.load(folder).to(_device())
+
+    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """See `Predictor`."""
+        from finetune.sequence_template import encode_sources
+        from finetune.tasks.writing import write_texts
+
+        sources, _ = encode_sources(self.codec, texts, self.prompt, self.template)
+        written = write_texts(self.network, sources, self.template, self.codec, _device())
+        return [{"source": text, "predicted": found} for text, found in zip(texts, written)]
+
+
+def _tokenizer(folder: Path) -> Any:
+    """Transformers' tokenizer of a saved model, which cuts and surrounds texts as training did."""
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer_config.json").is_file():
+        raise DataError("holds no tokenizer of transformers", where=folder, expected="one whose tokenizer converts")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _device() -> Any:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
