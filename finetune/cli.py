@@ -1,4 +1,4 @@
-"""The commands of fine-tuning: `python -m finetune export|import|TASK|run`; `generate`, `answer` have modules of their own."""
+"""The commands of fine-tuning: `python -m finetune export|import|TASK|run`; others have modules of their own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from configs.load import find_recipes, load_config, read_yaml, to_yaml
 from configs.section import Section
 from data_prep.commands.command_line import override
 from finetune.answering import answer_command
+from finetune.evaluate_command import evaluate_command
 from finetune.generate_command import generate_command
 from finetune.predict_command import predict_command
 from finetune.tasks.base_config import TaskConfig
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("generate")(generate_command)
 app.command("answer")(answer_command)
 app.command("predict")(predict_command)
+app.command("evaluate")(evaluate_command)
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
 Recipe = Annotated[

@@ -121,7 +121,8 @@ def test_both_completions_of_a_pair_are_scored_together(root: Path, tokenizer: T
     part, network = task.encode(pretrained, pairs), task.network(pretrained)
     calls = []
     network.register_forward_hook(lambda *given: calls.append(1))
-    found = np.stack(task.predict(network, part, [1, 0], torch.device("cpu")))[:, 0]
+    with torch.no_grad():
+        found = np.stack(task.predict(network, part, [1, 0], torch.device("cpu")))[:, 0]
     assert len(calls) == 1
     for row, pair in zip(found, (pairs[1], pairs[0])):
         for value, text in zip(row, (pair.first, pair.second)):
@@ -194,11 +195,11 @@ def test_messages_need_a_chat_template(root: Path, tmp_path: Path, tokenizer: To
     answers = [{"role": "assistant", "content": text} for text in ("it works!", "no.")]
     path = tmp_path / "chats.jsonl"
     # Without a prompt of its own: what both conversations begin with is the prompt.
-    path.write_text(
-        "".join(json.dumps({"chosen": [user, answers[0]], "rejected": [user, answers[1]]}) + "\n" for _ in "ab")
-    )
+    rows = [{"chosen": [user, answers[0]], "rejected": [user, answers[1]]}, {}]
+    rows[1] = {key: [{**user, "content": "a value?"}, answer] for key, answer in zip(rows[0], answers)}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = PreferTask(config(root, "dpo", "none", data__train_texts=str(path), data__split=[0.5, 0.5, 0.0]))
-    pair = next(iter(task.read().values()))[0]
+    pair = next(pair for part in task.read().values() for pair in part if pair.prompt == [user])
     assert pair.prompt == [user] and pair.first == [answers[0]] and pair.second == [answers[1]]
     with pytest.raises(DataError, match="has no chat template, and the examples have messages"):
         task.encode(read_pretrained(root / "run"), [pair])
