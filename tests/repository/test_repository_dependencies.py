@@ -43,6 +43,7 @@ WITH_CODE = (
     "thai",
     "ray",
     "wandb",
+    "harness",
 )
 
 
