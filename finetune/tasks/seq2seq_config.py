@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from configs.section import Section
-from finetune.tasks.base_config import TaskConfig, TaskTraining
+from finetune.tasks.base_config import TaskConfig
 from finetune.tasks.examples_config import ExamplesData
 
 SOURCE = "{source}"
@@ -77,8 +77,6 @@ class Seq2SeqConfig(TaskConfig):
     after it. T5's own are such as `summarize: {source}`."""
     generation: GenerationSettings = GenerationSettings()
     """How the trained model writes."""
-    training: TaskTraining = TaskTraining()
-    """How long, how much at a time, how precise, and which weights are kept."""
     # The base's, and more.
     baselines: list[Literal["copy", "lead", "scratch"]] = ["copy", "lead"]  # type: ignore[assignment]
     """What is measured beside it: the source itself, its first sentence (what summaries have to beat), and the same
