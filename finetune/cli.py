@@ -1,4 +1,4 @@
-"""The commands of fine-tuning: `python -m finetune export|import|TASK|run`; `generate`, `answer` have modules of their own."""
+"""The commands of fine-tuning: `python -m finetune export|import|TASK|run`; others have modules of their own."""
 
 from __future__ import annotations
 
