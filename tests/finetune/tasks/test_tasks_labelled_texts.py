@@ -13,7 +13,7 @@ import pytest
 from configs.errors import ConfigError, DataError, UserError
 from configs.load import RECIPES, load_config, read_yaml
 from finetune.tasks.classification_report import describe_texts
-from finetune.tasks.classify_config import ClassifyData
+from finetune.tasks.classify_config import ClassifyConfig, ClassifyData
 from finetune.tasks.encoded_texts import EncodedTexts
 from finetune.tasks.kinds import TASKS
 from finetune.tasks.labelled_texts import Repeated, Splits, load_splits
