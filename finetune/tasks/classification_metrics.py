@@ -18,16 +18,13 @@ MOST_NAMED = 100
 """Labels up to which the picture names them."""
 
 
-def classification_figures(
-    gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str], loss: float | None = None
-) -> dict[str, Any]:
+def classification_figures(gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
     """Accuracy, macro and per-label precision, recall and F1, and the confusion matrix.
 
     Args:
         gold: number of the right label of each text.
         predicted: number of the label that was chosen.
         labels: all labels. The macro means are over those that are right or chosen anywhere, as scikit-learn's are.
-        loss: mean cross-entropy, if it is known.
 
     Returns:
         `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `samples`, `labels` (by label: precision, recall, f1,
@@ -54,8 +51,6 @@ def classification_figures(
         "macro_f1": float(np.mean(f1[occurring])),
         "samples": len(gold),
     }
-    if loss is not None:
-        figures["loss"] = loss
     matrix: npt.NDArray[np.int64] = confusion_matrix(gold, predicted, labels=numbers)
     return figures | {"labels": per_label, "confusion": matrix.tolist()}
 

@@ -146,9 +146,7 @@ def _read(
             continue
         if not example.first.strip() or (example.second is not None and not example.second.strip()):
             empty.append(example.id)
-        elif (problem_type == "regression" and example.value is None) or (
-            problem_type == "single_label_classification" and not example.label
-        ):
+        elif _is_unlabelled(example, problem_type):
             unlabelled.append(example.id)
         else:
             examples.append(example)
@@ -158,6 +156,13 @@ def _read(
         found = f": {counts[0]:,} without text, {counts[1]:,} without a label" if any(counts) else ""
         raise DataError(f"holds no examples{found}", where=records.where, expected="at least one text that has a label")
     return examples
+
+
+def _is_unlabelled(example: LabelledText, problem_type: ProblemType) -> bool:
+    """Whether nothing can be learnt of a text; of several labels, none is an answer, too."""
+    if problem_type == "regression":
+        return example.value is None
+    return problem_type == "single_label_classification" and not example.label
 
 
 def _example(document: Document, config: ClassifyData, problem_type: ProblemType, path: str) -> LabelledText:
