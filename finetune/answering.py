@@ -9,15 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from configs.errors import ConfigError, DataError
+from configs.paths import input_path
 
 
 def answer_command(
-    model: Annotated[str, typer.Option("--model", "-m", metavar="PATH", help="What `python -m finetune qa` wrote.")],
+    model: Annotated[
+        Path,
+        typer.Option("--model", "-m", metavar="PATH", parser=input_path, help="What `python -m finetune qa` wrote."),
+    ],
     question: Annotated[list[str], typer.Option("--question", "-q", help="What is asked; can be given several times.")],
     context: Annotated[str, typer.Option("--context", "-c", help="The text that holds the answers.")],
 ) -> None:
     """Find the answers to questions in a text, as the saved model was measured."""
-    for line in answers(Path(model), question, context):
+    for line in answers(model, question, context):
         print(json.dumps(line, ensure_ascii=False), flush=True)
 
 

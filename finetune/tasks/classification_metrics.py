@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.columns import shorten
+from finetune.tasks import bootstrap
 
 MOST_COUNTED = 30
 """Labels up to which every cell of a confusion matrix is shown with its number."""
@@ -17,16 +18,13 @@ MOST_NAMED = 100
 """Labels up to which the picture names them."""
 
 
-def classification_figures(
-    gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str], loss: float | None = None
-) -> dict[str, Any]:
+def classification_figures(gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
     """Accuracy, macro and per-label precision, recall and F1, and the confusion matrix.
 
     Args:
         gold: number of the right label of each text.
         predicted: number of the label that was chosen.
         labels: all labels. The macro means are over those that are right or chosen anywhere, as scikit-learn's are.
-        loss: mean cross-entropy, if it is known.
 
     Returns:
         `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `samples`, `labels` (by label: precision, recall, f1,
@@ -53,17 +51,36 @@ def classification_figures(
         "macro_f1": float(np.mean(f1[occurring])),
         "samples": len(gold),
     }
-    if loss is not None:
-        figures["loss"] = loss
     matrix: npt.NDArray[np.int64] = confusion_matrix(gold, predicted, labels=numbers)
     return figures | {"labels": per_label, "confusion": matrix.tolist()}
 
 
-def score(scores: npt.NDArray[np.float32], gold: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
-    """Figures of probabilities [N, C]."""
-    chosen = scores[np.arange(len(gold)), list(gold)]
-    loss = float(-np.log(np.maximum(chosen, 1e-12)).mean())
-    return classification_figures(gold, scores.argmax(1).tolist(), labels, loss)
+def certainty_figures(scores_NC: npt.NDArray[np.float32], gold: Sequence[int], seed: int = 0) -> dict[str, Any]:
+    """What probabilities tell beside which label is chosen, and how certain the figures are.
+
+    Args:
+        scores_NC: the probability of each label.
+        gold: number of the right label of each text.
+        seed: of the intervals' resamples of texts.
+
+    Returns:
+        `matthews` (correlation), `auroc` (each label against the others, mean over the labels that some texts have and
+        some have not; None where there are none), and the intervals (95 %) of accuracy and macro F1.
+    """
+    from sklearn.metrics import matthews_corrcoef, roc_auc_score
+
+    right, chosen = np.asarray(gold), scores_NC.argmax(1)
+    one_hot = np.eye(scores_NC.shape[1], dtype=int)
+    told = [n for n in range(scores_NC.shape[1]) if 0 < (right == n).sum() < len(right)]
+    areas = [float(roc_auc_score(right == n, scores_NC[:, n])) for n in told]
+    hits = [(bool(hit), 1) for hit in right == chosen]
+    by_label = np.concatenate([one_hot[right] * one_hot[chosen], one_hot[chosen], one_hot[right]], axis=1)
+    return {
+        "matthews": float(matthews_corrcoef(right, chosen)),
+        "auroc": float(np.mean(areas)) if areas else None,
+        "accuracy_interval": bootstrap.interval(hits, bootstrap.mean, seed),
+        "macro_f1_interval": bootstrap.interval(by_label, bootstrap.macro_f1, seed),
+    }
 
 
 def label_table(figures: Mapping[str, Any], counted: str = "texts") -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError, DataError, nearest
-from finetune.tasks.classify_config import ClassifyData, label_text
+from finetune.tasks.classify_config import ClassifyData, ProblemType, label_text
 from finetune.tasks.example_files import ExampleReader, RecordForm, Records, field_value, group_of, identity
 from finetune.tasks.example_parts import Repeated, limit_parts, read_parts, repeated_texts
 
@@ -21,19 +22,30 @@ _EXPECTED = "JSON lines, CSV, TSV (.jsonl, .csv, .tsv, also .gz or .zst), Parque
 
 @dataclass(frozen=True, slots=True)
 class LabelledText:
-    """One labelled text.
+    """One labelled text, or a pair of texts.
 
     Attributes:
         id: names it in the predictions.
-        text: what is classified.
-        label: what it is.
+        first: what is classified.
+        label: what it is; of several labels the first, empty where there is none; of a regression the field.
         group: examples of one group stay on one side of the split.
+        second: the other text of a pair.
+        labels: all of them, where there may be several.
+        value: the number of a regression.
     """
 
     id: str
-    text: str
+    first: str
     label: str
     group: str
+    second: str | None = None
+    labels: tuple[str, ...] = ()
+    value: float | None = None
+
+    @property
+    def text(self) -> str:
+        """All that is read of it."""
+        return self.first if self.second is None else f"{self.first}\n{self.second}"
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,14 @@ class Splits:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Examples of each part by label."""
-        found = {part: Counter(example.label for example in examples) for part, examples in self.parts.items()}
+        found = {
+            part: Counter(label for example in examples for label in example.labels or (example.label,))
+            for part, examples in self.parts.items()
+        }
         return {part: {label: found[part][label] for label in self.labels} for part in self.parts}
 
 
-def load_splits(config: ClassifyData, seed: int) -> Splits:
+def load_splits(config: ClassifyData, seed: int, problem_type: ProblemType = "single_label_classification") -> Splits:
     """Read, split, choose labels, limit; the same for every process and every order of the lines.
 
     Raises:
@@ -75,7 +90,7 @@ def load_splits(config: ClassifyData, seed: int) -> Splits:
     everything: list[LabelledText] = []
 
     def read(records: Records) -> list[LabelledText]:
-        return _read(records, config, empty, unlabelled)
+        return _read(records, config, problem_type, empty, unlabelled)
 
     def keep(examples: list[LabelledText]) -> list[LabelledText]:
         everything.extend(examples)
@@ -83,19 +98,39 @@ def load_splits(config: ClassifyData, seed: int) -> Splits:
 
     parts = read_parts(config, seed, ExampleReader(config, form), read, keep)
     has_own_files = config.validation_texts is not None or config.test_texts is not None
+    if problem_type == "regression":
+        parts = limit_parts(parts, config, seed)
+        splits = Splits(parts, [config.label_field], 0, empty, unlabelled, list(repeated_texts(parts)))
+        _refuse_empty(splits)
+        return splits
     labels = _choose_labels(parts["train"] if has_own_files else everything, config)
     known = set(labels)
-    total = sum(map(len, parts.values()))
+    left_out = 0
     if config.labels is not None or config.min_label_count > 1:
-        parts = {part: [e for e in examples if e.label in known] for part, examples in parts.items()}
-    left_out = total - sum(map(len, parts.values()))
+        total = sum(map(len, parts.values()))
+        if problem_type == "multi_label_classification":
+            kept = {part: [_with_labels(e, known) for e in examples] for part, examples in parts.items()}
+            left_out = sum(a != b for part in parts for a, b in zip(kept[part], parts[part]))
+            parts = kept
+        else:
+            parts = {part: [e for e in examples if e.label in known] for part, examples in parts.items()}
+            left_out = total - sum(map(len, parts.values()))
     parts = limit_parts(parts, config, seed)
     splits = Splits(parts, labels, left_out, empty, unlabelled, list(repeated_texts(parts)))
-    _check(splits)
+    _refuse_empty(splits)
+    _check(splits, fewest=1 if problem_type == "multi_label_classification" else 2)
     return splits
 
 
-def _read(records: Records, config: ClassifyData, empty: list[str], unlabelled: list[str]) -> list[LabelledText]:
+def _with_labels(example: LabelledText, known: set[str]) -> LabelledText:
+    """A text with those of its labels that count."""
+    labels = tuple(label for label in example.labels if label in known)
+    return replace(example, labels=labels, label=labels[0] if labels else "")
+
+
+def _read(
+    records: Records, config: ClassifyData, problem_type: ProblemType, empty: list[str], unlabelled: list[str]
+) -> list[LabelledText]:
     """All examples of a part's files, in their order; the ids of those without text or label go into the lists.
 
     Raises:
@@ -105,13 +140,13 @@ def _read(records: Records, config: ClassifyData, empty: list[str], unlabelled: 
     before = len(empty), len(unlabelled)
     for document, path in records:
         try:
-            example = _example(document, config, path)
+            example = _example(document, config, problem_type, path)
         except DataError as error:
             records.leave_out(error)
             continue
-        if not example.text.strip():
+        if not example.first.strip() or (example.second is not None and not example.second.strip()):
             empty.append(example.id)
-        elif not example.label:
+        elif _is_unlabelled(example, problem_type):
             unlabelled.append(example.id)
         else:
             examples.append(example)
@@ -123,11 +158,44 @@ def _read(records: Records, config: ClassifyData, empty: list[str], unlabelled: 
     return examples
 
 
-def _example(document: Document, config: ClassifyData, path: str) -> LabelledText:
-    name = identity(document, config.id_field)
+def _is_unlabelled(example: LabelledText, problem_type: ProblemType) -> bool:
+    """Whether nothing can be learnt of a text; of several labels, none is an answer, too."""
+    if problem_type == "regression":
+        return example.value is None
+    return problem_type == "single_label_classification" and not example.label
+
+
+def _example(document: Document, config: ClassifyData, problem_type: ProblemType, path: str) -> LabelledText:
+    name, field = identity(document, config.id_field), config.label_field
     where = f"{path}, {name}"
-    label = _label(field_value(document, config.label_field, "data.label_field", where), config.label_field, where)
-    return LabelledText(name, document.text, label, group_of(document, config.split_by, where))
+    given = field_value(document, field, "data.label_field", where)
+    second = None
+    if config.text_pair_field is not None:
+        second = field_value(document, config.text_pair_field, "data.text_pair_field", where)
+        if not isinstance(second, str):
+            raise DataError(f"its field {config.text_pair_field!r} holds {second!r}", where=where, expected="a text")
+    example = LabelledText(name, document.text, "", group_of(document, config.split_by, where), second)
+    if problem_type == "regression":
+        return replace(example, value=_number(given, field, where), label=field)
+    if problem_type == "multi_label_classification":
+        if given is not None and not isinstance(given, list):
+            raise DataError(f"its field {field!r} holds {given!r}", where=where, expected="a list of labels")
+        labels = tuple(dict.fromkeys(filter(None, (_label(each, field, where) for each in given or []))))
+        return replace(example, labels=labels, label=labels[0] if labels else "")
+    return replace(example, label=_label(given, field, where))
+
+
+def _number(value: Any, field: str, where: str) -> float | None:
+    """The number that a field holds, from a table also as text; None if it holds none."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"its field {field!r} holds {value!r}", where=where, expected="a number")
+    return number
 
 
 def _label(value: Any, field: str, where: str) -> str:
@@ -140,7 +208,7 @@ def _label(value: Any, field: str, where: str) -> str:
 
 
 def _choose_labels(examples: list[LabelledText], config: ClassifyData) -> list[str]:
-    counts = Counter(example.label for example in examples)
+    counts = Counter(label for example in examples for label in example.labels or (example.label,) if label)
     if config.labels is not None:
         for label in config.labels:
             if label not in counts:
@@ -156,17 +224,24 @@ def _choose_labels(examples: list[LabelledText], config: ClassifyData) -> list[s
     return sorted(label for label, count in counts.items() if count >= config.min_label_count)
 
 
-def _check(splits: Splits) -> None:
-    if len(splits.labels) < 2:
-        found = ", ".join(map(repr, splits.labels)) or "none"
-        raise DataError(
-            f"the training texts have too few labels: {found}", where="data.train_texts", expected="at least two"
-        )
-    counts = splits.counts()
+def _refuse_empty(splits: Splits) -> None:
     for part, examples in splits.parts.items():
         if not examples:
             raise DataError("has no examples", where=f"data.{part}_texts", expected="more texts, or another data.split")
-        for label in {example.label for example in examples} - set(splits.labels):
+
+
+def _check(splits: Splits, fewest: int) -> None:
+    if len(splits.labels) < fewest:
+        found = ", ".join(map(repr, splits.labels)) or "none"
+        raise DataError(
+            f"the training texts have too few labels: {found}",
+            where="data.train_texts",
+            expected="at least two" if fewest == 2 else "at least one",
+        )
+    counts = splits.counts()
+    for part, examples in splits.parts.items():
+        found_labels = {label for example in examples for label in example.labels or (example.label,) if label}
+        for label in sorted(found_labels - set(splits.labels)):
             raise DataError(
                 f"has the label {label!r}, which no training text has",
                 where=f"data.{part}_texts",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from finetune.tasks.base_config import TaskConfig, TaskTraining
 from finetune.tasks.examples_config import ExamplesData
@@ -25,20 +25,11 @@ class QaData(ExamplesData):
     """Tokens that are read at once, the question and special ones included; at most the model's context. Longer
     contexts are read in windows."""
     max_question_tokens: int = Field(default=64, ge=1)
-    """Tokens of a question that are read, from its beginning."""
+    """Tokens of a question that are read, from its beginning; at most half of what is read at once."""
     stride: int = Field(default=128, ge=0)
-    """Tokens of the context that two windows share, at most."""
+    """Tokens of the context that two windows share, at most, and at most half of a window's."""
     max_answer_tokens: int = Field(default=30, ge=1)
     """Tokens of the longest answer that is given."""
-
-    @model_validator(mode="after")
-    def _windows_go_on(self) -> QaData:
-        if self.max_question_tokens + self.stride > self.max_tokens - 4:
-            raise ValueError(
-                f"max_question_tokens + stride is {self.max_question_tokens + self.stride}; expected at most max_tokens"
-                f" - 4 = {self.max_tokens - 4}, so that each window has context that the one before had not"
-            )
-        return self
 
 
 class QaTraining(TaskTraining):

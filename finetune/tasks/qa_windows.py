@@ -140,19 +140,20 @@ def encode_questions(
     pieces = encode_words(codec, words)
     numbers = {text: number for number, text in enumerate(texts)}
     asked = codec.encode_batch([question.question for question in questions])
+    longest = min(data.max_question_tokens, form.room // 2)
     found, within = [], 0
     for question, ids in zip(questions, asked):
         number = numbers[question.context]
         gold, is_within = _answer_words(question, words[number])
         within += is_within
-        found.append(_windows(ids[: data.max_question_tokens], pieces.rows[number], gold, form, data, is_encoder))
+        found.append(_windows(ids[:longest], pieces.rows[number], gold, form, data, is_encoder))
     return EncodedQuestions(
         found,
         [words[numbers[question.context]] for question in questions],
         [question.context for question in questions],
         [[text for text, _ in question.answers] for question in questions],
         form.pad,
-        sum(len(ids) > data.max_question_tokens for ids in asked),
+        sum(len(ids) > longest for ids in asked),
         within,
         pieces.apart,
     )
@@ -178,7 +179,7 @@ def _windows(
 ) -> list[QuestionWindow]:
     room = form.room - len(asked)
     made = []
-    for start, end in windows([min(len(ids), room) for ids in words], room, min(data.stride, room - 1)):
+    for start, end in windows([min(len(ids), room) for ids in words], room, min(data.stride, room // 2)):
         tokens: list[int] = []
         held: list[int] = []
         first: list[int] = []

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import DataError
 from finetune.tasks.base import FINE_TUNED, FinetuneTask
 from finetune.tasks.example_parts import told_repeated
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
@@ -92,13 +91,8 @@ class TagTask(FinetuneTask):
     def encode(self, pretrained: PretrainedModel, examples: Sequence[TaggedText]) -> EncodedTags:
         """See the base class; long texts in windows that overlap."""
         data, template = self.config.data, self._template(pretrained)
-        if data.stride >= template.room:
-            raise DataError(
-                f"is {data.stride}, and a window of this model holds {template.room} tokens of a text",
-                where="data.stride",
-                expected=f"less than {template.room}",
-            )
-        return encode_tagged(examples, pretrained.codec, template, data.stride, self.labels)
+        stride = min(data.stride, template.room // 2)
+        return encode_tagged(examples, pretrained.codec, template, stride, self.labels)
 
     def describe(self, encoded: Mapping[str, EncodedTags]) -> Iterator[str]:
         """See the base class."""

@@ -43,7 +43,8 @@ class TagData(ExamplesData):
     """Tokens that are read at once, special ones included; at most the model's context. Longer texts are read in
     windows."""
     stride: int = Field(default=64, ge=0)
-    """Tokens that two windows share, at most; each word is judged in the window that shows most around it."""
+    """Tokens that two windows share, at most, and at most half of a window; each word is judged in the window that
+    shows most around it."""
 
     @model_validator(mode="after")
     def _names_fit(self) -> TagData:
@@ -51,8 +52,6 @@ class TagData(ExamplesData):
             raise ValueError("tag_names are of records with words and tags; with text_field, spans have their types")
         if self.text_field is not None and self.scheme != "auto":
             raise ValueError("scheme is of tags; with text_field, entities are spans")
-        if self.stride >= self.max_tokens - 2:
-            raise ValueError(f"stride must be less than max_tokens - 2 = {self.max_tokens - 2}, is {self.stride}")
         return self
 
 

@@ -37,11 +37,11 @@ def columns_of(text: str, data: TagData, where: str) -> tuple[list[str], list[st
     words: list[str] = []
     tags: list[str] = []
     for number, line in enumerate(lines, 1):
-        is_comment = has_tabs and line.startswith("#") and "\t" not in line
+        is_comment = (has_tabs or data.word_column != 0) and line.startswith("#") and "\t" not in line
         if not line.strip() or is_comment or line.startswith("-DOCSTART-"):
             continue
         columns = line.split("\t") if has_tabs else re.split(" +", line.strip(" "))
-        if len(columns) == _COLUMNS_OF_CONLLU and has_tabs and _NO_WORD.fullmatch(columns[0]):
+        if data.word_column != 0 and len(columns) == _COLUMNS_OF_CONLLU and _NO_WORD.fullmatch(columns[0]):
             continue
         try:
             word, tag = columns[data.word_column].strip(" "), columns[data.tag_column].strip(" ")
@@ -119,12 +119,12 @@ def spans_of(document: Document, data: TagData, where: str) -> tuple[list[str], 
 
 
 def _span(span: Any, where: str) -> tuple[int, int, str]:
-    values = (
-        [span.get("start"), span.get("end"), span.get("type", span.get("label"))] if isinstance(span, dict) else span
-    )
-    if isinstance(values, Sequence) and len(values) == 3:
+    values: Any = span
+    if isinstance(span, dict):
+        values = [span.get("start"), span.get("end"), span.get("type", span.get("label"))]
+    if isinstance(values, list) and len(values) == 3:
         start, end, kind = values
         numbers = all(isinstance(number, int) and not isinstance(number, bool) for number in (start, end))
         if numbers and isinstance(kind, str) and kind:
-            return start, end, kind
+            return int(start), int(end), kind
     raise DataError(f"holds {span!r} as a span", where=where, expected="[start, end, type]")

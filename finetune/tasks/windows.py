@@ -27,6 +27,9 @@ def windows(sizes: Sequence[int], room: int, stride: int) -> list[tuple[int, int
         while following - 1 > start and repeated + sizes[following - 1] <= stride:
             following -= 1
             repeated += sizes[following]
+        while repeated + sizes[end] > room and following < end:  # else the next window would end where this one does
+            repeated -= sizes[following]
+            following += 1
         start = following
 
 

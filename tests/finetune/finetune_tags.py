@@ -8,11 +8,11 @@ from typing import Any
 
 from finetune.tasks.tag_config import TagConfig
 
-NAMES = {"PER": ["ada", "grace", "alan"], "LOC": ["rome", "oslo", "new york"]}
+NAMES = {"PER": ["kim", "zoe", "jane"], "LOC": ["rome", "lima", "new york"]}
 
 
 def tagged(count: int = 160, seed: int = 0) -> list[list[tuple[str, str]]]:
-    """Texts of words and IOB2 tags; which words are names is told by the words alone."""
+    """Texts of words and IOB2 tags; which words are names is told by their first letters."""
     generator = random.Random(seed)
     fill = ["the", "a", "of", "is", "when", "this", "class", "goes", "to", "object"]
     texts = []

@@ -129,7 +129,7 @@ def test_chinese_by_characters(root: Path, tmp_path: Path) -> None:
     assert command is not None and "is_split_into_words=True" in command
     tag = pipeline("token-classification", str(root / "zh"), device="cpu", ignore_labels=[])
     for row in predictions(root / "zh"):
-        told = tag(row["words"], is_split_into_words=True, delimiter="")
+        told = tag(row["words"], is_split_into_words=True, delimiter="")[0]
         first = {token["start"]: token for token in reversed(told)}
         assert [first[n]["entity"] for n in range(len(row["words"]))] == row["predicted"]
         expected = [float(first[n]["score"]) for n in range(len(row["words"]))]

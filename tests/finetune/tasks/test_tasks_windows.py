@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_nothing_is_left_out(seed: int) -> None:
     room = generator.randint(5, 20)
     found = windows(sizes, room, generator.randint(0, room - 1))
     assert found[0][0] == 0 and found[-1][1] == len(sizes)
-    for (start, end), (following, its_end) in zip(found, found[1:]):
+    for (start, end), (following, its_end) in pairwise(found):
         assert start < following <= end < its_end
     assert all(sum(sizes[start:end]) <= room for start, end in found)
     spoken = speakers(found, len(sizes))
