@@ -7,11 +7,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError, DataError
 from data_prep.storage.publishing import staged_file
-from finetune.predictors import Predictor
+from finetune.batches import by_length
+from finetune.predictors import Predictor, TextRecord
+
+if TYPE_CHECKING:
+    from data_prep.reading.documents import ReadCounts
 
 FORMATS = (".jsonl", ".csv")
 _BATCHES_PER_WINDOW = 32
@@ -78,16 +82,16 @@ def predict_file(predictor: Predictor, given: PredictInput, output: Path, batch_
     from data_prep.reading.documents import ReadCounts
 
     counts = ReadCounts()
-    empty: list[str] = []
+    unusable: list[str] = []
     number = 0
     with staged_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         write = _CsvLines(file) if output.suffix == ".csv" else _JsonLines(file)
-        for window in _windows(_texts(predictor, given, counts, empty), batch_size * _BATCHES_PER_WINDOW):
+        for window in _windows(_records(predictor, given, counts, unusable), batch_size * _BATCHES_PER_WINDOW):
             for line in _lines(predictor, window, batch_size):
                 write(line)
             number += len(window)
-        bad = counts.records + len(empty)
-        first = next(iter([*counts.first, *empty]), "")
+        bad = counts.records + len(unusable)
+        first = next(iter([*counts.first, *unusable]), "")
         if bad > given.max_bad_share * (number + bad):
             raise DataError(
                 f"{bad:,} of {number + bad:,} records cannot be used, the first: {first}",
@@ -99,8 +103,8 @@ def predict_file(predictor: Predictor, given: PredictInput, output: Path, batch_
     return Predicted(number, bad, first)
 
 
-def _texts(predictor: Predictor, given: PredictInput, counts: Any, empty: list[str]) -> Iterator[tuple[str, str]]:
-    """The id and the text of each record."""
+def _records(predictor: Predictor, given: PredictInput, counts: ReadCounts, bad: list[str]) -> Iterator[TextRecord]:
+    """The records that can be predicted."""
     from data_prep.config import SourceConfig
     from data_prep.reading.inputs import find_files, work_units
     from data_prep.reading.readers import read_documents
@@ -112,16 +116,19 @@ def _texts(predictor: Predictor, given: PredictInput, counts: Any, empty: list[s
         for document in read_documents(unit, source, counts):
             name = document.metadata.get(given.id_field)
             identity = document.id if name is None else str(name)
-            if document.text.strip():
-                yield identity, document.text
+            second = None if predictor.second_field is None else document.metadata.get(predictor.second_field)
+            if not document.text.strip():
+                bad.append(f"{unit.path}, {identity}: no text")
+            elif predictor.second_field is not None and not (isinstance(second, str) and second.strip()):
+                bad.append(f"{unit.path}, {identity}: no text in the field {predictor.second_field!r}")
             else:
-                empty.append(f"{unit.path}, {identity}: no text")
+                yield TextRecord(identity, document.text, second)
 
 
-def _windows(texts: Iterator[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
-    window: list[tuple[str, str]] = []
-    for each in texts:
-        window.append(each)
+def _windows(records: Iterator[TextRecord], size: int) -> Iterator[list[TextRecord]]:
+    window: list[TextRecord] = []
+    for record in records:
+        window.append(record)
         if len(window) == size:
             yield window
             window = []
@@ -129,15 +136,12 @@ def _windows(texts: Iterator[tuple[str, str]], size: int) -> Iterator[list[tuple
         yield window
 
 
-def _lines(predictor: Predictor, window: Sequence[tuple[str, str]], batch_size: int) -> list[dict[str, Any]]:
-    """A line for each text of a window, in order; texts of similar length go through the model together."""
-    order = sorted(range(len(window)), key=lambda number: len(window[number][1]))
+def _lines(predictor: Predictor, window: Sequence[TextRecord], batch_size: int) -> list[dict[str, Any]]:
+    """A line for each record of a window, in order; texts of similar length go through the model together."""
     found: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(order), batch_size):
-        numbers = order[start : start + batch_size]
-        said = predictor([window[number][1] for number in numbers])
-        found |= dict(zip(numbers, said, strict=True))
-    return [{"id": identity, **found[number]} for number, (identity, _) in enumerate(window)]
+    for numbers in by_length([len(record.text) for record in window], batch_size):
+        found |= dict(zip(numbers, predictor([window[number] for number in numbers]), strict=True))
+    return [{"id": record.id, **found[number]} for number, record in enumerate(window)]
 
 
 class _JsonLines:

@@ -1,12 +1,13 @@
 """What the models that tasks saved say of texts, by the name of the task.
 
-Shape letters: B texts, C labels, S tokens.
+Shape letters: B texts, C labels.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,14 +26,31 @@ PREDICTORS: Mapping[str, str] = {
 """The `Predictor` of each task that has one, as `module:Class`."""
 
 
+@dataclass(frozen=True, slots=True)
+class TextRecord:
+    """What is predicted.
+
+    Attributes:
+        id: names it in the output.
+        text: what is read.
+        second: what is read with it, of models that read pairs.
+    """
+
+    id: str
+    text: str
+    second: str | None = None
+
+
 class Predictor(Protocol):
     """A saved model. Made with (the directory, its recipe); on a GPU where there is one."""
 
     text_field: str
     """What the recipe calls the field with the text that is read."""
+    second_field: str | None
+    """The same of a second text; None: single texts are read."""
 
-    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """What the model says of each text, JSON-able, as the predictions file of its training says it."""
+    def __call__(self, records: Sequence[TextRecord]) -> list[dict[str, Any]]:
+        """What the model says of each record, JSON-able, as the predictions file of its training says it."""
         ...
 
 
@@ -63,7 +81,7 @@ def load_predictor(folder: Path) -> Predictor:
 
 
 class Classifier:
-    """A model of `classify`: the label, and the probability of each.
+    """A model of `classify`: the label or labels and the probability of each, or the number.
 
     Args:
         folder: what the task wrote.
@@ -71,30 +89,33 @@ class Classifier:
     """
 
     def __init__(self, folder: Path, recipe: ClassifyConfig) -> None:
-        from finetune.networks import load_network
-        from finetune.tasks.classify import LABELS_FILE
+        import numpy as np
 
-        self.text_field = recipe.data.text_field
-        self.labels: list[str] = json.loads((folder / LABELS_FILE).read_text("utf-8"))
+        from finetune.networks import load_network
+        from finetune.tasks.classify_problems import MultiLabel, Problem, Regression, SingleLabel
+        from finetune.tasks.label_names import LABELS_FILE
+
+        self.text_field, self.second_field = recipe.data.text_field, recipe.data.text_pair_field
+        labels: list[str] = json.loads((folder / LABELS_FILE).read_text("utf-8"))
+        problems: dict[str, Problem] = {
+            "single_label_classification": SingleLabel(labels, np.ones(len(labels)), 0.0),
+            "multi_label_classification": MultiLabel(labels),
+            "regression": Regression(),
+        }
+        self.problem = problems[recipe.problem_type]
         self.tokenizer = _tokenizer(folder)
         self.network: Any = load_network("AutoModelForSequenceClassification", folder).to(_device())
 
-    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+    def __call__(self, records: Sequence[TextRecord]) -> list[dict[str, Any]]:
         """See `Predictor`."""
         import torch
 
-        from finetune.batches import collate
-
-        rows = self.tokenizer(list(texts), truncation=True)["input_ids"]
-        tokens_BS, mask_BS = collate(rows, self.tokenizer.pad_token_id)
+        seconds = [record.second or "" for record in records] if self.second_field is not None else None
+        texts = [record.text for record in records]
+        inputs = self.tokenizer(texts, seconds, truncation=True, padding=True, return_tensors="pt")
         with torch.no_grad():
-            logits_BC = self.network(input_ids=tokens_BS.to(_device()), attention_mask=mask_BS.to(_device())).logits
-        return [self._line(row) for row in logits_BC.float().softmax(-1).tolist()]
-
-    def _line(self, probabilities: Sequence[float]) -> dict[str, Any]:
-        best = max(range(len(probabilities)), key=lambda number: probabilities[number])
-        told = {label: round(share, 6) for label, share in zip(self.labels, probabilities, strict=True)}
-        return {"predicted": self.labels[best], "probabilities": told}
+            outputs_BC = self.problem.outputs(self.network(**inputs.to(_device())).logits.float())
+        return [self.problem.line(row) for row in outputs_BC.cpu().numpy()]
 
 
 class Writer:
@@ -110,16 +131,17 @@ class Writer:
         from finetune.tasks.seq2seq import Seq2SeqTask
 
         task, pretrained = Seq2SeqTask(recipe), read_pretrained(folder)
-        self.text_field = recipe.data.source_field
+        self.text_field, self.second_field = recipe.data.source_field, None
         self.codec, self.template = pretrained.codec, task.template(pretrained)
         self.prompt = task.prompt(is_encoder_decoder=self.template.is_encoder_decoder)
         self.network: Any = task.load(folder).to(_device())
 
-    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+    def __call__(self, records: Sequence[TextRecord]) -> list[dict[str, Any]]:
         """See `Predictor`."""
         from finetune.sequence_template import encode_sources
         from finetune.tasks.writing import write_texts
 
+        texts = [record.text for record in records]
         sources, _ = encode_sources(self.codec, texts, self.prompt, self.template)
         written = write_texts(self.network, sources, self.template, self.codec, _device())
         return [{"source": text, "predicted": found} for text, found in zip(texts, written)]

@@ -218,7 +218,7 @@ def test_what_cannot_be_read_or_written_is_told(root: Path, tmp_path: Path) -> N
     path = tmp_path / "bad.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *bad]))
     given: dict[str, Any] = {"data__train_texts": str(path), "data__source_field": "source"}
-    with pytest.raises(DataError, match=r"has no field 'target', only source"):
+    with pytest.raises(DataError, match=r"line 24: its field 'source' holds NoneType"):
         Seq2SeqTask(config(root, "gpt", "none", **given)).read()
     with pytest.raises(DataError, match=r"4 records cannot be used"):
         Seq2SeqTask(config(root, "gpt", "none", **given, data__max_malformed_share=0.1)).read()
