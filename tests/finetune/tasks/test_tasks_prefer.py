@@ -166,7 +166,8 @@ def test_two_ranks_learn_what_one_does(root: Path) -> None:
     ):
         given = (str(root), output, changes | more)
         preload = ("deepspeed", "transformers")
-        found.append(run_ranks(on_rank, world_size, *given, process_group=False, preload=preload)[0])
+        told = {"process_group": False, "preload": preload, "timeout_s": 600.0}
+        found.append(run_ranks(on_rank, world_size, *given, **told)[0])
     assert found[1]["ran"]["zero_stage"] == 3
     for mine, theirs in zip(found[1]["history"], found[0]["history"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-5)

@@ -179,7 +179,8 @@ def test_two_ranks_weigh_tokens_as_one_does(root: Path) -> None:
     ):
         given = (str(root), output, changes | more)
         preload = ("deepspeed", "transformers")
-        found.append(run_ranks(on_rank, world_size, *given, process_group=False, preload=preload)[0])
+        told = {"process_group": False, "preload": preload, "timeout_s": 600.0}
+        found.append(run_ranks(on_rank, world_size, *given, **told)[0])
     one, two = found
     assert two["ran"]["world_size"] == 2 and two["ran"]["zero_stage"] == 3
     for mine, theirs in zip(two["history"], one["history"], strict=True):
