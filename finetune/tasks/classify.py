@@ -74,6 +74,7 @@ class ClassifyTask(FinetuneTask):
             "left_out": self.splits.left_out,
             "empty": len(self.splits.empty),
             "unlabelled": len(self.splits.unlabelled),
+            "malformed": {part: asdict(each) for part, each in self.splits.malformed.items()},
             "repeated": [asdict(found) for found in self.splits.repeated],
         }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.tasks.base import FinetuneTask
-from finetune.tasks.example_parts import told_repeated
+from finetune.tasks.example_parts import told_left_out, told_repeated
 from finetune.tasks.label_names import refuse_not_numbers
 from finetune.tasks.qa_config import QaConfig
 from finetune.tasks.qa_metrics import answer_figures
@@ -71,7 +71,7 @@ class QaTask(FinetuneTask):
             "unanswered": self.found.unanswered(),
             "counted": "characters" if self.by_characters else "words",
             "no_answer_threshold": self.threshold,
-            "malformed": {part: {"count": n, "first": first} for part, (n, first) in self.found.malformed.items()},
+            "malformed": {part: asdict(each) for part, each in self.found.malformed.items()},
             "repeated": [asdict(each) for each in self.found.repeated],
             "form": self.form,
         }
@@ -97,8 +97,7 @@ class QaTask(FinetuneTask):
                 yield f"note: {examples.within_words:,} answers of the {part} part begin or end within a word"
             if examples.apart:
                 yield f"note: of {examples.apart:,} contexts of the {part} part each word was encoded on its own"
-        for part, (count, first) in self.found.malformed.items():
-            yield f"left out    {count:,} records of the {part} part, the first: {first}"
+        yield from told_left_out(self.found.malformed)
         counts = {part: len(questions) for part, questions in self.found.parts.items()}
         yield from told_repeated(self.found.repeated, counts, "questions")
 

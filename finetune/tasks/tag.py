@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.tasks.base import FINE_TUNED, FinetuneTask
-from finetune.tasks.example_parts import told_repeated
+from finetune.tasks.example_parts import told_left_out, told_repeated
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
 from finetune.tasks.tag_config import TagConfig
 from finetune.tasks.tag_metrics import FrequentTags, entity_figures, plain_figures
@@ -83,7 +83,7 @@ class TagTask(FinetuneTask):
             "scheme": found.scheme,
             "examples": {part: len(texts) for part, texts in found.parts.items()},
             "words": {part: sum(len(text.words) for text in texts) for part, texts in found.parts.items()},
-            "malformed": {part: {"count": count, "first": first} for part, (count, first) in found.malformed.items()},
+            "malformed": {part: asdict(each) for part, each in found.malformed.items()},
             "repeated": [asdict(each) for each in found.repeated],
             "words_encoded_alone": self.apart,
         }
@@ -118,8 +118,7 @@ class TagTask(FinetuneTask):
                 yield f"note: of {of} each word was encoded on its own: the tokenizer joins characters across words"
         for part, count, tag in found.unknown_tags():
             yield f"note: {count:,} words of the {part} part have tags that training never saw, such as {tag}: wrong"
-        for part, (count, first) in found.malformed.items():
-            yield f"left out    {count:,} records of the {part} part, the first: {first}"
+        yield from told_left_out(found.malformed)
         yield from told_repeated(found.repeated, {part: len(texts) for part, texts in found.parts.items()})
 
     def warnings(self, pretrained: PretrainedModel) -> Iterator[str]:
