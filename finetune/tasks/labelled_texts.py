@@ -119,7 +119,6 @@ def load_splits(config: ClassifyData, seed: int, problem_type: ProblemType = "si
             left_out = total - sum(map(len, parts.values()))
     parts = limit_parts(parts, config, seed)
     splits = Splits(parts, labels, left_out, empty, unlabelled, list(repeated_texts(parts)), malformed)
-    _refuse_empty(splits)
     _check(splits, fewest=1 if problem_type == "multi_label_classification" else 2)
     return splits
 
@@ -240,6 +239,7 @@ def _check(splits: Splits, fewest: int) -> None:
             where="data.train_texts",
             expected="at least two" if fewest == 2 else "at least one",
         )
+    _refuse_empty(splits)
     counts = splits.counts()
     for part, examples in splits.parts.items():
         found_labels = {label for example in examples for label in example.labels or (example.label,) if label}

@@ -167,7 +167,7 @@ class TagTask(FinetuneTask):
 
     def validation_figures(self, part: EncodedTags, predicted: Sequence[WordPredictions]) -> Mapping[str, float]:
         """See the base class."""
-        figures = self._figures(part, [self._tags(found) for found in predicted])
+        figures = self._figures(part, [self._tags(found) for found in predicted], None)
         loss = _mean_loss(part, predicted)
         return {key: figures[key] for key in ("micro_f1", "macro_f1", "accuracy")} | {"loss": loss}
 
@@ -176,7 +176,8 @@ class TagTask(FinetuneTask):
         for found in predicted:
             refuse_not_numbers(found.losses, self.config.product)
             refuse_not_numbers(found.probabilities, self.config.product)
-        return self._figures(part, [self._tags(found) for found in predicted]) | {"loss": _mean_loss(part, predicted)}
+        tags = [self._tags(found) for found in predicted]
+        return self._figures(part, tags, self.config.seed) | {"loss": _mean_loss(part, predicted)}
 
     def prediction(self, example: TaggedText, predicted: WordPredictions) -> dict[str, Any]:
         """See the base class; of entities, with their places in the running text."""
@@ -223,7 +224,8 @@ class TagTask(FinetuneTask):
             return {}
         train = examples["train"]
         usual = FrequentTags([text.words for text in train], [text.tags for text in train])
-        return {WORDS: self._figures(encoded[part], [usual.tags(text.words) for text in examples[part]])}
+        told = [usual.tags(text.words) for text in examples[part]]
+        return {WORDS: self._figures(encoded[part], told, self.config.seed)}
 
     def tables(self, systems: Mapping[str, Mapping[str, Any]], part: str) -> Iterator[Any]:
         """See the base class."""
@@ -257,10 +259,10 @@ class TagTask(FinetuneTask):
     def _tags(self, predicted: WordPredictions) -> list[str]:
         return [self.labels[number] for number in predicted.labels]
 
-    def _figures(self, part: EncodedTags, predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
+    def _figures(self, part: EncodedTags, predicted: Sequence[Sequence[str]], seed: int | None) -> dict[str, Any]:
         if self.found.has_entities:
-            return entity_figures(part.gold_tags, predicted, self.config.seed)
-        return plain_figures(part.gold_tags, predicted, self.labels, self.config.seed)
+            return entity_figures(part.gold_tags, predicted, seed)
+        return plain_figures(part.gold_tags, predicted, self.labels, seed)
 
     def _template(self, pretrained: PretrainedModel) -> TextTemplate:
         from finetune.text_template import text_template

@@ -154,6 +154,7 @@ def _read(records: Records, data: TagData) -> tuple[list[TaggedText], Scheme]:
     document_number = 0
     for document, path in records:
         where = f"{path}, {document.id}"
+        gaps: list[str] = []
         try:
             if has_columns:
                 document_number += begins_document(document.text)
@@ -161,11 +162,11 @@ def _read(records: Records, data: TagData) -> tuple[list[TaggedText], Scheme]:
                 if columns is None:
                     continue
                 document.metadata = {**document.metadata, "document": f"{path}#{document_number}"}
-                (words, tags), gaps = columns, []
+                words, tags = columns
             elif data.text_field is not None:
                 words, tags, gaps = spans_of(document, data, where)
             else:
-                (words, tags), gaps = words_of(document, data, where), []
+                words, tags = words_of(document, data, where)
             group = None if data.split_by is None else group_of(document, data.split_by, where)
             name = identity(document, data.id_field)
             found.append((TaggedText(name, tuple(words), tuple(tags), tuple(gaps), group), where))
