@@ -114,11 +114,11 @@ def baseline_figures(
     systems: dict[str, dict[str, Any]] = {}
     if config.problem_type == "single_label_classification":
         if "majority" in config.baselines:
-            systems[MAJORITY] = classification_figures(gold, majority(known, len(gold)), labels)
+            systems[MAJORITY] = classification_figures(gold, majority(known, len(gold)), labels, config.seed)
         if "tfidf" in config.baselines:
             balanced = config.class_weights == "balanced"
             found = tfidf(texts, known, others, features=features, balanced=balanced, seed=config.seed)
-            systems[TFIDF] = classification_figures(gold, found, labels) | {"features": str(features)}
+            systems[TFIDF] = classification_figures(gold, found, labels, config.seed) | {"features": str(features)}
         return systems
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier

@@ -18,20 +18,23 @@ MOST_NAMED = 100
 """Labels up to which the picture names them."""
 
 
-def classification_figures(gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
+def classification_figures(
+    gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str], seed: int | None = None
+) -> dict[str, Any]:
     """Accuracy, macro and per-label precision, recall and F1, and the confusion matrix.
 
     Args:
         gold: number of the right label of each text.
         predicted: number of the label that was chosen.
         labels: all labels. The macro means are over those that are right or chosen anywhere, as scikit-learn's are.
+        seed: of the intervals' resamples of texts; None: no intervals.
 
     Returns:
-        `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `samples`, `labels` (by label: precision, recall, f1,
-        support; None where a label is neither right nor chosen) and `confusion` (rows: right label, columns: chosen
-        label).
+        `accuracy`, `matthews` (correlation), `macro_precision`, `macro_recall`, `macro_f1`, the 95 % intervals of
+        accuracy and macro F1, `samples`, `labels` (by label: precision, recall, f1, support; None where a label is
+        neither right nor chosen) and `confusion` (rows: right label, columns: chosen label).
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import accuracy_score, confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
     numbers = list(range(len(labels)))
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -49,38 +52,31 @@ def classification_figures(gold: Sequence[int], predicted: Sequence[int], labels
         "macro_precision": float(np.mean(precision[occurring])),
         "macro_recall": float(np.mean(recall[occurring])),
         "macro_f1": float(np.mean(f1[occurring])),
+        "matthews": float(matthews_corrcoef(gold, predicted)),
         "samples": len(gold),
     }
+    if seed is not None:
+        one_hot, hits = np.eye(len(labels), dtype=int), [(a == b, 1) for a, b in zip(gold, predicted)]
+        right, chosen = one_hot[list(gold)], one_hot[list(predicted)]
+        by_label = np.concatenate([right * chosen, chosen, right], axis=1)
+        figures["accuracy_interval"] = bootstrap.interval(hits, bootstrap.mean, seed)
+        figures["macro_f1_interval"] = bootstrap.interval(by_label, bootstrap.macro_f1, seed)
     matrix: npt.NDArray[np.int64] = confusion_matrix(gold, predicted, labels=numbers)
     return figures | {"labels": per_label, "confusion": matrix.tolist()}
 
 
-def certainty_figures(scores_NC: npt.NDArray[np.float32], gold: Sequence[int], seed: int = 0) -> dict[str, Any]:
-    """What probabilities tell beside which label is chosen, and how certain the figures are.
+def mean_auroc(gold_NC: npt.NDArray[Any], scores_NC: npt.NDArray[np.float32]) -> float | None:
+    """The area under the curve of each label against the others, mean over the labels; None where there are none.
 
     Args:
+        gold_NC: true for each label that a text has; labels that all texts have, or none has, do not count.
         scores_NC: the probability of each label.
-        gold: number of the right label of each text.
-        seed: of the intervals' resamples of texts.
-
-    Returns:
-        `matthews` (correlation), `auroc` (each label against the others, mean over the labels that some texts have and
-        some have not; None where there are none), and the intervals (95 %) of accuracy and macro F1.
     """
-    from sklearn.metrics import matthews_corrcoef, roc_auc_score
+    from sklearn.metrics import roc_auc_score
 
-    right, chosen = np.asarray(gold), scores_NC.argmax(1)
-    one_hot = np.eye(scores_NC.shape[1], dtype=int)
-    told = [n for n in range(scores_NC.shape[1]) if 0 < (right == n).sum() < len(right)]
-    areas = [float(roc_auc_score(right == n, scores_NC[:, n])) for n in told]
-    hits = [(bool(hit), 1) for hit in right == chosen]
-    by_label = np.concatenate([one_hot[right] * one_hot[chosen], one_hot[chosen], one_hot[right]], axis=1)
-    return {
-        "matthews": float(matthews_corrcoef(right, chosen)),
-        "auroc": float(np.mean(areas)) if areas else None,
-        "accuracy_interval": bootstrap.interval(hits, bootstrap.mean, seed),
-        "macro_f1_interval": bootstrap.interval(by_label, bootstrap.macro_f1, seed),
-    }
+    told = [n for n in range(scores_NC.shape[1]) if 0 < gold_NC[:, n].sum() < len(gold_NC)]
+    areas = [float(roc_auc_score(gold_NC[:, n], scores_NC[:, n])) for n in told]
+    return float(np.mean(areas)) if areas else None
 
 
 def label_table(figures: Mapping[str, Any], counted: str = "texts") -> Any:

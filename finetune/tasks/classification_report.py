@@ -9,7 +9,7 @@ from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH
 from finetune.tasks.classification_baselines import MAJORITY, MEAN
 from finetune.tasks.classify_config import ClassifyConfig
 from finetune.tasks.encoded_texts import EncodedTexts
-from finetune.tasks.example_parts import told_repeated
+from finetune.tasks.example_parts import told_left_out, told_repeated
 from finetune.tasks.labelled_texts import Splits
 
 
@@ -27,6 +27,7 @@ def describe_texts(splits: Splits, encoded: Mapping[str, EncodedTexts]) -> Itera
         yield f"left out    {len(splits.empty):,} without text, the first {splits.empty[0]}"
     if splits.unlabelled:
         yield f"left out    {len(splits.unlabelled):,} without a label, the first {splits.unlabelled[0]}"
+    yield from told_left_out(splits.malformed)
     yield from told_repeated(splits.repeated, {part: len(examples) for part, examples in splits.parts.items()})
 
 

@@ -74,6 +74,7 @@ class ClassifyTask(FinetuneTask):
             "left_out": self.splits.left_out,
             "empty": len(self.splits.empty),
             "unlabelled": len(self.splits.unlabelled),
+            "malformed": {part: asdict(each) for part, each in self.splits.malformed.items()},
             "repeated": [asdict(found) for found in self.splits.repeated],
         }
 
@@ -134,7 +135,7 @@ class ClassifyTask(FinetuneTask):
         self, part: EncodedTexts, predicted: Sequence[npt.NDArray[np.float32]]
     ) -> Mapping[str, float]:
         """See the base class."""
-        figures = self._figures(part, np.stack(predicted))
+        figures = self._figures(part, np.stack(predicted), None)
         return {key: figures[key] for key in FIGURES[self.config.problem_type]}
 
     def figures(self, part: EncodedTexts, predicted: Sequence[npt.NDArray[np.float32]]) -> dict[str, Any]:
@@ -143,7 +144,7 @@ class ClassifyTask(FinetuneTask):
         refuse_not_numbers(outputs_NC, self.config.product)
         losses_N = self.problem.output_losses(outputs_NC, part.gold)
         lines = [{"predicted": self.problem.line(outputs_C)["predicted"]} for outputs_C in outputs_NC]
-        return self._figures(part, outputs_NC) | {"worst": worst(part.ids, losses_N, lines)}
+        return self._figures(part, outputs_NC, self.config.seed) | {"worst": worst(part.ids, losses_N, lines)}
 
     def prediction(self, example: LabelledText, predicted: npt.NDArray[np.float32]) -> dict[str, Any]:
         """See the base class."""
@@ -205,9 +206,9 @@ class ClassifyTask(FinetuneTask):
         given = '{"text": input(), "text_pair": input()}' if is_pair else "input()"
         return f"python -c {shlex.quote(f'from transformers import pipeline; print({call}({given}))')}"
 
-    def _figures(self, part: EncodedTexts, outputs_NC: npt.NDArray[np.float32]) -> dict[str, Any]:
+    def _figures(self, part: EncodedTexts, outputs_NC: npt.NDArray[np.float32], seed: int | None) -> dict[str, Any]:
         loss = float(self.problem.output_losses(outputs_NC, part.gold).mean())
-        return self.problem.figures(outputs_NC, part.gold, self.config.seed) | {"loss": loss}
+        return self.problem.figures(outputs_NC, part.gold, seed) | {"loss": loss}
 
     def _pairs(
         self, pretrained: PretrainedModel, firsts: list[list[int]], seconds: list[list[int]]

@@ -40,8 +40,8 @@ class Problem(Protocol):
         """The loss of each example by what was predicted, [N]."""
         ...
 
-    def figures(self, outputs_NC: Floats, gold: Sequence[Any], seed: int) -> dict[str, Any]:
-        """All figures but the loss."""
+    def figures(self, outputs_NC: Floats, gold: Sequence[Any], seed: int | None) -> dict[str, Any]:
+        """All figures but the loss; without a seed, those that are seen while training."""
         ...
 
     def line(self, outputs_C: Floats) -> dict[str, Any]:
@@ -84,12 +84,14 @@ class SingleLabel:
         chosen_N = outputs_NC[np.arange(len(gold)), list(gold)].astype(np.float64)
         return -np.log(np.maximum(chosen_N, 1e-12))
 
-    def figures(self, outputs_NC: Floats, gold: Sequence[int], seed: int) -> dict[str, Any]:
-        """See `classification_figures`, and `certainty_figures`."""
-        from finetune.tasks.classification_metrics import certainty_figures, classification_figures
+    def figures(self, outputs_NC: Floats, gold: Sequence[int], seed: int | None) -> dict[str, Any]:
+        """See `classification_figures`, and `mean_auroc`."""
+        from finetune.tasks.classification_metrics import classification_figures, mean_auroc
 
-        predicted = outputs_NC.argmax(1).tolist()
-        return classification_figures(gold, predicted, self.labels) | certainty_figures(outputs_NC, gold, seed)
+        figures = classification_figures(gold, outputs_NC.argmax(1).tolist(), self.labels, seed)
+        if seed is not None:
+            figures["auroc"] = mean_auroc(np.eye(len(self.labels), dtype=int)[list(gold)], outputs_NC)
+        return figures
 
     def line(self, outputs_C: Floats) -> dict[str, Any]:
         """See the protocol."""
@@ -126,11 +128,12 @@ class MultiLabel:
         right_NC = np.where(np.array(gold) == 1, outputs_NC, 1 - outputs_NC).astype(np.float64)
         return np.asarray(-np.log(np.maximum(right_NC, 1e-12)).mean(1))
 
-    def figures(self, outputs_NC: Floats, gold: Sequence[list[int]], seed: int) -> dict[str, Any]:
+    def figures(self, outputs_NC: Floats, gold: Sequence[list[int]], seed: int | None) -> dict[str, Any]:
         """See `multi_label_figures`."""
         from finetune.tasks.multi_label_metrics import multi_label_figures
 
-        return multi_label_figures(np.array(gold), outputs_NC >= 0.5, self.labels, outputs_NC, seed)
+        scores_NC = None if seed is None else outputs_NC
+        return multi_label_figures(np.array(gold), outputs_NC >= 0.5, self.labels, scores_NC, seed)
 
     def line(self, outputs_C: Floats) -> dict[str, Any]:
         """See the protocol."""
@@ -161,7 +164,7 @@ class Regression:
         """See the protocol."""
         return np.asarray((outputs_NC[:, 0].astype(np.float64) - np.array(gold)) ** 2)
 
-    def figures(self, outputs_NC: Floats, gold: Sequence[float], seed: int) -> dict[str, Any]:
+    def figures(self, outputs_NC: Floats, gold: Sequence[float], seed: int | None) -> dict[str, Any]:
         """See `regression_figures`."""
         from finetune.tasks.regression_metrics import regression_figures
 

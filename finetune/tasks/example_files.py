@@ -80,7 +80,7 @@ class ExampleReader:
         """
         from data_prep.reading.documents import ReadCounts
 
-        return Records(self, files, f"data.{part}_texts", ReadCounts())
+        return Records(self, files, part, ReadCounts())
 
     def source(self, paths: Sequence[str]) -> SourceConfig:
         """What the readers are told."""
@@ -98,16 +98,21 @@ class Records:
     Attributes:
         reader: how they are read.
         files: in order.
-        where: the setting that named them.
+        part: what they are for.
         counts: what was left out; complete after the iteration.
     """
 
     reader: ExampleReader
     files: Sequence[InputFile]
-    where: str
+    part: str
     counts: ReadCounts
     _read: int = 0
     _refused: int = 0
+
+    @property
+    def where(self) -> str:
+        """The setting that named the files."""
+        return f"data.{self.part}_texts"
 
     def __iter__(self) -> Iterator[tuple[Document, str]]:
         """Each record with its file.

@@ -27,14 +27,29 @@ class Repeated:
     first: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Records of a part that cannot be used.
+
+    Attributes:
+        count: how many.
+        first: what is wrong with the first of them.
+    """
+
+    count: int
+    first: str
+
+
 def read_parts(
     data: ExamplesData,
     seed: int,
     reader: ExampleReader,
     read: Callable[[Records], list[AnyExample]],
     prepare: Callable[[list[AnyExample]], list[AnyExample]] = lambda examples: examples,
-) -> dict[str, list[AnyExample]]:
+) -> tuple[dict[str, list[AnyExample]], dict[str, LeftOut]]:
     """The examples of `train`, `validation` and, if there is such a part, `test`; the same on every process.
+
+    Beside them, by the part that names the files, the records that were left out.
 
     Args:
         data: which files, and the split.
@@ -49,12 +64,18 @@ def read_parts(
     own = {part: paths for part in PARTS if (paths := getattr(data, f"{part}_texts"))}
     files = {part: reader.find(paths) for part, paths in own.items()}
     refuse_trained_files(files)
-    found = {part: read(reader.records(files[part], part)) for part in own}
+    found, left_out = {}, {}
+    for part in own:
+        records = reader.records(files[part], part)
+        found[part] = read(records)
+        records.check()
+        if records.counts.records:
+            left_out[part] = LeftOut(records.counts.records, records.counts.first[0])
     shares = {part: 0.0 if part in own and part != "train" else share for part, share in zip(PARTS, data.split)}
     parts = split(prepare(found["train"]), shares, seed) | {part: found[part] for part in own if part != "train"}
     if "test" not in own and not data.split[2]:
         del parts["test"]
-    return parts
+    return parts, left_out
 
 
 def limit_parts(parts: Mapping[str, list[AnyExample]], data: ExamplesData, seed: int) -> dict[str, list[AnyExample]]:
@@ -77,6 +98,12 @@ def repeated_texts(parts: Mapping[str, Iterable[Example]]) -> Iterator[Repeated]
         found = [e.id for e in parts[part] if (text := " ".join(e.text.split())) in words[other] and text not in spent]
         if found:
             yield Repeated(part, other, len(found), found[0])
+
+
+def told_left_out(left_out: Mapping[str, LeftOut]) -> Iterator[str]:
+    """Lines for the console on records that cannot be used."""
+    for part, found in left_out.items():
+        yield f"left out    {found.count:,} records of data.{part}_texts that cannot be used, the first: {found.first}"
 
 
 def told_repeated(repeated: Iterable[Repeated], counts: Mapping[str, int], what: str = "texts") -> Iterator[str]:

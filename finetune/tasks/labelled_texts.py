@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError, DataError, nearest
 from finetune.tasks.classify_config import ClassifyData, ProblemType, label_text
 from finetune.tasks.example_files import ExampleReader, RecordForm, Records, field_value, group_of, identity
-from finetune.tasks.example_parts import Repeated, limit_parts, read_parts, repeated_texts
+from finetune.tasks.example_parts import LeftOut, Repeated, limit_parts, read_parts, repeated_texts
 
 if TYPE_CHECKING:
     from data_prep.reading.documents import Document
@@ -59,6 +59,7 @@ class Splits:
         empty: ids of the examples that were left out because there is no text in them.
         unlabelled: likewise, because their label is empty.
         repeated: texts that are known from another part.
+        malformed: records that were left out, by the part that names their files.
     """
 
     parts: dict[str, list[LabelledText]]
@@ -67,6 +68,7 @@ class Splits:
     empty: Sequence[str] = ()
     unlabelled: Sequence[str] = ()
     repeated: Sequence[Repeated] = ()
+    malformed: Mapping[str, LeftOut] = field(default_factory=dict)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Examples of each part by label."""
@@ -96,11 +98,11 @@ def load_splits(config: ClassifyData, seed: int, problem_type: ProblemType = "si
         everything.extend(examples)
         return examples
 
-    parts = read_parts(config, seed, ExampleReader(config, form), read, keep)
+    parts, malformed = read_parts(config, seed, ExampleReader(config, form), read, keep)
     has_own_files = config.validation_texts is not None or config.test_texts is not None
     if problem_type == "regression":
         parts = limit_parts(parts, config, seed)
-        splits = Splits(parts, [config.label_field], 0, empty, unlabelled, list(repeated_texts(parts)))
+        splits = Splits(parts, [config.label_field], 0, empty, unlabelled, list(repeated_texts(parts)), malformed)
         _refuse_empty(splits)
         return splits
     labels = _choose_labels(parts["train"] if has_own_files else everything, config)
@@ -116,8 +118,7 @@ def load_splits(config: ClassifyData, seed: int, problem_type: ProblemType = "si
             parts = {part: [e for e in examples if e.label in known] for part, examples in parts.items()}
             left_out = total - sum(map(len, parts.values()))
     parts = limit_parts(parts, config, seed)
-    splits = Splits(parts, labels, left_out, empty, unlabelled, list(repeated_texts(parts)))
-    _refuse_empty(splits)
+    splits = Splits(parts, labels, left_out, empty, unlabelled, list(repeated_texts(parts)), malformed)
     _check(splits, fewest=1 if problem_type == "multi_label_classification" else 2)
     return splits
 
@@ -150,8 +151,8 @@ def _read(
             unlabelled.append(example.id)
         else:
             examples.append(example)
-    records.check()
     if not examples:
+        records.check()
         counts = len(empty) - before[0], len(unlabelled) - before[1]
         found = f": {counts[0]:,} without text, {counts[1]:,} without a label" if any(counts) else ""
         raise DataError(f"holds no examples{found}", where=records.where, expected="at least one text that has a label")
@@ -238,6 +239,7 @@ def _check(splits: Splits, fewest: int) -> None:
             where="data.train_texts",
             expected="at least two" if fewest == 2 else "at least one",
         )
+    _refuse_empty(splits)
     counts = splits.counts()
     for part, examples in splits.parts.items():
         found_labels = {label for example in examples for label in example.labels or (example.label,) if label}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.tasks.base import FinetuneTask
-from finetune.tasks.example_parts import told_repeated
+from finetune.tasks.example_parts import told_left_out, told_repeated
 from finetune.tasks.label_names import refuse_not_numbers
 from finetune.tasks.qa_config import QaConfig
 from finetune.tasks.qa_metrics import answer_figures
@@ -51,7 +51,9 @@ class QaTask(FinetuneTask):
         """How question and context are joined; known after `encode`, or where `form` was read from a record."""
         from finetune.pair_form import PairForm
 
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in self.form.items()}
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in self.form.items()
+        }
         del fields["is_encoder"]
         return PairForm(**fields)
 
@@ -71,7 +73,7 @@ class QaTask(FinetuneTask):
             "unanswered": self.found.unanswered(),
             "counted": "characters" if self.by_characters else "words",
             "no_answer_threshold": self.threshold,
-            "malformed": {part: {"count": n, "first": first} for part, (n, first) in self.found.malformed.items()},
+            "malformed": {part: asdict(each) for part, each in self.found.malformed.items()},
             "repeated": [asdict(each) for each in self.found.repeated],
             "form": self.form,
         }
@@ -97,8 +99,7 @@ class QaTask(FinetuneTask):
                 yield f"note: {examples.within_words:,} answers of the {part} part begin or end within a word"
             if examples.apart:
                 yield f"note: of {examples.apart:,} contexts of the {part} part each word was encoded on its own"
-        for part, (count, first) in self.found.malformed.items():
-            yield f"left out    {count:,} records of the {part} part, the first: {first}"
+        yield from told_left_out(self.found.malformed)
         counts = {part: len(questions) for part, questions in self.found.parts.items()}
         yield from told_repeated(self.found.repeated, counts, "questions")
 
@@ -143,13 +144,13 @@ class QaTask(FinetuneTask):
 
     def validation_figures(self, part: EncodedQuestions, predicted: Sequence[Answer]) -> Mapping[str, float]:
         """See the base class."""
-        figures = self._figures(part, predicted)
+        figures = self._figures(part, predicted, None)
         return {key: figures[key] for key in ("exact", "f1", "loss")}
 
     def figures(self, part: EncodedQuestions, predicted: Sequence[Answer]) -> dict[str, Any]:
         """See the base class; see `answer_figures`."""
         refuse_not_numbers(np.array([answer.loss for answer in predicted]), self.config.product)
-        return self._figures(part, predicted)
+        return self._figures(part, predicted, self.config.seed)
 
     def prediction(self, example: Question, predicted: Answer) -> dict[str, Any]:
         """See the base class."""
@@ -192,9 +193,9 @@ class QaTask(FinetuneTask):
         """See the base class; transformers 5 has no pipeline for this."""
         return f"python -m finetune answer --model {shlex.quote(str(folder))} --question ... --context ..."
 
-    def _figures(self, part: EncodedQuestions, predicted: Sequence[Answer]) -> dict[str, Any]:
+    def _figures(self, part: EncodedQuestions, predicted: Sequence[Answer], seed: int | None) -> dict[str, Any]:
         texts = [answer.text(context, self.threshold) for context, answer in zip(part.texts, predicted, strict=True)]
-        figures = answer_figures(texts, part.answers, by_characters=self.by_characters, seed=self.config.seed)
+        figures = answer_figures(texts, part.answers, by_characters=self.by_characters, seed=seed)
         return figures | {"loss": sum(answer.loss for answer in predicted) / sum(part.weights)}
 
     def _forms(self, pretrained: PretrainedModel) -> tuple[PairForm, TextTemplate]:

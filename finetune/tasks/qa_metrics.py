@@ -50,7 +50,7 @@ def _f1(given: Sequence[str], right: Sequence[str]) -> float:
 
 
 def answer_figures(
-    predicted: Sequence[str], answers: Sequence[Sequence[str]], *, by_characters: bool, seed: int = 0
+    predicted: Sequence[str], answers: Sequence[Sequence[str]], *, by_characters: bool, seed: int | None = None
 ) -> dict[str, Any]:
     """Figures of the answers to some questions.
 
@@ -58,7 +58,7 @@ def answer_figures(
         predicted: an answer each; empty: that there is none.
         answers: the right ones of each.
         by_characters: what F1 counts.
-        seed: of the intervals' resamples of questions.
+        seed: of the intervals' resamples of questions; None: no intervals.
 
     Returns:
         `exact`, `f1` and their 95 % intervals, `samples`, and apart `answerable_f1` (of questions with an answer) and
@@ -71,7 +71,8 @@ def answer_figures(
     for at, name in enumerate(("exact", "f1")):
         values = [score[at] for score in scores]
         figures[name] = sum(values) / len(values)
-        figures[f"{name}_interval"] = bootstrap.interval([(value, 1) for value in values], bootstrap.mean, seed)
+        if seed is not None:
+            figures[f"{name}_interval"] = bootstrap.interval([(value, 1) for value in values], bootstrap.mean, seed)
     with_answer = [score[1] for score, right in zip(scores, answers) if right]
     without = [score[1] for score, right in zip(scores, answers) if not right]
     if with_answer:

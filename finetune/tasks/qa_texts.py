@@ -10,7 +10,7 @@ import orjson
 
 from configs.errors import DataError
 from finetune.tasks.example_files import ExampleReader, RecordForm, Records, field_value, group_of, identity
-from finetune.tasks.example_parts import Repeated, limit_parts, read_parts, repeated_texts
+from finetune.tasks.example_parts import LeftOut, Repeated, limit_parts, read_parts, repeated_texts
 from finetune.tasks.qa_config import QaData
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class QuestionParts:
 
     Attributes:
         parts: questions of `train`, `validation` and, if there is such a part, `test`.
-        malformed: records that were left out, by part, and the first of each.
+        malformed: records that were left out, by the part that names their files.
         repeated: questions that are known, with their context, from another part.
     """
 
     parts: dict[str, list[Question]]
-    malformed: dict[str, tuple[int, str]] = field(default_factory=dict)
+    malformed: Mapping[str, LeftOut] = field(default_factory=dict)
     repeated: Sequence[Repeated] = ()
 
     def unanswered(self) -> dict[str, int]:
@@ -75,7 +75,6 @@ def load_questions(data: QaData, seed: int) -> QuestionParts:
             answer in training.
     """
     form = RecordForm(data.context_field, _KINDS, _EXPECTED, "data.context_field", whole_file=_squad)
-    malformed: dict[str, tuple[int, str]] = {}
 
     def read(records: Records) -> list[Question]:
         questions = []
@@ -85,13 +84,10 @@ def load_questions(data: QaData, seed: int) -> QuestionParts:
                 questions.append(_question(document, data, where))
             except DataError as error:
                 records.leave_out(error)
-        records.check()
-        if records.counts.records:
-            part = records.where.removeprefix("data.").removesuffix("_texts")
-            malformed[part] = records.counts.records, records.counts.first[0]
         return questions
 
-    parts = limit_parts(read_parts(data, seed, ExampleReader(data, form), read), data, seed)
+    found, malformed = read_parts(data, seed, ExampleReader(data, form), read)
+    parts = limit_parts(found, data, seed)
     for part, questions in parts.items():
         if not questions:
             raise DataError("has no questions", where=f"data.{part}_texts", expected="more, or another data.split")

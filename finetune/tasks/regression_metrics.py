@@ -12,13 +12,13 @@ import numpy.typing as npt
 from finetune.tasks import bootstrap
 
 
-def regression_figures(gold: Sequence[float], predicted: Sequence[float], seed: int = 0) -> dict[str, Any]:
+def regression_figures(gold: Sequence[float], predicted: Sequence[float], seed: int | None = None) -> dict[str, Any]:
     """Correlations and errors.
 
     Args:
         gold: right numbers.
         predicted: told ones.
-        seed: of the interval's resamples of texts.
+        seed: of the interval's resamples of texts; None: no interval.
 
     Returns:
         `pearson` (0 where one side is constant) and its 95 % interval, `spearman` (likewise), `mse`, `mae`, `samples`.
@@ -31,14 +31,15 @@ def regression_figures(gold: Sequence[float], predicted: Sequence[float], seed: 
     sums = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
     constant = bool(np.ptp(right) == 0 or np.ptp(told) == 0)
     rank = 0.0 if constant else float(spearmanr(right, told).statistic)
-    return {
+    figures = {
         "pearson": 0.0 if constant else float(pearson(sums.sum(0, keepdims=True))[0]),
-        "pearson_interval": bootstrap.interval(sums, pearson, seed),
         "spearman": 0.0 if math.isnan(rank) else rank,
         "mse": float(((right - told) ** 2).mean()),
         "mae": float(np.abs(right - told).mean()),
         "samples": len(right),
     }
+    interval = {} if seed is None else {"pearson_interval": bootstrap.interval(sums, pearson, seed)}
+    return figures | interval
 
 
 def pearson(sums_RK: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

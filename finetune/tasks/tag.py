@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.tasks.base import FINE_TUNED, FinetuneTask
-from finetune.tasks.example_parts import told_repeated
+from finetune.tasks.example_parts import told_left_out, told_repeated
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
 from finetune.tasks.tag_config import TagConfig
 from finetune.tasks.tag_metrics import FrequentTags, entity_figures, plain_figures
@@ -83,7 +83,7 @@ class TagTask(FinetuneTask):
             "scheme": found.scheme,
             "examples": {part: len(texts) for part, texts in found.parts.items()},
             "words": {part: sum(len(text.words) for text in texts) for part, texts in found.parts.items()},
-            "malformed": {part: {"count": count, "first": first} for part, (count, first) in found.malformed.items()},
+            "malformed": {part: asdict(each) for part, each in found.malformed.items()},
             "repeated": [asdict(each) for each in found.repeated],
             "words_encoded_alone": self.apart,
         }
@@ -118,8 +118,7 @@ class TagTask(FinetuneTask):
                 yield f"note: of {of} each word was encoded on its own: the tokenizer joins characters across words"
         for part, count, tag in found.unknown_tags():
             yield f"note: {count:,} words of the {part} part have tags that training never saw, such as {tag}: wrong"
-        for part, (count, first) in found.malformed.items():
-            yield f"left out    {count:,} records of the {part} part, the first: {first}"
+        yield from told_left_out(found.malformed)
         yield from told_repeated(found.repeated, {part: len(texts) for part, texts in found.parts.items()})
 
     def warnings(self, pretrained: PretrainedModel) -> Iterator[str]:
@@ -168,7 +167,7 @@ class TagTask(FinetuneTask):
 
     def validation_figures(self, part: EncodedTags, predicted: Sequence[WordPredictions]) -> Mapping[str, float]:
         """See the base class."""
-        figures = self._figures(part, [self._tags(found) for found in predicted])
+        figures = self._figures(part, [self._tags(found) for found in predicted], None)
         loss = _mean_loss(part, predicted)
         return {key: figures[key] for key in ("micro_f1", "macro_f1", "accuracy")} | {"loss": loss}
 
@@ -177,7 +176,8 @@ class TagTask(FinetuneTask):
         for found in predicted:
             refuse_not_numbers(found.losses, self.config.product)
             refuse_not_numbers(found.probabilities, self.config.product)
-        return self._figures(part, [self._tags(found) for found in predicted]) | {"loss": _mean_loss(part, predicted)}
+        tags = [self._tags(found) for found in predicted]
+        return self._figures(part, tags, self.config.seed) | {"loss": _mean_loss(part, predicted)}
 
     def prediction(self, example: TaggedText, predicted: WordPredictions) -> dict[str, Any]:
         """See the base class; of entities, with their places in the running text."""
@@ -224,7 +224,8 @@ class TagTask(FinetuneTask):
             return {}
         train = examples["train"]
         usual = FrequentTags([text.words for text in train], [text.tags for text in train])
-        return {WORDS: self._figures(encoded[part], [usual.tags(text.words) for text in examples[part]])}
+        told = [usual.tags(text.words) for text in examples[part]]
+        return {WORDS: self._figures(encoded[part], told, self.config.seed)}
 
     def tables(self, systems: Mapping[str, Mapping[str, Any]], part: str) -> Iterator[Any]:
         """See the base class."""
@@ -258,10 +259,10 @@ class TagTask(FinetuneTask):
     def _tags(self, predicted: WordPredictions) -> list[str]:
         return [self.labels[number] for number in predicted.labels]
 
-    def _figures(self, part: EncodedTags, predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
+    def _figures(self, part: EncodedTags, predicted: Sequence[Sequence[str]], seed: int | None) -> dict[str, Any]:
         if self.found.has_entities:
-            return entity_figures(part.gold_tags, predicted, self.config.seed)
-        return plain_figures(part.gold_tags, predicted, self.labels, self.config.seed)
+            return entity_figures(part.gold_tags, predicted, seed)
+        return plain_figures(part.gold_tags, predicted, self.labels, seed)
 
     def _template(self, pretrained: PretrainedModel) -> TextTemplate:
         from finetune.text_template import text_template

@@ -13,13 +13,13 @@ from finetune.tasks.tag_schemes import spans
 Tags = Sequence[str]
 
 
-def entity_figures(gold: Sequence[Tags], predicted: Sequence[Tags], seed: int = 0) -> dict[str, Any]:
+def entity_figures(gold: Sequence[Tags], predicted: Sequence[Tags], seed: int | None = None) -> dict[str, Any]:
     """Precision, recall and F1 of entities: right are those whose first word, last word and type are.
 
     Args:
         gold: IOB2 tags of each text.
         predicted: likewise; an `I-` that continues no entity of its type counts for nothing.
-        seed: of the interval's resamples of texts.
+        seed: of the interval's resamples of texts; None: no interval.
 
     Returns:
         `micro_...` (over all entities) and `macro_...` (mean over the types that occur) `precision`, `recall` and `f1`,
@@ -39,8 +39,9 @@ def entity_figures(gold: Sequence[Tags], predicted: Sequence[Tags], seed: int = 
         if kinds:
             values = precision_recall_fscore_support(*lists, average=name, scheme=IOB2, zero_division=0)[:3]
         figures |= {f"{name}_{key}": float(value) for key, value in zip(("precision", "recall", "f1"), values)}
-    counts = [[len(right & given), len(given), len(right)] for right, given in found]
-    figures["micro_f1_interval"] = bootstrap.interval(counts, bootstrap.micro_f1, seed)
+    if seed is not None:
+        counts = [[len(right & given), len(given), len(right)] for right, given in found]
+        figures["micro_f1_interval"] = bootstrap.interval(counts, bootstrap.micro_f1, seed)
     figures |= {"accuracy": float(accuracy_score(*lists)), "samples": len(gold)}
     columns = (
         precision_recall_fscore_support(*lists, average=None, scheme=IOB2, zero_division=0) if kinds else ((),) * 4
@@ -54,7 +55,7 @@ def entity_figures(gold: Sequence[Tags], predicted: Sequence[Tags], seed: int = 
 
 
 def plain_figures(
-    gold: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str], seed: int = 0
+    gold: Sequence[Tags], predicted: Sequence[Tags], labels: Sequence[str], seed: int | None = None
 ) -> dict[str, Any]:
     """Figures of tags that are no entities: those of `classification_figures`, a word counting as a text does there.
 
@@ -62,7 +63,7 @@ def plain_figures(
         gold: tags of each text.
         predicted: likewise.
         labels: what training saw; tags of `gold` beside them are always wrong, and come last.
-        seed: of the interval's resamples of texts.
+        seed: of the interval's resamples of texts; None: no interval.
 
     Returns:
         besides, `accuracy_interval` (95 %), and `micro_f1`, which is the accuracy.
@@ -71,9 +72,10 @@ def plain_figures(
     numbers = {label: number for number, label in enumerate([*labels, *unknown])}
     flat = [[numbers[tag] for tags in side for tag in tags] for side in (gold, predicted)]
     figures = classification_figures(flat[0], flat[1], list(numbers))
-    hits = [[sum(a == b for a, b in zip(right, given)), len(right)] for right, given in zip(gold, predicted)]
     figures["micro_f1"] = figures["accuracy"]
-    figures["accuracy_interval"] = bootstrap.interval(hits, bootstrap.mean, seed)
+    if seed is not None:
+        hits = [[sum(a == b for a, b in zip(right, given)), len(right)] for right, given in zip(gold, predicted)]
+        figures["accuracy_interval"] = bootstrap.interval(hits, bootstrap.mean, seed)
     return figures
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from configs.errors import ConfigError, DataError
 from finetune.tasks.example_files import ExampleReader, RecordForm, Records, group_of, identity
-from finetune.tasks.example_parts import Repeated, limit_parts, read_parts, repeated_texts
+from finetune.tasks.example_parts import LeftOut, Repeated, limit_parts, read_parts, repeated_texts
 from finetune.tasks.tag_config import TagData
 from finetune.tasks.tag_records import begins_document, columns_of, spans_of, words_of
 from finetune.tasks.tag_schemes import OUTSIDE, Scheme, recognize, to_iob2
@@ -60,7 +60,7 @@ class TaggedParts:
         scheme: of the tags as they were read, by part; of entities they are all IOB2 now.
         labels: what the training part has: all tags, or of entities `O` and `B-` and `I-` of every type.
         joiner: what stands between words.
-        malformed: records that were left out, by part, and the first of each.
+        malformed: records that were left out, by the part that names their files.
         repeated: texts that are known from another part.
     """
 
@@ -68,7 +68,7 @@ class TaggedParts:
     scheme: dict[str, Scheme]
     labels: list[str]
     joiner: str
-    malformed: dict[str, tuple[int, str]] = field(default_factory=dict)
+    malformed: Mapping[str, LeftOut] = field(default_factory=dict)
     repeated: Sequence[Repeated] = ()
 
     @property
@@ -93,21 +93,18 @@ def load_tagged(data: TagData, seed: int) -> TaggedParts:
             two tags, entities in one part and plain tags in another.
     """
     schemes: dict[str, Scheme] = {}
-    malformed: dict[str, tuple[int, str]] = {}
     joiners: list[str] = []
 
     def read(records: Records) -> list[TaggedText]:
-        part = records.where.removeprefix("data.").removesuffix("_texts")
-        texts, schemes[part] = _read(records, data)
-        if records.counts.records:
-            malformed[part] = records.counts.records, records.counts.first[0]
+        texts, schemes[records.part] = _read(records, data)
         if not joiners:  # of the training texts, which are read first
             joiners.append(_joiner(texts, data))
         if data.text_field is not None:
             return texts
         return [replace(text, gaps=("", *[joiners[0]] * (len(text.words) - 1))) for text in texts]
 
-    parts = limit_parts(read_parts(data, seed, ExampleReader(data, _form(data)), read), data, seed)
+    found, malformed = read_parts(data, seed, ExampleReader(data, _form(data)), read)
+    parts = limit_parts(found, data, seed)
     for part, texts in parts.items():
         if not texts:
             raise DataError("has no texts", where=f"data.{part}_texts", expected="more texts, or another data.split")
@@ -157,6 +154,7 @@ def _read(records: Records, data: TagData) -> tuple[list[TaggedText], Scheme]:
     document_number = 0
     for document, path in records:
         where = f"{path}, {document.id}"
+        gaps: list[str] = []
         try:
             if has_columns:
                 document_number += begins_document(document.text)
@@ -164,11 +162,11 @@ def _read(records: Records, data: TagData) -> tuple[list[TaggedText], Scheme]:
                 if columns is None:
                     continue
                 document.metadata = {**document.metadata, "document": f"{path}#{document_number}"}
-                (words, tags), gaps = columns, []
+                words, tags = columns
             elif data.text_field is not None:
                 words, tags, gaps = spans_of(document, data, where)
             else:
-                (words, tags), gaps = words_of(document, data, where), []
+                words, tags = words_of(document, data, where)
             group = None if data.split_by is None else group_of(document, data.split_by, where)
             name = identity(document, data.id_field)
             found.append((TaggedText(name, tuple(words), tuple(tags), tuple(gaps), group), where))
@@ -184,8 +182,8 @@ def _read(records: Records, data: TagData) -> tuple[list[TaggedText], Scheme]:
         except ValueError as error:
             expected = f"tags in {scheme.upper()}; data.scheme says another one"
             records.leave_out(DataError(str(error), where=where, expected=expected))
-    records.check()
     if not texts:
+        records.check()
         raise DataError("holds no tagged texts", where=records.where, expected="at least one")
     return texts, scheme
 

@@ -82,7 +82,7 @@ def test_bad_records_are_refused_or_counted(tmp_path: Path, change: dict[str, An
     with pytest.raises(DataError, match=named):
         load(tmp_path / "a.jsonl")
     found = load(tmp_path / "a.jsonl", max_malformed_share=0.05)
-    assert found.malformed["train"][0] == 1 and len(every(found)) == 19
+    assert found.malformed["train"].count == 1 and len(every(found)) == 19
 
 
 def test_files_that_hold_no_questions(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_entities_are_right_as_a_whole() -> None:
 
 
 def test_plain_tags_and_those_that_training_never_saw() -> None:
-    figures = plain_figures([["N", "V", "Q"]], [["N", "N", "V"]], ["N", "V"])
+    figures = plain_figures([["N", "V", "Q"]], [["N", "N", "V"]], ["N", "V"], 0)
     assert figures["accuracy"] == figures["micro_f1"] == pytest.approx(1 / 3)
     assert figures["labels"]["Q"]["recall"] == 0 and figures["labels"]["N"]["precision"] == 0.5
     assert list(figures["labels"]) == ["N", "V", "Q"]

@@ -108,7 +108,7 @@ def test_bad_records_are_counted_up_to_a_share(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 1 words and 2 tags"):
         load(tmp_path / "a.jsonl")
     found = load(tmp_path / "a.jsonl", max_malformed_share=0.1, scheme="iob2")
-    assert found.malformed["train"][0] == 2 and "1 words and 2 tags" in found.malformed["train"][1]
+    assert found.malformed["train"].count == 2 and "1 words and 2 tags" in found.malformed["train"].first
     assert len(every(found)) == 18
     (tmp_path / "a.jsonl").write_text(text + "{broken\n")
     with pytest.raises(DataError, match=r"3 records cannot be used, the first: [\s\S]*at most 10\.00%"):
