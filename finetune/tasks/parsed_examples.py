@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import DataError
 from finetune.tasks.example_files import ExampleReader, RecordForm, Records, field_value, identity
-from finetune.tasks.example_parts import Repeated, limit_parts, read_parts, repeated_texts, told_repeated
+from finetune.tasks.example_parts import (
+    LeftOut,
+    Repeated,
+    limit_parts,
+    read_parts,
+    repeated_texts,
+    told_left_out,
+    told_repeated,
+)
 from finetune.tasks.examples_config import ExamplesData
 
 if TYPE_CHECKING:
@@ -27,14 +35,12 @@ class ParsedExamples:
 
     Attributes:
         parts: the examples of each part.
-        bad: records that were left out.
-        first_bad: what the first of them were, for people.
+        malformed: records that cannot be used, by the part that names their files.
         repeated: texts that stand in two parts.
     """
 
     parts: dict[str, list[Any]] = field(default_factory=dict)
-    bad: int = 0
-    first_bad: list[str] = field(default_factory=list)
+    malformed: dict[str, LeftOut] = field(default_factory=dict)
     repeated: list[Repeated] = field(default_factory=list)
 
     @property
@@ -44,13 +50,13 @@ class ParsedExamples:
 
     def facts(self) -> dict[str, Any]:
         """For the record of a task."""
-        repeated = [asdict(found) for found in self.repeated]
-        return {"examples": self.counts, "bad_records": self.bad, "repeated": repeated}
+        malformed = {part: asdict(found) for part, found in self.malformed.items()}
+        return {"examples": self.counts, "malformed": malformed, "repeated": [asdict(found) for found in self.repeated]}
 
-    def notes(self, what: str) -> list[str]:
+    def notes(self, what: str) -> Iterator[str]:
         """What the console says of what was left out or stands twice; `what` the examples are called."""
-        lines = [f"left out    {self.bad:,} bad records, the first {self.first_bad[0]}"] if self.bad else []
-        return [*lines, *told_repeated(self.repeated, self.counts, what)]
+        yield from told_left_out(self.malformed)
+        yield from told_repeated(self.repeated, self.counts, what)
 
 
 def parse_examples(
@@ -79,13 +85,11 @@ def parse_examples(
                 examples.append(parse(document, name, f"{path}, {name}"))
             except DataError as error:
                 records.leave_out(error)
-        records.check()
-        found.bad += records.counts.records
-        found.first_bad += records.counts.first
         return examples
 
     form = RecordForm(text_field, FIELD_KINDS, EXPECTED, key, settings)
-    found.parts = limit_parts(read_parts(data, seed, ExampleReader(data, form), read), data, seed)
+    parts, found.malformed = read_parts(data, seed, ExampleReader(data, form), read)
+    found.parts = limit_parts(parts, data, seed)
     for part, examples in found.parts.items():
         if not examples:
             raise DataError(

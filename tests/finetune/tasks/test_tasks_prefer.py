@@ -181,7 +181,7 @@ def test_records_that_are_no_preferences(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="its chosen and its rejected completion are the same"):
         PreferTask(config(root, "dpo", "none", data__train_texts=str(path))).read()
     task = PreferTask(config(root, "dpo", "none", data__train_texts=str(path), data__max_malformed_share=0.2))
-    assert sum(map(len, task.read().values())) == 20 and task.facts()["bad_records"] == 2
+    assert sum(map(len, task.read().values())) == 20 and task.facts()["malformed"]["train"]["count"] == 2
     path.write_text('{"prompt": "a", "completion": "b", "label": "good"}\n')
     with pytest.raises(DataError, match="holds 'good'"):
         PreferTask(config(root, "kto", "none", data__train_texts=str(path))).read()

@@ -226,7 +226,7 @@ def test_what_cannot_be_read_or_written_is_told(root: Path, tmp_path: Path) -> N
     given["data__max_malformed_share"] = 0.2
     task = Seq2SeqTask(config(root, "gpt", "none", **given))
     parts = task.read()
-    assert sum(map(len, parts.values())) == 20 and task.facts()["bad_records"] == 4
+    assert sum(map(len, parts.values())) == 20 and task.facts()["malformed"]["train"]["count"] == 4
     assert not {pair.source for pair in parts["test"]} & {pair.source for pair in parts["train"]}
     with pytest.raises(DataError, match="names, too"):
         Seq2SeqTask(config(root, "gpt", "none", **given, data__test_texts=str(path))).read()
