@@ -64,7 +64,21 @@ HELP = {
         "ngram",
     ],
     "pretrain/main.py": ["evaluate"],
-    "finetune": ["answer", "classify", "embed", "evaluate", "export", "generate", "import", "predict", "prefer", "qa", "run", "seq2seq", "tag"],
+    "finetune": [
+        "answer",
+        "classify",
+        "embed",
+        "evaluate",
+        "export",
+        "generate",
+        "import",
+        "predict",
+        "prefer",
+        "qa",
+        "run",
+        "seq2seq",
+        "tag",
+    ],
     "finetune/tag.py": [],
 }
 MISTAKES = [
