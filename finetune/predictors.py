@@ -17,13 +17,21 @@ from finetune.task_output import RECIPE
 
 if TYPE_CHECKING:
     from finetune.tasks.classify_config import ClassifyConfig
+    from finetune.tasks.embed_config import EmbedConfig
     from finetune.tasks.seq2seq_config import Seq2SeqConfig
 
 PREDICTORS: Mapping[str, str] = {
     "classify": "finetune.predictors:Classifier",
     "seq2seq": "finetune.predictors:Writer",
+    "embed": "finetune.predictors:Embedder",
 }
 """The `Predictor` of each task that has one, as `module:Class`."""
+_OTHERWISE: Mapping[str, str] = {
+    "prefer": "generate writes with it",
+    "qa": "answer asks it",
+    "tag": "transformers' pipeline of token-classification reads it",
+}
+"""How models of other tasks are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +79,9 @@ def load_predictor(folder: Path) -> Predictor:
         )
     name = str(read_yaml(folder / RECIPE).get("name"))
     if name not in PREDICTORS:
-        others = "; generate writes with language models" if name == "prefer" else ""
-        raise ConfigError(
-            f"was made by the task {name}", where=folder, expected=f"a model of {' or '.join(PREDICTORS)}{others}"
-        )
+        known = f"a model of {', '.join(PREDICTORS)}"
+        expected = f"{known}; {_OTHERWISE[name]}" if name in _OTHERWISE else known
+        raise ConfigError(f"was made by the task {name}", where=folder, expected=expected)
     recipe = load_config(TASKS.declaration(name), [folder / RECIPE], [])
     made: Predictor = resolve(PREDICTORS[name])(folder, recipe)
     return made
@@ -145,6 +152,34 @@ class Writer:
         sources, _ = encode_sources(self.codec, texts, self.prompt, self.template)
         written = write_texts(self.network, sources, self.template, self.codec, _device())
         return [{"source": text, "predicted": found} for text, found in zip(texts, written)]
+
+
+class Embedder:
+    """A model of `embed`: the vector of a text, of length 1.
+
+    Args:
+        folder: what the task wrote.
+        recipe: its settings.
+    """
+
+    def __init__(self, folder: Path, recipe: EmbedConfig) -> None:
+        from finetune.embedding_network import load_body
+
+        self.text_field, self.second_field = recipe.data.text_field, None
+        self.tokenizer = _tokenizer(folder)
+        self.network: Any = load_body(folder).to(_device())
+
+    def __call__(self, records: Sequence[TextRecord]) -> list[dict[str, Any]]:
+        """See `Predictor`."""
+        import torch
+
+        from finetune.tasks.embedding_texts import EmbeddingTexts, vectors
+
+        rows = self.tokenizer([record.text for record in records], truncation=True)["input_ids"]
+        part = EmbeddingTexts(rows, [], len(rows), self.tokenizer.pad_token_id, 0)
+        with torch.no_grad():
+            found_RH = vectors(self.network, part, range(len(rows)), _device())
+        return [{"vector": [round(value, 6) for value in row]} for row in found_RH.tolist()]
 
 
 def _tokenizer(folder: Path) -> Any:
