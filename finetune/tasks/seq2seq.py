@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import DataError
+from configs.errors import ConfigError, DataError
 from finetune.sequence_template import SequenceTemplate, encode_sources, sequence_template
 from finetune.tasks.example_files import group_of
 from finetune.tasks.generation_metrics import BASELINES, counted_in, generation_figures
@@ -225,8 +225,14 @@ class Seq2SeqTask(WritingTask):
     def template(self, pretrained: PretrainedModel) -> SequenceTemplate:
         """See the base class."""
         data, new = self.config.data, self.config.generation.max_new_tokens
-        if not pretrained.is_encoder_decoder and new is not None and new > data.max_target_tokens:
-            # What is written has to fit the context behind the source, too.
+        if new is not None and new > data.max_target_tokens:
+            # What is written has to fit the context, too; a decoder's behind the source.
             longer = sequence_template(pretrained, data.max_source_tokens, new)
-            return SequenceTemplate(**{**vars(longer), "target_tokens": data.max_target_tokens})
+            if longer.target_tokens < new:
+                raise ConfigError(
+                    f"is {new}",
+                    where="generation.max_new_tokens",
+                    expected=f"at most {longer.target_tokens}, the context",
+                )
+            return replace(longer, target_tokens=data.max_target_tokens)
         return sequence_template(pretrained, data.max_source_tokens, data.max_target_tokens)

@@ -230,5 +230,8 @@ def test_what_cannot_be_read_or_written_is_told(root: Path, tmp_path: Path) -> N
     assert not {pair.source for pair in parts["test"]} & {pair.source for pair in parts["train"]}
     with pytest.raises(DataError, match="names, too"):
         Seq2SeqTask(config(root, "gpt", "none", **given, data__test_texts=str(path))).read()
+    long = config(root, "bart", "none", generation__max_new_tokens=100)
+    with pytest.raises(ConfigError, match=r"max_new_tokens: is 100\n.*at most \d+, the context"):
+        Seq2SeqTask(long).encode(read_pretrained(root / "bart"), [])
     with pytest.raises(ConfigError, match="leaves -6 tokens of the context"):
         Seq2SeqTask(config(root, "gpt", "none", data__max_target_tokens=70)).encode(read_pretrained(root / "gpt"), [])
