@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Question:
+class ChoiceQuestion:
     """A question.
 
     Attributes:
@@ -51,7 +51,7 @@ class ChoiceFigures:
     cut: int
 
 
-def question_of(document: Document, where: str) -> Question:
+def question_of(document: Document, where: str) -> ChoiceQuestion:
     """The question of a record with `query`, `choices` and `gold`, the number of an answer or the answer itself.
 
     Raises:
@@ -68,11 +68,11 @@ def question_of(document: Document, where: str) -> Question:
         raise DataError(
             f"its field 'gold' holds {gold!r}", where=where, expected=f"an answer, or 0 to {len(choices) - 1}"
         )
-    return Question(document.text, tuple(choices), number)
+    return ChoiceQuestion(document.text, tuple(choices), number)
 
 
 def score_questions(
-    causal: CausalModel, questions: Sequence[Question], delimiter: str, batch_size: int
+    causal: CausalModel, questions: Sequence[ChoiceQuestion], delimiter: str, batch_size: int
 ) -> ChoiceFigures:
     """Ask all questions.
 
@@ -120,7 +120,9 @@ def _row(codec: TextCodec, query: str, answer: str) -> tuple[list[int], int]:
     return front + whole, max(len(whole) - len(before), 1)
 
 
-def _shared_out(questions: Sequence[Question], scores: Sequence[float]) -> Iterator[tuple[Question, Sequence[float]]]:
+def _shared_out(
+    questions: Sequence[ChoiceQuestion], scores: Sequence[float]
+) -> Iterator[tuple[ChoiceQuestion, Sequence[float]]]:
     at = 0
     for question in questions:
         yield question, scores[at : at + len(question.choices)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import ConfigError, DataError
 from data_prep.storage.publishing import staged_file
 from finetune.batches import by_length
-from finetune.predictors import Predictor, TextRecord
+from finetune.predictors import TextPredictor, TextRecord
 
 if TYPE_CHECKING:
     from data_prep.reading.documents import ReadCounts
@@ -67,7 +67,7 @@ def check_predictions_file(path: Path, overwrite: bool) -> None:
         raise ConfigError("exists already", where=path, expected=expected)
 
 
-def predict_file(predictor: Predictor, given: PredictInput, output: Path, batch_size: int = 32) -> Predicted:
+def predict_file(predictor: TextPredictor, given: PredictInput, output: Path, batch_size: int = 32) -> Predicted:
     """Write a line for each text, in the order of the input; the file appears when it is complete.
 
     Args:
@@ -103,7 +103,7 @@ def predict_file(predictor: Predictor, given: PredictInput, output: Path, batch_
     return Predicted(number, bad, first)
 
 
-def _records(predictor: Predictor, given: PredictInput, counts: ReadCounts, bad: list[str]) -> Iterator[TextRecord]:
+def _records(predictor: TextPredictor, given: PredictInput, counts: ReadCounts, bad: list[str]) -> Iterator[TextRecord]:
     """The records that can be predicted."""
     from data_prep.config import SourceConfig
     from data_prep.reading.inputs import find_files, work_units
@@ -136,7 +136,7 @@ def _windows(records: Iterator[TextRecord], size: int) -> Iterator[list[TextReco
         yield window
 
 
-def _lines(predictor: Predictor, window: Sequence[TextRecord], batch_size: int) -> list[dict[str, Any]]:
+def _lines(predictor: TextPredictor, window: Sequence[TextRecord], batch_size: int) -> list[dict[str, Any]]:
     """A line for each record of a window, in order; texts of similar length go through the model together."""
     found: dict[int, dict[str, Any]] = {}
     for numbers in by_length([len(record.text) for record in window], batch_size):

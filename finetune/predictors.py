@@ -25,7 +25,7 @@ PREDICTORS: Mapping[str, str] = {
     "seq2seq": "finetune.predictors:Writer",
     "embed": "finetune.predictors:Embedder",
 }
-"""The `Predictor` of each task that has one, as `module:Class`."""
+"""The `TextPredictor` of each task that has one, as `module:Class`."""
 _OTHERWISE: Mapping[str, str] = {
     "prefer": "generate writes with it",
     "qa": "answer asks it",
@@ -49,7 +49,7 @@ class TextRecord:
     second: str | None = None
 
 
-class Predictor(Protocol):
+class TextPredictor(Protocol):
     """A saved model. Made with (the directory, its recipe); on a GPU where there is one."""
 
     text_field: str
@@ -62,7 +62,7 @@ class Predictor(Protocol):
         ...
 
 
-def load_predictor(folder: Path) -> Predictor:
+def load_predictor(folder: Path) -> TextPredictor:
     """The saved model of a task.
 
     Raises:
@@ -83,7 +83,7 @@ def load_predictor(folder: Path) -> Predictor:
         expected = f"{known}; {_OTHERWISE[name]}" if name in _OTHERWISE else known
         raise ConfigError(f"was made by the task {name}", where=folder, expected=expected)
     recipe = load_config(TASKS.declaration(name), [folder / RECIPE], [])
-    made: Predictor = resolve(PREDICTORS[name])(folder, recipe)
+    made: TextPredictor = resolve(PREDICTORS[name])(folder, recipe)
     return made
 
 
@@ -114,7 +114,7 @@ class Classifier:
         self.network: Any = load_network("AutoModelForSequenceClassification", folder).to(_device())
 
     def __call__(self, records: Sequence[TextRecord]) -> list[dict[str, Any]]:
-        """See `Predictor`."""
+        """See `TextPredictor`."""
         import torch
 
         seconds = [record.second or "" for record in records] if self.second_field is not None else None
@@ -144,7 +144,7 @@ class Writer:
         self.network: Any = task.load(folder).to(_device())
 
     def __call__(self, records: Sequence[TextRecord]) -> list[dict[str, Any]]:
-        """See `Predictor`."""
+        """See `TextPredictor`."""
         from finetune.sequence_template import encode_sources
         from finetune.tasks.writing import write_texts
 
@@ -170,7 +170,7 @@ class Embedder:
         self.network: Any = load_body(folder).to(_device())
 
     def __call__(self, records: Sequence[TextRecord]) -> list[dict[str, Any]]:
-        """See `Predictor`."""
+        """See `TextPredictor`."""
         import torch
 
         from finetune.tasks.embedding_texts import EmbeddingTexts, vectors

@@ -23,7 +23,7 @@ _WINDOWS_AT_HAND = 256
 
 
 @dataclass(frozen=True)
-class Window:
+class TextWindow:
     """A piece of a text that is read at once.
 
     Attributes:
@@ -65,7 +65,7 @@ class TextFigures:
         }
 
 
-def windows(row: Sequence[int], before: int | None, context: int | None, stride: int) -> Iterator[Window]:
+def windows(row: Sequence[int], before: int | None, context: int | None, stride: int) -> Iterator[TextWindow]:
     """The windows of a text, in which each of its tokens counts once.
 
     The first one holds as much as fits; each later one has `stride` new tokens behind as much context as fits.
@@ -80,10 +80,10 @@ def windows(row: Sequence[int], before: int | None, context: int | None, stride:
     length = len(ids) if context is None else context
     # A window's last token is only predicted: it need not be read, so one more fits.
     end = min(len(ids), length + 1)
-    yield Window(ids[:end], end - 1)
+    yield TextWindow(ids[:end], end - 1)
     while end < len(ids):
         following = min(end + stride, len(ids))
-        yield Window(ids[max(0, following - length - 1) : following], following - end)
+        yield TextWindow(ids[max(0, following - length - 1) : following], following - end)
         end = following
 
 
@@ -98,7 +98,7 @@ def score_texts(causal: CausalModel, texts: Iterator[str], stride: int | None, b
     """
     found = TextFigures()
     step = stride if stride is not None else max(1, (causal.context or 2) // 2)
-    waiting: list[Window] = []
+    waiting: list[TextWindow] = []
     for text in texts:
         row = causal.codec.encode_batch([text])[0]
         found.documents += 1
@@ -137,7 +137,7 @@ def first_token(codec: TextCodec) -> int | None:
     return codec.begin_of_text if codec.begin_of_text is not None else codec.document_start
 
 
-def _score(network: Any, waiting: Sequence[Window], batch_size: int, found: TextFigures) -> None:
+def _score(network: Any, waiting: Sequence[TextWindow], batch_size: int, found: TextFigures) -> None:
     for numbers in batches.by_length([len(window.ids) for window in waiting], batch_size):
         losses = token_losses(network, [waiting[number].ids for number in numbers])
         for number, nats in zip(numbers, losses):
