@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from configs.errors import ConfigError
-from configs.paths import expanded, input_path, output_path
+from configs.paths import input_path, input_pattern, output_path
 from data_prep.storage.publishing import staged_file
 
 _Files = list[str] | None
@@ -23,11 +23,19 @@ def evaluate_command(
         ),
     ],
     text: Annotated[
-        _Files, typer.Option("--text", "-t", metavar="PATH", help="Texts to predict: perplexity; repeatable.")
+        _Files,
+        typer.Option(
+            "--text", "-t", metavar="PATH", parser=input_pattern, help="Texts to predict: perplexity; repeatable."
+        ),
     ] = None,
     choices: Annotated[
         _Files,
-        typer.Option("--choices", metavar="PATH", help="Questions: JSON lines with query, choices, gold; repeatable."),
+        typer.Option(
+            "--choices",
+            metavar="PATH",
+            parser=input_pattern,
+            help="Questions: JSON lines with query, choices, gold; repeatable.",
+        ),
     ] = None,
     text_field: Annotated[str, typer.Option(help="Field that holds a text.")] = "text",
     stride: Annotated[
@@ -55,8 +63,8 @@ def evaluate_command(
     if output is not None and output.exists() and not overwrite:
         raise ConfigError("exists already", where=output, expected="a new file, or --overwrite to replace this one")
     asked = Evaluation(
-        [expanded(each) for each in text or []],
-        [expanded(each) for each in choices or []],
+        text or [],
+        choices or [],
         text_field,
         stride,
         delimiter,

@@ -118,6 +118,8 @@ def _records(predictor: TextPredictor, given: PredictInput, counts: ReadCounts, 
             identity = document.id if name is None else str(name)
             second = None if predictor.second_field is None else document.metadata.get(predictor.second_field)
             if not document.text.strip():
+                if unit.kind == "text":  # an empty line is no record
+                    continue
                 bad.append(f"{unit.path}, {identity}: no text")
             elif predictor.second_field is not None and not (isinstance(second, str) and second.strip()):
                 bad.append(f"{unit.path}, {identity}: no text in the field {predictor.second_field!r}")

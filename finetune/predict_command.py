@@ -8,16 +8,22 @@ from typing import Annotated
 import typer
 
 from configs.errors import ConfigError
-from configs.paths import expanded, input_path, output_path
+from configs.paths import input_path, input_pattern, output_path
 
 
 def predict_command(
     model: Annotated[
         Path, typer.Option("--model", "-m", metavar="PATH", parser=input_path, help="What a task of finetune wrote.")
     ],
-    file: Annotated[
+    input: Annotated[
         list[str],
-        typer.Option("--input", "-i", metavar="PATH", help="Texts: records, or a text in each line; repeatable."),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="PATH",
+            parser=input_pattern,
+            help="Texts: records, or a text in each line; repeatable.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", parser=output_path, help="A .jsonl or .csv file.")
@@ -41,7 +47,7 @@ def predict_command(
     if not 0 <= max_bad_share <= 1:
         raise ConfigError(f"is {max_bad_share}", where="--max-bad-share", expected="a share from 0 to 1")
     check_predictions_file(output, overwrite)
-    given = PredictInput([expanded(text) for text in file], text_field, id_field, max_bad_share)
+    given = PredictInput(input, text_field, id_field, max_bad_share)
     done = predict_file(load_predictor(model), given, output, batch_size)
     print(f"predictions  {output}  ({done.texts:,})", flush=True)
     if done.bad:

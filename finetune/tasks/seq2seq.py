@@ -95,7 +95,7 @@ class Seq2SeqTask(WritingTask):
         self.parsed = parse_examples(
             data, self.config.seed, parse, data.source_field, "data.source_field", {"quoting": data.quoting}
         )
-        asked = self.config.generation.tokenizer
+        asked = self.config.generation.counted
         targets = [pair.target for part in self.parsed.parts.values() for pair in part]
         self.counted = counted_in(targets) if asked == "auto" else asked
         return self.parsed.parts

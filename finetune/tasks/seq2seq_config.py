@@ -46,7 +46,7 @@ class GenerationSettings(Section):
     """Runs of this many tokens that are written once at most; 0: no such rule."""
     at_validation: bool = False
     """Whether validations write, too, and may select by figures of what was written; else they read the target."""
-    tokenizer: Literal["auto", "words", "chinese", "characters"] = "auto"
+    counted: Literal["auto", "words", "chinese", "characters"] = "auto"
     """What figures count: words (BLEU's 13a), words with Chinese characters apart (BLEU's zh; ROUGE by characters), or
     characters; auto: as the scripts of the target texts say."""
 

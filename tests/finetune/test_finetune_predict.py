@@ -42,7 +42,7 @@ def test_a_classifier_says_what_its_training_said(
         assert row["predicted"] == told[row["id"]]["predicted"] and set(row) == {"id", "predicted", "probabilities"}
         assert row["probabilities"] == pytest.approx(told[row["id"]]["probabilities"], abs=2e-6)
     # Plain text, a text in each line, as a table.
-    (tmp_path / "lines.txt").write_text("it raises\nopens path\n")
+    (tmp_path / "lines.txt").write_text("it raises\n\nopens path\n")
     predict_command(root / "classifier", [str(tmp_path / "lines.txt")], tmp_path / "out.csv")
     rows = list(csv.DictReader((tmp_path / "out.csv").open()))
     assert len(rows) == 2 and rows[1]["predicted"] in ("error", "file", "value")
