@@ -101,6 +101,7 @@ def test_the_pipeline_gives_the_predictions(result: TaskResult, root: Path) -> N
     assert compared > 5
 
 
+@pytest.mark.slow
 def test_chinese_by_characters(root: Path, tmp_path: Path) -> None:
     """A vocabulary that joins characters: each is encoded alone, and the pipeline is given the characters."""
     from transformers import pipeline
@@ -136,6 +137,7 @@ def test_chinese_by_characters(root: Path, tmp_path: Path) -> None:
         assert expected == pytest.approx(row["probabilities"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_decoder_is_warned_of(
     root: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
