@@ -17,8 +17,8 @@ def answer_command(
         Path,
         typer.Option("--model", "-m", metavar="PATH", parser=input_path, help="What `python -m finetune qa` wrote."),
     ],
-    question: Annotated[list[str], typer.Option("--question", "-q", help="What is asked; can be given several times.")],
-    context: Annotated[str, typer.Option("--context", "-c", help="The text that holds the answers.")],
+    question: Annotated[list[str], typer.Option("--question", help="What is asked; can be given several times.")],
+    context: Annotated[str, typer.Option("--context", help="The text that holds the answers.")],
 ) -> None:
     """Find the answers to questions in a text, as the saved model was measured."""
     for line in answers(model, question, context):

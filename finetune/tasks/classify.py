@@ -62,7 +62,7 @@ class ClassifyTask(FinetuneTask):
             counts = np.array(list(self.splits.counts()["train"].values()))
             balanced = counts.sum() / (len(self.labels) * np.maximum(counts, 1))
             weights = balanced if self.config.class_weights == "balanced" else np.ones(len(self.labels))
-            self.problem = SingleLabel(self.labels, weights, self.config.label_smoothing)
+            self.problem = SingleLabel(self.labels, weights)
         return self.splits.parts
 
     def facts(self) -> dict[str, Any]:

@@ -99,8 +99,6 @@ class ClassifyConfig(TaskConfig):
     """How long, how much at a time, how precise, and which weights are kept."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: a label counts in the loss as much as if all were equally frequent."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target that is spread over all labels in training."""
     # The base's, and more.
     baselines: list[Literal["majority", "tfidf", "scratch"]] = ["majority", "tfidf"]  # type: ignore[assignment]
     """What is measured beside it on the same split: the most frequent label, TF-IDF with logistic regression, and the
@@ -124,9 +122,8 @@ class ClassifyConfig(TaskConfig):
                 f"training.select_by is {self.training.select_by!r}, and the figures of {self.problem_type} are"
                 f" {', '.join(known)}"
             )
-        for key, usual in (("class_weights", "none"), ("label_smoothing", 0.0)):
-            if getattr(self, key) != usual and self.problem_type != "single_label_classification":
-                problems.append(f"{key} is of single labels, and problem_type is {self.problem_type}")
+        if self.class_weights != "none" and self.problem_type != "single_label_classification":
+            problems.append(f"class_weights is of single labels, and problem_type is {self.problem_type}")
         if self.problem_type == "regression" and (self.data.labels is not None or self.data.min_label_count > 1):
             problems.append("data.labels and data.min_label_count are of labels, and problem_type is regression")
         if self.data.text_pair_field is not None and not self.data.append_end_of_document:

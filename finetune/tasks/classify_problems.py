@@ -55,11 +55,10 @@ class SingleLabel:
     Args:
         labels: in the order of their numbers.
         label_weights: of each label in the loss, float64 [C].
-        smoothing: share of the target that is spread over all labels in training.
     """
 
-    def __init__(self, labels: Sequence[str], label_weights: npt.NDArray[np.float64], smoothing: float) -> None:
-        self.labels, self.label_weights, self.smoothing = labels, label_weights, smoothing
+    def __init__(self, labels: Sequence[str], label_weights: npt.NDArray[np.float64]) -> None:
+        self.labels, self.label_weights = labels, label_weights
         self.numbers = {label: number for number, label in enumerate(labels)}
 
     def gold(self, example: LabelledText) -> int:
@@ -72,8 +71,7 @@ class SingleLabel:
 
         weights_B = torch.tensor(self.label_weights[list(gold)], dtype=torch.float32, device=logits_BC.device)
         gold_B = torch.tensor(gold, device=logits_BC.device)
-        cross_entropy = torch.nn.functional.cross_entropy
-        return cross_entropy(logits_BC, gold_B, reduction="none", label_smoothing=self.smoothing) * weights_B
+        return torch.nn.functional.cross_entropy(logits_BC, gold_B, reduction="none") * weights_B
 
     def outputs(self, logits_BC: torch.Tensor) -> torch.Tensor:
         """See the protocol."""

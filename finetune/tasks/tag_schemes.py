@@ -21,6 +21,8 @@ _AS_IOBES = {"L": "E", "U": "S", "M": "I"}
 def recognize(texts: Iterable[Sequence[str]], where: str) -> Scheme:
     """The scheme of all texts together; `none` where the tags are plain, such as parts of speech.
 
+    Where most entities begin with `B-`, it is IOB2, and what begins otherwise breaks it.
+
     Args:
         texts: the tags of each.
         where: they come from, for messages.
@@ -29,7 +31,8 @@ def recognize(texts: Iterable[Sequence[str]], where: str) -> Scheme:
         DataError: tags of entities and others are mixed, or the beginnings of entities follow two schemes.
     """
     tags: dict[str, None] = {}
-    by_inside = by_begin = None  # first tags that begin an entity as in IOB1, and as in IOB2
+    by_inside: list[str] = []  # tags that begin an entity as in IOB1
+    by_begin: list[str] = []  # and as in IOB2
     for text in texts:
         open_type = None
         for tag in text:
@@ -37,9 +40,9 @@ def recognize(texts: Iterable[Sequence[str]], where: str) -> Scheme:
             found = _PREFIXED.fullmatch(tag)
             letter, kind = found.groups() if found else ("", None)
             if letter == "I" and kind != open_type:
-                by_inside = by_inside or tag
+                by_inside.append(tag)
             if letter == "B" and kind != open_type:
-                by_begin = by_begin or tag
+                by_begin.append(tag)
             open_type = kind
     prefixed = [tag for tag in tags if _PREFIXED.fullmatch(tag)]
     other = [tag for tag in tags if tag != OUTSIDE and tag not in prefixed]
@@ -53,13 +56,14 @@ def recognize(texts: Iterable[Sequence[str]], where: str) -> Scheme:
         )
     if any(tag[0] in "ESLUM" for tag in prefixed):
         return "iobes"
-    if by_inside and by_begin:
+    if by_begin and len(by_inside) >= len(by_begin):
         raise DataError(
-            f"begins entities with {by_inside!r} after another tag, as IOB1 does, and with {by_begin!r}, as IOB2 does",
+            f"begins {len(by_inside):,} entities as {by_inside[0]!r} after another tag does, as IOB1 has them, and"
+            f" {len(by_begin):,} as {by_begin[0]!r} does, as IOB2 has them",
             where=where,
             expected="tags of one scheme; data.scheme=iob1 takes an I- that follows another tag for a beginning",
         )
-    return "iob1" if by_inside else "iob2"
+    return "iob1" if by_inside and not by_begin else "iob2"
 
 
 def to_iob2(tags: Sequence[str], scheme: Scheme) -> list[str]:

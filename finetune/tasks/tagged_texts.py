@@ -180,7 +180,10 @@ def _read(records: Records, data: TagData) -> tuple[list[TaggedText], Scheme]:
         try:
             texts.append(replace(text, tags=tuple(to_iob2(text.tags, scheme))))
         except ValueError as error:
-            expected = f"tags in {scheme.upper()}; data.scheme says another one"
+            expected = (
+                f"tags in {scheme.upper()}; data.scheme says another one (iob1 takes any I- for a beginning where one"
+                " is needed), data.max_malformed_share leaves such texts out"
+            )
             records.leave_out(DataError(str(error), where=where, expected=expected))
     if not texts:
         records.check()

@@ -118,7 +118,7 @@ def test_pairs_are_read_together(root: Path) -> None:
     from transformers import pipeline
 
     # Only the second text tells; of the pairs, many are longer than 24 tokens.
-    changes: dict[str, Any] = {"data__text_pair_field": "second", "data__max_tokens": 24, "label_smoothing": 0.05}
+    changes: dict[str, Any] = {"data__text_pair_field": "second", "data__max_tokens": 24}
     found = train(root, "pairs", "pairs.jsonl", model=root / "bert", training__duration="12 epochs", **changes)
     assert found.test["fine-tuned"]["accuracy"] > 0.7 and found.test["fine-tuned"]["matthews"] > 0.5
     judge = pipeline("text-classification", str(root / "pairs"), top_k=None, device="cpu", truncation=True)
@@ -138,9 +138,9 @@ def test_pairs_are_read_together(root: Path) -> None:
 def test_losses_are_those_of_the_problem() -> None:
     functional, generator = torch.nn.functional, torch.Generator().manual_seed(0)
     logits_BC = torch.randn(4, 3, generator=generator)
-    single = SingleLabel(["a", "b", "c"], np.array([1.0, 2.0, 0.5]), 0.1)
+    single = SingleLabel(["a", "b", "c"], np.array([1.0, 2.0, 0.5]))
     gold = torch.tensor([0, 2, 1, 1])
-    expected = functional.cross_entropy(logits_BC, gold, reduction="none", label_smoothing=0.1)
+    expected = functional.cross_entropy(logits_BC, gold, reduction="none")
     expected = expected * torch.tensor([1.0, 0.5, 2.0, 2.0])
     assert torch.allclose(single.losses(logits_BC, gold.tolist()), expected)
     several = MultiLabel(["a", "b", "c"])
@@ -194,7 +194,6 @@ def test_labels_are_read_as_the_problem_has_them(tmp_path: Path) -> None:
     [
         ({"training__select_by": "pearson"}, "the figures of single_label_classification are macro_f1, accuracy"),
         ({"problem_type": "regression", "class_weights": "balanced"}, "class_weights is of single labels"),
-        ({"problem_type": "multi_label_classification", "label_smoothing": 0.1}, "label_smoothing is of single"),
         ({"problem_type": "regression", "data__min_label_count": 3}, "min_label_count are of labels"),
         ({"data__text_pair_field": "b", "data__append_end_of_document": False}, "is of single texts"),
     ],

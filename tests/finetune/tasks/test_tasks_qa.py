@@ -18,6 +18,7 @@ from tests.finetune.finetune_questions import qa_config, squad, write_squad
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_tokenizers import train_tokenizer
 
+pytestmark = pytest.mark.slow
 SIZES: dict[str, Any] = {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "seq_length": 64}
 
 
@@ -104,7 +105,6 @@ def test_the_printed_command_gives_the_same_answers(
         answer_command(root / "run", ["who?"], "a text")
 
 
-@pytest.mark.slow
 def test_from_a_decoder_whose_class_calls_its_body_otherwise(
     root: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,8 +42,8 @@ def lines() -> list[str]:
 
 @pytest.fixture(scope="module")
 def result(root: Path, lines: list[str]) -> TaskResult:
-    # Windows of at most 22 tokens of a text: the longer texts have two.
-    found = run_task(tag_config(root, "tagger", data__max_tokens=24, data__stride=8), lines.append)
+    # Windows of at most 10 tokens of a text: the longer texts have several.
+    found = run_task(tag_config(root, "tagger", data__max_tokens=12, data__stride=4), lines.append)
     assert found is not None
     return found
 
@@ -82,7 +82,7 @@ def test_the_pipeline_gives_the_predictions(result: TaskResult, root: Path) -> N
     compared = 0
     for row in predictions(root / "tagger"):
         text = " ".join(row["words"])
-        if len(tag.tokenizer(text).input_ids) > 24:
+        if len(tag.tokenizer(text).input_ids) > 12:
             continue
         starts, at = {}, 0
         for number, word in enumerate(row["words"]):
@@ -101,6 +101,7 @@ def test_the_pipeline_gives_the_predictions(result: TaskResult, root: Path) -> N
     assert compared > 5
 
 
+@pytest.mark.slow
 def test_chinese_by_characters(root: Path, tmp_path: Path) -> None:
     """A vocabulary that joins characters: each is encoded alone, and the pipeline is given the characters."""
     from transformers import pipeline
@@ -136,6 +137,7 @@ def test_chinese_by_characters(root: Path, tmp_path: Path) -> None:
         assert expected == pytest.approx(row["probabilities"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_decoder_is_warned_of(
     root: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -157,8 +159,8 @@ def test_a_decoder_is_warned_of(
 
 @pytest.mark.slow
 def test_two_processes_equal_one(root: Path) -> None:
-    changes = {"baselines": [], "training__batch_size": 24, "training__duration": "6 steps", "data__max_tokens": 24,
-               "data__stride": 8}  # fmt: skip
+    changes = {"baselines": [], "training__batch_size": 24, "training__duration": "6 steps", "data__max_tokens": 12,
+               "data__stride": 4}  # fmt: skip
     records = []
     for world_size, stage in ((1, 0), (2, 3)):
         given = {**changes, "training__zero_stage": stage, "training__micro_batch_size": 4}
