@@ -105,7 +105,7 @@ class Classifier:
         self.text_field, self.second_field = recipe.data.text_field, recipe.data.text_pair_field
         labels: list[str] = json.loads((folder / LABELS_FILE).read_text("utf-8"))
         problems: dict[str, Problem] = {
-            "single_label_classification": SingleLabel(labels, np.ones(len(labels)), 0.0),
+            "single_label_classification": SingleLabel(labels, np.ones(len(labels))),
             "multi_label_classification": MultiLabel(labels),
             "regression": Regression(),
         }
