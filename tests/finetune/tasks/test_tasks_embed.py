@@ -90,6 +90,7 @@ def test_figures_by_hand() -> None:
     assert retrieval_figures(alike, alike, range(8), 1.0)["mrr"] == 0.25
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_and_transformers_reads_it(root: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
