@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ def head_network(
 def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
     body, pooler = f"{model.base_model_prefix}.", f"{model.base_model_prefix}.pooler."
     own = model.state_dict()
+    tensors = _with_body_called(body, tensors)
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     # A pooler is kept where both have one; else it is new, or left behind.
     missing = {name for name in own if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
@@ -77,6 +79,15 @@ def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> N
             expected="a language model whose body the classes of its family share",
         )
     model.load_state_dict(fitting, strict=False)
+
+
+def _with_body_called(body: str, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """The weights with `body` in front of those of the body, which some heads call otherwise (Llama's for answers)."""
+    if any(name.startswith(body) for name in tensors):
+        return tensors
+    fronts = Counter(f"{name.partition('.')[0]}." for name in tensors)
+    front = max(fronts, key=lambda name: fronts[name])
+    return {body + name.removeprefix(front) if name.startswith(front) else name: t for name, t in tensors.items()}
 
 
 def save_network(folder: Path, model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:

@@ -66,6 +66,12 @@ class PretrainedModel:
         return name.endswith(_ENCODER_CLASSES) or (is_body and _is_encoder_body(self.hf_config))
 
     @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether a decoder writes what an encoder has read."""
+        name = str((self.hf_config.get("architectures") or [""])[0])
+        return bool(self.hf_config.get("is_encoder_decoder", name.endswith("ForConditionalGeneration")))
+
+    @property
     def has_token_types(self) -> bool:
         """Whether the second text of a pair has token types of its own."""
         return self.is_encoder and int(self.hf_config.get("type_vocab_size") or 1) > 1

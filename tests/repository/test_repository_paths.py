@@ -36,6 +36,8 @@ TEXT_OPTIONS = {
     # Read by `find_recipe`, and words that a config reads.
     *("config", "recipe", "corpus", "source", "tokenizers", "checkpoint"),
 }
+# Words; and patterns, which `input_pattern` reads.
+TEXT_OPTIONS |= {"id_field", "delimiter", "harness_task", "question", "context", "text", "choices"}
 
 
 @cache

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from configs.errors import ConfigError, DataError, UserError
-from finetune.cli import classify_command, run_command
+from finetune.cli import TASK_COMMANDS, run_command
 from tests.distributed import run_ranks
 from tests.finetune.finetune_texts import prepare
+
+classify_command = TASK_COMMANDS["classify"]
 
 # Marks every token of a text that is the same as the one before: labels per token, so examples count differently.
 TOY = '''
@@ -189,7 +191,10 @@ def test_two_ranks_weigh_what_each_example_counts(root: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (["task=clasify"], "task: there is no fine-tuning task 'clasify'; expected one of classify, or module:Class"),
+        (
+            ["task=clasify"],
+            "task: there is no fine-tuning task 'clasify'; expected one of classify, tag, qa, or module:Class",
+        ),
         (["task=toy_task:ToyTask"], "is not the config class of a fine-tuning task"),
         (["task=no_such_module:X"], "cannot be imported"),
         ([], "no task was given"),
