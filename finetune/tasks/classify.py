@@ -20,7 +20,7 @@ from finetune import batches
 from finetune.tasks.base import FinetuneTask
 from finetune.tasks.classification_report import describe_texts, result_tables
 from finetune.tasks.classify_config import FIGURES, ClassifyConfig
-from finetune.tasks.classify_problems import MultiLabel, LabelProblem, Regression, SingleLabel, worst
+from finetune.tasks.classify_problems import LabelProblem, MultiLabel, Regression, SingleLabel, worst
 from finetune.tasks.encoded_texts import EncodedTexts
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
 from finetune.tasks.labelled_texts import LabelledText, Splits, load_splits
