@@ -1,19 +1,29 @@
 """A pretrained model + examples of a task -> a fine-tuned model, its figures, its predictions: the same for every task.
 
-Read, encode, fit, save, read back, measure. What is a task's own is in `finetune/tasks/`.
+Read, encode, fit, save, read back, measure. What is a task's own is in `finetune/tasks/`. A training that was stopped
+or killed goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, ExitStatus
 from data_prep.storage.publishing import staged_directory
 from finetune.batches import by_length
-from finetune.stopping import tidy_when_stopped
+from finetune.checkpoints import (
+    FINE_TUNED_DIR,
+    FROM_SCRATCH_DIR,
+    examples_fingerprint,
+    remove_training,
+    training_directory,
+    weights_fingerprint,
+)
+from finetune.stopping import stop_request, tidy_when_stopped
 from finetune.task_output import check_output, directory_kind, draw_plots, refuse_not_finite, write_lines, write_record
 from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH, EncodedPart, FinetuneTask
 from finetune.tasks.base_config import TaskConfig
@@ -21,6 +31,7 @@ from finetune.tasks.base_config import TaskConfig
 if TYPE_CHECKING:
     from finetune.loop import Fit
     from finetune.pretrained import PretrainedModel
+    from pretrain.stopping import StopRequest
 
 _MEASURED_AT_ONCE = 32
 """Examples of a batch while the saved model is measured."""
@@ -74,36 +85,17 @@ def run_task(config: TaskConfig, log: Callable[[str], None] = print) -> TaskResu
 
     Raises:
         UserError: anything that stands in the way, before training where it can be known.
+        SystemExit: with status INTERRUPTED, after a signal asked for a stop; the same call goes on.
     """
     check_output(config)
-    task: FinetuneTask = config.implement()(config)
-    examples = task.read()
-    for part in ("train", "validation"):
-        if not examples.get(part):
-            raise DataError("has no examples", where=f"the {part} part", expected="at least one")
-    from finetune.pretrained import read_pretrained
-    from pretrain.engine.task_engine import task_processes
-
-    pretrained = read_pretrained(config.model, config.tokenizer_dir)
-    encoded = {part: task.encode(pretrained, found) for part, found in examples.items()}
-    prepared = _Prepared(config, task, examples, pretrained, encoded)
-    with task_processes() as launch:
-        log_here = log if launch.rank == 0 else lambda line: None
-        _check_batches(config, launch.world_size)
-        for line in task.describe(encoded):
-            log_here(line)
-        if launch.rank == 0:
-            for text in task.warnings(pretrained):
-                print(f"warning: {text}", file=sys.stderr, flush=True)
-        fitted, ran = _fit(prepared, log_here)
-        scratch = None
-        if "scratch" in config.baselines:
-            log_here("the same network from random weights, for comparison")
-            scratch, _ = _fit(prepared, log_here, from_scratch=True)
-        if launch.rank != 0:
-            return None
-    with tidy_when_stopped():
-        return _finish(prepared, fitted, scratch, ran, log)
+    with stop_request() as stop:
+        fits = _train(config, log, stop)
+    if fits is None:
+        return None
+    with tidy_when_stopped(ExitStatus.INTERRUPTED):
+        result = _finish(*fits, log)
+        remove_training(config.output)
+        return result
 
 
 def show(result: TaskResult, config: TaskConfig) -> None:
@@ -123,18 +115,64 @@ def show(result: TaskResult, config: TaskConfig) -> None:
         print(f"next: {command}", flush=True)
 
 
-def _fit(prepared: _Prepared, log: Callable[[str], None], *, from_scratch: bool = False) -> tuple[Fit, dict[str, Any]]:
-    """Returns the training's outcome, and what the engine really was."""
+def _train(
+    config: TaskConfig, log: Callable[[str], None], stop: StopRequest
+) -> tuple[_Prepared, Fit, Fit | None, dict[str, Any]] | None:
+    """Train, and the baseline from random weights with it; None on all processes but the first.
+
+    Raises:
+        SystemExit: a signal asked for a stop.
+    """
+    task: FinetuneTask = config.implement()(config)
+    examples = task.read()
+    for part in ("train", "validation"):
+        if not examples.get(part):
+            raise DataError("has no examples", where=f"the {part} part", expected="at least one")
+    from finetune.pretrained import read_pretrained
+    from pretrain.engine.task_engine import task_processes
+
+    pretrained = read_pretrained(config.model, config.tokenizer_dir)
+    encoded = {part: task.encode(pretrained, found) for part, found in examples.items()}
+    prepared = _Prepared(config, task, examples, pretrained, encoded)
+    with task_processes() as launch:
+        stop.begin()  # from here on the ranks wait for each other: none may leave alone
+        log_here = log if launch.rank == 0 else lambda line: None
+        _check_batches(config, launch.world_size)
+        for line in task.describe(encoded):
+            log_here(line)
+        if launch.rank == 0:
+            for text in task.warnings(pretrained):
+                print(f"warning: {text}", file=sys.stderr, flush=True)
+        fitted, ran = _fit(prepared, log_here, stop)
+        scratch = None
+        if "scratch" in config.baselines:
+            log_here("the same network from random weights, for comparison")
+            scratch, _ = _fit(prepared, log_here, stop, from_scratch=True)
+        return (prepared, fitted, scratch, ran) if launch.rank == 0 else None
+
+
+def _fit(
+    prepared: _Prepared, log: Callable[[str], None], stop: StopRequest, *, from_scratch: bool = False
+) -> tuple[Fit, dict[str, Any]]:
+    """Returns the training's outcome, and what the engine really was.
+
+    Raises:
+        SystemExit: a signal asked for a stop.
+    """
     import torch
     import torch.distributed as dist
 
-    from finetune.loop import TaskSchedule, fit
+    from finetune.checkpoints import TaskCheckpoints
+    from finetune.loop import TaskRun, fit
     from finetune.task_batches import TaskBatches
+    from finetune.task_schedule import TaskSchedule
     from pretrain.engine.task_engine import describe, task_engine
+    from pretrain.engine.task_state import TaskState
 
     config, task, training = prepared.config, prepared.task, prepared.config.training
     torch.manual_seed(config.seed)
     network = task.network(prepared.pretrained, from_scratch=from_scratch)
+    course = {"examples": examples_fingerprint(prepared.encoded), "weights": weights_fingerprint(network)}
     data = TaskBatches(
         task,
         training,
@@ -145,9 +183,8 @@ def _fit(prepared: _Prepared, log: Callable[[str], None], *, from_scratch: bool 
         world_size=dist.get_world_size(),
     )
     schedule = TaskSchedule.resolve(training, config.optimizer, data.steps_per_epoch)
-    if dist.get_rank() == 0:
-        for note in schedule.learning_rates.notes():
-            log(note)
+    for note in schedule.learning_rates.notes():
+        log(note)
     engine = task_engine(
         network,
         config.optimizer,
@@ -156,8 +193,13 @@ def _fit(prepared: _Prepared, log: Callable[[str], None], *, from_scratch: bool 
         micro_batch_size=data.micro_batch_size,
         accumulation_steps=data.accumulation_steps,
     )
-    torch.manual_seed(config.seed + 1 + dist.get_rank())  # dropout differs between ranks
-    fitted = fit(engine, data, schedule, training, config.selects[training.select_by], log)
+    state = TaskState(engine, config.optimizer)
+    root = training_directory(config.output) / (FROM_SCRATCH_DIR if from_scratch else FINE_TUNED_DIR)
+    with closing(TaskCheckpoints(root, state, config, course)) as checkpoints:
+        fitted = fit(TaskRun(config, engine, state, data, schedule, checkpoints, stop, log))
+    if fitted.stopped:
+        log(f"stopped after step {fitted.steps}, saved in {root}; the same command goes on")
+        raise SystemExit(int(ExitStatus.INTERRUPTED))
     return fitted, describe(engine)
 
 

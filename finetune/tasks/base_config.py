@@ -43,6 +43,11 @@ class TaskTraining(Section):
     """Validations without a better figure after which training stops; null: it never stops early."""
     log_interval: int = Field(default=20, gt=0)
     """Steps between two lines on the console."""
+    save_every: Annotated[Duration, Units("epochs", "steps", "samples", "seconds")] | None = Duration(300, "seconds")
+    """Training between two checkpoints, from which the same command goes on after a kill; null: only at the end and on
+    a signal."""
+    resume: Literal["auto", "never"] = "auto"
+    """Whether a training that was stopped or killed goes on from its newest checkpoint, or begins anew."""
 
 
 def _default_optimizer() -> OptimizerConfig:

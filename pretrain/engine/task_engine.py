@@ -5,8 +5,6 @@ Pretraining has an engine of its own with every parallel axis (`engine.py`); thi
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -41,27 +39,12 @@ def task_processes(timeout_s: float = 1800.0) -> Iterator[Launch]:
         return
     # DeepSpeed and its helpers read torchrun's words.
     device = choose_device(launch)
-    with variables_set(launcher_variables(launch, device)), _interrupted_at_once(launch):
+    with variables_set(launcher_variables(launch, device)):
         try:
             join_ranks(launch, device, timedelta(seconds=timeout_s))
             yield launch
         finally:
             leave_ranks()
-
-
-@contextmanager
-def _interrupted_at_once(launch: Launch) -> Iterator[None]:
-    """Ctrl-C ends a rank among others as SIGTERM does, at once: Python's own handler waits as long as they wait."""
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    if launch.world_size == 1 or not is_main or before is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def task_engine(
