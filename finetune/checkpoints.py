@@ -2,7 +2,8 @@
 
 ```
 OUTPUT.training/fine-tuned/step_00000100/    as pretraining writes them (pretrain/checkpoint/); the newest two stay
-OUTPUT.training/from-scratch/...             those of the baseline that starts from random weights
+OUTPUT.training/fine-tuned/tensorboard/      event files
+OUTPUT.training/from-scratch/...             the same of the baseline that starts from random weights
 ```
 
 The directory goes when the output is complete.
@@ -22,6 +23,7 @@ import orjson
 import xxhash
 
 from configs.errors import CheckpointError
+from finetune.task_output import TENSORBOARD_DIR
 from finetune.tasks.base_config import TaskConfig
 from pretrain.checkpoint.compatibility import table_of
 from pretrain.checkpoint.directory import newest_checkpoint
@@ -39,7 +41,7 @@ KEPT = 2
 """Checkpoints that stay: where the newest is damaged, the one before it serves."""
 FREE_KEYS = (
     *("output", "overwrite", "baselines", "training.device", "training.zero_stage", "training.micro_batch_size"),
-    *("training.log_interval", "training.save_every", "training.resume"),
+    *("training.log_interval", "training.tensorboard", "training.save_every", "training.resume"),
 )
 """Settings that may differ when a training goes on: they do not decide its course."""
 FINE_TUNED_DIR, FROM_SCRATCH_DIR = "fine-tuned", "from-scratch"
@@ -48,6 +50,14 @@ FINE_TUNED_DIR, FROM_SCRATCH_DIR = "fine-tuned", "from-scratch"
 def training_directory(output: Path) -> Path:
     """Where the state of the training lies whose result `output` is going to be."""
     return output.with_name(f"{output.name}.training")
+
+
+def copy_curves(output: Path, folder: Path) -> None:
+    """Copy the event files of a training into `folder`, its finished result."""
+    for fit in (FINE_TUNED_DIR, FROM_SCRATCH_DIR):
+        curves = training_directory(output) / fit / TENSORBOARD_DIR
+        if curves.is_dir():
+            shutil.copytree(curves, folder / TENSORBOARD_DIR / fit)
 
 
 def remove_training(output: Path) -> None:
@@ -70,9 +80,7 @@ class TaskCheckpoints:
 
     def __init__(self, root: Path, state: TaskState, config: TaskConfig, course: Mapping[str, str]) -> None:
         self._root, self._state = root, state
-        self._course = {**_flat(config.model_dump(mode="json")), **course}
-        for key in FREE_KEYS:
-            self._course.pop(key, None)
+        self._settings, self._fingerprints = config.model_dump(mode="json"), dict(course)
         self._resumes = config.training.resume == "auto"
         interval = config.training.save_every
         self._every_s = interval.value if interval is not None and interval.unit == "seconds" else None
@@ -112,7 +120,8 @@ class TaskCheckpoints:
             "step": step,
             "optimizer_step": self._state.optimizer_step(),
             "progress": dict(progress),
-            "course": self._course,
+            "settings": self._settings,
+            "fingerprints": self._fingerprints,
             "bessemer_version": version("bessemer"),
         }
         self._writer.save(step, self._state.shards(), metadata)
@@ -139,11 +148,12 @@ class TaskCheckpoints:
                 self._root.parent.rmdir()
 
     def _check(self, metadata: dict[str, Any]) -> None:
-        saved = metadata.get("course")
-        if not isinstance(saved, dict) or "progress" not in metadata:
+        if any(key not in metadata for key in ("settings", "fingerprints", "progress")):
             raise CheckpointError("is no checkpoint of a fine-tuning", where=self._root, expected="another output")
-        keys = saved.keys() | self._course.keys()
-        changes = {k: (saved.get(k), self._course.get(k)) for k in keys if saved.get(k) != self._course.get(k)}
+        changes = changed_settings(metadata["settings"], self._settings)
+        for key, now in self._fingerprints.items():
+            if metadata["fingerprints"].get(key) != now:
+                changes[key] = (metadata["fingerprints"].get(key), now)
         if changes:
             raise CheckpointError(
                 f"was saved by another training at step {metadata.get('step')}; these would change its course\n"
@@ -151,6 +161,18 @@ class TaskCheckpoints:
                 where=self._root,
                 expected="the saved values, another output, or training.resume=never to begin anew",
             )
+
+
+def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Every key that decides the course of a training and differs: key -> (saved value, value now).
+
+    Args:
+        saved: the settings of a task, as JSON has them.
+        now: the same of the training that is asked for.
+    """
+    before, after = _flat(saved), _flat(now)
+    keys = (before.keys() | after.keys()) - set(FREE_KEYS)
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
 def weights_fingerprint(network: torch.nn.Module) -> str:

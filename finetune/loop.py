@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from finetune.adversarial import InputPerturbation
 from finetune.task_batches import TaskBatches
+from finetune.task_monitor import TaskMonitor
 from finetune.task_schedule import TaskSchedule
 from finetune.task_step import StepOutcome, diverged, train_step
 from finetune.tasks.base_config import TaskConfig
@@ -66,7 +68,8 @@ class TaskRun:
         schedule: durations and learning rates.
         checkpoints: saves and restores.
         stop: says whether a signal came.
-        log: prints a line (on one rank).
+        monitor: tells how it goes (on one rank).
+        perturbation: of the input embeddings, in adversarial training.
     """
 
     config: TaskConfig
@@ -76,7 +79,8 @@ class TaskRun:
     schedule: TaskSchedule
     checkpoints: TaskCheckpoints
     stop: StopRequest
-    log: Callable[[str], None]
+    monitor: TaskMonitor
+    perturbation: InputPerturbation | None = None
 
 
 def fit(run: TaskRun) -> Fit:
@@ -90,8 +94,9 @@ def fit(run: TaskRun) -> Fit:
 
     saved = run.checkpoints.resume()
     result = Fit() if saved is None else Fit(**saved)
+    run.monitor.begin(None if saved is None else result.steps)
     if saved is not None:
-        run.log(f"resumed at step {result.steps}/{run.schedule.total_steps}")
+        run.monitor.event(result.steps, f"resumed at step {result.steps}/{run.schedule.total_steps}")
     started, before_s, first = time.monotonic(), result.seconds, result.steps
     while not result.is_complete and not result.stopped:
         outcome = _train(run, result)
@@ -119,7 +124,9 @@ def _train(run: TaskRun, result: Fit) -> StepOutcome:
         run.data,
         step,
         run.schedule.learning_rate(step),
-        seed=run.config.seed,
+        open_layers=run.schedule.open_layers(step),
+        perturbation=run.perturbation,
+        seed=run.config.training_seed,
         before_update=run.checkpoints.wait_for_copy,
         flags=lambda: (run.stop.requested is not None, _is_first_rank() and run.checkpoints.is_due_by_time()),
     )
@@ -132,11 +139,8 @@ def _tell_loss(run: TaskRun, result: Fit, steps_per_s: float) -> None:
     mean, total = sum(result.recent) / len(result.recent), run.schedule.total_steps
     result.history.append({"step": result.steps, "loss": mean})
     result.recent = []
-    rate = run.schedule.learning_rate(result.steps - 1)
-    run.log(
-        f"step {result.steps:>5}/{total}  loss {mean:.4f}  lr {rate:.2e}"
-        f"  {steps_per_s * run.schedule.batch_size:,.0f} samples/s  {(total - result.steps) / steps_per_s:.0f} s left"
-    )
+    rate, left_s = run.schedule.learning_rate(result.steps - 1), (total - result.steps) / steps_per_s
+    run.monitor.train(result.steps, mean, rate, steps_per_s * run.schedule.batch_size, left_s, total)
 
 
 def _validate(run: TaskRun, result: Fit) -> None:
@@ -150,8 +154,7 @@ def _validate(run: TaskRun, result: Fit) -> None:
         raise diverged(f"the validation {wrong} is {figures[wrong]}", done, rate)
     result.history.append({"step": done} | {f"validation_{key}": value for key, value in figures.items()})
     better = _is_better(figures, result.best, training.select_by, run.config.selects[training.select_by])
-    values = "  ".join(f"{key} {value:.4f}" for key, value in figures.items())
-    run.log(f"  validation at step {done}: {values}" + (f"  (best {training.select_by})" if better else ""))
+    run.monitor.validation(done, figures, training.select_by if better else None)
     if better:
         result.best, result.best_step, result.worse = figures, done, 0
         run.checkpoints.wait_for_copy()
@@ -161,7 +164,7 @@ def _validate(run: TaskRun, result: Fit) -> None:
         result.worse += 1
     ends_early = training.patience is not None and result.worse >= training.patience
     if ends_early:
-        run.log(f"stopped early: {training.select_by} was best at step {result.best_step}")
+        run.monitor.event(done, f"stopped early: {training.select_by} was best at step {result.best_step}")
     result.is_complete = ends_early or done >= run.schedule.total_steps
 
 

@@ -7,30 +7,22 @@ or killed goes on from its newest checkpoint.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import ConfigError, DataError, ExitStatus
+from configs.errors import DataError, ExitStatus
 from data_prep.storage.publishing import staged_directory
 from finetune.batches import by_length
-from finetune.checkpoints import (
-    FINE_TUNED_DIR,
-    FROM_SCRATCH_DIR,
-    examples_fingerprint,
-    remove_training,
-    training_directory,
-    weights_fingerprint,
-)
+from finetune.checkpoints import copy_curves, remove_training
 from finetune.stopping import stop_request, tidy_when_stopped
+from finetune.task_fit import PreparedTask, check_batches, fit_task
 from finetune.task_output import check_output, directory_kind, draw_plots, refuse_not_finite, write_lines, write_record
 from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH, EncodedPart, FinetuneTask
 from finetune.tasks.base_config import TaskConfig
 
 if TYPE_CHECKING:
     from finetune.loop import Fit
-    from finetune.pretrained import PretrainedModel
     from pretrain.stopping import StopRequest
 
 _MEASURED_AT_ONCE = 32
@@ -55,25 +47,6 @@ class TaskResult:
     def test(self) -> dict[str, dict[str, Any]]:
         """Figures of every system on the test part; on the last measured part where there is no such part."""
         return self.systems.get("test") or list(self.systems.values())[-1]
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A task with its examples and the model that it starts from.
-
-    Attributes:
-        config: everything that can be told.
-        task: what is learned.
-        examples: of each part.
-        pretrained: the model.
-        encoded: the examples as numbers.
-    """
-
-    config: TaskConfig
-    task: FinetuneTask
-    examples: Mapping[str, Sequence[Any]]
-    pretrained: PretrainedModel
-    encoded: Mapping[str, EncodedPart]
 
 
 def run_task(config: TaskConfig, log: Callable[[str], None] = print) -> TaskResult | None:
@@ -117,7 +90,7 @@ def show(result: TaskResult, config: TaskConfig) -> None:
 
 def _train(
     config: TaskConfig, log: Callable[[str], None], stop: StopRequest
-) -> tuple[_Prepared, Fit, Fit | None, dict[str, Any]] | None:
+) -> tuple[PreparedTask, Fit, Fit | None, dict[str, Any]] | None:
     """Train, and the baseline from random weights with it; None on all processes but the first.
 
     Raises:
@@ -132,79 +105,31 @@ def _train(
     from pretrain.engine.task_engine import task_processes
 
     pretrained = read_pretrained(config.model, config.tokenizer_dir)
+    if config.training.dropout is not None:
+        from finetune.dropout import with_dropout
+
+        pretrained = with_dropout(pretrained, config.training.dropout)
     encoded = {part: task.encode(pretrained, found) for part, found in examples.items()}
-    prepared = _Prepared(config, task, examples, pretrained, encoded)
+    prepared = PreparedTask(config, task, examples, pretrained, encoded)
     with task_processes() as launch:
         stop.begin()  # from here on the ranks wait for each other: none may leave alone
         log_here = log if launch.rank == 0 else lambda line: None
-        _check_batches(config, launch.world_size)
+        check_batches(config, launch.world_size)
         for line in task.describe(encoded):
             log_here(line)
         if launch.rank == 0:
             for text in task.warnings(pretrained):
                 print(f"warning: {text}", file=sys.stderr, flush=True)
-        fitted, ran = _fit(prepared, log_here, stop)
+        fitted, ran = fit_task(prepared, log_here, stop)
         scratch = None
         if "scratch" in config.baselines:
             log_here("the same network from random weights, for comparison")
-            scratch, _ = _fit(prepared, log_here, stop, from_scratch=True)
+            scratch, _ = fit_task(prepared, log_here, stop, from_scratch=True)
         return (prepared, fitted, scratch, ran) if launch.rank == 0 else None
 
 
-def _fit(
-    prepared: _Prepared, log: Callable[[str], None], stop: StopRequest, *, from_scratch: bool = False
-) -> tuple[Fit, dict[str, Any]]:
-    """Returns the training's outcome, and what the engine really was.
-
-    Raises:
-        SystemExit: a signal asked for a stop.
-    """
-    import torch
-    import torch.distributed as dist
-
-    from finetune.checkpoints import TaskCheckpoints
-    from finetune.loop import TaskRun, fit
-    from finetune.task_batches import TaskBatches
-    from finetune.task_schedule import TaskSchedule
-    from pretrain.engine.task_engine import describe, task_engine
-    from pretrain.engine.task_state import TaskState
-
-    config, task, training = prepared.config, prepared.task, prepared.config.training
-    torch.manual_seed(config.seed)
-    network = task.network(prepared.pretrained, from_scratch=from_scratch)
-    course = {"examples": examples_fingerprint(prepared.encoded), "weights": weights_fingerprint(network)}
-    data = TaskBatches(
-        task,
-        training,
-        prepared.encoded["train"],
-        prepared.encoded["validation"],
-        seed=config.seed,
-        rank=dist.get_rank(),
-        world_size=dist.get_world_size(),
-    )
-    schedule = TaskSchedule.resolve(training, config.optimizer, data.steps_per_epoch)
-    for note in schedule.learning_rates.notes():
-        log(note)
-    engine = task_engine(
-        network,
-        config.optimizer,
-        zero_stage=training.zero_stage,
-        precision=training.precision,
-        micro_batch_size=data.micro_batch_size,
-        accumulation_steps=data.accumulation_steps,
-    )
-    state = TaskState(engine, config.optimizer)
-    root = training_directory(config.output) / (FROM_SCRATCH_DIR if from_scratch else FINE_TUNED_DIR)
-    with closing(TaskCheckpoints(root, state, config, course)) as checkpoints:
-        fitted = fit(TaskRun(config, engine, state, data, schedule, checkpoints, stop, log))
-    if fitted.stopped:
-        log(f"stopped after step {fitted.steps}, saved in {root}; the same command goes on")
-        raise SystemExit(int(ExitStatus.INTERRUPTED))
-    return fitted, describe(engine)
-
-
 def _finish(
-    prepared: _Prepared, fitted: Fit, scratch: Fit | None, ran: dict[str, Any], log: Callable[[str], None]
+    prepared: PreparedTask, fitted: Fit, scratch: Fit | None, ran: dict[str, Any], log: Callable[[str], None]
 ) -> TaskResult:
     """Save, read back what was saved, and measure that."""
     config, task, encoded = prepared.config, prepared.task, prepared.encoded
@@ -216,11 +141,11 @@ def _finish(
             network.load_state_dict(scratch.weights)
         systems: dict[str, dict[str, dict[str, Any]]] = {}
         for part in (part for part in encoded if part != "train"):
-            predicted = _predict_all(task, saved, encoded[part])
+            predicted = predict_all(task, saved, encoded[part])
             systems[part] = {FINE_TUNED: task.figures(encoded[part], predicted)}
             systems[part] |= task.baselines(prepared.examples, encoded, part)
             if scratch is not None:
-                again = _predict_all(task, network, encoded[part])
+                again = predict_all(task, network, encoded[part])
                 systems[part][FROM_SCRATCH] = task.figures(encoded[part], again)
             lines = map(task.prediction, prepared.examples[part], predicted)
             write_lines(folder / f"predictions-{part}.jsonl", lines)
@@ -238,11 +163,13 @@ def _finish(
         refuse_not_finite(systems, config)
         result = TaskResult(task, record, systems)
         draw_plots(task.plots(), result.test[FINE_TUNED], folder, log)
+        copy_curves(config.output, folder)
         write_record(folder, record, config, log)
     return result
 
 
-def _predict_all(task: FinetuneTask, model: Any, part: EncodedPart) -> list[Any]:
+def predict_all(task: FinetuneTask, model: Any, part: EncodedPart) -> list[Any]:
+    """What a saved model predicts for each example of a part, in their order."""
     import torch
 
     from finetune.task_batches import predictions
@@ -251,20 +178,3 @@ def _predict_all(task: FinetuneTask, model: Any, part: EncodedPart) -> list[Any]
     groups = by_length(part.lengths, _MEASURED_AT_ONCE)
     found = predictions(task.predict, model.to(device), part, groups, device)
     return [found[number] for number in range(len(part.lengths))]
-
-
-def _check_batches(config: TaskConfig, world_size: int) -> None:
-    training = config.training
-    if training.batch_size % world_size:
-        raise ConfigError(
-            f"is {training.batch_size}",
-            where="training.batch_size",
-            expected=f"a multiple of {world_size}, the processes",
-        )
-    per_rank = training.batch_size // world_size
-    if training.micro_batch_size is not None and per_rank % training.micro_batch_size:
-        raise ConfigError(
-            f"is {training.micro_batch_size}",
-            where="training.micro_batch_size",
-            expected=f"a divisor of {per_rank} (batch_size {training.batch_size} over {world_size} processes)",
-        )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetune import batches
+from finetune.label_losses import example_losses
 from finetune.tasks.base import EncodedPart, FinetuneTask
 from finetune.tasks.base_config import TaskTraining
 
@@ -46,6 +47,7 @@ class TaskBatches:
         self.micro_batch_size = training.micro_batch_size or training.batch_size // world_size
         self.accumulation_steps = self.batch_size // (world_size * self.micro_batch_size)
         self.order = batches.Order(train.lengths, self.batch_size, seed)
+        self._losses = example_losses(task, training)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -85,7 +87,7 @@ class TaskBatches:
         # A place without an example repeats a short one, with no weight.
         real_B = torch.tensor([number >= 0 for number in numbers], dtype=torch.float32, device=engine.device)
         chosen = [number if number >= 0 else filler for number in numbers]
-        losses_B = self.task.losses(engine, self.train, chosen, engine.device)
+        losses_B = self._losses(engine, self.train, chosen, engine.device)
         if losses_B.shape != real_B.shape:
             name = type(self.task).__name__
             raise ValueError(f"{name}.losses gave the shape {tuple(losses_B.shape)} for {len(numbers)} examples")

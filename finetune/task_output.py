@@ -17,11 +17,12 @@ from finetune.tasks.base import FINE_TUNED
 from finetune.tasks.base_config import TaskConfig
 
 RECIPE = "recipe.yaml"
+TENSORBOARD_DIR = "tensorboard"
 
 
 def directory_kind(config: TaskConfig) -> DirectoryKind:
     """What tells an output of this task, and all that is in it."""
-    own = (*config.files, "predictions-*.jsonl", RECIPE)
+    own = (*config.files, "predictions-*.jsonl", RECIPE, TENSORBOARD_DIR)
     return DirectoryKind(config.marker_keys, (*own, *TRANSFORMERS_FILES))
 
 

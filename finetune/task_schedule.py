@@ -22,6 +22,7 @@ class TaskSchedule:
         learning_rates: of each step.
         batch_size: samples of a step.
         save_every: steps between two saves; None: they go by time, or come at the end alone.
+        unfreeze_every: steps after which the next layer gets a learning rate; None: all have one.
     """
 
     total_steps: int
@@ -29,6 +30,7 @@ class TaskSchedule:
     learning_rates: Schedule
     batch_size: int
     save_every: int | None = None
+    unfreeze_every: int | None = None
 
     @classmethod
     def resolve(cls, training: TaskTraining, optimizer: OptimizerConfig, steps_per_epoch: int) -> TaskSchedule:
@@ -45,16 +47,22 @@ class TaskSchedule:
             total_samples=total * training.batch_size,
             lengths=SampleLengths.constant(1),
         )
-        saved = training.save_every
-        in_steps = saved is not None and saved.unit != "seconds"
-        save_every = (
-            _steps("training.save_every", saved, steps_per_epoch, training.batch_size) if saved and in_steps else None
-        )
-        return cls(total, min(every, total), learning_rates, training.batch_size, save_every)
+        lengths: dict[str, int | None] = {}
+        for key in ("save_every", "unfreeze_every"):
+            given: Duration | None = getattr(training, key)
+            in_steps = given is not None and given.unit != "seconds"
+            lengths[key] = (
+                _steps(f"training.{key}", given, steps_per_epoch, training.batch_size) if given and in_steps else None
+            )
+        return cls(total, min(every, total), learning_rates, training.batch_size, **lengths)
 
     def learning_rate(self, step: int) -> float:
         """The rate of step `step`, from 0."""
         return self.learning_rates.learning_rate(step, step * self.batch_size, self.batch_size)
+
+    def open_layers(self, step: int) -> int | None:
+        """Layers below the head that have a learning rate in step `step`, from 0; None: all."""
+        return None if self.unfreeze_every is None else step // self.unfreeze_every
 
     def validation_is_due(self, done: int) -> bool:
         """Whether a validation follows the step that is number `done`, from 1."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import ConfigError, ExitStatus, UserError
+from finetune.adversarial import InputPerturbation
 from finetune.task_batches import TaskBatches
 
 
@@ -36,6 +37,8 @@ def train_step(
     seed: int,
     before_update: Callable[[], None],
     flags: Callable[[], tuple[bool, bool]],
+    open_layers: int | None = None,
+    perturbation: InputPerturbation | None = None,
 ) -> StepOutcome:
     """Train on the batch of a step. Collective.
 
@@ -47,6 +50,8 @@ def train_step(
         seed: decides dropout, with the step and the micro-batch's place in it: no state that a checkpoint would hold.
         before_update: called before the weights change.
         flags: whether this rank was asked to stop, and whether it is time to save; asked after the backward passes.
+        open_layers: layers below the head that have a learning rate; None: all.
+        perturbation: of the input embeddings; its second pass is half of the step, which the engine has to know.
 
     Raises:
         UserError: the loss is not a number (status DIVERGED), or the update is beyond float32.
@@ -57,20 +62,22 @@ def train_step(
     from pretrain.engine.task_engine import set_learning_rate
     from pretrain.models.dropout_seeds import seed_micro_batch
 
-    set_learning_rate(engine, rate)
+    set_learning_rate(engine, rate, open_layers)
     engine.train()
     micro_batches = data.losses(engine, step)
     first = dist.get_rank() * len(micro_batches)
     total = torch.zeros(3, device=engine.device)
     for number, compute in enumerate(micro_batches):
         seed_micro_batch(seed, step, first + number)
-        loss = compute()
-        engine.backward(loss)
-        if number == len(micro_batches) - 1:
-            before_update()
-        with _float32_range(step + 1, rate):
-            engine.step()
-        total[0] += loss.detach().float() / len(micro_batches)
+        is_last = number == len(micro_batches) - 1
+        for passed, loss in enumerate(perturbation.passes(compute) if perturbation else (compute(),)):
+            engine.backward(loss)
+            if is_last and passed == int(perturbation is not None):
+                before_update()
+            with _float32_range(step + 1, rate):
+                engine.step()
+            if passed == 0:  # what is told is the loss of the examples as they are
+                total[0] += loss.detach().float() / len(micro_batches)
     total[1:] = torch.tensor(flags(), dtype=total.dtype)
     dist.all_reduce(total)
     mean, stop, save = total.tolist()

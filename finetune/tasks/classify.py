@@ -29,6 +29,7 @@ from pretrain.models.huggingface.own_classes import own_class_file
 if TYPE_CHECKING:
     import torch
 
+    from finetune.label_losses import LabelLogits
     from finetune.pretrained import PretrainedModel
     from finetune.text_template import TextTemplate
 
@@ -116,11 +117,20 @@ class ClassifyTask(FinetuneTask):
         """See the base class; cross-entropy, times the weight of the label."""
         import torch
 
+        found = self.label_logits(model, part, numbers, device)
+        return torch.nn.functional.cross_entropy(found.logits_NC, found.gold_N, reduction="none") * found.weights_N
+
+    def label_logits(self, model: Any, part: EncodedTexts, numbers: Sequence[int], device: torch.device) -> LabelLogits:
+        """See the base class; a prediction for each text."""
+        import torch
+
+        from finetune.label_losses import LabelLogits
+
         gold = [part.gold[number] for number in numbers]
         weights_B = torch.tensor(self.label_weights[gold], dtype=torch.float32, device=device)
+        places_B = torch.arange(len(gold), device=device)
         logits_BC = _logits(model, part, numbers, device)
-        gold_B = torch.tensor(gold, device=device)
-        return torch.nn.functional.cross_entropy(logits_BC, gold_B, reduction="none") * weights_B
+        return LabelLogits(logits_BC, torch.tensor(gold, device=device), weights_B, places_B)
 
     def predict(
         self, model: Any, part: EncodedTexts, numbers: Sequence[int], device: torch.device
@@ -146,6 +156,10 @@ class ClassifyTask(FinetuneTask):
                 status=ExitStatus.DIVERGED,
             )
         return score(probabilities_NC, part.gold, self.labels)
+
+    def mean_prediction(self, predicted: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """See the base class; the mean of the probabilities."""
+        return np.mean(predicted, axis=0)
 
     def prediction(self, example: LabelledText, predicted: npt.NDArray[np.float32]) -> dict[str, Any]:
         """See the base class."""

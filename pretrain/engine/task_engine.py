@@ -5,7 +5,7 @@ Pretraining has an engine of its own with every parallel axis (`engine.py`); thi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal
@@ -55,6 +55,7 @@ def task_engine(
     precision: Precision,
     micro_batch_size: int,
     accumulation_steps: int = 1,
+    layers_above: Mapping[str, int] | None = None,
 ) -> Any:
     """A `DeepSpeedEngine` for `model`; rank 0's weights go to all ranks.
 
@@ -68,6 +69,8 @@ def task_engine(
         precision: of weights and activations; master weights and optimizer states are fp32.
         micro_batch_size: samples per rank and round.
         accumulation_steps: rounds per step.
+        layers_above: of each parameter, by its name: -1 above all layers. The rate of a layer is `layer_decay` times
+            that of the one above it, and layers can be left without a rate (`set_learning_rate`); None: no need.
 
     Raises:
         ConfigError: bf16 at stage 0, for which DeepSpeed has no optimizer with fp32 accumulation.
@@ -77,7 +80,7 @@ def task_engine(
     deepspeed = import_deepspeed()
     engine, *_ = deepspeed.initialize(
         model=model,
-        optimizer=optimizer_kind_of(optimizer).build(_decay_groups(model, optimizer.weight_decay), optimizer),
+        optimizer=optimizer_kind_of(optimizer).build(_groups(model, optimizer, layers_above or {}), optimizer),
         config=deepspeed_settings(
             zero={"stage": zero_stage, "stage3_param_persistence_threshold": 0},
             precision=precision,
@@ -102,10 +105,17 @@ def clip_gradients(parameters: Iterable[torch.nn.Parameter], largest_norm: float
         gradient.mul_(coefficient)
 
 
-def set_learning_rate(engine: Any, lr: float) -> None:
-    """Use `lr` from the next step on."""
+def set_learning_rate(engine: Any, lr: float, open_layers: int | None = None) -> None:
+    """Use `lr` from the next step on.
+
+    Args:
+        engine: made by `task_engine`.
+        lr: of the highest layer and of what is above it.
+        open_layers: the highest layers that have a rate; those below have 0, and no weight decay; None: all.
+    """
     for group in engine.optimizer.param_groups:
-        group["lr"] = lr
+        closed = open_layers is not None and group["layers_above"] >= open_layers
+        group["lr"] = 0.0 if closed else lr * group["lr_scale"]
 
 
 def full_weights(engine: Any) -> dict[str, torch.Tensor]:
@@ -131,9 +141,20 @@ def describe(engine: Any) -> dict[str, Any]:
     }
 
 
-def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
-    vectors = [parameter for parameter in trained if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _groups(
+    model: torch.nn.Module, optimizer: OptimizerConfig, layers_above: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Parameter groups of what decays alike and has as many layers above it."""
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        above, decays = layers_above.get(name, -1), parameter.dim() >= 2
+        new = {
+            "params": [],
+            "weight_decay": optimizer.weight_decay if decays else 0.0,
+            "layers_above": above,
+            "lr_scale": optimizer.layer_decay ** max(above, 0),
+        }
+        groups.setdefault((above, not decays), new)["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]

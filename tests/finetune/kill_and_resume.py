@@ -62,9 +62,9 @@ def differences(one: TaskConfig, other: TaskConfig) -> list[str]:
     """What two results do not share: files of the model and its predictions, and what the record says of training."""
     found = []
     for path in sorted(one.output.iterdir()):
-        if path.is_file() and path.suffix in (".safetensors", ".jsonl"):
-            if path.read_bytes() != (other.output / path.name).read_bytes():
-                found.append(path.name)
+        is_compared = path.is_file() and path.suffix in (".safetensors", ".jsonl")
+        if is_compared and path.read_bytes() != (other.output / path.name).read_bytes():
+            found.append(path.name)
     records = [json.loads((config.output / config.marker).read_text()) for config in (one, other)]
     return found + [key for key, value in records[0].items() if key != "training_s" and records[1].get(key) != value]
 
@@ -87,8 +87,7 @@ def preload() -> None:
     from pretrain.engine import upstream
 
     upstream.import_deepspeed()
-    import finetune.networks
-    import pretrain.engine.task_state  # noqa: F401
+    import finetune.networks  # noqa: F401
 
 
 def main() -> int:

@@ -1,0 +1,166 @@
+"""One training of a task: its network, regularisers, engine and checkpoints put together, then the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import ConfigError, ExitStatus
+from configs.load import to_yaml
+from finetune.tasks.base import EncodedPart, FinetuneTask
+from finetune.tasks.base_config import TaskConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from finetune.adversarial import InputPerturbation
+    from finetune.loop import Fit
+    from finetune.pretrained import PretrainedModel
+    from pretrain.stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task with its examples and the model that it starts from.
+
+    Attributes:
+        config: everything that can be told.
+        task: what is learned.
+        examples: of each part.
+        pretrained: the model.
+        encoded: the examples as numbers.
+    """
+
+    config: TaskConfig
+    task: FinetuneTask
+    examples: Mapping[str, Sequence[Any]]
+    pretrained: PretrainedModel
+    encoded: Mapping[str, EncodedPart]
+
+
+def fit_task(
+    prepared: PreparedTask, log: Callable[[str], None], stop: StopRequest, *, from_scratch: bool = False
+) -> tuple[Fit, dict[str, Any]]:
+    """Train, from the newest checkpoint where there is one. Collective.
+
+    Args:
+        prepared: what is learned.
+        log: prints a line (on one rank).
+        stop: says whether a signal came.
+        from_scratch: whether the network begins with random weights, all of which are trained.
+
+    Returns:
+        the training's outcome, and what the engine really was.
+
+    Raises:
+        SystemExit: a signal asked for a stop.
+        UserError: the options do not fit the network, or the training diverged.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from finetune.checkpoints import (
+        FINE_TUNED_DIR,
+        FROM_SCRATCH_DIR,
+        TaskCheckpoints,
+        examples_fingerprint,
+        training_directory,
+        weights_fingerprint,
+    )
+    from finetune.loop import TaskRun, fit
+    from finetune.task_batches import TaskBatches
+    from finetune.task_monitor import TaskMonitor
+    from finetune.task_output import TENSORBOARD_DIR
+    from finetune.task_schedule import TaskSchedule
+    from pretrain.engine.task_engine import describe, task_engine
+    from pretrain.engine.task_state import TaskState
+
+    config, task, training = prepared.config, prepared.task, prepared.config.training
+    torch.manual_seed(config.training_seed)
+    network = task.network(prepared.pretrained, from_scratch=from_scratch)
+    if training.freeze_layers is not None and not from_scratch:
+        from finetune.layer_depth import freeze_lower
+
+        log(f"{freeze_lower(network, training.freeze_layers):,} weights are trained, the others are frozen")
+    layers_above, perturbation = _regularisers(network, config)
+    course = {"examples": examples_fingerprint(prepared.encoded), "weights": weights_fingerprint(network)}
+    data = TaskBatches(
+        task,
+        training,
+        prepared.encoded["train"],
+        prepared.encoded["validation"],
+        seed=config.training_seed,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+    )
+    schedule = TaskSchedule.resolve(training, config.optimizer, data.steps_per_epoch)
+    for note in schedule.learning_rates.notes():
+        log(note)
+    engine = task_engine(
+        network,
+        config.optimizer,
+        zero_stage=training.zero_stage,
+        precision=training.precision,
+        micro_batch_size=data.micro_batch_size,
+        accumulation_steps=data.accumulation_steps * (1 if perturbation is None else 2),
+        layers_above=layers_above,
+    )
+    state = TaskState(engine, config.optimizer)
+    root = training_directory(config.output) / (FROM_SCRATCH_DIR if from_scratch else FINE_TUNED_DIR)
+    curves = root / TENSORBOARD_DIR if training.tensorboard and dist.get_rank() == 0 else None
+    with (
+        closing(TaskCheckpoints(root, state, config, course)) as checkpoints,
+        closing(TaskMonitor(log, curves, config.name, to_yaml(config))) as monitor,
+    ):
+        fitted = fit(TaskRun(config, engine, state, data, schedule, checkpoints, stop, monitor, perturbation))
+    if fitted.stopped:
+        log(f"stopped after step {fitted.steps}, saved in {root}; the same command goes on")
+        raise SystemExit(int(ExitStatus.INTERRUPTED))
+    return fitted, describe(engine)
+
+
+def _regularisers(
+    network: torch.nn.Module, config: TaskConfig
+) -> tuple[Mapping[str, int] | None, InputPerturbation | None]:
+    """The layers above each parameter, where rates differ by layer, and what is added to the input embeddings.
+
+    Raises:
+        ConfigError: the network cannot be trained so.
+    """
+    from finetune.adversarial import InputPerturbation
+    from finetune.dropout import check_dropout
+    from finetune.layer_depth import LayerDepths
+
+    training = config.training
+    if training.dropout is not None:
+        check_dropout(network, training.dropout)
+    layers_above = None
+    if config.optimizer.layer_decay != 1:
+        layers_above = LayerDepths(network, "optimizer.layer_decay").above
+    elif training.unfreeze_every is not None:
+        layers_above = LayerDepths(network, "training.unfreeze_every").above
+    return layers_above, None if training.adversarial == "none" else InputPerturbation(network, training)
+
+
+def check_batches(config: TaskConfig, world_size: int) -> None:
+    """Refuse batches that so many processes cannot share evenly.
+
+    Raises:
+        ConfigError: names the key and what it has to divide.
+    """
+    training = config.training
+    if training.batch_size % world_size:
+        raise ConfigError(
+            f"is {training.batch_size}",
+            where="training.batch_size",
+            expected=f"a multiple of {world_size}, the processes",
+        )
+    per_rank = training.batch_size // world_size
+    if training.micro_batch_size is not None and per_rank % training.micro_batch_size:
+        raise ConfigError(
+            f"is {training.micro_batch_size}",
+            where="training.micro_batch_size",
+            expected=f"a divisor of {per_rank} (batch_size {training.batch_size} over {world_size} processes)",
+        )
