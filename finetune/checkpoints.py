@@ -176,14 +176,11 @@ def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[s
 
 
 def weights_fingerprint(network: torch.nn.Module) -> str:
-    """Hash of the weights that a training starts from."""
-    import torch
+    """Hash of the weights that a training starts from, whether this rank has them whole or in part."""
+    from pretrain.engine.task_partitioning import whole_hash
 
-    digest = xxhash.xxh3_64()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    hashes = {name: whole_hash(parameter) for name, parameter in network.named_parameters()}
+    return xxhash.xxh3_64_hexdigest(orjson.dumps(hashes))
 
 
 def examples_fingerprint(encoded: Mapping[str, EncodedPart]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ def freeze_lower(network: torch.nn.Module, count: int) -> int:
     Raises:
         ConfigError: the network has fewer layers, or nothing would be left to train.
     """
+    from pretrain.engine.task_partitioning import whole_shape
+
     depths = LayerDepths(network, "training.freeze_layers")
     if count > depths.num_layers:
         raise ConfigError(
@@ -73,7 +76,7 @@ def freeze_lower(network: torch.nn.Module, count: int) -> int:
     for name, parameter in network.named_parameters():
         below = depths.below[name]
         parameter.requires_grad_(below is None or below >= count)
-        left += parameter.numel() if parameter.requires_grad else 0
+        left += math.prod(whole_shape(parameter)) if parameter.requires_grad else 0
     if not left:
         raise ConfigError(f"is {count}: nothing is left to train", where="training.freeze_layers", expected="less")
     return left

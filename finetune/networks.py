@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,18 @@ from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.plain_call import PlainCall, put_around
 from finetune.huggingface.tokenizer import OWN_FOLDER
 from finetune.huggingface.tokenizer_check import check_plain_call, check_same_ids
+from finetune.network_building import fill_network, network_without_memory
 from finetune.pretrained import PretrainedModel
 from finetune.text_codec import OwnCodec, TransformersCodec
 from finetune.text_template import TextTemplate
 from pretrain.models.huggingface.own_classes import is_own_class, own_class_file, register_own_classes
+from pretrain.models.huggingface.weights import HuggingFaceWeights
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from pretrain.engine.task_partitioning import Partitioner
 
 _OF_ANOTHER_HEAD = ("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version")
 
@@ -50,7 +55,8 @@ def head_network(
     with quiet_transformers():
         config = transformers.AutoConfig.for_model(**kept)
         try:
-            model = getattr(transformers, auto_class).from_config(config)
+            make = partial(getattr(transformers, auto_class).from_config, config)
+            model, partitioner = (make(), None) if from_scratch else network_without_memory(make)
         except ValueError:
             head = auto_class.removeprefix("AutoModelFor")
             raise DataError(
@@ -58,17 +64,17 @@ def head_network(
             ) from None
     model = model.to(dtype=torch.float32)
     if not from_scratch:
-        _fill_body(model, pretrained.tensors)
+        _fill_body(model, pretrained.tensors, partitioner)
     return model.eval()
 
 
-def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
+def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], partitioner: Partitioner | None) -> None:
     body, pooler = f"{model.base_model_prefix}.", f"{model.base_model_prefix}.pooler."
     own = model.state_dict()
-    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    fitting = {name for name in tensors if name in own and tuple(own[name].shape) == _shape(tensors, name)}
     # A pooler is kept where both have one; else it is new, or left behind.
-    missing = {name for name in own if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
-    left = {name for name in tensors if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
+    missing = {name for name in own if name.startswith(body) and not name.startswith(pooler)} - fitting
+    left = {name for name in tensors if name.startswith(body) and not name.startswith(pooler)} - fitting
     if missing or left or not fitting:
         lacks, spare = ", ".join(sorted(missing)[:3]) or "nothing", ", ".join(sorted(left)[:3]) or "nothing"
         raise DataError(
@@ -76,7 +82,11 @@ def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> N
             where="model",
             expected="a language model whose body the classes of its family share",
         )
-    model.load_state_dict(fitting, strict=False)
+    fill_network(model, tensors, fitting, partitioner)
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...]:
+    return tensors.shape(name) if isinstance(tensors, HuggingFaceWeights) else tuple(tensors[name].shape)
 
 
 def save_network(folder: Path, model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:

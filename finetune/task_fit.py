@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from finetune.adversarial import InputPerturbation
     from finetune.loop import Fit
     from finetune.pretrained import PretrainedModel
+    from pretrain.engine.task_partitioning import Partitioner
     from pretrain.stopping import StopRequest
 
 
@@ -70,6 +71,7 @@ def fit_task(
         weights_fingerprint,
     )
     from finetune.loop import TaskRun, fit
+    from finetune.network_building import built_by
     from finetune.task_batches import TaskBatches
     from finetune.task_monitor import TaskMonitor
     from finetune.task_output import TENSORBOARD_DIR
@@ -79,7 +81,8 @@ def fit_task(
 
     config, task, training = prepared.config, prepared.task, prepared.config.training
     torch.manual_seed(config.training_seed)
-    network = task.network(prepared.pretrained, from_scratch=from_scratch)
+    with built_by(_partitioner(config)):
+        network = task.network(prepared.pretrained, from_scratch=from_scratch)
     if training.freeze_layers is not None and not from_scratch:
         from finetune.layer_depth import freeze_lower
 
@@ -119,6 +122,18 @@ def fit_task(
         log(f"stopped after step {fitted.steps}, saved in {root}; the same command goes on")
         raise SystemExit(int(ExitStatus.INTERRUPTED))
     return fitted, describe(engine)
+
+
+def _partitioner(config: TaskConfig) -> Partitioner | None:
+    """What partitions the network while it is built; None: it is built whole."""
+    import torch.distributed as dist
+
+    training, ranks = config.training, dist.get_world_size()
+    if training.zero_stage < 3 or ranks == 1:
+        return None
+    from pretrain.engine.task_partitioning import Partitioner
+
+    return Partitioner(training.precision, training.micro_batch_size or training.batch_size // ranks)
 
 
 def _regularisers(

@@ -18,6 +18,7 @@ from pretrain.config.optimizer import OptimizerConfig
 from pretrain.engine.deepspeed_config import deepspeed_settings
 from pretrain.engine.norms import square_sum
 from pretrain.engine.processes import choose_device, join_ranks, launcher_variables, leave_ranks, variables_set
+from pretrain.engine.task_partitioning import whole_shape
 from pretrain.engine.upstream import import_deepspeed
 from pretrain.optimizers.optimizer import optimizer_kind_of
 from pretrain.parallel.launch import Launch, discover
@@ -63,7 +64,7 @@ def task_engine(
     mean over the rounds and the ranks.
 
     Args:
-        model: fp32 on the CPU; its forward pass becomes the engine's.
+        model: fp32 on the CPU, or with parameters that a `Partitioner` made; its forward pass becomes the engine's.
         optimizer: how it is trained; matrices decay, vectors (norms, biases) do not.
         zero_stage: 0 nothing is sharded, 1 optimizer state, 2 gradients too, 3 parameters too.
         precision: of weights and activations; master weights and optimizer states are fp32.
@@ -149,7 +150,7 @@ def _groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        above, decays = layers_above.get(name, -1), parameter.dim() >= 2
+        above, decays = layers_above.get(name, -1), len(whole_shape(parameter)) >= 2
         new = {
             "params": [],
             "weight_decay": optimizer.weight_decay if decays else 0.0,

@@ -13,6 +13,7 @@ import torch
 from pretrain.checkpoint.manifest import MASTER
 from pretrain.checkpoint.state_shards import StateShard
 from pretrain.config.optimizer import OptimizerConfig
+from pretrain.engine.task_partitioning import whole_shape
 from pretrain.engine.zero_partitions import FlatPartitions, ParameterPartitions
 from pretrain.models.parameter_table import Constant, ParameterSpec
 from pretrain.optimizers.optimizer import optimizer_kind_of
@@ -33,7 +34,7 @@ class TaskState:
     def __init__(self, engine: Any, optimizer: OptimizerConfig) -> None:
         trained = [(name, p) for name, p in engine.module.named_parameters() if p.requires_grad]
         for name, parameter in trained:
-            shape = tuple(getattr(parameter, "ds_shape", parameter.shape))  # stage 3 leaves none to the parameter
+            shape = whole_shape(parameter)
             parameter.spec = ParameterSpec(name, shape, "first", Constant(0.0))
             parameter.sharded_shape = ShardedShape(name, shape, shape)
         parameters = [parameter for _, parameter in trained]

@@ -230,7 +230,7 @@ def test_a_signal_while_the_result_is_written_leaves_the_training(
     assert run_task(classify_config(root, "stopped", overwrite=True, **SHORT), said.append) is not None
     assert "resumed at step 1/1" in said
     assert {path.name for path in root.glob("stopped*")} == {"stopped"}
-    (root / "stopped").rename(root / f"stopped by {number.name}")
+    (root / "stopped").rename(root / f"renamed-{number.name}")
 
 
 @pytest.mark.slow
