@@ -45,15 +45,16 @@ class InputPerturbation:
         self._deltas: list[torch.Tensor] = []
         self._calls = 0
         self._is_active = False
+        self._network = network
         find().register_forward_hook(self._perturb)
 
-    def passes(self, compute: Callable[[], torch.Tensor]) -> Iterator[torch.Tensor]:
+    def passes(self, compute: Callable[..., torch.Tensor]) -> Iterator[torch.Tensor]:
         """The losses of a micro-batch that are trained: without a perturbation, then with it.
 
         The caller takes the gradient of each before it asks for the next.
 
         Args:
-            compute: a forward pass that gives the loss.
+            compute: a forward pass that gives the loss; through an engine, or through the network that it is given.
         """
         import torch
 
@@ -64,16 +65,17 @@ class InputPerturbation:
             for number in range(self._ascents):
                 self._ascend(gradients)
                 if number < self._ascents - 1:
-                    loss = self._forward(compute)
-                    # Of the perturbation alone: the weights' gradients are those of the passes that are trained.
+                    # Of the perturbation alone: the weights' gradients are those of the passes that are trained. Not
+                    # through the engine, which takes the backward pass of what it computed for one of those.
+                    loss = self._forward(compute, self._network)
                     gradients = list(torch.autograd.grad(loss, self._deltas))
             yield self._forward(compute)
         finally:
             self._deltas, self._is_active = [], False
 
-    def _forward(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def _forward(self, compute: Callable[..., torch.Tensor], *model: Any) -> torch.Tensor:
         self._calls = 0
-        return compute()
+        return compute(*model)
 
     def _perturb(self, module: Any, inputs: Any, output_BSH: torch.Tensor) -> torch.Tensor:
         """Adds the perturbation of this look-up: the first, or that of a decoder, and so on."""

@@ -3,7 +3,7 @@
     python -m tests.finetune.kill_and_resume --task classify --kills 10
     python -m tests.finetune.kill_and_resume --task module:Class --kills 10 texts={root}/texts.jsonl
 
-Two ranks, ZeRO-3 and dropout. A task that `SETTINGS` does not know is told its settings behind the options; `{root}`
+Two ranks and ZeRO-3, with dropout. A task that `SETTINGS` does not know is told its settings behind the options; `{root}`
 stands for a directory with `texts.jsonl` (texts of three labels) in it. Prints what each kill found, and ends with
 status 1 unless weights, history, figures and predictions are bitwise those of the undisturbed run. Half of the kills
 come while a checkpoint is being written.
@@ -35,6 +35,7 @@ SETTINGS = {
         "data.label_field=kind",
         "data.split=[0.7,0.15,0.15]",
         "baselines=[majority]",
+        "training.dropout=0.1",
     ],
 }
 """What a task has to be told to train on `texts.jsonl`."""

@@ -61,7 +61,7 @@ def test_the_second_pass_is_the_perturbed_one(settings: dict[str, Any], count: i
     delta_BSH = by_hand(network, training.adversarial_radius, step, count)
     assert torch.allclose(norm(delta_BSH)[:2], torch.tensor(training.adversarial_radius)) and not delta_BSH[2].any()
     losses = []
-    for loss in perturbation.passes(lambda: network(TOKENS_BS)):
+    for loss in perturbation.passes(lambda model=network: model(TOKENS_BS)):
         loss.backward()
         losses.append(loss.detach())
     found = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}  # type: ignore[union-attr]

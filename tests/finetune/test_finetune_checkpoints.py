@@ -20,6 +20,7 @@ from tests.finetune.finetune_texts import classify_config, prepare, write_texts
 ROOT = Path(__file__).parents[2]
 CHANGES: dict[str, Any] = {
     "baselines": ["scratch"],
+    "training__dropout": 0.2,
     "training__duration": "9 steps",
     "training__evaluate_every": "2 steps",
     "training__log_interval": 2,
@@ -63,6 +64,15 @@ def outcome(folder: Path) -> tuple[Any, ...]:
     return record, *((folder / name).read_bytes() for name in files)
 
 
+def drawn(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    """The points of each curve in event files, as TensorBoard shows them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(directory))
+    events.Reload()
+    return {tag: [(p.step, p.value) for p in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
 @pytest.fixture(scope="module")
 def undisturbed(root: Path) -> tuple[Any, ...]:
     assert run_task(classify_config(root, "undisturbed", **CHANGES), list) is not None
@@ -86,6 +96,15 @@ def test_a_stopped_training_goes_on_bitwise(root: Path, undisturbed: Any) -> Non
     assert "resumed at step 9/9" in said
     assert outcome(root / "out") == undisturbed
     assert not (root / "out.training").exists()
+    curves = {name: drawn(root / "out" / "tensorboard" / name) for name in ("fine-tuned", "from-scratch")}
+    history = undisturbed[0]["history"]
+    for found in curves.values():
+        assert [step for step, _ in found["train/loss"]] == [2, 4, 6, 8, 9]
+        assert [step for step, _ in found["validation/classify/macro_f1"]] == [2, 4, 6, 8, 9]
+    told = [(row["step"], row["loss"]) for row in history if "loss" in row]
+    assert curves["fine-tuned"]["train/loss"] == [(step, pytest.approx(loss)) for step, loss in told]
+    rates = [rate for _, rate in curves["fine-tuned"]["train/learning_rate"]]
+    assert rates[0] == pytest.approx(2 * 5e-3 / 4) and rates[-1] < rates[1]
 
 
 def test_another_training_is_refused_by_the_key(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

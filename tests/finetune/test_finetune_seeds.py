@@ -69,7 +69,7 @@ def test_seeds_go_on_and_are_told_together(root: Path, capsys: pytest.CaptureFix
     losses = [run["test"]["fine-tuned"]["loss"] for run in runs]
     found = record["figures"]["test"]["fine-tuned"]["loss"]
     assert found["values"] == losses and losses[0] != losses[1]
-    assert found["low"] < found["mean"] == pytest.approx(np.mean(losses)) < found["high"]
+    assert found["mean"] == pytest.approx(np.mean(losses)) and found["low"] < found["mean"] < found["high"]
     assert len(record["figures"]["test"]["most frequent label"]["accuracy"]["values"]) == 1
 
     one, other = (probabilities(root / "out" / f"seed-{seed}") for seed in (3, 1))
