@@ -3,8 +3,8 @@
     python -m tests.finetune.kill_and_resume --task classify --kills 10
     python -m tests.finetune.kill_and_resume --task module:Class --kills 10 texts={root}/texts.jsonl
 
-Two ranks and ZeRO-3, with dropout. A task that `SETTINGS` does not know is told its settings behind the options; `{root}`
-stands for a directory with `texts.jsonl` (texts of three labels) in it. Prints what each kill found, and ends with
+Two ranks and ZeRO-3, with dropout. A task that `SETTINGS` does not know is told its settings after the options; in them
+`{root}` stands for a directory with `texts.jsonl`, texts of three labels. Prints what each kill found, and ends with
 status 1 unless weights, history, figures and predictions are bitwise those of the undisturbed run. Half of the kills
 come while a checkpoint is being written.
 """
