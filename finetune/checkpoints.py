@@ -23,7 +23,13 @@ import orjson
 import xxhash
 
 from configs.errors import CheckpointError
-from finetune.task_output import TENSORBOARD_DIR
+from finetune.task_output import (
+    FINE_TUNED_DIR,
+    FROM_SCRATCH_DIR,
+    TENSORBOARD_DIR,
+    TRAINING_ENTRIES,
+    training_directory,
+)
 from finetune.tasks.base_config import TaskConfig
 from pretrain.checkpoint.compatibility import table_of
 from pretrain.checkpoint.directory import newest_checkpoint
@@ -44,12 +50,6 @@ FREE_KEYS = (
     *("training.log_interval", "training.tensorboard", "training.save_every", "training.resume"),
 )
 """Settings that may differ when a training goes on: they do not decide its course."""
-FINE_TUNED_DIR, FROM_SCRATCH_DIR = "fine-tuned", "from-scratch"
-
-
-def training_directory(output: Path) -> Path:
-    """Where the state of the training lies whose result `output` is going to be."""
-    return output.with_name(f"{output.name}.training")
 
 
 def copy_curves(output: Path, folder: Path) -> None:
@@ -61,8 +61,13 @@ def copy_curves(output: Path, folder: Path) -> None:
 
 
 def remove_training(output: Path) -> None:
-    """Remove the state of a training whose result is complete."""
-    shutil.rmtree(training_directory(output), ignore_errors=True)
+    """Remove the state of a training whose result is complete, and nothing else that may lie there."""
+    directory = training_directory(output)
+    for pattern in TRAINING_ENTRIES:
+        for path in directory.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 class TaskCheckpoints:

@@ -6,10 +6,10 @@ Shape letters: B samples of a micro-batch, C labels, N predictions (a text's lab
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError
+from finetune.tasks.label_logits import LabelLogits
 
 if TYPE_CHECKING:
     import torch
@@ -19,23 +19,6 @@ if TYPE_CHECKING:
 
 Losses = Callable[[Any, Any, Sequence[int], Any], "torch.Tensor"]
 """What `FinetuneTask.losses` is: (model, part, numbers, device) -> the loss of each example, [B]."""
-
-
-@dataclass(frozen=True)
-class LabelLogits:
-    """What a task predicts for a few examples, where its loss is a cross-entropy.
-
-    Attributes:
-        logits_NC: fp32, of each prediction that counts.
-        gold_N: number of the right label of each.
-        weights_N: what each counts in the loss of its example.
-        owner_N: the place of its example among those that were asked for; ascending.
-    """
-
-    logits_NC: torch.Tensor
-    gold_N: torch.Tensor
-    weights_N: torch.Tensor
-    owner_N: torch.Tensor
 
 
 def example_losses(task: FinetuneTask, training: TaskTraining) -> Losses:

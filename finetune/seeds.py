@@ -23,10 +23,10 @@ from configs.errors import CheckpointError, ExitStatus, UserError
 from configs.load import to_yaml
 from data_prep.storage.publishing import staged_directory
 from data_prep.storage.replaceable import DirectoryKind, check_replaceable
-from finetune.checkpoints import changed_settings, remove_training, training_directory
+from finetune.checkpoints import changed_settings, remove_training
 from finetune.run_task import predict_all, run_task
 from finetune.stopping import tidy_when_stopped
-from finetune.task_output import RECIPE
+from finetune.task_output import RECIPE, refuse_foreign_training, training_directory
 from finetune.tasks.base import FINE_TUNED, FinetuneTask
 from finetune.tasks.base_config import TaskConfig
 from pretrain.checkpoint.compatibility import table_of
@@ -60,6 +60,7 @@ def run_seeds(config: TaskConfig, log: Callable[[str], None] = print) -> SeedsRe
         SystemExit: with status INTERRUPTED, after a signal.
     """
     check_replaceable(config.output, MARKER, config.overwrite, kind=KIND)
+    refuse_foreign_training(config.output)
     from pretrain.engine.task_engine import task_processes
 
     runs = {seed: _of_seed(config, seed) for seed in config.seeds}

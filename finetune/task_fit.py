@@ -59,34 +59,19 @@ def fit_task(
         SystemExit: a signal asked for a stop.
         UserError: the options do not fit the network, or the training diverged.
     """
-    import torch
     import torch.distributed as dist
 
-    from finetune.checkpoints import (
-        FINE_TUNED_DIR,
-        FROM_SCRATCH_DIR,
-        TaskCheckpoints,
-        examples_fingerprint,
-        training_directory,
-        weights_fingerprint,
-    )
+    from finetune.checkpoints import TaskCheckpoints, examples_fingerprint, weights_fingerprint
     from finetune.loop import TaskRun, fit
-    from finetune.network_building import built_by
     from finetune.task_batches import TaskBatches
     from finetune.task_monitor import TaskMonitor
-    from finetune.task_output import TENSORBOARD_DIR
+    from finetune.task_output import FINE_TUNED_DIR, FROM_SCRATCH_DIR, TENSORBOARD_DIR, training_directory
     from finetune.task_schedule import TaskSchedule
     from pretrain.engine.task_engine import describe, task_engine
     from pretrain.engine.task_state import TaskState
 
     config, task, training = prepared.config, prepared.task, prepared.config.training
-    torch.manual_seed(config.training_seed)
-    with built_by(_partitioner(config)):
-        network = task.network(prepared.pretrained, from_scratch=from_scratch)
-    if training.freeze_layers is not None and not from_scratch:
-        from finetune.layer_depth import freeze_lower
-
-        log(f"{freeze_lower(network, training.freeze_layers):,} weights are trained, the others are frozen")
+    network = _network(prepared, log, from_scratch=from_scratch)
     layers_above, perturbation = _regularisers(network, config)
     course = {"examples": examples_fingerprint(prepared.encoded), "weights": weights_fingerprint(network)}
     data = TaskBatches(
@@ -122,6 +107,26 @@ def fit_task(
         log(f"stopped after step {fitted.steps}, saved in {root}; the same command goes on")
         raise SystemExit(int(ExitStatus.INTERRUPTED))
     return fitted, describe(engine)
+
+
+def _network(prepared: PreparedTask, log: Callable[[str], None], *, from_scratch: bool) -> torch.nn.Module:
+    """The network of a task before its training, its lower layers frozen where that was asked for.
+
+    Raises:
+        UserError: the pretrained model does not fit, or not so many layers can be frozen.
+    """
+    import torch
+
+    from finetune.layer_depth import freeze_lower
+    from finetune.network_building import built_by
+
+    config, frozen = prepared.config, prepared.config.training.freeze_layers
+    torch.manual_seed(config.training_seed)
+    with built_by(_partitioner(config)):
+        network = prepared.task.network(prepared.pretrained, from_scratch=from_scratch)
+    if frozen is not None and not from_scratch:
+        log(f"{freeze_lower(network, frozen):,} weights are trained, the others are frozen")
+    return network
 
 
 def _partitioner(config: TaskConfig) -> Partitioner | None:

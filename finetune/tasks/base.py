@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from finetune.label_losses import LabelLogits
     from finetune.pretrained import PretrainedModel
+    from finetune.tasks.label_logits import LabelLogits
 
 FINE_TUNED = "fine-tuned"
 """What the trained system is called beside the baselines."""

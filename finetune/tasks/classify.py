@@ -22,6 +22,7 @@ from finetune.tasks.classification_metrics import classification_figures, score
 from finetune.tasks.classification_report import MAJORITY, TFIDF, describe_texts, result_tables
 from finetune.tasks.classify_config import ClassifyConfig
 from finetune.tasks.encoded_texts import EncodedTexts
+from finetune.tasks.label_logits import LabelLogits
 from finetune.tasks.labelled_texts import Splits, load_splits
 from finetune.tasks.splitting import LabelledText
 from pretrain.models.huggingface.own_classes import own_class_file
@@ -29,7 +30,6 @@ from pretrain.models.huggingface.own_classes import own_class_file
 if TYPE_CHECKING:
     import torch
 
-    from finetune.label_losses import LabelLogits
     from finetune.pretrained import PretrainedModel
     from finetune.text_template import TextTemplate
 
@@ -123,8 +123,6 @@ class ClassifyTask(FinetuneTask):
     def label_logits(self, model: Any, part: EncodedTexts, numbers: Sequence[int], device: torch.device) -> LabelLogits:
         """See the base class; a prediction for each text."""
         import torch
-
-        from finetune.label_losses import LabelLogits
 
         gold = [part.gold[number] for number in numbers]
         weights_B = torch.tensor(self.label_weights[gold], dtype=torch.float32, device=device)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import CheckpointError, ExitStatus
+from configs.errors import CheckpointError, DataError, ExitStatus
 from finetune.run_task import run_task
 from tests.distributed import run_ranks
 from tests.finetune.finetune_texts import classify_config, prepare, write_texts
@@ -26,6 +26,9 @@ CHANGES: dict[str, Any] = {
     "training__log_interval": 2,
     "training__save_every": "4 steps",
 }
+
+
+SHORT: dict[str, Any] = {"training__duration": "1 steps", "baselines": []}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,33 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(root: Path, capfd: pyt
     assert "IS DAMAGED, falling back" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_while_the_result_is_written_leaves_the_training(
+    root: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(
+            "finetune.tasks.classification_metrics.plot_confusion", lambda *given: os.kill(os.getpid(), number)
+        )
+        run_task(classify_config(root, "stopped", **SHORT), lambda line: None)
+    assert end.value.code == ExitStatus.INTERRUPTED and signal.getsignal(number) == before
+    assert not (root / "stopped").exists() and not list(root.glob(".*"))
+    said: list[str] = []
+    assert run_task(classify_config(root, "stopped", overwrite=True, **SHORT), said.append) is not None
+    assert "resumed at step 1/1" in said
+    assert {path.name for path in root.glob("stopped*")} == {"stopped"}
+    (root / "stopped").rename(root / f"renamed-{number.name}")
+
+
+def test_things_of_others_are_not_trained_beside(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "y.training").mkdir()
+    (tmp_path / "y.training" / "fine-tuned").mkdir()
+    (tmp_path / "y.training" / "notes.md").touch()
+    with pytest.raises(DataError, match=r"y\.training: exists and holds other things: notes\.md"):
+        run_task(classify_config(root, "x", output=tmp_path / "y", model="/nowhere"))
+
+
 def one_rank(root: str, name: str, changes: dict[str, Any], stops_at: str | None) -> int:
     said = stopping_at(stops_at or "never", signal.SIGTERM)
     try:
@@ -156,7 +186,7 @@ def one_rank(root: str, name: str, changes: dict[str, Any], stops_at: str | None
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_two_ranks_go_on_bitwise(root: Path, stage: int) -> None:
-    """Stage 3 is `kill_and_resume`'s; bf16 has fp32 weights of its own."""
+    """Stage 3 is `kill_and_resume_task`'s; bf16 has fp32 weights of its own."""
     changes = CHANGES | {"baselines": ["majority"], "training__zero_stage": stage}
     if stage == 2:
         changes["training__precision"] = "bf16"
@@ -171,6 +201,6 @@ def test_two_ranks_go_on_bitwise(root: Path, stage: int) -> None:
 
 @pytest.mark.slow
 def test_kills_change_nothing() -> None:
-    command = [sys.executable, "-m", "tests.finetune.kill_and_resume", "--kills", "2", "--steps", "30"]
+    command = [sys.executable, "-m", "tests.finetune.kill_and_resume_task", "--kills", "2", "--steps", "30"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional
 
 from configs.errors import ConfigError
-from finetune.label_losses import LabelLogits, example_losses, smoothed_cross_entropy, symmetric_divergence
+from finetune.label_losses import example_losses, smoothed_cross_entropy, symmetric_divergence
 from finetune.tasks.base import FinetuneTask
 from finetune.tasks.base_config import TaskTraining
+from finetune.tasks.label_logits import LabelLogits
 
 OWNERS = [0, 0, 2]  # the second of three examples has nothing that counts
 

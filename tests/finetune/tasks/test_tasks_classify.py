@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -212,25 +210,6 @@ def test_a_plot_that_fails_costs_the_plot(
     assert not (root / "unplotted" / "confusion-test.png").exists()
     show(found, classify_config(root, "unplotted", **SHORT))
     assert "confusion-test.png" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_signal_while_the_result_is_written_leaves_the_training(
-    root: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = signal.getsignal(number)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(
-            "finetune.tasks.classification_metrics.plot_confusion", lambda *given: os.kill(os.getpid(), number)
-        )
-        run_task(classify_config(root, "stopped", **SHORT), lambda line: None)
-    assert end.value.code == ExitStatus.INTERRUPTED and signal.getsignal(number) == before
-    assert not (root / "stopped").exists() and not list(root.glob(".*"))
-    said: list[str] = []
-    assert run_task(classify_config(root, "stopped", overwrite=True, **SHORT), said.append) is not None
-    assert "resumed at step 1/1" in said
-    assert {path.name for path in root.glob("stopped*")} == {"stopped"}
-    (root / "stopped").rename(root / f"renamed-{number.name}")
 
 
 @pytest.mark.slow

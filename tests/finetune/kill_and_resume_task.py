@@ -1,7 +1,7 @@
 """Kills a fine-tuning with SIGKILL at random moments until it is through, and compares it with an undisturbed one.
 
-    python -m tests.finetune.kill_and_resume --task classify --kills 10
-    python -m tests.finetune.kill_and_resume --task module:Class --kills 10 texts={root}/texts.jsonl
+    python -m tests.finetune.kill_and_resume_task --task classify --kills 10
+    python -m tests.finetune.kill_and_resume_task --task module:Class --kills 10 texts={root}/texts.jsonl
 
 Two ranks and ZeRO-3, with dropout. A task that `SETTINGS` does not know is told its settings after the options; in them
 `{root}` stands for a directory with `texts.jsonl`, texts of three labels. Prints what each kill found, and ends with
@@ -23,7 +23,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from configs.load import load_config
-from finetune.checkpoints import FINE_TUNED_DIR, training_directory
+from finetune.task_output import FINE_TUNED_DIR, training_directory
 from finetune.tasks.base_config import TaskConfig
 from finetune.tasks.kinds import TASKS
 from tests.finetune.finetune_texts import prepare
