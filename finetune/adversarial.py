@@ -99,8 +99,7 @@ class InputPerturbation:
 
 def _scaled_to(gradient_BSH: torch.Tensor, norm: float) -> torch.Tensor:
     """Each example's gradient with this norm; zero where it is zero, as of a place without an example."""
-    norms_B11 = _norms(gradient_BSH)
-    return gradient_BSH * (norm / norms_B11.clamp(min=1e-30)) * (norms_B11 > 0)
+    return gradient_BSH * (norm / _norms(gradient_BSH).clamp(min=1e-30))
 
 
 def _norms(values_BSH: torch.Tensor) -> torch.Tensor:

@@ -62,6 +62,7 @@ def test_layers_are_frozen_and_unfrozen(root: Path, pretrained: Any) -> None:
     assert unchanged(trained(root, "unfrozen", 4, **fields), pretrained) == [False, False, False]
 
 
+@pytest.mark.slow
 def test_rates_decay_from_layer_to_layer(root: Path, pretrained: Any) -> None:
     sgd = {"optimizer": {"name": "sgd", "momentum": 0, "lr": 0.1, "weight_decay": 0, "clip_grad_norm": 0}}
     even, decayed = (trained(root, f"sgd-{decay}", 1, **sgd, optimizer__layer_decay=decay) for decay in (1.0, 0.5))
@@ -72,6 +73,7 @@ def test_rates_decay_from_layer_to_layer(root: Path, pretrained: Any) -> None:
     assert torch.equal(even["score.weight"], decayed["score.weight"])
 
 
+@pytest.mark.slow
 def test_dropout_reaches_the_model_and_the_ground_seeds_it(root: Path) -> None:
     fields = {"training__dropout": 0.5, "training__log_interval": 1}
     trained(root, "without", 1, training__log_interval=1)

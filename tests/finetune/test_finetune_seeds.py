@@ -41,6 +41,7 @@ def probabilities(folder: Path) -> dict[str, dict[str, float]]:
     return {row["id"]: row["probabilities"] for row in map(json.loads, lines)}
 
 
+@pytest.mark.slow
 def test_seeds_go_on_and_are_told_together(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
 
