@@ -99,12 +99,12 @@ class Classifier:
         import numpy as np
 
         from finetune.networks import load_network
-        from finetune.tasks.classify_problems import MultiLabel, Problem, Regression, SingleLabel
+        from finetune.tasks.classify_problems import LabelProblem, MultiLabel, Regression, SingleLabel
         from finetune.tasks.label_names import LABELS_FILE
 
         self.text_field, self.second_field = recipe.data.text_field, recipe.data.text_pair_field
         labels: list[str] = json.loads((folder / LABELS_FILE).read_text("utf-8"))
-        problems: dict[str, Problem] = {
+        problems: dict[str, LabelProblem] = {
             "single_label_classification": SingleLabel(labels, np.ones(len(labels))),
             "multi_label_classification": MultiLabel(labels),
             "regression": Regression(),
