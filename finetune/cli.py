@@ -214,6 +214,11 @@ def _run_task(
     prepare_environment(loaded.training.device)  # before anything imports torch
     from finetune.run_task import run_task, show
 
+    if loaded.seeds:
+        from finetune.seeds import run_seeds, show_seeds
+
+        joined = run_seeds(loaded, _print)
+        return None if joined is None else show_seeds(joined, loaded)
     result = run_task(loaded, _print)
     if result is not None:
         show(result, loaded)

@@ -22,6 +22,7 @@ from finetune.tasks.classification_report import describe_texts, result_tables
 from finetune.tasks.classify_config import FIGURES, ClassifyConfig
 from finetune.tasks.classify_problems import MultiLabel, Problem, Regression, SingleLabel, worst
 from finetune.tasks.encoded_texts import EncodedTexts
+from finetune.tasks.label_logits import LabelLogits
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
 from finetune.tasks.labelled_texts import LabelledText, Splits, load_splits
 from pretrain.models.huggingface.own_classes import own_class_file
@@ -125,6 +126,21 @@ class ClassifyTask(FinetuneTask):
         """See the base class; that of the problem."""
         return self.problem.losses(_logits(model, part, numbers, device), [part.gold[number] for number in numbers])
 
+    def gives_label_logits(self) -> bool:
+        """See the base class; where each text has one label."""
+        return self.config.problem_type == "single_label_classification"
+
+    def label_logits(self, model: Any, part: EncodedTexts, numbers: Sequence[int], device: torch.device) -> LabelLogits:
+        """See the base class; a prediction for each text."""
+        import torch
+
+        assert isinstance(self.problem, SingleLabel)
+        gold = [part.gold[number] for number in numbers]
+        weights_B = torch.tensor(self.problem.label_weights[gold], dtype=torch.float32, device=device)
+        places_B = torch.arange(len(gold), device=device)
+        logits_BC = _logits(model, part, numbers, device)
+        return LabelLogits(logits_BC, torch.tensor(gold, device=device), weights_B, places_B)
+
     def predict(
         self, model: Any, part: EncodedTexts, numbers: Sequence[int], device: torch.device
     ) -> Sequence[npt.NDArray[np.float32]]:
@@ -145,6 +161,10 @@ class ClassifyTask(FinetuneTask):
         losses_N = self.problem.output_losses(outputs_NC, part.gold)
         lines = [{"predicted": self.problem.line(outputs_C)["predicted"]} for outputs_C in outputs_NC]
         return self._figures(part, outputs_NC, self.config.seed) | {"worst": worst(part.ids, losses_N, lines)}
+
+    def mean_prediction(self, predicted: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """See the base class; the mean of the probabilities, or of the numbers."""
+        return np.mean(predicted, axis=0)
 
     def prediction(self, example: LabelledText, predicted: npt.NDArray[np.float32]) -> dict[str, Any]:
         """See the base class."""
