@@ -38,7 +38,6 @@ def answers(folder: Path, questions: list[str], context: str) -> list[dict[str, 
     """
     from configs.load import load_config
     from finetune.task_output import RECIPE
-    from finetune.tasks.qa import QaTask
     from finetune.tasks.qa_config import QaConfig
     from finetune.tasks.qa_texts import Question
     from finetune.tasks.qa_windows import encode_questions
@@ -53,7 +52,7 @@ def answers(folder: Path, questions: list[str], context: str) -> list[dict[str, 
 
     config = load_config(QaConfig, [folder / RECIPE], [])
     record = json.loads((folder / QaConfig.marker).read_text("utf-8"))
-    task = QaTask(config)
+    task = config.implement()(config)
     task.form, task.threshold = record["form"], record["no_answer_threshold"]
     asked = [Question(str(number), text, context, (), "") for number, text in enumerate(questions)]
     encoded = encode_questions(

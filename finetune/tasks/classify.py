@@ -20,7 +20,7 @@ from finetune import batches
 from finetune.tasks.base import FinetuneTask
 from finetune.tasks.classification_report import describe_texts, result_tables
 from finetune.tasks.classify_config import FIGURES, ClassifyConfig
-from finetune.tasks.classify_problems import MultiLabel, Problem, Regression, SingleLabel, worst
+from finetune.tasks.classify_problems import LabelProblem, MultiLabel, Regression, SingleLabel, worst
 from finetune.tasks.encoded_texts import EncodedTexts
 from finetune.tasks.label_logits import LabelLogits
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
@@ -46,7 +46,7 @@ class ClassifyTask(FinetuneTask):
     def __init__(self, config: ClassifyConfig) -> None:
         self.config = config
         self.splits = Splits({}, [], 0)
-        self.problem: Problem = Regression()
+        self.problem: LabelProblem = Regression()
 
     @property
     def labels(self) -> list[str]:
@@ -155,7 +155,7 @@ class ClassifyTask(FinetuneTask):
         return {key: figures[key] for key in FIGURES[self.config.problem_type]}
 
     def figures(self, part: EncodedTexts, predicted: Sequence[npt.NDArray[np.float32]]) -> dict[str, Any]:
-        """See the base class; see `Problem`, and `worst`: the examples with the largest losses."""
+        """See the base class; see `LabelProblem`, and `worst`: the examples with the largest losses."""
         outputs_NC = np.stack(predicted)
         refuse_not_numbers(outputs_NC, self.config.product)
         losses_N = self.problem.output_losses(outputs_NC, part.gold)

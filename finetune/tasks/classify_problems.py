@@ -21,7 +21,7 @@ WORST = 20
 """Examples with the largest losses that the record names."""
 
 
-class Problem(Protocol):
+class LabelProblem(Protocol):
     """One sort of labels. Made with (the labels in the order of their numbers,)."""
 
     def gold(self, example: LabelledText) -> Any:

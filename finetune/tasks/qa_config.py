@@ -54,7 +54,7 @@ class QaConfig(TaskConfig):
     }
 
     name: str = "qa"
-    """`qa`."""
+    """`qa`: questions about texts."""
     data: QaData
     """Questions with their contexts, and how they are split."""
     training: QaTraining = QaTraining()

@@ -245,7 +245,7 @@ class TagTask(FinetuneTask):
 
         has_entities = self.found.has_entities
         yield label_table(systems[FINE_TUNED], "entities" if has_entities else "words")
-        columns = ("micro_precision", "micro_recall", "micro_f1", "macro_f1", "accuracy")
+        columns = ("micro_f1", "macro_f1", "accuracy")
         yield comparison_table(systems, part, columns if has_entities else ("accuracy", "macro_f1"))
         figures = systems[FINE_TUNED]
         for name, found in systems.items():

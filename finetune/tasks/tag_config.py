@@ -79,7 +79,7 @@ class TagConfig(TaskConfig):
     }
 
     name: str = "tag"
-    """`tag`."""
+    """`tag`: the words of texts."""
     data: TagData
     """Tagged texts, and how they are split."""
     training: TagTraining = TagTraining()

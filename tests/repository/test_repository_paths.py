@@ -32,7 +32,7 @@ NO_PATHS = {"SourceEntry.path", "SourceConfig.damaged_files", "ExportConfig.toke
 NO_PATHS |= {"ImportConfig.tokenizer"}
 TEXT_OPTIONS = {
     *("text_field", "algorithm", "engine", "group_by", "encoding", "search", "budget", "alpha", "roles", "dtype"),
-    *("prompt", "stop", "settings", "overrides", "weights"),
+    *("prompt", "stop", "question", "context", "settings", "overrides", "weights"),
     # Read by `find_recipe`, and words that a config reads.
     *("config", "recipe", "corpus", "source", "tokenizers", "checkpoint"),
 }
