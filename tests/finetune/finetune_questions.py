@@ -31,7 +31,7 @@ def squad(count: int = 160, seed: int = 0) -> dict[str, Any]:
 
 
 def qa_config(root: Path, name: str, **changes: Any) -> QaConfig:
-    """A few seconds of training on `root/squad.json`; keys of sections are written `section__key`."""
+    """A few seconds of training on `root/squad.json`; keys of sections are written with two underscores."""
     fields: dict[str, Any] = {
         "output": root / name,
         "model": root / "run",

@@ -36,7 +36,7 @@ def write_conll(path: Path, texts: list[list[tuple[str, str]]], separator: str =
 
 
 def tag_config(root: Path, name: str, **changes: Any) -> TagConfig:
-    """A few seconds of training on `root/texts.conll`; keys of sections are written `section__key`."""
+    """A few seconds of training on `root/texts.conll`; keys of sections are written with two underscores."""
     fields: dict[str, Any] = {
         "output": root / name,
         "model": root / "run",
