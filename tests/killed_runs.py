@@ -106,7 +106,8 @@ def attempt(
         saving = set(checkpoints.glob(".tmp-*")) - old
         # Two saves are enough for one attempt: there must be something left for the other kills.
         is_time = time.monotonic() > deadline_s or newest(checkpoints) >= complete + furthest_steps
-        if is_time and (saving or not in_save):
+        # One in a save comes after one that was whole, so that the next attempt has something to go on from.
+        if is_time and (not in_save or (saving and newest(checkpoints) > complete)):
             os.killpg(leader, signal.SIGKILL)
             os.waitpid(leader, 0)
             half_written = len(set(checkpoints.glob(".tmp-*")) - old)

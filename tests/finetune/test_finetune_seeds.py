@@ -17,6 +17,7 @@ from configs.errors import CheckpointError, DataError, ExitStatus
 from finetune.cli import TASK_COMMANDS
 from finetune.seeds import mean_and_interval, run_seeds
 from finetune.tasks.classify_config import ClassifyConfig
+from tests.distributed import run_ranks
 from tests.finetune.finetune_texts import classify_config, prepare
 
 SEEDS: dict[str, Any] = {
@@ -39,6 +40,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def probabilities(folder: Path) -> dict[str, dict[str, float]]:
     lines = (folder / "predictions-test.jsonl").read_text().splitlines()
     return {row["id"]: row["probabilities"] for row in map(json.loads, lines)}
+
+
+def seeds_on_rank(root: str, name: str) -> list[float] | None:
+    result = run_seeds(classify_config(Path(root), name, **SEEDS), lambda line: None)
+    return None if result is None else result.parts["test"]["fine-tuned"]["loss"]["values"]
 
 
 @pytest.mark.slow
@@ -81,6 +87,8 @@ def test_seeds_go_on_and_are_told_together(root: Path, capsys: pytest.CaptureFix
 
     with pytest.raises(DataError, match="exists already"):
         run_seeds(classify_config(root, "out", **SEEDS), log)
+    two = run_ranks(seeds_on_rank, 2, str(root), "two", process_group=False, preload=("deepspeed", "transformers"))
+    assert two[0] == pytest.approx(losses, rel=1e-4) and two[1] is None
 
 
 def test_the_interval_is_students() -> None:
