@@ -163,7 +163,7 @@ class ClassifyTask(FinetuneTask):
         return self._figures(part, outputs_NC, self.config.seed) | {"worst": worst(part.ids, losses_N, lines)}
 
     def mean_prediction(self, predicted: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        """See the base class; the mean of the probabilities."""
+        """See the base class; the mean of the probabilities, or of the numbers."""
         return np.mean(predicted, axis=0)
 
     def prediction(self, example: LabelledText, predicted: npt.NDArray[np.float32]) -> dict[str, Any]:

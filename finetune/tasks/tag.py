@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from finetune.tasks.base import FINE_TUNED, FinetuneTask
 from finetune.tasks.example_parts import told_left_out, told_repeated
+from finetune.tasks.label_logits import LabelLogits
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
 from finetune.tasks.tag_config import TagConfig
 from finetune.tasks.tag_metrics import FrequentTags, entity_figures, plain_figures
@@ -140,11 +141,22 @@ class TagTask(FinetuneTask):
         """See the base class; cross-entropy, summed over the words of each text."""
         import torch
 
+        found = self.label_logits(model, part, numbers, device)
+        losses_W = torch.nn.functional.cross_entropy(found.logits_NC, found.gold_N, reduction="none")
+        return torch.zeros(len(numbers), device=device).index_add(0, found.owner_N, losses_W)
+
+    def label_logits(self, model: Any, part: EncodedTags, numbers: Sequence[int], device: torch.device) -> LabelLogits:
+        """See the base class; a prediction for each word whose tag training knows."""
+        import torch
+
         logits_WC, places = _logits(model, part, numbers, device)
-        gold_W = torch.tensor([part.gold[numbers[at]][word] for _, _, at, word in places], device=device)
-        losses_W = torch.nn.functional.cross_entropy(logits_WC, gold_W.long(), reduction="none", ignore_index=-1)
-        text_W = torch.tensor([at for _, _, at, _ in places], dtype=torch.int64, device=device)
-        return torch.zeros(len(numbers), device=device).index_add(0, text_W, losses_W)
+        gold_W = torch.tensor(
+            [part.gold[numbers[at]][word] for _, _, at, word in places], dtype=torch.int64, device=device
+        )
+        owner_W = torch.tensor([at for _, _, at, _ in places], dtype=torch.int64, device=device)
+        known = gold_W >= 0
+        logits_NC, gold_N, owner_N = logits_WC[known], gold_W[known], owner_W[known]
+        return LabelLogits(logits_NC, gold_N, torch.ones(len(gold_N), device=device), owner_N)
 
     def predict(
         self, model: Any, part: EncodedTags, numbers: Sequence[int], device: torch.device

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from configs.errors import CheckpointError, DataError, ExitStatus
-from finetune.cli import classify_command
+from finetune.cli import TASK_COMMANDS
 from finetune.seeds import mean_and_interval, run_seeds
 from finetune.tasks.classify_config import ClassifyConfig
 from tests.distributed import run_ranks
@@ -64,7 +64,7 @@ def test_seeds_go_on_and_are_told_together(root: Path, capsys: pytest.CaptureFix
     said.clear()
     given = classify_config(root, "out", **SEEDS).model_dump(mode="json")
     (root / "given.yaml").write_text(json.dumps(given))
-    classify_command([], config=[str(root / "given.yaml")])
+    TASK_COMMANDS["classify"]([], config=[str(root / "given.yaml")])
     out = capsys.readouterr().out
     assert "seed 3: its result is complete\nseed 1\n" in out and "resumed at step 3/4" in out
     assert "2 seeds: mean and its 95 % interval" in out and "ensemble" in out
