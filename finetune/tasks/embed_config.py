@@ -46,7 +46,7 @@ class EmbedConfig(TaskConfig):
     }
 
     name: str = "embed"
-    """`embed`."""
+    """`embed`: this task."""
     data: EmbedData
     """Pairs of texts that belong together, and how they are split."""
     temperature: float = Field(default=0.05, gt=0)

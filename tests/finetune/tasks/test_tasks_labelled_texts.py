@@ -12,6 +12,7 @@ import pytest
 
 from configs.errors import ConfigError, DataError, UserError
 from configs.load import RECIPES, load_config, read_yaml
+from finetune.chat.config import InstructRunConfig
 from finetune.tasks.classification_report import describe_texts
 from finetune.tasks.classify_config import ClassifyConfig, ClassifyData
 from finetune.tasks.encoded_texts import EncodedTexts
@@ -253,6 +254,9 @@ def test_split_shares_are_checked() -> None:
 
 @pytest.mark.parametrize("recipe", sorted((RECIPES / "finetune").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_load(recipe: Path) -> None:
+    if recipe.stem.startswith("instruct"):
+        assert load_config(InstructRunConfig, recipe, ["model=x", "output=y"]).model.name == "x"
+        return
     name = read_yaml(recipe).get("name", TASKS.default)
     config = load_config(TASKS.declaration(name), recipe)
     assert config.name == name and (name != "classify" or config.data.label_field in ("kind", "package"))  # type: ignore[attr-defined]
