@@ -73,8 +73,8 @@ esac
 # Only the time limit's signal (USR2, or USR1 where --signal says so) asks to go on later: TERM is a cancel, or a
 # preemption that Slurm requeues itself.
 if ((status == 75)) && [[ $received == USR[12] && ${BESSEMER_REQUEUE:-1} != 0 ]]; then
-    if [[ " $* " == *" checkpoint.resume=never "* ]]; then
-        say "not requeued: with checkpoint.resume=never it would begin anew; submit it without that to go on"
+    if [[ " $* " == *" checkpoint.resume=never "* || " $* " == *" training.resume=never "* ]]; then
+        say "not requeued: with resume=never it would begin anew; submit it without that to go on"
     elif scontrol requeue "$SLURM_JOB_ID"; then
         say "requeued; it continues from the saved step"
     else

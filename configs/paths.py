@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator
 
 from configs.errors import ConfigError, nearest
 
+_Read = TypeVar("_Read")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 # Two letters at least; of `s3://bucket`, a `Path` leaves `s3:/bucket`.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(:{1,2}[A-Za-z0-9+.-]+)*:/+", re.ASCII)
@@ -90,6 +91,15 @@ def input_path(text: str) -> Path:
     return _option(_local_input, text)
 
 
+def input_pattern(text: str) -> str:
+    """The file, pattern or URL that an option of a command says, of something that is read.
+
+    Raises:
+        ConfigError: see `expanded`.
+    """
+    return _option(expanded, text)
+
+
 def output_path(text: str) -> Path:
     """The local path that an option of a command says, of something that is written.
 
@@ -99,7 +109,7 @@ def output_path(text: str) -> Path:
     return _option(_local_output, text)
 
 
-def _option(read: Callable[[str], Path], text: str) -> Path:
+def _option(read: Callable[[str], _Read], text: str) -> _Read:
     try:
         return read(str(text))
     except ValueError as error:

@@ -64,6 +64,12 @@ ENTRIES: tuple[CommandEntry, ...] = (
     CommandEntry(
         "classify", "finetune", "python -m finetune classify", "finetune.tasks.classify_config:ClassifyConfig"
     ),
+    CommandEntry("instruct", "finetune", "python -m finetune instruct", "finetune.chat.config:InstructRunConfig"),
+    CommandEntry("tag", "finetune", "python -m finetune tag", "finetune.tasks.tag_config:TagConfig"),
+    CommandEntry("qa", "finetune", "python -m finetune qa", "finetune.tasks.qa_config:QaConfig"),
+    CommandEntry("seq2seq", "finetune", "python -m finetune seq2seq", "finetune.tasks.seq2seq_config:Seq2SeqConfig"),
+    CommandEntry("prefer", "finetune", "python -m finetune prefer", "finetune.tasks.prefer_config:PreferConfig"),
+    CommandEntry("embed", "finetune", "python -m finetune embed", "finetune.tasks.embed_config:EmbedConfig"),
 )
 LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"
 

@@ -1,29 +1,39 @@
-"""The commands of fine-tuning: `python -m finetune export|import|classify|run`; `generate` has a module of its own."""
+"""The commands of fine-tuning: `python -m finetune export|import|TASK|run`; others have modules of their own."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import typer
 
 from configs.errors import ConfigError
-from configs.load import find_recipes, load_config, to_yaml
+from configs.load import find_recipes, load_config, read_yaml, to_yaml
 from configs.section import Section
 from data_prep.commands.command_line import override
+from finetune.answering import answer_command
+from finetune.evaluate_command import evaluate_command
 from finetune.generate_command import generate_command
+from finetune.instruct_command import instruct_command
+from finetune.predict_command import predict_command
+from finetune.tasks.base_config import TaskConfig
+from finetune.tasks.kinds import TASKS
 from finetune.utf8 import refuse_undecodable
 
 app = typer.Typer(
-    help="A pretraining checkpoint -> a Hugging Face model, generated text, a classifier.",
+    help="A pretraining checkpoint -> a Hugging Face model, generated text, a model of a task.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate_command)
+app.command("instruct")(instruct_command)
+app.command("answer")(answer_command)
+app.command("predict")(predict_command)
+app.command("evaluate")(evaluate_command)
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
 Recipe = Annotated[
@@ -37,21 +47,29 @@ Recipe = Annotated[
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Any setting of the command.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print all settings as YAML and stop.")]
 Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Replace what an earlier run left in the output.")]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or an exported model.")
+]
+Output = Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")]
 # The deepspeed launcher adds it; the environment says the same.
 LocalRank = Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)]
 
 
-def main() -> None:
-    """Run the command line; a user's mistake ends it with one message and status 2, told by the main process."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake ends it with one message and status 2, told by the main process.
+
+    Args:
+        arguments: the words of the command line, the command first; None: those of this process.
+    """
     from pretrain.parallel.launch import told_once
 
     with told_once():
-        app(prog_name="python -m finetune")
+        app(arguments, prog_name="python -m finetune")
 
 
 @app.callback()
 def launched(local_rank: LocalRank = 0) -> None:
-    """A pretraining checkpoint -> a Hugging Face model, generated text, a classifier."""
+    """A pretraining checkpoint -> a Hugging Face model, generated text, a model of a task."""
 
 
 @app.command("export")
@@ -63,7 +81,7 @@ def export_command(
         typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or one step_... of it."),
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(hidden=True)] = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
+    output: Output = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="huggingface, sentencepiece-only or none.")] = None,
     overwrite: Overwrite = None,
@@ -131,33 +149,36 @@ def import_command(
     _print(f"next: start_from={run} in a run, or python -m finetune export --model {run} --output ...")
 
 
-@app.command("classify")
-def classify_command(
-    settings: Settings = None,
-    config: Recipe = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or an exported model."),
-    ] = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
-    overwrite: Overwrite = None,
-    print_config: PrintConfig = False,
-    local_rank: LocalRank = 0,
-) -> None:
-    """Fine-tune a pretrained model to classify texts, and measure it; also under deepspeed and torchrun."""
-    given = {"model": model, "output": output, "overwrite": overwrite}
-    _run_task("classify", config, given, settings, print_config)
+def _task_command(name: str) -> Callable[..., None]:
+    """The command of the task `name`."""
+
+    def command(
+        settings: Settings = None,
+        config: Recipe = None,
+        model: Model = None,
+        output: Output = None,
+        overwrite: Overwrite = None,
+        print_config: PrintConfig = False,
+        local_rank: LocalRank = 0,
+    ) -> None:
+        given = {"model": model, "output": output, "overwrite": overwrite}
+        _run_task(name, config, given, settings, print_config)
+
+    made = str(TASKS.declaration(name).__doc__).splitlines()[0].rstrip(".")
+    app.command(name, help=f"{made}, measured; also under deepspeed and torchrun.")(command)
+    return command
+
+
+TASK_COMMANDS = {name: _task_command(name) for name in TASKS.targets}
+"""What `python -m finetune NAME` calls, by the names of the tasks."""
 
 
 @app.command("run")
 def run_command(
     settings: Settings = None,
     config: Recipe = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="PATH", help="A run's output directory, or an exported model."),
-    ] = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Directory to write.")] = None,
+    model: Model = None,
+    output: Output = None,
     overwrite: Overwrite = None,
     print_config: PrintConfig = False,
     local_rank: LocalRank = 0,
@@ -172,9 +193,6 @@ def run_command(
 
 def _task_of(recipes: list[str] | None) -> str:
     """The task that the last recipe which names one names."""
-    from configs.load import read_yaml
-    from finetune.tasks.kinds import TASKS
-
     layers = [read_yaml(path) for path in find_recipes(recipes, "finetune")]
     named = [layer["name"] for layer in layers if "name" in layer]
     found = named[-1] if named else TASKS.default if layers else None
@@ -188,9 +206,6 @@ def _run_task(
     name: str, recipes: list[str] | None, options: Mapping[str, object], settings: list[str] | None, print_config: bool
 ) -> None:
     """Load the config of the task `name`, run it, print its results."""
-    from finetune.tasks.base_config import TaskConfig
-    from finetune.tasks.kinds import TASKS
-
     try:
         declared = TASKS.declaration(name)
         if not issubclass(declared, TaskConfig):
@@ -205,6 +220,11 @@ def _run_task(
     prepare_environment(loaded.training.device)  # before anything imports torch
     from finetune.run_task import run_task, show
 
+    if loaded.seeds:
+        from finetune.seeds import run_seeds, show_seeds
+
+        joined = run_seeds(loaded, _print)
+        return None if joined is None else show_seeds(joined, loaded)
     result = run_task(loaded, _print)
     if result is not None:
         show(result, loaded)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +15,18 @@ from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.plain_call import PlainCall, put_around
 from finetune.huggingface.tokenizer import OWN_FOLDER
 from finetune.huggingface.tokenizer_check import check_plain_call, check_same_ids
+from finetune.network_building import fill_network, network_without_memory
 from finetune.pretrained import PretrainedModel
 from finetune.text_codec import OwnCodec, TransformersCodec
 from finetune.text_template import TextTemplate
 from pretrain.models.huggingface.own_classes import is_own_class, own_class_file, register_own_classes
+from pretrain.models.huggingface.weights import HuggingFaceWeights
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from pretrain.engine.task_partitioning import Partitioner
 
 _OF_ANOTHER_HEAD = ("architectures", "id2label", "label2id", "num_labels", "dtype", "transformers_version")
 
@@ -50,7 +56,8 @@ def head_network(
     with quiet_transformers():
         config = transformers.AutoConfig.for_model(**kept)
         try:
-            model = getattr(transformers, auto_class).from_config(config)
+            make = partial(getattr(transformers, auto_class).from_config, config)
+            model, partitioner = (make(), None) if from_scratch else network_without_memory(make)
         except ValueError:
             head = auto_class.removeprefix("AutoModelFor")
             raise DataError(
@@ -58,17 +65,18 @@ def head_network(
             ) from None
     model = model.to(dtype=torch.float32)
     if not from_scratch:
-        _fill_body(model, pretrained.tensors)
+        _fill_body(model, pretrained.tensors, partitioner)
     return model.eval()
 
 
-def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> None:
+def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor], partitioner: Partitioner | None) -> None:
     body, pooler = f"{model.base_model_prefix}.", f"{model.base_model_prefix}.pooler."
     own = model.state_dict()
-    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    tensors = _with_body_called(body, tensors)
+    fitting = {name for name in tensors if name in own and tuple(own[name].shape) == _shape(tensors, name)}
     # A pooler is kept where both have one; else it is new, or left behind.
-    missing = {name for name in own if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
-    left = {name for name in tensors if name.startswith(body) and not name.startswith(pooler)} - set(fitting)
+    missing = {name for name in own if name.startswith(body) and not name.startswith(pooler)} - fitting
+    left = {name for name in tensors if name.startswith(body) and not name.startswith(pooler)} - fitting
     if missing or left or not fitting:
         lacks, spare = ", ".join(sorted(missing)[:3]) or "nothing", ", ".join(sorted(left)[:3]) or "nothing"
         raise DataError(
@@ -76,7 +84,45 @@ def _fill_body(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> N
             where="model",
             expected="a language model whose body the classes of its family share",
         )
-    model.load_state_dict(fitting, strict=False)
+    fill_network(model, tensors, fitting, partitioner)
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...]:
+    if isinstance(tensors, _Renamed):
+        return _shape(tensors.tensors, tensors.names[name])
+    return tensors.shape(name) if isinstance(tensors, HuggingFaceWeights) else tuple(tensors[name].shape)
+
+
+class _Renamed(Mapping[str, "torch.Tensor"]):
+    """Tensors under other names, each read when it is asked for.
+
+    Args:
+        tensors: by their own names.
+        names: the other name -> its own.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> None:
+        self.tensors, self.names = tensors, names
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.tensors[self.names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _with_body_called(body: str, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """The weights with `body` in front of those of the body, which some heads call otherwise (Llama's for answers)."""
+    if any(name.startswith(body) for name in tensors):
+        return tensors
+    fronts = Counter(f"{name.partition('.')[0]}." for name in tensors)
+    front = max(fronts, key=lambda name: fronts[name])
+    return _Renamed(
+        tensors, {body + name.removeprefix(front) if name.startswith(front) else name: name for name in tensors}
+    )
 
 
 def save_network(folder: Path, model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:

@@ -15,7 +15,7 @@ from finetune.text_codec import OwnCodec, TextCodec, TransformersCodec, load_cod
 from pretrain.checkpoint.reader import find_checkpoints
 from pretrain.models.huggingface.export_record import exported_family
 from pretrain.models.huggingface.family import HuggingFaceFamily, counterpart_of, to_config
-from pretrain.models.huggingface.weights import to_hf
+from pretrain.models.huggingface.weights import HuggingFaceWeights
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class PretrainedModel:
     Attributes:
         path: where it was read.
         hf_config: transformers' config of the pretrained network, as a mapping.
-        tensors: its weights by transformers' names.
+        tensors: its weights by transformers' names; of a checkpoint of ours, each is read when it is asked for.
         codec: its tokenizer.
         context: tokens that it can read at once; None: any number.
         provenance: where it comes from, for the record.
@@ -64,6 +64,12 @@ class PretrainedModel:
             return self.family.sees_both_sides
         is_body = name.endswith("Model") and not name.endswith("LMHeadModel")
         return name.endswith(_ENCODER_CLASSES) or (is_body and _is_encoder_body(self.hf_config))
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether a decoder writes what an encoder has read."""
+        name = str((self.hf_config.get("architectures") or [""])[0])
+        return bool(self.hf_config.get("is_encoder_decoder", name.endswith("ForConditionalGeneration")))
 
     @property
     def has_token_types(self) -> bool:
@@ -123,7 +129,7 @@ def _read_checkpoint(model: Path, tokenizer_dir: Path | None) -> PretrainedModel
     return PretrainedModel(
         model,
         to_config(source.model, text.ids),
-        dict(to_hf(source.tensors, source.model, text.ids)),
+        HuggingFaceWeights(source.tensors, source.model, text.ids),
         OwnCodec(tokenizer, text.start),
         source.model.seq_length,
         {"model": str(source.path.absolute()), "step": source.metadata.get("step")},

@@ -6,9 +6,11 @@ Shape letters: B samples of a micro-batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from finetune import batches
+from finetune.label_losses import example_losses
 from finetune.tasks.base import EncodedPart, FinetuneTask
 from finetune.tasks.base_config import TaskTraining
 
@@ -46,14 +48,18 @@ class TaskBatches:
         self.micro_batch_size = training.micro_batch_size or training.batch_size // world_size
         self.accumulation_steps = self.batch_size // (world_size * self.micro_batch_size)
         self.order = batches.Order(train.lengths, self.batch_size, seed)
+        self._losses = example_losses(task, training)
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps in which every training example is seen once."""
         return self.order.steps_per_epoch
 
-    def losses(self, engine: Any, step: int) -> list[Callable[[], torch.Tensor]]:
-        """The micro-batches of this rank in a step, each as a function that computes its loss."""
+    def losses(self, engine: Any, step: int) -> list[Callable[..., torch.Tensor]]:
+        """The micro-batches of this rank in a step, each as a function that computes its loss.
+
+        By the engine, or by a network that it is given.
+        """
         batch = self.order.step(step)
         mine = batches.share(batch, self.batch_size, self.rank, self.world_size, self.micro_batch_size)
         # DeepSpeed averages over ranks and micro-batches: with this divisor it comes to the mean over all that the
@@ -61,7 +67,7 @@ class TaskBatches:
         counted = sum(self.train.weights[number] for number in batch) or 1.0
         divisor = counted / (self.world_size * len(mine))
         shortest = min(batch, key=lambda number: self.train.lengths[number])
-        return [lambda numbers=numbers: self._loss(engine, numbers, shortest, divisor) for numbers in mine]  # type: ignore[misc]
+        return [partial(self._loss, engine.device, numbers, shortest, divisor, engine) for numbers in mine]
 
     def evaluate(self, engine: Any) -> Mapping[str, float]:
         """Validation figures, the same on every rank. Collective."""
@@ -79,13 +85,15 @@ class TaskBatches:
         ordered = [merged[number] for number in range(len(self.validation.lengths))]
         return self.task.validation_figures(self.validation, ordered)
 
-    def _loss(self, engine: Any, numbers: list[int], filler: int, divisor: float) -> torch.Tensor:
+    def _loss(
+        self, device: Any, numbers: list[int], filler: int, divisor: float, engine: Any, network: Any = None
+    ) -> torch.Tensor:
         import torch
 
         # A place without an example repeats a short one, with no weight.
-        real_B = torch.tensor([number >= 0 for number in numbers], dtype=torch.float32, device=engine.device)
+        real_B = torch.tensor([number >= 0 for number in numbers], dtype=torch.float32, device=device)
         chosen = [number if number >= 0 else filler for number in numbers]
-        losses_B = self.task.losses(engine, self.train, chosen, engine.device)
+        losses_B = self._losses(engine if network is None else network, self.train, chosen, device)
         if losses_B.shape != real_B.shape:
             name = type(self.task).__name__
             raise ValueError(f"{name}.losses gave the shape {tuple(losses_B.shape)} for {len(numbers)} examples")

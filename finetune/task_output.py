@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.errors import ExitStatus, UserError
+from configs.errors import DataError, ExitStatus, UserError
 from configs.load import to_yaml
 from data_prep.storage.durable import writing
 from data_prep.storage.replaceable import TRANSFORMERS_FILES, DirectoryKind, check_replaceable, foreign_entry
@@ -17,11 +17,20 @@ from finetune.tasks.base import FINE_TUNED
 from finetune.tasks.base_config import TaskConfig
 
 RECIPE = "recipe.yaml"
+TENSORBOARD_DIR = "tensorboard"
+FINE_TUNED_DIR, FROM_SCRATCH_DIR = "fine-tuned", "from-scratch"
+TRAINING_ENTRIES = (FINE_TUNED_DIR, FROM_SCRATCH_DIR, "seed-*")
+"""What lies in `training_directory`."""
+
+
+def training_directory(output: Path) -> Path:
+    """Where the state of the training lies whose result `output` is going to be."""
+    return output.with_name(f"{output.name}.training")
 
 
 def directory_kind(config: TaskConfig) -> DirectoryKind:
     """What tells an output of this task, and all that is in it."""
-    own = (*config.files, "predictions-*.jsonl", RECIPE)
+    own = (*config.files, "predictions-*.jsonl", RECIPE, TENSORBOARD_DIR)
     return DirectoryKind(config.marker_keys, (*own, *TRANSFORMERS_FILES))
 
 
@@ -29,13 +38,30 @@ def check_output(config: TaskConfig) -> None:
     """Refuse an output that may not be replaced or cannot be written: better now than after the training.
 
     Raises:
-        DataError: it holds something else, or an earlier result and `overwrite` is false.
+        DataError: it holds something else, or an earlier result and `overwrite` is false; or other things than the
+            state of a training lie where that will be.
         MachineError: it cannot be written.
     """
     check_replaceable(config.output, config.marker, config.overwrite, kind=directory_kind(config))
+    refuse_foreign_training(config.output)
     with writing(config.output):
         config.output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryDirectory(dir=config.output.parent, prefix=".probe-").cleanup()
+
+
+def refuse_foreign_training(output: Path) -> None:
+    """Refuse to train beside things of others.
+
+    Raises:
+        DataError: what has the name of the directory for the training's state is another thing, or holds others.
+    """
+    directory = training_directory(output)
+    if directory.exists() and not directory.is_dir():
+        raise DataError("exists and is not a directory", where=directory, expected="another output")
+    foreign = foreign_entry(directory, TRAINING_ENTRIES) if directory.exists() else None
+    if foreign is not None:
+        expected = "another output, or this directory without them: checkpoints go there"
+        raise DataError(f"exists and holds other things: {foreign}", where=directory, expected=expected)
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -152,7 +152,8 @@ def _refuse_impossible(
     Raises:
         CheckpointError: the epoch that was begun cannot be gone on with as the corpora are cut now.
     """
-    sampling = config.objective.sampling(config.model, documents_apart=False)
+    apart = config.data.reset_attention_at_documents
+    sampling = config.objective.sampling(config.model, documents_apart=apart)
     if replace(sampling, marks_documents=False) == before.phases[-1].cutting:
         return
     try:

@@ -82,6 +82,9 @@ class CorpusManifest(Section):
     of a bare prefix, and several names where several were merged."""
     sentences: bool = False
     """Whether each sentence is a sequence of the index; else each document is."""
+    answers: bool = False
+    """Whether the sequences of each document are by turns what is only read and what a model is to say, as of a
+    conversation; the first is only read."""
     text_bytes: int
     """UTF-8 bytes of all documents' text."""
     empty_documents: int = 0

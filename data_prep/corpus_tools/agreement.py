@@ -16,7 +16,9 @@ from data_prep.corpus.shards import ShardReader, bin_path, idx_path
 from data_prep.corpus_tools.verification import verify_corpus
 from data_prep.tokenizer import Tokenizer
 
-_AGREEING = ("tokenizer_fingerprint", "vocab_size", "end_of_document", "beginning_of_document", "sentences")
+_AGREEING = (
+    *("tokenizer_fingerprint", "vocab_size", "end_of_document", "beginning_of_document", "sentences", "answers"),
+)
 
 
 def agreeing_manifests(

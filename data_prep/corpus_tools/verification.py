@@ -110,7 +110,8 @@ def verify_corpus(
         if not found.problems.count:
             result.shards += _said(check, found)
         result.problems.take(found.problems)
-        if manifest is not None and not manifest.sentences and found.sequences != found.documents:
+        is_parted = manifest is not None and (manifest.sentences or manifest.answers)
+        if manifest is not None and not is_parted and found.sequences != found.documents:
             text = (
                 f"has {found.sequences:,} sequences in {found.documents:,} documents; the manifest knows no sentences"
             )

@@ -15,6 +15,7 @@ from configs.errors import ConfigError, MachineError
 from data_prep.storage.publishing import staged_directory
 from data_prep.storage.replaceable import check_replaceable
 from data_prep.tokenizer import MODEL_FILE, Tokenizer
+from finetune.chat.saved import saved_chat
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
 from finetune.huggingface.document_start import TrainedText, trained_text
@@ -79,6 +80,9 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
         written = _write_model(config, source, tokenizer, text, folder, reference)
         record = _provenance(config, source, tokenizer, written) | {"tokenizer_texts_compared": compared}
         record["document_start"] = _start(text, tokenizer)
+        chat = saved_chat(source.path)
+        if chat is not None and config.tokenizer == "huggingface":
+            chat.write_with_model(folder)
         if written.rounding is not None:
             record["rounding"] = written.rounding.as_dict()
         (folder / RECORD_FILE).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")

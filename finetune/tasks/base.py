@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from finetune.pretrained import PretrainedModel
+    from finetune.tasks.label_logits import LabelLogits
 
 FINE_TUNED = "fine-tuned"
 """What the trained system is called beside the baselines."""
@@ -94,6 +95,19 @@ class FinetuneTask(Protocol):
         """
         ...
 
+    def gives_label_logits(self) -> bool:
+        """Whether `losses` is a cross-entropy over labels, whose logits `label_logits` gives."""
+        return type(self).label_logits is not FinetuneTask.label_logits
+
+    def label_logits(self, model: Any, part: Any, numbers: Sequence[int], device: torch.device) -> LabelLogits:
+        """What the model predicts for a few examples: without regularisers, `losses` is its cross-entropy.
+
+        Label smoothing and R-Drop need it; a task whose loss is another one does not write this method. Arguments as
+        of `losses`.
+        """
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} gives no distribution over labels")
+
     def predict(self, model: Any, part: Any, numbers: Sequence[int], device: torch.device) -> Sequence[Any]:
         """What the model says of each of a few examples; picklable, on the CPU.
 
@@ -129,6 +143,14 @@ class FinetuneTask(Protocol):
             UserError: predictions that are not finite numbers.
         """
         ...
+
+    def mean_prediction(self, predicted: Sequence[Any]) -> Any:
+        """What several models say together of an example, from what `predict` gave for each: their ensemble.
+
+        A task whose predictions have no mean does not write this method.
+        """
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} takes no mean of predictions")
 
     def prediction(self, example: Any, predicted: Any) -> dict[str, Any]:
         """The line of an example in `predictions-PART.jsonl`."""

@@ -16,7 +16,7 @@ from pretrain.config import OptimizerConfig
 from pretrain.config.kinds import OPTIMIZERS
 from pretrain.optimizers.adamw_config import AdamWConfig
 
-PRETRAINING_ONLY = ("layer_decay", "average_decay", "embedding_gradient", "final_weight_decay", "restart_at")
+PRETRAINING_ONLY = ("average_decay", "embedding_gradient", "final_weight_decay", "restart_at")
 """Keys of optimizers that the engine of tasks does not read."""
 
 
@@ -41,8 +41,59 @@ class TaskTraining(Section):
     """Validation figure whose best weights are kept; of equal ones, those of the smaller loss."""
     patience: int | None = Field(default=None, gt=0)
     """Validations without a better figure after which training stops; null: it never stops early."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Rate of every kind of dropout that the model's config names (hidden, attention, embedding, classifier); null: the
+    rates of the pretrained model's config."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each label that is spread over all labels, for tasks whose loss is a cross-entropy (Szegedy et al.
+    2016)."""
+    r_drop: float = Field(default=0.0, ge=0)
+    """Weight of the divergence between two passes of an example that drop out different units (R-Drop, Liang et al.
+    2021), for tasks whose loss is a cross-entropy; the passes take twice the memory and time. 0: one pass."""
+    adversarial: Literal["none", "fgm", "pgd"] = "none"
+    """Whether each micro-batch is also trained with its input embeddings moved to where the loss rises: one step of
+    `adversarial_radius` (fgm), or several smaller ones within it (pgd). The loss is the mean of both passes."""
+    adversarial_radius: float = Field(default=1.0, gt=0)
+    """Largest norm of what is added to the embeddings of an example, over all its tokens."""
+    adversarial_steps: int = Field(default=3, gt=0)
+    """Steps of pgd."""
+    adversarial_step_size: float = Field(default=0.3, gt=0)
+    """Norm of a step of pgd."""
+    freeze_layers: int | None = Field(default=None, ge=0)
+    """Lowest layers that keep their pretrained weights, the embeddings with them; 0: the embeddings alone; null: all is
+    trained."""
+    unfreeze_every: Annotated[Duration, Units("epochs", "steps", "samples")] | None = None
+    """Gradual unfreezing (Howard & Ruder 2018): at first the new head alone has a learning rate, and each such length
+    of training the next layer below does, the embeddings last; null: all layers from the beginning."""
     log_interval: int = Field(default=20, gt=0)
     """Steps between two lines on the console."""
+    tensorboard: bool = True
+    """Whether TensorBoard's event files are written, beside the checkpoints while it runs, then into the output."""
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
+    """Decides the order, the new layer's weights and dropout; null: the task's `seed`, which also decides the split."""
+    save_every: Annotated[Duration, Units("epochs", "steps", "samples", "seconds")] | None = Duration(300, "seconds")
+    """Training between two checkpoints, from which the same command goes on after a kill; null: only at the end and on
+    a signal."""
+    resume: Literal["auto", "never"] = "auto"
+    """Whether a training that was stopped or killed goes on from its newest checkpoint, or begins anew."""
+
+    @model_validator(mode="after")
+    def _says_what_counts(self) -> TaskTraining:
+        for key, methods in _OF_METHODS.items():
+            if getattr(self, key) != type(self).model_fields[key].default and self.adversarial not in methods:
+                expected = " or ".join(methods)
+                raise ValueError(
+                    f"{key} is {getattr(self, key)} and adversarial is {self.adversarial}; expected {expected}"
+                )
+        return self
+
+
+_OF_METHODS = {
+    "adversarial_radius": ("fgm", "pgd"),
+    "adversarial_steps": ("pgd",),
+    "adversarial_step_size": ("pgd",),
+}
+"""Which adversarial methods read a key."""
 
 
 def _default_optimizer() -> OptimizerConfig:
@@ -70,7 +121,10 @@ class TaskConfig(Named):
     overwrite: bool = False
     """Whether an earlier result of the same task in `output` is replaced."""
     seed: int = Field(default=1234, ge=0, lt=2**31)
-    """Decides the split, the order, the new layer's weights and dropout."""
+    """Decides the split, and with `training.seed` null the order, the new layer's weights and dropout."""
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = []
+    """Several values for `training.seed`: each is trained and measured by itself, on the one split of `seed`; then the
+    mean of their figures is told with its interval, and their ensemble. Empty: one training."""
     model: InputPath
     """A pretraining run's output directory, one `step_...` of it, or an exported model."""
     tokenizer_dir: InputPath | None = None
@@ -81,6 +135,19 @@ class TaskConfig(Named):
     """The optimizer and its schedule; `name` chooses the optimizer."""
     baselines: list[Literal["scratch"]] = []
     """What is measured beside it: the same network from random weights (which costs as much again)."""
+
+    @property
+    def training_seed(self) -> int:
+        """What decides the order, the new layer's weights and dropout."""
+        return self.seed if self.training.seed is None else self.training.seed
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> TaskConfig:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds is {self.seeds}; expected different ones")
+        if self.seeds and self.training.seed is not None:
+            raise ValueError(f"training.seed is {self.training.seed} and seeds is {self.seeds}; expected one of them")
+        return self
 
     @model_validator(mode="after")
     def _named_as_it_is(self) -> TaskConfig:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.columns import shorten
+from finetune.tasks import bootstrap
 
 MOST_COUNTED = 30
 """Labels up to which every cell of a confusion matrix is shown with its number."""
@@ -18,7 +19,7 @@ MOST_NAMED = 100
 
 
 def classification_figures(
-    gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str], loss: float | None = None
+    gold: Sequence[int], predicted: Sequence[int], labels: Sequence[str], seed: int | None = None
 ) -> dict[str, Any]:
     """Accuracy, macro and per-label precision, recall and F1, and the confusion matrix.
 
@@ -26,14 +27,14 @@ def classification_figures(
         gold: number of the right label of each text.
         predicted: number of the label that was chosen.
         labels: all labels. The macro means are over those that are right or chosen anywhere, as scikit-learn's are.
-        loss: mean cross-entropy, if it is known.
+        seed: of the intervals' resamples of texts; None: no intervals.
 
     Returns:
-        `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `samples`, `labels` (by label: precision, recall, f1,
-        support; None where a label is neither right nor chosen) and `confusion` (rows: right label, columns: chosen
-        label).
+        `accuracy`, `matthews` (correlation), `macro_precision`, `macro_recall`, `macro_f1`, the 95 % intervals of
+        accuracy and macro F1, `samples`, `labels` (by label: precision, recall, f1, support; None where a label is
+        neither right nor chosen) and `confusion` (rows: right label, columns: chosen label).
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import accuracy_score, confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
     numbers = list(range(len(labels)))
     precision, recall, f1, support = precision_recall_fscore_support(
@@ -51,37 +52,55 @@ def classification_figures(
         "macro_precision": float(np.mean(precision[occurring])),
         "macro_recall": float(np.mean(recall[occurring])),
         "macro_f1": float(np.mean(f1[occurring])),
+        "matthews": float(matthews_corrcoef(gold, predicted)),
         "samples": len(gold),
     }
-    if loss is not None:
-        figures["loss"] = loss
+    if seed is not None:
+        one_hot, hits = np.eye(len(labels), dtype=int), [(a == b, 1) for a, b in zip(gold, predicted)]
+        right, chosen = one_hot[list(gold)], one_hot[list(predicted)]
+        by_label = np.concatenate([right * chosen, chosen, right], axis=1)
+        figures["accuracy_interval"] = bootstrap.interval(hits, bootstrap.mean, seed)
+        figures["macro_f1_interval"] = bootstrap.interval(by_label, bootstrap.macro_f1, seed)
     matrix: npt.NDArray[np.int64] = confusion_matrix(gold, predicted, labels=numbers)
     return figures | {"labels": per_label, "confusion": matrix.tolist()}
 
 
-def score(scores: npt.NDArray[np.float32], gold: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
-    """Figures of probabilities [N, C]."""
-    chosen = scores[np.arange(len(gold)), list(gold)]
-    loss = float(-np.log(np.maximum(chosen, 1e-12)).mean())
-    return classification_figures(gold, scores.argmax(1).tolist(), labels, loss)
+def mean_auroc(gold_NC: npt.NDArray[Any], scores_NC: npt.NDArray[np.float32]) -> float | None:
+    """The area under the curve of each label against the others, mean over the labels; None where there are none.
+
+    Args:
+        gold_NC: true for each label that a text has; labels that all texts have, or none has, do not count.
+        scores_NC: the probability of each label.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    told = [n for n in range(scores_NC.shape[1]) if 0 < gold_NC[:, n].sum() < len(gold_NC)]
+    areas = [float(roc_auc_score(gold_NC[:, n], scores_NC[:, n])) for n in told]
+    return float(np.mean(areas)) if areas else None
 
 
-def label_table(figures: Mapping[str, Any]) -> Any:
-    """A `rich` table of the figures by label."""
+def label_table(figures: Mapping[str, Any], counted: str = "texts") -> Any:
+    """A `rich` table of the figures by label, whose support counts `counted`; with micro means where there are some."""
     from rich.table import Table
 
     table = Table("label", title="by label", title_justify="left")
-    for column in ("precision", "recall", "F1", "texts"):
+    for column in ("precision", "recall", "F1", counted):
         table.add_column(column, justify="right")
     for label, row in figures["labels"].items():
         numbers = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
         table.add_row(_plain(label), *numbers, f"{row['support']:,}")
-    macro = (figures["macro_precision"], figures["macro_recall"], figures["macro_f1"])
     table.add_section()
+    total = f"{sum(row['support'] for row in figures['labels'].values()):,}"
+    if "micro_precision" in figures:
+        table.add_row("all together (micro)", *_means(figures, "micro"), total)
     occurring = sum(row["f1"] is not None for row in figures["labels"].values())
     whole = "macro mean" if occurring == len(figures["labels"]) else f"macro mean of {occurring:,} labels that occur"
-    table.add_row(whole, *(f"{value:.3f}" for value in macro), f"{figures['samples']:,}")
+    table.add_row(whole, *_means(figures, "macro"), total)
     return table
+
+
+def _means(figures: Mapping[str, Any], kind: str) -> list[str]:
+    return [f"{figures[f'{kind}_{key}']:.3f}" for key in ("precision", "recall", "f1")]
 
 
 def confusion_table(figures: Mapping[str, Any]) -> Any:
@@ -120,18 +139,27 @@ def _plain(text: str, style: str = "") -> Any:
     return Text(text, style)
 
 
-def comparison_table(systems: Mapping[str, Mapping[str, Any]], part: str) -> Any:
-    """A `rich` table of accuracy and macro figures of several systems on the same texts."""
+def comparison_table(
+    systems: Mapping[str, Mapping[str, Any]],
+    part: str,
+    columns: Sequence[str] = ("accuracy", "macro_precision", "macro_recall", "macro_f1"),
+) -> Any:
+    """A `rich` table of some figures of several systems on the same texts, with intervals where they are known."""
     from rich.table import Table
 
-    columns = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
     table = Table("system", title=f"on the {part} part", title_justify="left")
     for column in columns:
-        table.add_column(column.replace("macro_", "macro ").replace("f1", "F1"), justify="right")
+        table.add_column(column.replace("_", " ").replace("f1", "F1"), justify="right")
     for name, figures in systems.items():
         told = f"{name} ({figures['features']})" if "features" in figures else name
-        table.add_row(told, *(f"{figures[column]:.3f}" for column in columns))
+        table.add_row(told, *(_with_interval(figures, column) for column in columns))
     return table
+
+
+def _with_interval(figures: Mapping[str, Any], key: str) -> str:
+    interval = figures.get(f"{key}_interval")
+    value = "-" if figures.get(key) is None else f"{figures[key]:.3f}"
+    return value if interval is None else f"{value} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def plot_confusion(figures: Mapping[str, Any], path: Path) -> None:

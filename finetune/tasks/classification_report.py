@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH
+from finetune.tasks.classification_baselines import MAJORITY, MEAN
 from finetune.tasks.classify_config import ClassifyConfig
 from finetune.tasks.encoded_texts import EncodedTexts
+from finetune.tasks.example_parts import told_left_out, told_repeated
 from finetune.tasks.labelled_texts import Splits
-
-MAJORITY = "most frequent label"
-TFIDF = "TF-IDF + logistic regression"
 
 
 def describe_texts(splits: Splits, encoded: Mapping[str, EncodedTexts]) -> Iterator[str]:
@@ -28,9 +27,8 @@ def describe_texts(splits: Splits, encoded: Mapping[str, EncodedTexts]) -> Itera
         yield f"left out    {len(splits.empty):,} without text, the first {splits.empty[0]}"
     if splits.unlabelled:
         yield f"left out    {len(splits.unlabelled):,} without a label, the first {splits.unlabelled[0]}"
-    for found in splits.repeated:
-        of = f"{found.count:,} of {len(splits.parts[found.part]):,} {found.part} texts"
-        yield f"note: {of} stand in the {found.other} part word for word, the first {found.first}"
+    yield from told_left_out(splits.malformed)
+    yield from told_repeated(splits.repeated, {part: len(examples) for part, examples in splits.parts.items()})
 
 
 def result_tables(systems: Mapping[str, Mapping[str, Any]], part: str, config: ClassifyConfig) -> Iterator[Any]:
@@ -38,11 +36,20 @@ def result_tables(systems: Mapping[str, Mapping[str, Any]], part: str, config: C
     from finetune.tasks.classification_metrics import comparison_table, confusion_table, label_table
 
     figures = systems[FINE_TUNED]
-    yield from (label_table(figures), confusion_table(figures), comparison_table(systems, part))
+    judged = "macro_f1"
+    if config.problem_type == "regression":
+        judged = "pearson"
+        yield comparison_table(systems, part, ("pearson", "spearman", "mse", "mae"))
+    elif config.problem_type == "multi_label_classification":
+        yield label_table(figures)
+        yield comparison_table(systems, part, ("micro_f1", "macro_f1", "accuracy", "auroc"))
+    else:
+        yield from (label_table(figures), confusion_table(figures), comparison_table(systems, part))
     for name, found in systems.items():
-        if found["macro_f1"] > figures["macro_f1"]:
-            better = f"{found['macro_f1']:.3f} against {figures['macro_f1']:.3f}"
-            yield f"note: {name} has a better macro F1 than the fine-tuned model, {better}."
+        if found[judged] > figures[judged]:
+            better = f"{found[judged]:.3f} against {figures[judged]:.3f}"
+            called = judged.replace("_f1", " F1")
+            yield f"note: {name} has a better {called} than the fine-tuned model, {better}."
             yield f"  {_advice(name, config)}"
 
 
@@ -57,7 +64,7 @@ def _advice(better: str, config: ClassifyConfig) -> str:
             "What was pretrained did not help. Try to keep more of it, with a smaller "
             f"{rate} or a longer optimizer.warmup; or pretrain for longer, on text like this."
         )
-    if better == MAJORITY:
+    if better in (MAJORITY, MEAN):
         return f"Next to nothing was learnt. Try another {rate}, a longer {duration}, class_weights=balanced."
     scratch = "" if "scratch" in config.baselines else " baselines=[scratch] shows if the pretraining helped."
     return (

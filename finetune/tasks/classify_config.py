@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from configs.section import Section
-from data_prep.config import Paths
 from finetune.tasks.base_config import TaskConfig, TaskTraining
+from finetune.tasks.examples_config import ExamplesData
 
 
 def label_text(value: object) -> object:
@@ -19,60 +18,47 @@ def label_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "single_label_classification": ("macro_f1", "accuracy", "matthews", "loss"),
+    "multi_label_classification": ("macro_f1", "micro_f1", "accuracy", "loss"),
+    "regression": ("pearson", "spearman", "loss"),
+}
+"""Validation figures of each problem."""
 Label = Annotated[str, BeforeValidator(label_text)]
 
 
-class ClassifyData(Section):
+class ClassifyData(ExamplesData):
     """Labelled texts, and how they are split."""
 
-    renamed: ClassVar[Mapping[str, str]] = {part: f"{part}_texts" for part in ("train", "validation", "test")}
-
-    train_texts: Paths
-    """Labelled texts: JSON lines, CSV, TSV (also .gz, .zst), Parquet, or a saved Hugging Face dataset."""
-    validation_texts: Paths | None = None
-    """Files that choose the best epoch; null: a part of `train_texts`, as `split` says."""
-    test_texts: Paths | None = None
-    """Files of the final figures; null: a part of `train_texts`, as `split` says, or none where that says 0."""
     quoting: Literal["double", "none"] | None = None
     """Whether CSV and TSV fields may stand in double quotes; null: those of CSV may, those of TSV where all fields of
     the first line do."""
     text_field: str = "text"
     """Field that holds the text."""
+    text_pair_field: str | None = None
+    """Field that holds a second text, such as the hypothesis of an entailment: both are read together, the longer one
+    cut first; null: single texts."""
     label_field: str = "label"
-    """Field that holds the label: a string, a whole number or true/false."""
-    id_field: str = "id"
-    """Field that names a text in the predictions; where it is missing, file and position do."""
+    """Field that holds the label: a string, a whole number or true/false; a list of these where texts have any number
+    of labels; a number in a regression."""
     labels: list[Label] | None = None
     """Labels that count, in the order of their numbers; others are left out. null: all that the training part has."""
     min_label_count: int = Field(default=1, ge=1)
     """Labels with fewer texts in `train_texts` are left out."""
-    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Shares of `train_texts` that train, validate and test; the last two count only where no files are named. With a
-    last share of 0 there is no test part."""
-    split_by: str | None = None
-    """Field whose equal values stay on one side of the split, such as `package`; null: the text itself."""
     max_tokens: int = Field(default=256, ge=2)
     """Tokens of a text that are read, from its beginning, special ones included; at most the model's context."""
     append_end_of_document: bool = True
     """Whether that token closes each text, so that the new layer always reads the same token. An encoder reads the text
-    between its classification and its separator token in any case."""
-    max_train_samples: int | None = Field(default=None, ge=1)
-    """Training texts, chosen by the seed; null: all."""
-    max_eval_samples: int | None = Field(default=None, ge=1)
-    """The same for validation and for test."""
-
-    @model_validator(mode="after")
-    def _split_sums(self) -> ClassifyData:
-        if abs(sum(self.split) - 1.0) > 1e-6 or min(self.split) < 0 or self.split[0] <= 0:
-            raise ValueError("split must be three shares that sum to 1, the first above 0, such as [0.8, 0.1, 0.1]")
-        return self
+    between its classification and its separator token in any case, and pairs are always closed so."""
 
 
 class ClassifyTraining(TaskTraining):
     """How long, how much at a time, how precise, and which weights are kept."""
 
-    select_by: Literal["macro_f1", "accuracy", "loss"] = "macro_f1"
-    """Validation figure whose best weights are kept; of equal ones, those of the smaller loss."""
+    select_by: Literal["macro_f1", "micro_f1", "accuracy", "matthews", "pearson", "spearman", "loss"] = "macro_f1"
+    """Validation figure whose best weights are kept; of equal ones, those of the smaller loss. Of a regression
+    `pearson`, unless told otherwise."""
 
 
 class ClassifyConfig(TaskConfig):
@@ -90,12 +76,19 @@ class ClassifyConfig(TaskConfig):
     )
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {
         "macro_f1": "highest",
+        "micro_f1": "highest",
         "accuracy": "highest",
+        "matthews": "highest",
+        "pearson": "highest",
+        "spearman": "highest",
         "loss": "lowest",
     }
 
     name: str = "classify"
     """`classify`."""
+    problem_type: ProblemType = "single_label_classification"
+    """What is asked, as transformers calls it: one label of each text; any number of labels, each chosen from a
+    probability of 0.5 on; or a number."""
     data: ClassifyData
     """Labelled texts, and how they are split."""
     pooling: Literal["auto", "last", "first", "mean"] = "auto"
@@ -110,3 +103,31 @@ class ClassifyConfig(TaskConfig):
     baselines: list[Literal["majority", "tfidf", "scratch"]] = ["majority", "tfidf"]  # type: ignore[assignment]
     """What is measured beside it on the same split: the most frequent label, TF-IDF with logistic regression, and the
     same network from random weights (which costs as much again)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _select_a_regression_by_its_own_figure(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and raw.get("problem_type") == "regression":
+            training = raw.get("training") or {}
+            if isinstance(training, Mapping) and "select_by" not in training:
+                return {**raw, "training": {**training, "select_by": "pearson"}}
+        return raw
+
+    @model_validator(mode="after")
+    def _problem_fits(self) -> ClassifyConfig:
+        problems = []
+        known = FIGURES[self.problem_type]
+        if self.training.select_by not in known:
+            problems.append(
+                f"training.select_by is {self.training.select_by!r}, and the figures of {self.problem_type} are"
+                f" {', '.join(known)}"
+            )
+        if self.class_weights != "none" and self.problem_type != "single_label_classification":
+            problems.append(f"class_weights is of single labels, and problem_type is {self.problem_type}")
+        if self.problem_type == "regression" and (self.data.labels is not None or self.data.min_label_count > 1):
+            problems.append("data.labels and data.min_label_count are of labels, and problem_type is regression")
+        if self.data.text_pair_field is not None and not self.data.append_end_of_document:
+            problems.append("data.append_end_of_document=false is of single texts, and data.text_pair_field is given")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self

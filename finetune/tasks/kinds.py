@@ -8,6 +8,11 @@ TASKS = Kinds(
     what="fine-tuning task",
     targets={
         "classify": "finetune.tasks.classify_config:ClassifyConfig",
+        "tag": "finetune.tasks.tag_config:TagConfig",
+        "qa": "finetune.tasks.qa_config:QaConfig",
+        "seq2seq": "finetune.tasks.seq2seq_config:Seq2SeqConfig",
+        "prefer": "finetune.tasks.prefer_config:PreferConfig",
+        "embed": "finetune.tasks.embed_config:EmbedConfig",
     },
     default="classify",
 )

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError, DataError, nearest
-from finetune.tasks.classify_config import ClassifyData, label_text
-from finetune.tasks.splitting import PARTS, LabelledText, limit, split
+from finetune.tasks.classify_config import ClassifyData, ProblemType, label_text
+from finetune.tasks.example_files import ExampleReader, RecordForm, Records, field_value, group_of, identity
+from finetune.tasks.example_parts import LeftOut, Repeated, limit_parts, read_parts, repeated_texts
 
 if TYPE_CHECKING:
     from data_prep.reading.documents import Document
-    from data_prep.reading.inputs import InputFile
 
-_OWN_WORDS = (("--text-field", "data.text_field"), ("quoting=", "data.quoting="), (", or damaged_files=skip", ""))
-"""What the readers of data preparation advise -> what helps here: they have other options and settings."""
+KINDS = frozenset(("jsonl", "json", "csv", "tsv", "parquet", "arrow"))
+_EXPECTED = "JSON lines, CSV, TSV (.jsonl, .csv, .tsv, also .gz or .zst), Parquet or a dataset"
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """Texts of one part that stand word for word in another, white space aside.
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    """One labelled text, or a pair of texts.
 
     Attributes:
-        part: which part.
-        other: in which other one they stand.
-        count: how many of `part`.
-        first: the id of the first.
+        id: names it in the predictions.
+        first: what is classified.
+        label: what it is; of several labels the first, empty where there is none; of a regression the field.
+        group: examples of one group stay on one side of the split.
+        second: the other text of a pair.
+        labels: all of them, where there may be several.
+        value: the number of a regression.
     """
 
-    part: str
-    other: str
-    count: int
+    id: str
     first: str
+    label: str
+    group: str
+    second: str | None = None
+    labels: tuple[str, ...] = ()
+    value: float | None = None
+
+    @property
+    def text(self) -> str:
+        """All that is read of it."""
+        return self.first if self.second is None else f"{self.first}\n{self.second}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,7 @@ class Splits:
         empty: ids of the examples that were left out because there is no text in them.
         unlabelled: likewise, because their label is empty.
         repeated: texts that are known from another part.
+        malformed: records that were left out, by the part that names their files.
     """
 
     parts: dict[str, list[LabelledText]]
@@ -57,150 +68,139 @@ class Splits:
     empty: Sequence[str] = ()
     unlabelled: Sequence[str] = ()
     repeated: Sequence[Repeated] = ()
+    malformed: Mapping[str, LeftOut] = field(default_factory=dict)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Examples of each part by label."""
-        found = {part: Counter(example.label for example in examples) for part, examples in self.parts.items()}
+        found = {
+            part: Counter(label for example in examples for label in example.labels or (example.label,))
+            for part, examples in self.parts.items()
+        }
         return {part: {label: found[part][label] for label in self.labels} for part in self.parts}
 
 
-def load_splits(config: ClassifyData, seed: int) -> Splits:
+def load_splits(config: ClassifyData, seed: int, problem_type: ProblemType = "single_label_classification") -> Splits:
     """Read, split, choose labels, limit; the same for every process and every order of the lines.
 
     Raises:
         DataError: unreadable or malformed input, a file that trains and is measured, a part without examples, fewer
             than two labels, a label that is in validation or test but not in training.
     """
-    own = {part: paths for part in PARTS if (paths := getattr(config, f"{part}_texts"))}
-    files = {part: _find(paths, config) for part, paths in own.items()}
-    _refuse_trained_files(files)
-    read = {part: _read(found, config, f"data.{part}_texts") for part, found in files.items()}
-    empty = [name for _, names, _ in read.values() for name in names]
-    unlabelled = [name for _, _, names in read.values() for name in names]
-    everything = read["train"][0]
-    shares = {part: 0.0 if part in own and part != "train" else share for part, share in zip(PARTS, config.split)}
-    parts = split(everything, shares, seed) | {part: read[part][0] for part in own if part != "train"}
-    if "test" not in own and not config.split[2]:
-        del parts["test"]
-    labels = _choose_labels(parts["train"] if len(own) > 1 else everything, config)
+    form = RecordForm(config.text_field, KINDS, _EXPECTED, settings={"quoting": config.quoting})
+    empty: list[str] = []
+    unlabelled: list[str] = []
+    everything: list[LabelledText] = []
+
+    def read(records: Records) -> list[LabelledText]:
+        return _read(records, config, problem_type, empty, unlabelled)
+
+    def keep(examples: list[LabelledText]) -> list[LabelledText]:
+        everything.extend(examples)
+        return examples
+
+    parts, malformed = read_parts(config, seed, ExampleReader(config, form), read, keep)
+    has_own_files = config.validation_texts is not None or config.test_texts is not None
+    if problem_type == "regression":
+        parts = limit_parts(parts, config, seed)
+        splits = Splits(parts, [config.label_field], 0, empty, unlabelled, list(repeated_texts(parts)), malformed)
+        _refuse_empty(splits)
+        return splits
+    labels = _choose_labels(parts["train"] if has_own_files else everything, config)
     known = set(labels)
-    total = sum(map(len, parts.values()))
+    left_out = 0
     if config.labels is not None or config.min_label_count > 1:
-        parts = {part: [e for e in examples if e.label in known] for part, examples in parts.items()}
-    left_out = total - sum(map(len, parts.values()))
-    parts = {
-        part: limit(examples, config.max_train_samples, seed, each_label=True)
-        if part == "train"
-        else limit(examples, config.max_eval_samples, seed)
-        for part, examples in parts.items()
-    }
-    splits = Splits(parts, labels, left_out, empty, unlabelled, list(_repeated(parts)))
-    _check(splits)
+        total = sum(map(len, parts.values()))
+        if problem_type == "multi_label_classification":
+            kept = {part: [_with_labels(e, known) for e in examples] for part, examples in parts.items()}
+            left_out = sum(a != b for part in parts for a, b in zip(kept[part], parts[part]))
+            parts = kept
+        else:
+            parts = {part: [e for e in examples if e.label in known] for part, examples in parts.items()}
+            left_out = total - sum(map(len, parts.values()))
+    parts = limit_parts(parts, config, seed)
+    splits = Splits(parts, labels, left_out, empty, unlabelled, list(repeated_texts(parts)), malformed)
+    _check(splits, fewest=1 if problem_type == "multi_label_classification" else 2)
     return splits
 
 
-def _find(paths: Sequence[str], config: ClassifyData) -> list[InputFile]:
-    """The files of a part."""
-    from data_prep.reading.inputs import find_files
-
-    files = find_files(_source(paths, config))
-    for file in files:
-        if file.kind == "text":
-            raise DataError(
-                "is text without labels",
-                where=file.path,
-                expected="JSON lines, CSV, TSV (.jsonl, .csv, .tsv, also .gz or .zst), Parquet or a dataset",
-            )
-    return files
+def _with_labels(example: LabelledText, known: set[str]) -> LabelledText:
+    """A text with those of its labels that count."""
+    labels = tuple(label for label in example.labels if label in known)
+    return replace(example, labels=labels, label=labels[0] if labels else "")
 
 
-def _read(files: list[InputFile], config: ClassifyData, where: str) -> tuple[list[LabelledText], list[str], list[str]]:
-    """All examples of some files, in their order, the ids of those without text, and of those with an empty label.
+def _read(
+    records: Records, config: ClassifyData, problem_type: ProblemType, empty: list[str], unlabelled: list[str]
+) -> list[LabelledText]:
+    """All examples of a part's files, in their order; the ids of those without text or label go into the lists.
 
     Raises:
         DataError: names the file or the text.
     """
-    from data_prep.reading.documents import ReadCounts
-    from data_prep.reading.inputs import work_units
-    from data_prep.reading.readers import read_documents
-
-    source = _source([file.path for file in files], config)
-    examples, empty, unlabelled = [], [], []
-    with _own_words():
-        for unit in work_units(files, source):
-            for document in read_documents(unit, source, ReadCounts()):
-                example = _example(document, config, unit.path)
-                if not example.text.strip():
-                    empty.append(example.id)
-                elif not example.label:
-                    unlabelled.append(example.id)
-                else:
-                    examples.append(example)
-    if not examples:
-        found = f": {len(empty):,} without text, {len(unlabelled):,} without a label" if empty or unlabelled else ""
-        raise DataError(f"holds no examples{found}", where=where, expected="at least one text that has a label")
-    return examples, empty, unlabelled
-
-
-def _source(paths: Sequence[str], config: ClassifyData) -> Any:
-    from data_prep.config import SourceConfig
-
-    told = {"text_field": config.text_field, "quoting": config.quoting, "malformed": "stop"}
-    return SourceConfig.model_validate({"input": list(paths), **told})
-
-
-def _refuse_trained_files(files: dict[str, list[InputFile]]) -> None:
-    """Refuse to measure on a file that is trained on."""
-    trained = {os.path.realpath(file.path) for file in files["train"]}
-    for part in ("validation", "test"):
-        both = next((file.path for file in files.get(part, []) if os.path.realpath(file.path) in trained), None)
-        if both is not None:
-            raise DataError(
-                f"is {both}, which data.train_texts names, too",
-                where=f"data.{part}_texts",
-                expected="texts that are not trained on; or null: then data.split shares out data.train_texts",
-            )
-
-
-def _repeated(parts: dict[str, list[LabelledText]]) -> Iterator[Repeated]:
-    """Which texts stand in another part; of the test part, those of train are not counted again for validation."""
-    words = {part: {" ".join(e.text.split()) for e in examples} for part, examples in parts.items()}
-    for part, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if part not in parts:
+    examples = []
+    before = len(empty), len(unlabelled)
+    for document, path in records:
+        try:
+            example = _example(document, config, problem_type, path)
+        except DataError as error:
+            records.leave_out(error)
             continue
-        spent = words["train"] if other == "validation" else set()
-        found = [e.id for e in parts[part] if (text := " ".join(e.text.split())) in words[other] and text not in spent]
-        if found:
-            yield Repeated(part, other, len(found), found[0])
+        if not example.first.strip() or (example.second is not None and not example.second.strip()):
+            empty.append(example.id)
+        elif _is_unlabelled(example, problem_type):
+            unlabelled.append(example.id)
+        else:
+            examples.append(example)
+    if not examples:
+        records.check()
+        counts = len(empty) - before[0], len(unlabelled) - before[1]
+        found = f": {counts[0]:,} without text, {counts[1]:,} without a label" if any(counts) else ""
+        raise DataError(f"holds no examples{found}", where=records.where, expected="at least one text that has a label")
+    return examples
 
 
-@contextmanager
-def _own_words() -> Iterator[None]:
+def _is_unlabelled(example: LabelledText, problem_type: ProblemType) -> bool:
+    """Whether nothing can be learnt of a text; of several labels, none is an answer, too."""
+    if problem_type == "regression":
+        return example.value is None
+    return problem_type == "single_label_classification" and not example.label
+
+
+def _example(document: Document, config: ClassifyData, problem_type: ProblemType, path: str) -> LabelledText:
+    name, field = identity(document, config.id_field), config.label_field
+    where = f"{path}, {name}"
+    given = field_value(document, field, "data.label_field", where)
+    second = None
+    if config.text_pair_field is not None:
+        second = field_value(document, config.text_pair_field, "data.text_pair_field", where)
+        if not isinstance(second, str):
+            raise DataError(f"its field {config.text_pair_field!r} holds {second!r}", where=where, expected="a text")
+    example = LabelledText(name, document.text, "", group_of(document, config.split_by, where), second)
+    if problem_type == "regression":
+        return replace(example, value=_number(given, field, where), label=field)
+    if problem_type == "multi_label_classification":
+        if given is not None and not isinstance(given, list):
+            raise DataError(f"its field {field!r} holds {given!r}", where=where, expected="a list of labels")
+        labels = tuple(dict.fromkeys(filter(None, (_label(each, field, where) for each in given or []))))
+        return replace(example, labels=labels, label=labels[0] if labels else "")
+    return replace(example, label=_label(given, field, where))
+
+
+def _number(value: Any, field: str, where: str) -> float | None:
+    """The number that a field holds, from a table also as text; None if it holds none."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
     try:
-        yield
-    except DataError as error:
-        expected = error.expected or ""
-        for theirs, ours in _OWN_WORDS:
-            expected = expected.replace(theirs, ours)
-        raise DataError(error.problem, where=error.where, expected=expected or None, nearest=error.nearest) from None
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"its field {field!r} holds {value!r}", where=where, expected="a number")
+    return number
 
 
-def _example(document: Document, config: ClassifyData, path: str) -> LabelledText:
-    name = document.metadata.get(config.id_field)
-    identity = str(name) if name is not None else document.id
-    where = f"{path}, {identity}"
-    label = _label(document.metadata, config.label_field, where)
-    group = document.text if config.split_by is None else document.metadata.get(config.split_by)
-    if group is None:
-        raise _no_field(config.split_by or "", document.metadata, where, "data.split_by")
-    return LabelledText(identity, document.text, label, str(group))
-
-
-def _label(record: Any, field: str, where: str) -> str:
-    """The label of a record; empty if it has none."""
-    if field not in record:
-        raise _no_field(field, record, where, "data.label_field")
-    value = record[field]
+def _label(value: Any, field: str, where: str) -> str:
+    """The label that a field holds; empty if it holds none."""
     if value is None or isinstance(value, str):
         return value if value and value.strip() else ""
     if isinstance(value, bool | int):
@@ -208,18 +208,8 @@ def _label(record: Any, field: str, where: str) -> str:
     raise DataError(f"its field {field!r} holds {value!r}", where=where, expected="a label: a string or a whole number")
 
 
-def _no_field(field: str, record: Any, where: str, key: str) -> DataError:
-    keys = [str(name) for name in record]
-    return DataError(
-        f"has no field {field!r}, only {', '.join(keys[:12])}",
-        where=where,
-        expected=f"a field that {key} names",
-        nearest=nearest(field, keys),
-    )
-
-
 def _choose_labels(examples: list[LabelledText], config: ClassifyData) -> list[str]:
-    counts = Counter(example.label for example in examples)
+    counts = Counter(label for example in examples for label in example.labels or (example.label,) if label)
     if config.labels is not None:
         for label in config.labels:
             if label not in counts:
@@ -235,17 +225,25 @@ def _choose_labels(examples: list[LabelledText], config: ClassifyData) -> list[s
     return sorted(label for label, count in counts.items() if count >= config.min_label_count)
 
 
-def _check(splits: Splits) -> None:
-    if len(splits.labels) < 2:
-        found = ", ".join(map(repr, splits.labels)) or "none"
-        raise DataError(
-            f"the training texts have too few labels: {found}", where="data.train_texts", expected="at least two"
-        )
-    counts = splits.counts()
+def _refuse_empty(splits: Splits) -> None:
     for part, examples in splits.parts.items():
         if not examples:
             raise DataError("has no examples", where=f"data.{part}_texts", expected="more texts, or another data.split")
-        for label in {example.label for example in examples} - set(splits.labels):
+
+
+def _check(splits: Splits, fewest: int) -> None:
+    if len(splits.labels) < fewest:
+        found = ", ".join(map(repr, splits.labels)) or "none"
+        raise DataError(
+            f"the training texts have too few labels: {found}",
+            where="data.train_texts",
+            expected="at least two" if fewest == 2 else "at least one",
+        )
+    _refuse_empty(splits)
+    counts = splits.counts()
+    for part, examples in splits.parts.items():
+        found_labels = {label for example in examples for label in example.labels or (example.label,) if label}
+        for label in sorted(found_labels - set(splits.labels)):
             raise DataError(
                 f"has the label {label!r}, which no training text has",
                 where=f"data.{part}_texts",

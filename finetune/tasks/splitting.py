@@ -1,10 +1,10 @@
-"""Which labelled texts train, validate and test: by hash, so that a text keeps its side, and exactly where few are."""
+"""Which examples train, validate and test: by hash, so that a text keeps its side, and exactly where few are."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import xxhash
 
@@ -13,24 +13,34 @@ _FEWEST = 10
 """Groups of a label that the smallest part gets on average if it is left to chance; with less it might get none."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledText:
-    """One labelled text.
+class Example(Protocol):
+    """What a split asks of an example."""
 
-    Attributes:
-        id: names it in the predictions.
-        text: what is classified.
-        label: what it is.
-        group: examples of one group stay on one side of the split.
-    """
+    @property
+    def id(self) -> str:
+        """Names it in the predictions."""
+        ...
 
-    id: str
-    text: str
-    label: str
-    group: str
+    @property
+    def text(self) -> str:
+        """What is read of it."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """What is shared out evenly; the same for all where nothing is."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """Examples of one group stay on one side of the split."""
+        ...
 
 
-def split(examples: Iterable[LabelledText], shares: Mapping[str, float], seed: int) -> dict[str, list[LabelledText]]:
+AnyExample = TypeVar("AnyExample", bound=Example)
+
+
+def split(examples: Iterable[AnyExample], shares: Mapping[str, float], seed: int) -> dict[str, list[AnyExample]]:
     """Share out examples, each group on one side; the same for every order of them.
 
     A group goes where its hash says, so that adding examples moves none of the others. Of a label with so few groups
@@ -54,15 +64,13 @@ def split(examples: Iterable[LabelledText], shares: Mapping[str, float], seed: i
             sides |= {group: _side(places[group], used) for group in groups}
     sides |= _share_out(few, used, places)
     _fill_empty(sides, used, strata, places)
-    parts: dict[str, list[LabelledText]] = {part: [] for part in PARTS}
+    parts: dict[str, list[AnyExample]] = {part: [] for part in PARTS}
     for example in examples:
         parts[sides[example.group]].append(example)
     return parts
 
 
-def limit(
-    examples: list[LabelledText], count: int | None, seed: int, *, each_label: bool = False
-) -> list[LabelledText]:
+def limit(examples: list[AnyExample], count: int | None, seed: int, *, each_label: bool = False) -> list[AnyExample]:
     """At most `count` examples, chosen by hash, in their order.
 
     Args:
@@ -80,7 +88,7 @@ def limit(
     return [examples[n] for n in sorted(order[:count])]
 
 
-def _strata(examples: Iterable[LabelledText]) -> dict[str, list[str]]:
+def _strata(examples: Iterable[AnyExample]) -> dict[str, list[str]]:
     """Groups by their most frequent label, the labels in order."""
     labels: dict[str, Counter[str]] = {}
     for example in examples:

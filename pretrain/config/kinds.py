@@ -22,6 +22,7 @@ OBJECTIVES = Kinds(
         "causal": "pretrain.objectives.causal_config:CausalConfig",
         "fill_in_middle": "pretrain.objectives.fill_in_middle_config:FillInMiddleConfig",
         "prefix": "pretrain.objectives.prefix_config:PrefixConfig",
+        "instruct": "pretrain.objectives.instruct_config:InstructConfig",
         "mixture": "pretrain.objectives.mixture_config:MixtureConfig",
         "masked": "pretrain.objectives.masked_config:MaskedConfig",
         "masked_pairs": "pretrain.objectives.pair_config:MaskedPairsConfig",

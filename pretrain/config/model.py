@@ -53,6 +53,11 @@ class ModelConfig(Named):
         return False
 
     @property
+    def is_width_scaled(self) -> bool:
+        """Whether initial values and rates were chosen for a narrower model, and follow from its width (muP)."""
+        return False
+
+    @property
     def padded_vocab_size(self) -> int:
         """Rows of the embedding.
 

@@ -21,6 +21,9 @@ class ObjectiveConfig(Named):
     """Whether a unigram model has to say special tokens, such as the end of a document, too; if not, they cost it
     nothing."""
 
+    takes_shorter_samples: ClassVar[bool] = False
+    """Whether it reads samples of fewer tokens than it cuts itself, and pads its rows: beside others in a mixture."""
+
     evaluation_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that evaluations alone read: a run may go on with others."""
 

@@ -40,6 +40,21 @@ class StateSpec:
         return (rows,) if self.extent == "row" else (max(1, len(spec.row_pattern)), columns)
 
 
+@dataclass(frozen=True)
+class WidthExponents:
+    """Powers of the width, relative to the base's, that a learning rate is multiplied by.
+
+    Attributes:
+        matrix: of a parameter both of whose axes grow with the width.
+        vector: of one that has one such axis.
+    """
+
+    matrix: float
+    vector: float = 0.0
+
+
+NORMALIZED = WidthExponents(matrix=-1.0)
+"""Of updates whose elements are about as large as the rate, however large the gradient is: row "Adam LR" of table 8."""
 DECAYING = ("cosine", "linear", "wsd")
 """Schedules that have a decay."""
 OF_ONE_KIND = "all in steps, or all in samples or tokens"
@@ -171,10 +186,32 @@ class OptimizerConfig(Named):
             spec: the parameter.
             num_layers: of the model.
         """
+        scale = self.width_rate(spec)
         if self.layer_decay == 1.0 or spec.holder == "last":
-            return 1.0
+            return scale
         above = num_layers - 1 - spec.holder if isinstance(spec.holder, int) else num_layers
-        return self.layer_decay**above
+        return scale * self.layer_decay**above
+
+    def width_rate(self, spec: ParameterSpec) -> float:
+        """What the learning rate of a parameter is multiplied by, since the model is wider than its base."""
+        if spec.matrix_growth == spec.vector_growth == 1.0:
+            return 1.0
+        exponents = self.width_exponents(spec)
+        return spec.matrix_growth**exponents.matrix * spec.vector_growth**exponents.vector
+
+    def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
+        """How the rate of a parameter goes with the width; only a kind that says it trains models with a base width.
+
+        See `pretrain.models.width_scaling`. The product of rate and weight decay stays that of the base.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no rates by width")
+
+    @property
+    def width_obstacle(self) -> str | None:
+        """Why no model with a base width is trained so, the end of a sentence; None: `width_exponents` gives rates."""
+        if type(self).width_exponents is not OptimizerConfig.width_exponents:
+            return None
+        return "does not say how its learning rates go with the width"
 
     def states_per_weight(self, model: ModelConfig) -> float:
         """Numbers that are kept beside each fp32 weight, on the average of `model`, whose `vocab_size` is known."""

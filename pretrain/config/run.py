@@ -168,6 +168,11 @@ class RunConfig(Section):
                 f"optimizer.layer_decay is {self.optimizer.layer_decay}, and model.name={self.model.name} has two"
                 " stacks of layers; expected 1.0"
             )
+        if self.model.is_width_scaled and (obstacle := self.optimizer.width_obstacle):
+            problems.append(
+                f"model.base_hidden_size is set, and optimizer.name={self.optimizer.name} {obstacle};"
+                " expected another optimizer, such as adamw, or model.base_hidden_size=null"
+            )
         if self.optimizer.embedding_gradient != 1.0 and self.model.token_embedding is None:
             problems.append(
                 f"optimizer.embedding_gradient is {self.optimizer.embedding_gradient}, and model.name={self.model.name}"

@@ -12,6 +12,9 @@ SENTENCE_PAIRS = "pretrain.data.sentence_pairs:SentencePairs"
 FULL_SENTENCES = "pretrain.data.full_sentences:FullSentences"
 """The index of samples of whole sentences, up to a length."""
 
+CONVERSATIONS = "pretrain.data.conversations:Conversations"
+"""The index of samples of whole conversations, with the tokens among them that a model is to say."""
+
 PairKind = Literal["next_sentence", "sentence_order"]
 """What a second part is: it follows in the text or is random; or the two parts are in their order or swapped."""
 
@@ -32,6 +35,8 @@ class SampleCutting:
     validations compare. None: as it ever did."""
     marks_sentences: ClassVar[bool] = False
     """Whether samples come with `sentence_starts`."""
+    marks_answers: ClassVar[bool] = False
+    """Whether samples come with `answers`."""
 
     index: str
     stride_tokens: int
@@ -59,3 +64,17 @@ class SentenceSampleCutting(SampleCutting):
     """Cutting of whole sentences whose beginnings are told; `stride_tokens` is the most that they have together."""
 
     marks_sentences: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class ConversationCutting(SampleCutting):
+    """Packing of whole conversations; `stride_tokens` is the most that those of a sample have together.
+
+    Attributes:
+        packing: whether a sample holds as many as have room; if not, each stands in a sample of its own.
+    """
+
+    rule: ClassVar[str | None] = "best fit, longest first"
+    marks_answers: ClassVar[bool] = True
+
+    packing: bool = True

@@ -28,6 +28,7 @@ class Samples:
         joined: bool [B, W], whether a token does not follow, in the text, on the one before it, which is no context
             for it; None where none is: only the rest of an epoch that is read at another length has such places.
         sentence_starts: bool [B, W], whether a token is the first of a sentence; None if nobody asked.
+        answers: bool [B, W], whether a token is one that the model is to say, of a conversation; None if nobody asked.
         extras: int64 [B] each: what an index says of each sample besides, by name.
         batch_start: number of the first sample of the global batch that they belong to.
     """
@@ -38,6 +39,7 @@ class Samples:
     document_starts: np.ndarray | None = None
     joined: np.ndarray | None = None
     sentence_starts: np.ndarray | None = None
+    answers: np.ndarray | None = None
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     batch_start: int = 0
 
@@ -54,6 +56,7 @@ class Samples:
             document_starts=np.zeros(shape, dtype=np.bool_) if sampling.marks_documents else None,
             joined=np.zeros(shape, dtype=np.bool_) if joins else None,
             sentence_starts=np.zeros(shape, dtype=np.bool_) if sampling.marks_sentences else None,
+            answers=np.zeros(shape, dtype=np.bool_) if sampling.marks_answers else None,
             extras={name: np.zeros(len(numbers), dtype=np.int64) for name in extras},
         )
 
@@ -67,6 +70,7 @@ class Samples:
             document_starts=None if starts is None else starts[begin:end],
             joined=None if joined is None else joined[begin:end],
             sentence_starts=None if sentences is None else sentences[begin:end],
+            answers=None if self.answers is None else self.answers[begin:end],
             extras={name: values[begin:end] for name, values in self.extras.items()},
             batch_start=batch_start,
         )

@@ -127,6 +127,12 @@ class TrainEngine:
             self._deepspeed, family, transformer_config, lambda: self.zero.loss_scale, config.seed
         )
 
+    @property
+    def stage(self) -> torch.nn.Module:
+        """The part of the network that this rank has."""
+        module: torch.nn.Module = self._deepspeed.module
+        return module
+
     def train_batch(
         self,
         micro_batches: list[MicroBatch],
@@ -194,7 +200,7 @@ class TrainEngine:
         decay = self.config.optimizer.weight_decay if weight_decay is None else weight_decay
         for group in self.zero.param_groups:
             group["lr"] = learning_rate * group["lr_scale"]
-            group["weight_decay"] = decay if group["decays"] else 0.0
+            group["weight_decay"] = decay * group["decay_scale"]
 
     def evaluate(self, micro_batches: list[MicroBatch], objective: EvaluationSums) -> dict[str, float]:
         """The evaluation sums of `micro_batches` over all data ranks, without training.

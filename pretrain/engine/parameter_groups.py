@@ -22,8 +22,10 @@ def grouped_optimizer(
     for parameter in order:
         spec = parameter.spec  # type: ignore[attr-defined]
         scale = config.lr_scale(spec, num_layers)
-        kind = (spec.is_tied, spec.decays, config.states_of(spec), scale)
-        decay = config.weight_decay if spec.decays else 0.0
-        new = {"params": [], "weight_decay": decay, "decays": spec.decays, "lr_scale": scale}
+        # Times the rate, the decay of a wide model is that of its base (mup's optimizers do the same).
+        decay_scale = 1.0 / config.width_rate(spec) if spec.decays else 0.0
+        kind = (spec.is_tied, decay_scale, config.states_of(spec), scale)
+        decay = config.weight_decay * decay_scale
+        new = {"params": [], "weight_decay": decay, "decay_scale": decay_scale, "lr_scale": scale}
         groups.setdefault(kind, new)["params"].append(parameter)
     return optimizer_kind_of(config).build(list(groups.values()), config)

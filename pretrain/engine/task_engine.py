@@ -5,9 +5,7 @@ Pretraining has an engine of its own with every parallel axis (`engine.py`); thi
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from pretrain.config.optimizer import OptimizerConfig
 from pretrain.engine.deepspeed_config import deepspeed_settings
 from pretrain.engine.norms import square_sum
 from pretrain.engine.processes import choose_device, join_ranks, launcher_variables, leave_ranks, variables_set
+from pretrain.engine.task_partitioning import whole_shape
 from pretrain.engine.upstream import import_deepspeed
 from pretrain.optimizers.optimizer import optimizer_kind_of
 from pretrain.parallel.launch import Launch, discover
@@ -41,27 +40,12 @@ def task_processes(timeout_s: float = 1800.0) -> Iterator[Launch]:
         return
     # DeepSpeed and its helpers read torchrun's words.
     device = choose_device(launch)
-    with variables_set(launcher_variables(launch, device)), _interrupted_at_once(launch):
+    with variables_set(launcher_variables(launch, device)):
         try:
             join_ranks(launch, device, timedelta(seconds=timeout_s))
             yield launch
         finally:
             leave_ranks()
-
-
-@contextmanager
-def _interrupted_at_once(launch: Launch) -> Iterator[None]:
-    """Ctrl-C ends a rank among others as SIGTERM does, at once: Python's own handler waits as long as they wait."""
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    if launch.world_size == 1 or not is_main or before is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def task_engine(
@@ -72,6 +56,7 @@ def task_engine(
     precision: Precision,
     micro_batch_size: int,
     accumulation_steps: int = 1,
+    layers_above: Mapping[str, int] | None = None,
 ) -> Any:
     """A `DeepSpeedEngine` for `model`; rank 0's weights go to all ranks.
 
@@ -79,12 +64,14 @@ def task_engine(
     mean over the rounds and the ranks.
 
     Args:
-        model: fp32 on the CPU; its forward pass becomes the engine's.
+        model: fp32 on the CPU, or with parameters that a `Partitioner` made; its forward pass becomes the engine's.
         optimizer: how it is trained; matrices decay, vectors (norms, biases) do not.
         zero_stage: 0 nothing is sharded, 1 optimizer state, 2 gradients too, 3 parameters too.
         precision: of weights and activations; master weights and optimizer states are fp32.
         micro_batch_size: samples per rank and round.
         accumulation_steps: rounds per step.
+        layers_above: of each parameter, by its name: -1 above all layers. The rate of a layer is `layer_decay` times
+            that of the one above it, and layers can be left without a rate (`set_learning_rate`); None: no need.
 
     Raises:
         ConfigError: bf16 at stage 0, for which DeepSpeed has no optimizer with fp32 accumulation.
@@ -94,7 +81,7 @@ def task_engine(
     deepspeed = import_deepspeed()
     engine, *_ = deepspeed.initialize(
         model=model,
-        optimizer=optimizer_kind_of(optimizer).build(_decay_groups(model, optimizer.weight_decay), optimizer),
+        optimizer=optimizer_kind_of(optimizer).build(_groups(model, optimizer, layers_above or {}), optimizer),
         config=deepspeed_settings(
             zero={"stage": zero_stage, "stage3_param_persistence_threshold": 0},
             precision=precision,
@@ -119,10 +106,17 @@ def clip_gradients(parameters: Iterable[torch.nn.Parameter], largest_norm: float
         gradient.mul_(coefficient)
 
 
-def set_learning_rate(engine: Any, lr: float) -> None:
-    """Use `lr` from the next step on."""
+def set_learning_rate(engine: Any, lr: float, open_layers: int | None = None) -> None:
+    """Use `lr` from the next step on.
+
+    Args:
+        engine: made by `task_engine`.
+        lr: of the highest layer and of what is above it.
+        open_layers: the highest layers that have a rate; those below have 0, and no weight decay; None: all.
+    """
     for group in engine.optimizer.param_groups:
-        group["lr"] = lr
+        closed = open_layers is not None and group["layers_above"] >= open_layers
+        group["lr"] = 0.0 if closed else lr * group["lr_scale"]
 
 
 def full_weights(engine: Any) -> dict[str, torch.Tensor]:
@@ -148,9 +142,20 @@ def describe(engine: Any) -> dict[str, Any]:
     }
 
 
-def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.dim() >= 2]
-    vectors = [parameter for parameter in trained if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _groups(
+    model: torch.nn.Module, optimizer: OptimizerConfig, layers_above: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Parameter groups of what decays alike and has as many layers above it."""
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        above, decays = layers_above.get(name, -1), len(whole_shape(parameter)) >= 2
+        new = {
+            "params": [],
+            "weight_decay": optimizer.weight_decay if decays else 0.0,
+            "layers_above": above,
+            "lr_scale": optimizer.layer_decay ** max(above, 0),
+        }
+        groups.setdefault((above, not decays), new)["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]

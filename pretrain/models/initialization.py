@@ -45,7 +45,7 @@ def build_stage(
     Raises:
         AssertionError: if the module and the family's table differ in names, shapes or cuts.
     """
-    with _parameters_without_memory():
+    with parameters_without_memory():
         module, transformer_config = family.build(model, parallel, dtype, place)
     _describe(module, model, place, parallel.sequence_parallel)
     return module, transformer_config
@@ -80,7 +80,7 @@ def replace_parameters(
 
 
 @contextmanager
-def _parameters_without_memory() -> Iterator[None]:
+def parameters_without_memory() -> Iterator[None]:
     """Parameters of the modules that are made in the block are on the device `meta`; all else is as it would be.
 
     One by one, as soon as a module registers them: what a constructor writes into them costs nothing either.

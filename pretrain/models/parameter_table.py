@@ -81,6 +81,9 @@ class ParameterSpec:
         row_pattern: of a weight that packs several matrices along axis 0, how many rows of each follow each other; the
             pattern repeats. (queries, keys, values) of one group for a packed qkv, (gate, up) for a gated fc1; empty:
             it is one matrix. Optimizers that look at matrices look at each of them.
+        matrix_growth: of a matrix of which both axes grow with the model's width, how many times as wide it is as in
+            the base model (see `width_scaling`); 1 of all else, and without a base.
+        vector_growth: the same of what has one such axis: embeddings, the output layer, norms, biases.
     """
 
     name: str
@@ -95,6 +98,8 @@ class ParameterSpec:
     use: Use = Use.EACH_TOKEN
     local_names: tuple[str, ...] = ()
     row_pattern: tuple[int, ...] = ()
+    matrix_growth: float = 1.0
+    vector_growth: float = 1.0
 
     @property
     def elements(self) -> int:

@@ -23,6 +23,7 @@ _TRAIN_TAGS: dict[str, tuple[str, float]] = {
     "loss_scale": ("train/loss_scale", 1),
     "consumed_tokens": ("train/consumed_tokens", 1),
     "tokens_per_s": ("speed/tokens_per_s", 1),
+    "samples_per_s": ("speed/samples_per_s", 1),
     "tflops_per_device": ("speed/tflops_per_device", 1),
     "mfu": ("speed/mfu", 1),
     "matmul_share": ("speed/share_of_measured_matmul", 1),
@@ -47,7 +48,7 @@ def scalars(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]
             for norm, value in norms.items():
                 yield f"layers/{norm}_norm/{layer}", float(value)
     elif kind == "validation":
-        for key, value in {"loss": values["loss"], **evaluation_figures(values)}.items():
+        for key, value in {"loss": values.get("loss"), **evaluation_figures(values)}.items():
             if value is not None:
                 yield f"validation/{values['name']}/{key}", float(value)
 

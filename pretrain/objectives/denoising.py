@@ -23,6 +23,7 @@ from pretrain.objectives.figures import perplexity
 from pretrain.objectives.objective import ObjectiveContext
 from pretrain.objectives.rows import PADDING_SEGMENT
 from pretrain.objectives.spans import Packed
+from pretrain.objectives.token_loss import TokenLoss
 
 if TYPE_CHECKING:
     from pretrain.models.family import Output
@@ -42,11 +43,12 @@ class DenoisingObjective:
     micro-batch.
     """
 
-    coefficients: Mapping[str, float] = {"denoising": 1.0}
     evaluation_names: tuple[str, ...] = ("nats", "tokens", "correct")
 
     def __init__(self, config: DenoisingConfig, context: ObjectiveContext) -> None:
         facts, model = context.tokens, context.model
+        self._loss = TokenLoss("denoising", config, facts.vocab_size)
+        self.coefficients: Mapping[str, float] = self._loss.coefficients
         self._seed = EVALUATION_SEED if context.is_evaluation else context.seed
         self.input_length, self.target_length = model.seq_length, config.target_length(model)
         self.pad = facts.role("pad")
@@ -58,11 +60,11 @@ class DenoisingObjective:
 
     def weights(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """How many labels count."""
-        return {"denoising": batch.loss_mask_BS.sum()}
+        return self._loss.weights(batch.loss_mask_BS)
 
     def losses(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """The nats of all of them."""
-        return {"denoising": (output.nll(batch.labels_BS) * batch.loss_mask_BS).sum()}
+        """The nats of all of them, and what is trained beside them; see `TokenLoss`."""
+        return self._loss.losses(output, batch.labels_BS, batch.loss_mask_BS)
 
     def evaluation_sums(self, output: Output, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """Nats of the labels, how many there are, and how many are the likeliest token."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from configs.errors import ConfigError
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig, SampleCutting
 from pretrain.config.sampling import TOKEN_STREAM
+from pretrain.objectives.token_loss_config import TRAINED_ONLY, TokenLossConfig
 
 
-class DenoisingConfig(ObjectiveConfig):
+class DenoisingConfig(TokenLossConfig):
     """Read a damaged text, write what is missing or the whole. A subclass declares one way to damage it."""
 
     labels_special_tokens: ClassVar[bool] = False
     """A unigram model is told sentinels and ends; it pays for the text that is asked for."""
+    takes_shorter_samples: ClassVar[bool] = True
 
     def text_tokens(self, model: ModelConfig) -> int:
         """Tokens of text in one sample; below 1 where `model.seq_length` has no room for any."""
@@ -24,6 +26,10 @@ class DenoisingConfig(ObjectiveConfig):
     def target_tokens(self, model: ModelConfig) -> int:
         """See the base class."""
         raise NotImplementedError(f"{type(self).__name__} does not say how long its targets are")
+
+    def evaluated(self) -> dict[str, Any]:
+        """See the base class."""
+        return {key: value for key, value in super().evaluated().items() if key not in TRAINED_ONLY}
 
     def target_length(self, model: ModelConfig) -> int:
         """Positions of the decoder: `model.decoder_seq_length`, or, where that is null, what the targets need."""
@@ -75,11 +81,16 @@ class DenoisingConfig(ObjectiveConfig):
     def layout_problems(self, model: ModelConfig, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
         """See the base class."""
         found = super().layout_problems(model, sizes, sequence_parallel=sequence_parallel)
-        tensor, length = sizes["tensor"], self.target_length(model)
-        # What the model's own config says of a length that is given, it says itself.
-        if sequence_parallel and getattr(model, "decoder_seq_length", None) is None and length % tensor:
-            found.append(
-                f"the target length {length} of objective.name={self.name} is not a multiple of the tensor size"
-                f" {tensor}; expected model.decoder_seq_length={-(-length // tensor) * tensor}"
-            )
-        return found
+        return found + (uncut_targets(self, model, sizes["tensor"]) if sequence_parallel else [])
+
+
+def uncut_targets(objective: ObjectiveConfig, model: ModelConfig, tensor_size: int) -> list[str]:
+    """A sentence if the length of an objective's targets, which the model leaves to it, cannot be split so."""
+    length = objective.target_tokens(model)
+    # What the model's own config says of a length that is given, it says itself.
+    if length is None or getattr(model, "decoder_seq_length", None) is not None or length % tensor_size == 0:
+        return []
+    return [
+        f"the target length {length} of objective.name={objective.name} is not a multiple of the tensor size"
+        f" {tensor_size}; expected model.decoder_seq_length={-(-length // tensor_size) * tensor_size}"
+    ]

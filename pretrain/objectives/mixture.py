@@ -41,6 +41,10 @@ class MixtureObjective:
 
     def __init__(self, config: MixtureConfig, context: ObjectiveContext) -> None:
         self._shares = config.shares
+        if context.model.is_encoder_decoder and getattr(context.model, "decoder_seq_length", 0) is None:
+            # The targets of all parts are joined: they are as long as the longest.
+            length = config.target_tokens(context.model)
+            context = replace(context, model=context.model.model_copy(update={"decoder_seq_length": length}))
         self._is_evaluation = context.is_evaluation
         self._order = CounterRandom(context.seed, "order of a mixture's objectives")
         self._draws = CounterRandom(context.seed, "objective of a mixture")
@@ -130,7 +134,7 @@ class MixtureObjective:
 
 
 def _some(samples: Samples, rows: np.ndarray) -> Samples:
-    starts, joins = samples.document_starts, samples.joined
+    starts, joins, sentences = samples.document_starts, samples.joined, samples.sentence_starts
     return replace(
         samples,
         tokens=samples.tokens[rows],
@@ -138,6 +142,7 @@ def _some(samples: Samples, rows: np.ndarray) -> Samples:
         numbers=samples.numbers[rows],
         document_starts=None if starts is None else starts[rows],
         joined=None if joins is None else joins[rows],
+        sentence_starts=None if sentences is None else sentences[rows],
         extras={name: values[rows] for name, values in samples.extras.items()},
     )
 

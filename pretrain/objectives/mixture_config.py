@@ -15,6 +15,7 @@ from configs.section import Section
 from pretrain.config.kinds import OBJECTIVES
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig, SampleCutting
+from pretrain.objectives.denoising_config import uncut_targets
 
 
 class _OneOfObjectives:
@@ -81,19 +82,25 @@ class MixtureConfig(ObjectiveConfig):
     def sampling(self, model: ModelConfig, *, documents_apart: bool) -> SampleCutting:
         """The cutting of every part; documents are marked where one of them needs it.
 
+        Where all parts read samples that are shorter than their own, the shortest are cut.
+
         Raises:
             ConfigError: a part cannot read documents apart, or the parts want samples that are cut otherwise.
         """
         found = {
             name: part.objective.sampling(model, documents_apart=documents_apart) for name, part in self.parts.items()
         }
+        if all(part.objective.takes_shorter_samples for part in self.parts.values()):
+            shortest = min(cutting.stride_tokens for cutting in found.values())
+            found = {name: replace(cutting, stride_tokens=shortest) for name, cutting in found.items()}
         (first, cutting), *others = found.items()
         for name, other in others:
             if replace(other, marks_documents=False) != replace(cutting, marks_documents=False):
                 raise ConfigError(
                     f"{first} reads samples of {_told(cutting)}, and {name} of {_told(other)}",
                     where="objective.parts",
-                    expected="objectives that cut the corpus alike, such as causal, fill_in_middle and prefix",
+                    expected="objectives that cut the corpus alike, such as causal, fill_in_middle and prefix, or those"
+                    " of encoder-decoders, text_infilling with permute_sentences=false",
                 )
         return replace(cutting, marks_documents=any(each.marks_documents for each in found.values()))
 
@@ -117,11 +124,6 @@ class MixtureConfig(ObjectiveConfig):
 
     def problems(self, model: ModelConfig) -> list[str]:
         """See the base class; that of its parts, and whether they fit together."""
-        if model.is_encoder_decoder:
-            return [
-                f"objective.name=mixture joins rows of one length, and the parts of model.name={model.name} have"
-                " targets of their own; expected one objective, such as ul2, which is a mixture of denoisers"
-            ]
         found = [
             f"objective.parts.{name}: {problem}"
             for name, part in self.parts.items()
@@ -142,11 +144,28 @@ class MixtureConfig(ObjectiveConfig):
 
     def layout_problems(self, model: ModelConfig, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
         """See the base class."""
+        if model.is_encoder_decoder:
+            # All targets are as long as the longest; those of a part alone do not count.
+            return uncut_targets(self, model, sizes["tensor"]) if sequence_parallel else []
         return [
             f"objective.parts.{name}: {problem}"
             for name, part in self.parts.items()
             for problem in part.objective.layout_problems(model, sizes, sequence_parallel=sequence_parallel)
         ]
+
+    def target_tokens(self, model: ModelConfig) -> int | None:
+        """See the base class; those of the part with the longest ones."""
+        lengths = [part.objective.target_tokens(model) for part in self.parts.values()]
+        return max((length for length in lengths if length is not None), default=None)
+
+    def num_sentinels(self, model: ModelConfig) -> int:
+        """See the base class; the parts have them in common."""
+        return max(part.objective.num_sentinels(model) for part in self.parts.values())
+
+    @property
+    def reads_words(self) -> bool:
+        """See the base class."""
+        return any(part.objective.reads_words for part in self.parts.values())
 
     def roles(self) -> tuple[str, ...]:
         """See the base class."""

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from pretrain.config.objective import ObjectiveConfig
 
+TRAINED_ONLY = ("z_loss", "label_smoothing")
+"""Keys that no evaluation reads."""
+
 
 class TokenLossConfig(ObjectiveConfig):
     """An objective whose labels are tokens. Evaluations report the nats alone, whatever these keys say."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pretrain.config.optimizer import OptimizerConfig, StateSpec
+from pretrain.config.optimizer import NORMALIZED, OptimizerConfig, StateSpec, WidthExponents
 from pretrain.models.parameter_table import ParameterSpec
 
 ROW, COLUMN = StateSpec("exp_avg_sq_row", "row"), StateSpec("exp_avg_sq_column", "column")
@@ -45,3 +45,7 @@ class AdafactorConfig(OptimizerConfig):
         """See the base class."""
         second = (ROW, COLUMN) if len(spec.shape) == 2 else (ELEMENT,)
         return second if self.beta1 is None else (*second, MOMENTUM)
+
+    def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
+        """As Adam's; relative to the weights, which are the smaller by the root of the width, by the root less."""
+        return WidthExponents(matrix=-0.5) if self.relative_step else NORMALIZED

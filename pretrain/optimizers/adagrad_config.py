@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pretrain.config.optimizer import OptimizerConfig, StateSpec
+from pretrain.config.optimizer import NORMALIZED, OptimizerConfig, StateSpec, WidthExponents
+from pretrain.models.parameter_table import ParameterSpec
 
 
 class AdagradConfig(OptimizerConfig):
@@ -22,3 +23,14 @@ class AdagradConfig(OptimizerConfig):
     """What the sums of squares begin with."""
     epsilon: float = Field(default=1e-10, gt=0)
     """Added to the denominator."""
+
+    def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
+        """As Adam's: an update does not change with the size of all gradients, which fall with the width."""
+        return NORMALIZED
+
+    @property
+    def width_obstacle(self) -> str | None:
+        """See the base class."""
+        if not self.initial_sum:
+            return None
+        return f"has optimizer.initial_sum={self.initial_sum:g} (not 0), beside which gradients fall with the width"

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pretrain.config.optimizer import OptimizerConfig, StateSpec
+from pretrain.config.optimizer import NORMALIZED, OptimizerConfig, StateSpec, WidthExponents
+from pretrain.models.parameter_table import ParameterSpec
 
 
 class AdamWConfig(OptimizerConfig):
@@ -24,3 +25,7 @@ class AdamWConfig(OptimizerConfig):
     """Decay of the second moment."""
     epsilon: float = Field(default=1e-8, gt=0)
     """Added to the denominator."""
+
+    def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
+        """Table 8's for Adam, as long as `epsilon` is far below the gradients, which fall with the width."""
+        return NORMALIZED

@@ -28,3 +28,8 @@ class LambConfig(OptimizerConfig):
     """Decay of the second moment."""
     epsilon: float = Field(default=1e-6, gt=0)
     """Added to the denominator."""
+
+    @property
+    def width_obstacle(self) -> str | None:
+        """See the base class."""
+        return "has its weight decay within the update that is scaled to the weights' norm: no rate keeps both alike"

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pretrain.config.optimizer import OptimizerConfig, StateSpec
+from pretrain.config.optimizer import NORMALIZED, OptimizerConfig, StateSpec, WidthExponents
+from pretrain.models.parameter_table import ParameterSpec
 
 
 class LionConfig(OptimizerConfig):
@@ -26,3 +27,7 @@ class LionConfig(OptimizerConfig):
     """Share of the momentum in the update."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the momentum."""
+
+    def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
+        """As Adam's: every element of an update is as large as the rate."""
+        return NORMALIZED

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pretrain.config.optimizer import OptimizerConfig, StateSpec
+from pretrain.config.optimizer import NORMALIZED, OptimizerConfig, StateSpec, WidthExponents
 from pretrain.models.parameter_table import ParameterSpec
 
 
@@ -46,3 +46,12 @@ class MuonConfig(OptimizerConfig):
     def states_of(self, spec: ParameterSpec) -> tuple[StateSpec, ...]:
         """See the base class."""
         return self.of_matrices if spec.is_hidden_matrix else self.of_others
+
+    def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
+        """Adam's where AdamW trains. The largest singular value of an update should stay (Yang et al. 2023).
+
+        It is that of an orthogonal matrix times `scale`, which with `rms` grows with the root of the width.
+        """
+        if not spec.is_hidden_matrix:
+            return NORMALIZED
+        return WidthExponents(matrix=-0.5 if self.scale == "rms" else 0.0)

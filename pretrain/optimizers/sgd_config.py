@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from pretrain.config.optimizer import OptimizerConfig, StateSpec
+from pretrain.config.optimizer import OptimizerConfig, StateSpec, WidthExponents
 from pretrain.models.parameter_table import ParameterSpec
 
 
@@ -36,3 +36,7 @@ class SGDConfig(OptimizerConfig):
     def states_of(self, spec: ParameterSpec) -> tuple[StateSpec, ...]:
         """See the base class."""
         return self.states if self.momentum else ()
+
+    def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
+        """Table 8's for SGD: gradients of what has one axis of the model's width fall with it, of matrices not."""
+        return WidthExponents(matrix=0.0, vector=1.0)

@@ -152,7 +152,8 @@ def _tokenizer_notes(source: StartSource, config: RunConfig, data: RunData) -> l
     known = source.record().get("tokenizer_fingerprint")
     told = f"another tokenizer ({known}) than data.tokenizer" if known else "another vocabulary than data.tokenizer"
     if config.start_from_options.accept_tokenizer:
-        return [f"the source was trained with {told} ({fingerprint}), which is accepted: its ids mean other text"]
+        by = "start_from_options.accept_tokenizer"
+        return [f"the source was trained with {told} ({fingerprint}), which is accepted ({by})"]
     raise DataError(
         f"was trained with {told} ({fingerprint}): the same id means other text",
         where=f"start_from = {source.path}",

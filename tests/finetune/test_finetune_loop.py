@@ -7,7 +7,9 @@ import torch
 
 from configs.durations import Duration
 from configs.errors import ConfigError
-from finetune.loop import TaskSchedule, _float32_range, _is_better
+from finetune.loop import _is_better
+from finetune.task_schedule import TaskSchedule
+from finetune.task_step import _float32_range
 from finetune.tasks.base_config import TaskTraining
 from pretrain.optimizers.adamw_config import AdamWConfig
 
@@ -39,5 +41,5 @@ def test_durations_become_steps() -> None:
     training = TaskTraining(duration=Duration(2, "epochs"), evaluate_every=Duration(48, "samples"), batch_size=16)
     schedule = TaskSchedule.resolve(training, AdamWConfig(lr=1.0, schedule="linear", min_lr=0.0), 7)
     assert (schedule.total_steps, schedule.evaluate_every) == (14, 3)
-    rates = [schedule.learning_rates.learning_rate(step, step * 16, 16) for step in range(14)]
+    rates = [schedule.learning_rate(step) for step in range(14)]
     assert rates == sorted(rates, reverse=True) and rates[0] <= 1.0 and rates[-1] > 0

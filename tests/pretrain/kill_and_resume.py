@@ -14,22 +14,17 @@ import argparse
 import functools
 import json
 import os
-import random
 import shutil
-import signal
-import socket
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from configs.load import find_recipe, load_config
 from pretrain.config import RunConfig
+from tests.killed_runs import finish, kill_until_through
 from tests.pretrain.tiny_run import make_corpus, states_differ, tiny_config, train_records
-
-RANKS = 2
 
 
 def gpt_config(output_dir: Path, corpus: Path, steps: int, optimizer: str = "adamw") -> RunConfig:
@@ -80,75 +75,10 @@ def preload() -> None:
     import pretrain.trainer  # noqa: F401
 
 
-def start(config: RunConfig, log: Path) -> int:
-    """Start a run's ranks in a process group of their own; returns the leader's process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    leader = os.fork()
-    if leader:
-        return leader
-    os.setsid()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    ranks = []
-    for rank in range(RANKS):
-        child = os.fork()
-        if not child:
-            os.environ.update(RANK=str(rank), WORLD_SIZE=str(RANKS), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(RANKS))
-            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-            os._exit(_run(config))
-        ranks.append(child)
-    os._exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ranks))
-
-
 def _run(config: RunConfig) -> int:
-    import traceback
-
     from pretrain.main import run
 
-    try:
-        return int(run(config))
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
-
-
-def ended(leader: int) -> int | None:
-    """The run's exit status; None while it runs."""
-    child, status = os.waitpid(leader, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if child else None
-
-
-def newest(checkpoints: Path) -> int:
-    """Step of the newest complete checkpoint; 0: none."""
-    return max((int(path.name.removeprefix("step_")) for path in checkpoints.glob("step_*[0-9]")), default=0)
-
-
-def attempt(
-    config: RunConfig, log: Path, chance: random.Random, *, in_save: bool, longest_s: float, furthest_steps: float
-) -> str:
-    """Run until a random moment, or through; says what happened."""
-    leader, started_s = start(config, log), time.monotonic()
-    deadline_s = started_s + (chance.uniform(0.2, longest_s) if longest_s < 1e9 else longest_s)
-    checkpoints = config.output / "checkpoints"
-    old, complete = set(checkpoints.glob(".tmp-*")), newest(checkpoints)
-    while (status := ended(leader)) is None:
-        saving = set(checkpoints.glob(".tmp-*")) - old
-        # Two saves are enough for one attempt: there must be something left for the other kills.
-        is_time = time.monotonic() > deadline_s or newest(checkpoints) >= complete + furthest_steps
-        if is_time and (saving or not in_save):
-            os.killpg(leader, signal.SIGKILL)
-            os.waitpid(leader, 0)
-            half_written = len(set(checkpoints.glob(".tmp-*")) - old)
-            return f"killed after {time.monotonic() - started_s:.2f} s{', during a save' if half_written else ''}"
-        time.sleep(0 if in_save else 0.005)
-    if status != 0:
-        raise SystemExit(f"the run ended with status {status}:\n{log.read_text()[-4000:]}")
-    return "finished"
+    return int(run(config))
 
 
 def main() -> int:
@@ -163,33 +93,20 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
     corpus = make_corpus(root / "data", sentences=options.bert)
     preload()
-    chance = random.Random(options.seed)
     configured = bert_config if options.bert else functools.partial(gpt_config, optimizer=options.optimizer)
     straight = configured(root / "straight", corpus, options.steps)
-    started_s = time.monotonic()
-    leader = start(straight, root / "straight.log")
-    while (status := ended(leader)) is None:
-        time.sleep(0.02)
-    if status != 0:
-        raise SystemExit((root / "straight.log").read_text()[-4000:])
-    whole_s = time.monotonic() - started_s
+    whole_s = finish(functools.partial(_run, straight), root / "straight.log")
     print(f"undisturbed run: {whole_s:.1f} s", flush=True)
 
     killed = configured(root / "killed", corpus, options.steps)
-    kills = during_save = 0
-    while True:
-        # Late enough to make progress now and then, early enough to need all the kills.
-        longest_s, furthest = (0.15 * whole_s, 6) if kills < options.kills else (1e9, 1e9)
-        in_save = kills % 2 == 1 and kills < options.kills
-        happened = attempt(
-            killed, root / "killed.log", chance, in_save=in_save, longest_s=longest_s, furthest_steps=furthest
-        )
-        steps = sorted(p.name for p in (root / "killed" / "checkpoints").glob("step_*"))
-        print(f"attempt {kills + 1}: {happened}; newest complete: {steps[-1] if steps else 'none'}", flush=True)
-        if happened == "finished":
-            break
-        kills += 1
-        during_save += "during a save" in happened
+    kills, during_save = kill_until_through(
+        functools.partial(_run, killed),
+        killed.output / "checkpoints",
+        root / "killed.log",
+        kills=options.kills,
+        seed=options.seed,
+        whole_s=whole_s,
+    )
 
     last = f"checkpoints/step_{options.steps:08d}"
     differing = states_differ(root / "straight" / last, root / "killed" / last)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.distributed import run_ranks
 from tests.pretrain.engine.layout_cases import SESSION
-from tests.pretrain.tiny_run import FIM_TOKENS, make_corpus, tiny_config
+from tests.pretrain.tiny_run import ENCODER_TOKENS, FIM_TOKENS, make_corpus, tiny_config
 
 PARTS = {"causal": "causal", "fim": "fill_in_middle", "prefix": "prefix"}
 MIXTURE: dict[str, Any] = {
@@ -26,6 +26,15 @@ MIXTURE: dict[str, Any] = {
     "monitor__tensorboard": "true",
 }
 
+DENOISING = {"spans": "span_corruption", "infilling": "text_infilling", "fragments": "masked_sequence"}
+TWO_SIDED: dict[str, Any] = {
+    "model__name": "t5",
+    **{f"objective__parts__{part}__objective__name": name for part, name in DENOISING.items()},
+    "objective__parts__infilling__objective__selection": "token",
+    "objective__parts__infilling__objective__permute_sentences": "false",
+    "objective__parts__spans__objective__z_loss": 0.01,
+}
+
 
 def run_mixture(output: Path, corpus: Path, changes: dict[str, Any]) -> int:
     """On each rank: a run."""
@@ -34,7 +43,10 @@ def run_mixture(output: Path, corpus: Path, changes: dict[str, Any]) -> int:
     from pretrain import main
 
     torch.set_num_threads(1)
-    return int(main.run(tiny_config(output, corpus, **MIXTURE | changes)))
+    mixture = MIXTURE
+    if changes.get("model__name") == "t5":
+        mixture = {key: value for key, value in MIXTURE.items() if not key.startswith("objective__parts")}
+    return int(main.run(tiny_config(output, corpus, **mixture | changes)))
 
 
 def session(output: Path, corpus: Path, ranks: int, **changes: Any) -> list[int]:
@@ -84,3 +96,28 @@ def test_a_mixture_trains_resumes_in_another_layout_and_logs_each_part(tmp_path:
     tags = set(events.Tags()["scalars"])
     assert {f"train/loss/{name}" for name in names} <= tags
     assert {"validation/validation/causal/loss", "validation/validation/fim/infill_loss"} <= tags
+
+
+@pytest.mark.slow
+def test_a_mixture_of_denoising_objectives_trains_and_resumes_in_another_layout(tmp_path: Path) -> None:
+    special = (*ENCODER_TOKENS, "special_tokens.sentinels=12")
+    corpus = make_corpus(tmp_path, special=special)
+    straight, moved = tmp_path / "straight", tmp_path / "moved"
+    assert session(straight, corpus, 1, **TWO_SIDED) == [0]
+    cut = {"parallel__zero_stage": 2, "training__micro_batch_size": 4}
+    assert session(moved, corpus, 2, training__session_limit="3 steps", **cut, **TWO_SIDED) == [75, 75]
+    sharded = {"parallel__tensor_size": 2, "parallel__sequence_parallel": "true", "parallel__zero_stage": 3}
+    assert session(moved, corpus, 2, **sharded, **TWO_SIDED) == [0, 0]
+    expected, found = records_of(straight, "train"), records_of(moved, "train")
+    assert [record["step"] for record in found] == [1, 2, 3, 4, 5, 6]
+    names = {"spans/denoising", "spans/z", "infilling/denoising", "fragments/denoising"}
+    for one, other in zip(expected, found, strict=True):
+        assert set(one["losses"]) == names
+        assert other["losses"] == pytest.approx(one["losses"], rel=1e-4)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-3)
+    (*_, one), (*_, other) = records_of(straight, "validation"), records_of(moved, "validation")
+    figures = {f"{part}/{figure}" for part in DENOISING for figure in ("loss", "accuracy", "unigram_loss")}
+    assert figures | {"infilling/infilled_loss"} <= set(one)
+    for key in ("loss", *figures):
+        assert other[key] == pytest.approx(one[key], rel=1e-4), key
+    assert one["loss"] == pytest.approx(sum(one[f"{part}/loss"] for part in DENOISING) / 3)

@@ -16,6 +16,7 @@ ROOMS = ("configs", "cluster", "data_prep", "pretrain", "finetune")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Packages that no room imports, with what needs them.
 REASONS = {
+    "accelerate": "lm-eval's models of transformers import it",
     "datasets": "what `save_to_disk` wrote is read as Arrow files; a user makes such files, and reads ours, with it",
     "ftfy": "datatrove's formatter of broken text imports it; data_prep/cleaning/run.py looks for it",
     "gcsfs": "fsspec imports it for gs://",
@@ -43,6 +44,7 @@ WITH_CODE = (
     "thai",
     "ray",
     "wandb",
+    "harness",
 )
 
 

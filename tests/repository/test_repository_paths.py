@@ -32,10 +32,12 @@ NO_PATHS = {"SourceEntry.path", "SourceConfig.damaged_files", "ExportConfig.toke
 NO_PATHS |= {"ImportConfig.tokenizer"}
 TEXT_OPTIONS = {
     *("text_field", "algorithm", "engine", "group_by", "encoding", "search", "budget", "alpha", "roles", "dtype"),
-    *("prompt", "stop", "settings", "overrides", "weights"),
+    *("prompt", "stop", "question", "context", "settings", "overrides", "weights"),
     # Read by `find_recipe`, and words that a config reads.
     *("config", "recipe", "corpus", "source", "tokenizers", "checkpoint"),
 }
+# Words; and patterns, which `input_pattern` reads.
+TEXT_OPTIONS |= {"id_field", "delimiter", "harness_task", "question", "context", "text", "choices"}
 
 
 @cache

@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pretrain.models.parameter_table import Constant, Holder, ParameterSpec, Use
-from pretrain.models.transformer_config import EMBEDDING, OUTPUT, TransformerModelConfig
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
+from pretrain.models.width_scaling import WidthScaledConfig
 
 PAIR_CLASSES = 2
 
 
-class EncoderConfig(TransformerModelConfig):
+class EncoderConfig(WidthScaledConfig):
     """An encoder. A subclass declares one family: it says what of the network below it has."""
 
     implementation: ClassVar[str] = "pretrain.models.encoder.network:EncoderFamily"
     is_causal: ClassVar[bool] = False
+    head_matrices: ClassVar[tuple[str, ...]] = ("lm_head.dense.weight", "pooler.dense.weight")
+    class_vectors: ClassVar[tuple[str, ...]] = ("output_layer.bias", "pair_head.bias")
 
     @property
     def has_embedding_norm(self) -> bool:
@@ -58,8 +61,8 @@ class EncoderConfig(TransformerModelConfig):
         """Tokens to either side that layer `layer` (from 0) sees; None: all."""
         return None
 
-    def parameters(self) -> Iterator[ParameterSpec]:
-        """See the base class; in the order of the network."""
+    def unscaled_parameters(self) -> Iterator[ParameterSpec]:
+        """See the base class."""
         yield from self._embedding_parameters()
         for number in range(self.num_layers):
             yield from self.layer_parameters(

@@ -22,13 +22,15 @@ class EncoderLayer(TransformerLayer):
 
     Args:
         window: tokens to either side that are seen; None: all.
+        softmax_scale: what products of queries and keys are multiplied by; None: 1 / sqrt(head size).
         **arguments: megatron-core's.
     """
 
-    def __init__(self, *, window: int | None = None, **arguments: Any) -> None:
+    def __init__(self, *, window: int | None = None, softmax_scale: float | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         core_attention: CoreAttention = self.self_attention.core_attention
         core_attention.window = window
+        core_attention.softmax_scale = softmax_scale
         self.rotary_row = 0 if window is None else 1
 
     def forward(self, hidden_states: torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, None]:
@@ -88,7 +90,7 @@ def layer_specs(model: EncoderConfig, config: TransformerConfig, first: int, cou
     for number in range(first, first + count):
         spec = portable_layer_spec(config, is_causal=False, norm=norm_of(model))
         spec.module = PostNormLayer if model.is_post_norm else EncoderLayer
-        spec.params = {"window": model.window(number)}
+        spec.params = {"window": model.window(number), "softmax_scale": model.width_scaled_softmax(None)}
         if not model.has_attention_norm(number):
             spec.submodules.input_layernorm = IdentityOp
         specs.append(spec)

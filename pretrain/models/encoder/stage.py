@@ -59,6 +59,7 @@ class EncoderStage(MegatronModule):
             pg_collection=self.pg_collection,
         )
         self.has_pair_head = place.is_last and model.has_pair_head
+        self.output_multiplier = model.output_multiplier
         if place.is_last:
             self._build_heads(model, tensor_group, owns_decoder=not place.is_first)
 
@@ -101,10 +102,13 @@ class EncoderStage(MegatronModule):
         if not self.post_process:
             return stream_SBH
         decoder = self.embedding.word_embeddings.weight if self.pre_process else None
-        logits_SBV, _ = self.output_layer(self.lm_head(stream_SBH), weight=decoder)
+        logits_SBV, _ = self.output_layer(self._scaled(self.lm_head(stream_SBH)), weight=decoder)
         if not self.has_pair_head:
             return logits_SBV
-        return logits_SBV, self.pair_head(self.pooler(stream_SBH))
+        return logits_SBV, self.pair_head(self._scaled(self.pooler(stream_SBH)))
+
+    def _scaled(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden if self.output_multiplier == 1.0 else hidden * self.output_multiplier
 
     def _angles(self, length: int) -> torch.Tensor | None:
         if not self._rotary:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from configs.section import Section
-from pretrain.models.transformer_config import TransformerModelConfig
+from pretrain.models.width_scaling import WidthScaledConfig
 
 _SCALING_KEYS = {
     "linear": (),
@@ -62,7 +62,7 @@ class RotaryScaling(Section):
         return self.attention_factor if self.attention_factor is not None else 0.1 * math.log(self.factor) + 1.0
 
 
-class DecoderAttentionConfig(TransformerModelConfig):
+class DecoderAttentionConfig(WidthScaledConfig):
     """A transformer with the attention of decoders."""
 
     num_query_groups: int | None = Field(default=None, gt=0)
@@ -192,9 +192,10 @@ class DecoderAttentionConfig(TransformerModelConfig):
     def softmax_scale(self, layer: int) -> float | None:
         """What products of queries and keys are multiplied by in layer `layer` (from 0); None: 1 / sqrt(head size)."""
         scaling = self.rotations[self.rotation(layer)][1]
-        if scaling is None or scaling.query_and_key_factor == 1.0:
-            return None if self.query_scale is None else self.query_scale**-0.5
-        return scaling.query_and_key_factor**2 * (self.query_scale or self.head_size) ** -0.5
+        plain = None if self.query_scale is None else self.query_scale**-0.5
+        if scaling is not None and scaling.query_and_key_factor != 1.0:
+            plain = scaling.query_and_key_factor**2 * (self.query_scale or self.head_size) ** -0.5
+        return self.width_scaled_softmax(plain)
 
     def attention_flops_per_token(self) -> float:
         """12 N D T for each layer, T being what a token sees: the sample in global layers, the window in local ones."""

@@ -84,8 +84,8 @@ class GPTConfig(DecoderAttentionConfig):
         """See the base class."""
         return Constant(0.0) if self.norm_plus_one else super().norm_init
 
-    def parameters(self) -> Iterator[ParameterSpec]:
-        """See the base class; in the order of the network."""
+    def unscaled_parameters(self) -> Iterator[ParameterSpec]:
+        """See the base class."""
         table, init = (self.padded_vocab_size, self.hidden_size), self.normal(self.init_std)
         if self.tie_embeddings:
             yield ParameterSpec(EMBEDDING, table, "ends", init, tensor_axis=0, local_names=(OUTPUT,))

@@ -83,6 +83,8 @@ class GPTFamily:
             gpt.embedding.embedding_dropout = (_ScaledDropout if model.embedding_scale else HiddenDropout)(config)
         if place.is_last and model.output_bias:
             gpt.output_layer = _output_with_bias(model, config, gpt, owns_weight=not place.is_first)
+        if place.is_last and model.output_multiplier != 1.0:
+            scale_input(gpt.output_layer, model.output_multiplier)
         if model.hidden_dropout or model.attention_dropout:
             seed_layers(gpt.decoder.layers)
         return gpt, config
@@ -92,6 +94,11 @@ class GPTFamily:
         seen = seen_by(batch.segment_ids_BS, batch.extras.get(PREFIX_LENGTHS))
         output = stage(batch.tokens_BS, batch.position_ids_BS, seen, labels=batch.tokens_BS)
         return Output(output, module.pg_collection.tp) if module.post_process else output
+
+
+def scale_input(layer: torch.nn.Module, scale: float) -> None:
+    """Multiply what `layer` reads: its product is scaled, and its bias is not."""
+    layer.register_forward_pre_hook(lambda owner, inputs: (inputs[0] * scale, *inputs[1:]))
 
 
 def _output_with_bias(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from finetune.tasks.base import FINE_TUNED, FROM_SCRATCH
-from finetune.tasks.classification_baselines import TextFeatures, majority, text_features, tfidf
+from finetune.tasks.classification_baselines import MAJORITY, TFIDF, TextFeatures, majority, text_features, tfidf
 from finetune.tasks.classification_metrics import (
     classification_figures,
     comparison_table,
@@ -18,7 +18,7 @@ from finetune.tasks.classification_metrics import (
     label_table,
     plot_confusion,
 )
-from finetune.tasks.classification_report import MAJORITY, TFIDF, result_tables
+from finetune.tasks.classification_report import result_tables
 from tests.finetune.finetune_texts import classify_config
 
 GOLD = [0, 0, 0, 1, 1, 2]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -170,16 +168,15 @@ def test_mistakes_are_one_message_and_leave_nothing(root: Path, changes: dict[st
     with pytest.raises(UserError) as caught:
         run_task(classify_config(root, "wrong", **changes), lambda line: None)
     assert named in str(caught.value)
-    assert not (root / "wrong").exists() and not list(root.glob(".*"))
+    assert not list(root.glob("wrong*")) and not list(root.glob(".*"))
 
 
 NOT_NUMBERS = np.array([np.nan, 1.0, 0.0], dtype=np.float32)
 
 
 def test_weights_and_probabilities_that_are_not_numbers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = {"score.weight": torch.tensor([1.0, float("nan")])}
     with monkeypatch.context() as patch:
-        patch.setattr("pretrain.engine.task_engine.full_weights", lambda engine: weights)
+        patch.setattr("torch.isfinite", lambda weights: torch.zeros(weights.shape, dtype=torch.bool))
         with pytest.raises(UserError, match="a weight is not finite at step 1") as caught:
             run_task(classify_config(root, "wrong", **SHORT), lambda line: None)
         assert caught.value.status == ExitStatus.DIVERGED
@@ -213,16 +210,6 @@ def test_a_plot_that_fails_costs_the_plot(
     assert not (root / "unplotted" / "confusion-test.png").exists()
     show(found, classify_config(root, "unplotted", **SHORT))
     assert "confusion-test.png" not in capsys.readouterr().out
-
-
-def test_sigterm_while_saving_leaves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "finetune.tasks.classification_metrics.plot_confusion", lambda *given: os.kill(os.getpid(), signal.SIGTERM)
-    )
-    with pytest.raises(SystemExit) as end:
-        run_task(classify_config(root, "wrong", **SHORT), lambda line: None)
-    assert end.value.code == 128 + signal.SIGTERM
-    assert not (root / "wrong").exists() and not list(root.glob(".*"))
 
 
 @pytest.mark.slow

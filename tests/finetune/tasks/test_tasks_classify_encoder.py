@@ -209,7 +209,8 @@ def test_the_mean_by_a_class_of_ours(root: Path, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEANS)
 def test_the_mean_learns_and_is_read_by_transformers_alone(root: Path, name: str, tmp_path: Path) -> None:
-    found = train(root, name, f"taught-{name}", pooling="mean", training__zero_stage=2, baselines=["majority"])
+    fields = {"training__zero_stage": 2, "training__duration": "12 epochs", "baselines": ["majority"]}
+    found = train(root, name, f"taught-{name}", pooling="mean", seed=1, **fields)
     assert found.test["fine-tuned"]["accuracy"] > 0.8 > found.test["most frequent label"]["accuracy"] + 0.3
     folder = root / f"taught-{name}"
     command = found.task.next_command(folder)

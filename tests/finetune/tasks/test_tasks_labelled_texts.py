@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError, DataError, UserError
-from configs.load import RECIPES, load_config
+from configs.load import RECIPES, load_config, read_yaml
+from finetune.chat.config import InstructRunConfig
 from finetune.tasks.classification_report import describe_texts
 from finetune.tasks.classify_config import ClassifyConfig, ClassifyData
 from finetune.tasks.encoded_texts import EncodedTexts
+from finetune.tasks.kinds import TASKS
 from finetune.tasks.labelled_texts import Repeated, Splits, load_splits
 
 
@@ -196,6 +198,19 @@ def test_texts_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
         load(table)
 
 
+def test_records_that_cannot_be_used_are_counted_up_to_a_share(tmp_path: Path) -> None:
+    given = [*rows(99), {"text": "x", "label": [1]}]
+    path = write(tmp_path / "a.jsonl", given)
+    with pytest.raises(DataError, match="a label: a string or a whole number"):
+        load(path)
+    splits = load(path, max_malformed_share=0.01)
+    assert splits.malformed["train"].count == 1 and sum(map(len, splits.parts.values())) == 99
+    told = list(describe_texts(splits, {"train": EncodedTexts([[1]], [0], 0, 0)}))
+    assert any("1 records of data.train_texts that cannot be used, the first: " in line for line in told)
+    with pytest.raises(DataError, match=r"1 records cannot be used, the first: [\s\S]*at most 0\.50%"):
+        load(path, max_malformed_share=0.005)
+
+
 def test_without_a_test_part(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", rows())
     splits = load(path, split=(0.8, 0.2, 0.0))
@@ -239,5 +254,9 @@ def test_split_shares_are_checked() -> None:
 
 @pytest.mark.parametrize("recipe", sorted((RECIPES / "finetune").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_load(recipe: Path) -> None:
-    config = load_config(ClassifyConfig, recipe)
-    assert config.model == Path("runs/quickstart/gpt") and config.data.label_field in ("kind", "package")
+    if recipe.stem.startswith("instruct"):
+        assert load_config(InstructRunConfig, recipe, ["model=x", "output=y"]).model.name == "x"
+        return
+    name = read_yaml(recipe).get("name", TASKS.default)
+    config = load_config(TASKS.declaration(name), recipe)
+    assert config.name == name and (name != "classify" or config.data.label_field in ("kind", "package"))  # type: ignore[attr-defined]

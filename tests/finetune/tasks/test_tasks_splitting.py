@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from finetune.tasks.splitting import LabelledText, limit, split
+from finetune.tasks.labelled_texts import LabelledText
+from finetune.tasks.splitting import limit, split
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 

@@ -84,9 +84,9 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
             {
                 "model__name": "t5",
                 "objective__name": "mixture",
-                "objective__parts": "{a: {objective: {name: ul2}}, b: {objective: {name: span_corruption}}}",
+                "objective__parts": "{a: {objective: {name: text_infilling}}, b: {objective: {name: span_corruption}}}",
             },
-            "expected one objective, such as ul2",
+            "text_infilling with permute_sentences=false",
         ),
     ],
 )

@@ -91,6 +91,20 @@ def _inner_dropout_of_the_first_rank(case: Case, saboteur: Saboteur) -> None:
     saboteur.replace(DroppedInputLinear, "forward", forward)
 
 
+def _targets_smoothed_over_the_padding(case: Case, saboteur: Saboteur) -> None:
+    from pretrain.models.family import Output
+
+    original = Output.mean_logit
+    saboteur.replace(Output, "mean_logit", lambda self, num_ids: original(self, case.model_config().padded_vocab_size))
+
+
+def _log_z_left_out(case: Case, saboteur: Saboteur) -> None:
+    from pretrain.models.family import Output
+
+    original = Output.log_z
+    saboteur.replace(Output, "log_z", lambda self: original(self).detach())
+
+
 ENCODER_DECODER_MUTATIONS: dict[str, Mutation] = {
     "the decoder's buckets for both directions": Mutation(
         19, "t5, zero 1, data 2", _buckets_for_both_directions, Differs(norm=2e-3)
@@ -118,6 +132,18 @@ ENCODER_DECODER_MUTATIONS: dict[str, Mutation] = {
         "t5_1.1, zero 1, tensor 2, sequence, hidden dropout",
         _inner_dropout_of_the_first_rank,
         Differs(loss=1e-3, norm=2e-3),
+    ),
+    "targets smoothed over padded ids": Mutation(
+        13,
+        "t5_1.1, span_corruption, z and smoothing, zero 1, tensor 2",
+        _targets_smoothed_over_the_padding,
+        Differs(loss=1e-3, norm=1e-3),
+    ),
+    "no gradient of log Z": Mutation(
+        13,
+        "t5_1.1, span_corruption, z and smoothing, zero 1, tensor 2",
+        _log_z_left_out,
+        Differs(norm=1e-3),
     ),
     "BART's decoder that sees the future": Mutation(
         17, "bart, zero 1, data 2", _decoder_sees_the_future, Differs(loss=2e-3, norm=2e-2)

@@ -225,9 +225,10 @@ def objective_of(config: RunConfig) -> Any:
     from pretrain.data.token_facts import TokenFacts
     from pretrain.objectives.objective import ObjectiveContext
 
-    return config.objective.implement()(
-        config.objective, ObjectiveContext(config.model, TokenFacts(VOCAB, ROLES), config.seed)
-    )
+    facts = TokenFacts(VOCAB, ROLES)
+    if config.model.is_encoder_decoder:
+        facts = TokenFacts(VOCAB, ROLES | {"end_of_document": 7}, sentinels=range(VOCAB - 1, VOCAB - 17, -1))
+    return config.objective.implement()(config.objective, ObjectiveContext(config.model, facts, config.seed))
 
 
 def train(case: Case, steps: int = STEPS) -> Trajectory:

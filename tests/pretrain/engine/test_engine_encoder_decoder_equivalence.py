@@ -9,6 +9,7 @@ from pretrain.parallel.layout import Layout, resolve_layout
 from tests.pretrain.engine.broken_engine import check_far_above_limits, check_is_noticed
 from tests.pretrain.engine.encoder_decoder_cases import ENCODER_DECODER_CASES, EncoderDecoderCase
 from tests.pretrain.engine.encoder_decoder_mutations import ENCODER_DECODER_MUTATIONS
+from tests.pretrain.engine.encoder_decoder_objective_cases import DENOISING_CASES
 from tests.pretrain.engine.equivalence_table import References, check
 
 # The rest of the table: `python -m tests.pretrain.engine.equivalence_table t5 bart`.
@@ -18,13 +19,16 @@ SLOW = (
     "t5_1.1, zero 2, tensor 2, sequence, recompute selective",
     "bart, zero 3, tensor 2, sequence, data 2",
     "bart_pre, zero 1, tensor 2, sequence",
+    "t5_1.1, span_corruption, z and smoothing, zero 1, tensor 2",
+    "bart, mixture, zero 3, data 2",
 )
 SLOW_MUTATIONS = (
     "the decoder's buckets for both directions",
     "the bias table's gradient of the first layer alone",
+    "targets smoothed over padded ids",
     "BART's decoder that sees the future",
 )
-_BY_NAME = {case.name: case for case in ENCODER_DECODER_CASES}
+_BY_NAME = {case.name: case for case in (*ENCODER_DECODER_CASES, *DENOISING_CASES)}
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import denoising_inputs
 import pytest
 import torch
 from encoder_inputs import Decoder, Encoder, PairEncoder
 from pydantic import ValidationError
 
 from pretrain.config.kinds import OBJECTIVES
+from pretrain.data.batch import MicroBatch
 from pretrain.data.token_facts import TokenFacts
 from pretrain.models.family import Output
 from pretrain.objectives.causal_config import CausalConfig
@@ -19,7 +21,8 @@ from pretrain.objectives.token_loss_config import TokenLossConfig
 
 VOCAB, PADDED = 20, 24
 ROLES = {"mask": 0, "classification": 1, "separator": 2, "pad": 3, "fim_prefix": 4, "fim_suffix": 5, "fim_middle": 6}
-NAMES = ("causal", "fill_in_middle", "prefix", "masked", "masked_pairs")
+DENOISING = ("span_corruption", "ul2", "text_infilling", "masked_sequence")
+NAMES = ("causal", "fill_in_middle", "prefix", "masked", "masked_pairs", *DENOISING)
 
 
 def inputs() -> tuple[Output, torch.Tensor, torch.Tensor]:
@@ -65,6 +68,8 @@ def test_every_objective_of_tokens_has_both_and_evaluates_without(name: str) -> 
     sizes: dict[str, Any] = {"num_layers": 1, "hidden_size": 8, "seq_length": 16}
     kind = {"masked": Encoder, "masked_pairs": PairEncoder}.get(name, Decoder)
     context = ObjectiveContext(kind(name="any", **sizes), TokenFacts(VOCAB, ROLES), seed=1)
+    if name in DENOISING:
+        context = ObjectiveContext(denoising_inputs.model(), denoising_inputs.FACTS, seed=1)
     plain = declaration(name=name).implement()(declaration(name=name), context)
     config = declaration(name=name, z_loss=0.5, label_smoothing=0.25)
     both = config.implement()(config, context)
@@ -74,6 +79,21 @@ def test_every_objective_of_tokens_has_both_and_evaluates_without(name: str) -> 
     }
     assert both.evaluation_names == plain.evaluation_names
     assert not {"z_loss", "label_smoothing"} & set(config.evaluated()) or config.labels_are_tokens
+
+
+@pytest.mark.parametrize("name", DENOISING)
+def test_denoising_objectives_train_what_the_causal_one_does(name: str) -> None:
+    own: dict[str, Any] = {"text_infilling": {"selection": "token"}, "ul2": {"mode_tokens": False}}
+    config: Any = OBJECTIVES.declaration(name)(name=name, z_loss=0.5, label_smoothing=0.25, **own.get(name, {}))
+    facts = TokenFacts(VOCAB, ROLES | {"end_of_document": 7}, sentinels=range(VOCAB - 1, 7, -1))
+    objective = config.implement()(config, ObjectiveContext(denoising_inputs.model(16), facts, seed=1))
+    output, labels, mask = inputs()
+    batch = MicroBatch(labels, labels, mask, labels)
+    expected = TokenLoss("denoising", config, VOCAB)
+    found = objective.losses(Output(output.logits_SBV.clone()), batch)
+    assert list(found) == ["denoising", "smoothing", "z"]
+    torch.testing.assert_close(found, expected.losses(output, labels, mask))
+    assert objective.weights(batch) == expected.weights(mask)
 
 
 @pytest.mark.parametrize("wrong", [{"z_loss": -1e-4}, {"label_smoothing": 1.0}, {"label_smoothing": -0.1}])

@@ -194,7 +194,8 @@ def test_every_choice_of_gpt_is_an_obstacle_until_a_class_computes_it() -> None:
     asked |= {"query_scale"}
     # Every class with rotary positions has these; `bias` is asked of the classes that do not choose.
     everywhere = {"rotary_base", "rotary_scaling", "tie_embeddings", "bias"}
-    assert set(GPTConfig.model_fields) == sizes | asked | everywhere | set(USUAL)
+    folded = {"base_hidden_size", "base_head_size"}  # `weights.py` folds them into the weights, or refuses
+    assert set(GPTConfig.model_fields) == sizes | asked | everywhere | folded | set(USUAL)
     defaults = GPTConfig(**BASE).resolved()  # type: ignore[arg-type]
     assert {key: defaults[key] for key in USUAL} == dict(USUAL)
 

@@ -1,0 +1,1 @@
+"""Conversations for instruction tuning: read, rendered, encoded with which tokens are answers, saved with a model."""
