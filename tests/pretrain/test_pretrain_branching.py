@@ -41,7 +41,7 @@ def run_sessions(
             raise RuntimeError("killed")
         return original(run, progress, *rest)
 
-    loop.step_record = step_record
+    loop.step_record = step_record  # type: ignore[assignment]
     for output, changes in sessions:
         try:
             statuses.append(int(main.run(tiny_config(output, corpus, **WSD | changes))))
