@@ -11,7 +11,8 @@ how many times as wide the model is as its base:
 
 Products of queries and keys are divided by the head size, not by its root (definition 4.1): where heads are wider than
 the base's, r times, their scale is multiplied by r^-1/2. Rates of other optimizers:
-`OptimizerConfig.width_exponents`. At the base's own width all is as without.
+`OptimizerConfig.width_exponents`. Gemma's multiplier of the embeddings stays the root of the base's width. At the
+base's own width all is as without.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from pretrain.models.huggingface.logit_check import check_rows, compare
 from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
 from pretrain.models.parameter_table import Normal, ParameterSpec
+from pretrain.models.transformer_config import EMBEDDING
 from pretrain.models.width_scaling import WidthScaledConfig
 from tests.finetune.finetune_oracle import random_tensors
 
@@ -57,6 +58,7 @@ MODELS: dict[str, WidthScaledConfig] = {
     "gemma3_text": GPTConfig(
         **SIZES, **GEMMA, qk_norm="head", sliding_window=5, global_every=2, local_rotary_base=20.0
     ),
+    "gemma": GPTConfig(**SIZES, **GEMMA | {"norm_placement": "pre"}, tie_embeddings=False),
     "bert": BertConfig(**SIZES),
     "megatron-bert": BertConfig(**SIZES, norm_placement="pre", norm_epsilon=1e-5),
     "modernbert": ModernEncoderConfig(**SIZES, local_window=6),
@@ -141,6 +143,20 @@ def test_an_export_computes_the_same_without_multipliers(name: str) -> None:
     # Left out, the multipliers show.
     plain = model_from_tensors(fields, dict(to_hf(ours, MODELS[name], IDS)))
     assert compare(model, ours, plain, rows).largest_difference > 0.1
+
+
+def test_what_multiplies_embeddings_does_not_grow_with_the_width() -> None:
+    from pretrain.engine.single import reference_outputs
+
+    plain = MODELS["gemma2"]
+    model, tensors, rows = scaled(plain, base_hidden_size=8), random_tensors(plain), check_rows(plain, [], 2, 0, IDS)
+    assert isinstance(model, GPTConfig) and (model.embedding_multiplier, model.head_ratio) == (8**0.5, 1.0)
+    # Half as large in the class that multiplies by the root of 32, whose last norm, of 1 + its weight, undoes it.
+    norm = "decoder.final_layernorm.weight"
+    halved = tensors | {EMBEDDING: tensors[EMBEDDING] / 2, norm: (1 + tensors[norm]) / 2 - 1}
+    found = reference_outputs(model, tensors, rows)["logits"]
+    expected = reference_outputs(plain, halved, rows)["logits"]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_at_the_width_of_its_base_a_model_is_the_same() -> None:
