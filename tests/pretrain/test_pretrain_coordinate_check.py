@@ -60,6 +60,8 @@ def test_with_a_base_width_what_a_step_changes_stays_and_without_it_grows() -> N
     for optimizer in RATES:
         run = recipe(optimizer, base_hidden_size=64)
         configs[f"{optimizer} 64"] = [at_width(run, width) for width in WIDTHS]
+    gemma = recipe("adamw", base_hidden_size=64, embedding_scale=True)
+    configs["scaled embeddings"] = [at_width(gemma, width) for width in WIDTHS]
     wider_heads = recipe("adamw", base_hidden_size=64, base_head_size=16)
     configs["wider heads"] = [at_width(wider_heads, width, "head_size") for width in WIDTHS]
     found = run_ranks(measured, 1, configs, process_group=False, preload=PRELOAD, timeout_s=300)[0]
