@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,14 @@ def test_at_the_width_of_its_base_a_model_is_the_same() -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="base_head_size is 4, and base_hidden_size is null"):
         GPTConfig(**SIZES, base_head_size=4)
+
+    class Bypassing(GPTConfig):
+        def parameters(self) -> Iterator[ParameterSpec]:
+            return self.unscaled_parameters()
+
+    assert Bypassing(**SIZES).num_parameters() == GPTConfig(**SIZES).num_parameters()
+    with pytest.raises(ValidationError, match="base_hidden_size is 8, and Bypassing gives its parameters without it"):
+        Bypassing(**SIZES, base_hidden_size=8)
     model = scaled(MODELS["llama"], **BASE)
     theirs = dict(to_hf(random_tensors(model), model))
     with pytest.raises(ConfigError, match=r"model.base_hidden_size: is set, and a transformers model has none"):
