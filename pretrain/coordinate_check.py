@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Grow = Literal["heads", "head_size"]
 PROPORTIONAL: dict[Grow, tuple[str, ...]] = {
     "heads": ("ffn_hidden_size", "num_attention_heads", "num_query_groups"),
-    "head_size": ("ffn_hidden_size", "attention_head_size"),
+    "head_size": ("ffn_hidden_size", "attention_head_size", "query_scale"),
 }
 """Keys of the model that grow with hidden_size, where they are not null."""
 

@@ -18,8 +18,8 @@ class StartOptions(Section):
     """A learned table of positions for a longer `model.seq_length`: stretched over it (first and last row stay, those
     between are interpolated), or repeated; null: refused."""
     rescale_rotary: bool = False
-    """Whether other rotary angles than the source's are accepted (`model.rotary_base`, `model.rotary_scaling`,
-    `model.local_rotary_base`), as longer samples want them."""
+    """Whether other rotary angles than the source's are accepted (`model.rotary_base`, `model.rotary_scaling`, an
+    encoder's `model.global_rotary_base`, `model.local_rotary_base`), as longer samples want them."""
     accept_tokenizer: bool = False
     """Whether another tokenizer than the source's is accepted, whose ids mean other text."""
     check_logits: bool = True

@@ -11,11 +11,13 @@ how many times as wide the model is as its base:
 
 Products of queries and keys are divided by the head size, not by its root (definition 4.1): where heads are wider than
 the base's, r times, their scale is multiplied by r^-1/2. Rates of other optimizers:
-`OptimizerConfig.width_exponents`. At the base's own width all is as without.
+`OptimizerConfig.width_exponents`. Gemma's multiplier of the embeddings stays the root of the base's width. At the
+base's own width all is as without.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -46,6 +48,11 @@ class WidthScaledConfig(TransformerModelConfig):
             raise ValueError(
                 f"base_head_size is {self.base_head_size}, and base_hidden_size is null; expected both, or"
                 " base_head_size=null"
+            )
+        if self.is_width_scaled and type(self).parameters is not WidthScaledConfig.parameters:
+            raise ValueError(
+                f"base_hidden_size is {self.base_hidden_size}, and {type(self).__name__} gives its parameters without"
+                " it; expected unscaled_parameters in its place, or base_hidden_size=null"
             )
         return self
 
@@ -86,9 +93,9 @@ class WidthScaledConfig(TransformerModelConfig):
         """See the base class."""
         return map(self._width_scaled, self.unscaled_parameters())
 
+    @abstractmethod
     def unscaled_parameters(self) -> Iterator[ParameterSpec]:
         """Every parameter, as it is without width scaling; in the order of the network."""
-        raise NotImplementedError(f"{type(self).__name__} has no table of parameters")
 
     def _width_scaled(self, spec: ParameterSpec) -> ParameterSpec:
         if not self.is_width_scaled or spec.name in self.class_vectors:

@@ -47,5 +47,8 @@ class AdafactorConfig(OptimizerConfig):
         return second if self.beta1 is None else (*second, MOMENTUM)
 
     def width_exponents(self, spec: ParameterSpec) -> WidthExponents:
-        """As Adam's; relative to the weights, which are the smaller by the root of the width, by the root less."""
+        """As Adam's; relative to the weights, which are the smaller by the root of the width, by the root less.
+
+        As long as the weights' root mean square is above `epsilon_scale`, below which a step falls no further with it.
+        """
         return WidthExponents(matrix=-0.5) if self.relative_step else NORMALIZED

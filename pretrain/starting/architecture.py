@@ -20,7 +20,7 @@ from pretrain.starting.tables import longest_text, position_tables, token_tables
 LENGTH_KEYS = ("seq_length", "decoder_seq_length")
 SIZED_KEYS = ("vocab_size", "vocab_multiple", *LENGTH_KEYS)
 """What may differ by rules of its own."""
-ROTARY_KEYS = ("rotary_base", "rotary_scaling", "local_rotary_base")
+ROTARY_KEYS = ("rotary_base", "rotary_scaling", "global_rotary_base", "local_rotary_base")
 """What decides the angles of rotary positions, of which no weight knows."""
 
 

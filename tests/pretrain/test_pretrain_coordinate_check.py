@@ -60,6 +60,8 @@ def test_with_a_base_width_what_a_step_changes_stays_and_without_it_grows() -> N
     for optimizer in RATES:
         run = recipe(optimizer, base_hidden_size=64)
         configs[f"{optimizer} 64"] = [at_width(run, width) for width in WIDTHS]
+    gemma = recipe("adamw", base_hidden_size=64, embedding_scale=True)
+    configs["scaled embeddings"] = [at_width(gemma, width) for width in WIDTHS]
     wider_heads = recipe("adamw", base_hidden_size=64, base_head_size=16)
     configs["wider heads"] = [at_width(wider_heads, width, "head_size") for width in WIDTHS]
     found = run_ranks(measured, 1, configs, process_group=False, preload=PRELOAD, timeout_s=300)[0]
@@ -89,6 +91,11 @@ def test_inner_widths_grow_in_proportion() -> None:
     assert (heads.hidden_size, heads.ffn_size, heads.num_attention_heads, heads.query_groups) == (128, 256, 8, 4)
     assert (heads.head_size, wider.head_size, wider.num_attention_heads) == (16, 32, 4)
     assert heads.base_hidden_size == 64 and heads.width_ratio == 2.0
+    # What scores are divided by goes with the size of a head: by twice as much, and by the base's root besides.
+    own = recipe("adamw", base_hidden_size=64, base_head_size=16, query_scale=4)
+    heads, wider = at_width(own, 128).model, at_width(own, 128, "head_size").model
+    assert isinstance(heads, GPTConfig) and isinstance(wider, GPTConfig)
+    assert heads.softmax_scale(0) == 1 / 2 and wider.softmax_scale(0) == pytest.approx(1 / 4)
     with pytest.raises(ConfigError, match=r"80 has no whole model.num_query_groups, which is 2 (?s:.*)multiples of 32"):
         at_width(run, 80)
 

@@ -23,8 +23,8 @@ from data_prep.tokenizer.fast.compared_characters import ComparedCharacters
 from data_prep.tokenizer.fast.equality import differing_characters, first_difference
 
 _WORTH_CHARS = 1 << 15  # below this, the comparison takes longer than the reference library
-_GROWTH_BYTES = 64 << 20  # of the process, since an encoder was made: more than all words of most texts take
-_LOOKED_AT_CHARS = 1 << 20  # no more text than this between two looks at it
+_GROWTH_BYTES = 64 << 20  # of the process, since the first encoder was made: more than all words of most texts take
+_LOOKED_AT_CHARS = 8 << 20  # of text between two looks at it; where each word is new, they take about as many bytes
 _ASCII = [chr(point) for point in range(0x80)]
 VERSION = "0.10"
 """What the fuzz of `benchmarks.tokenization_equality` was run with."""
@@ -125,8 +125,8 @@ class ByteLevelEngine(Engine):
         self._unlooked_chars = 0
         if host_memory_bytes() - self._made_bytes > _GROWTH_BYTES:
             self._encoder = None  # before the new one, not beside it
+            # What it holds now is no new measure: the allocator gives memory back late, or to the next encoder.
             self._encoder = self._make[0]()
-            self._made_bytes = host_memory_bytes()
 
     def _lists(self, encoder: Any, texts: Sequence[str]) -> list[list[int]]:
         if self._is_normalized:

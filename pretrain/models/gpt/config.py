@@ -48,7 +48,8 @@ class GPTConfig(DecoderAttentionConfig):
     bias: bool = False
     """Whether the linear layers have biases; those of the attention: see `attention_bias`."""
     embedding_scale: bool = False
-    """Whether token embeddings are multiplied by the square root of hidden_size (Gemma)."""
+    """Whether token embeddings are multiplied by the square root of hidden_size (Gemma), of base_hidden_size where that
+    is set."""
     tie_embeddings: bool = True
     """Whether the output layer shares the input embedding's weights."""
     output_bias: bool = False
@@ -83,6 +84,11 @@ class GPTConfig(DecoderAttentionConfig):
     def norm_init(self) -> Constant:
         """See the base class."""
         return Constant(0.0) if self.norm_plus_one else super().norm_init
+
+    @property
+    def embedding_multiplier(self) -> float:
+        """What token embeddings are multiplied by; no power of the width, where that is scaled."""
+        return (self.base_hidden_size or self.hidden_size) ** 0.5 if self.embedding_scale else 1.0
 
     def unscaled_parameters(self) -> Iterator[ParameterSpec]:
         """See the base class."""

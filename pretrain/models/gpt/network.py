@@ -44,11 +44,11 @@ class _GPT(GPTModel):
 
 
 class _ScaledDropout(HiddenDropout):
-    """Dropout of the embedding, after its tokens are multiplied by the square root of their width."""
+    """Dropout of the embedding, after its tokens are multiplied by `scale`."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, scale: float) -> None:
         super().__init__(config)
-        self.scale = config.hidden_size**0.5
+        self.scale = scale
 
     def forward(self, stream_PBH: torch.Tensor) -> torch.Tensor:
         """See the base class."""
@@ -80,7 +80,8 @@ class GPTFamily:
         if is_rotary:
             gpt.rotary_pos_emb = RotaryAngles(model)
         if place.is_first:
-            gpt.embedding.embedding_dropout = (_ScaledDropout if model.embedding_scale else HiddenDropout)(config)
+            scale = model.embedding_multiplier
+            gpt.embedding.embedding_dropout = HiddenDropout(config) if scale == 1.0 else _ScaledDropout(config, scale)
         if place.is_last and model.output_bias:
             gpt.output_layer = _output_with_bias(model, config, gpt, owns_weight=not place.is_first)
         if place.is_last and model.output_multiplier != 1.0:

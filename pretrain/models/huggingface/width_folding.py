@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pretrain.config.model import ModelConfig
+from pretrain.models.transformer_config import EMBEDDING
 from pretrain.models.width_scaling import WidthScaledConfig
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ def folded(name: str, tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
     """The tensor with which a model without multipliers computes what `model` computes.
 
     The multiplier of the output layer goes into the norm before it, which serves tied embeddings too; that of a head
-    for pairs into its matrix; the scale of attention scores into the queries, or into their norm.
+    for pairs into its matrix; the scale of attention scores into the queries, or into their norm. A class that
+    multiplies its embeddings by the root of the width, not of the base's, gets smaller ones; where they are tied, its
+    last norm makes up for it.
 
     Args:
         name: global name.
@@ -28,8 +31,12 @@ def folded(name: str, tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
     if not isinstance(model, WidthScaledConfig) or not model.is_width_scaled:
         return tensor
     plus_one = bool(getattr(model, "norm_plus_one", False))
+    embeddings = model.width_ratio**-0.5 if getattr(model, "embedding_scale", False) else 1.0
+    if name == EMBEDDING and embeddings != 1.0:
+        return tensor * embeddings
     if name.startswith(_LAST_NORMS):
-        return _scaled_norm(tensor, model.output_multiplier, plus_one and name.endswith(".weight"))
+        output = model.output_multiplier / (embeddings if getattr(model, "tie_embeddings", True) else 1.0)
+        return _scaled_norm(tensor, output, plus_one and name.endswith(".weight"))
     if name == "pair_head.weight":
         return tensor * model.output_multiplier
     scale = model.head_ratio**-0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pretrain.models.huggingface.logit_check import check_rows, compare
 from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
 from pretrain.models.parameter_table import Normal, ParameterSpec
+from pretrain.models.transformer_config import EMBEDDING
 from pretrain.models.width_scaling import WidthScaledConfig
 from tests.finetune.finetune_oracle import random_tensors
 
@@ -57,6 +59,7 @@ MODELS: dict[str, WidthScaledConfig] = {
     "gemma3_text": GPTConfig(
         **SIZES, **GEMMA, qk_norm="head", sliding_window=5, global_every=2, local_rotary_base=20.0
     ),
+    "gemma": GPTConfig(**SIZES, **GEMMA | {"norm_placement": "pre"}, tie_embeddings=False),
     "bert": BertConfig(**SIZES),
     "megatron-bert": BertConfig(**SIZES, norm_placement="pre", norm_epsilon=1e-5),
     "modernbert": ModernEncoderConfig(**SIZES, local_window=6),
@@ -143,6 +146,20 @@ def test_an_export_computes_the_same_without_multipliers(name: str) -> None:
     assert compare(model, ours, plain, rows).largest_difference > 0.1
 
 
+def test_what_multiplies_embeddings_does_not_grow_with_the_width() -> None:
+    from pretrain.engine.single import reference_outputs
+
+    plain = MODELS["gemma2"]
+    model, tensors, rows = scaled(plain, base_hidden_size=8), random_tensors(plain), check_rows(plain, [], 2, 0, IDS)
+    assert isinstance(model, GPTConfig) and (model.embedding_multiplier, model.head_ratio) == (8**0.5, 1.0)
+    # Half as large in the class that multiplies by the root of 32, whose last norm, of 1 + its weight, undoes it.
+    norm = "decoder.final_layernorm.weight"
+    halved = tensors | {EMBEDDING: tensors[EMBEDDING] / 2, norm: (1 + tensors[norm]) / 2 - 1}
+    found = reference_outputs(model, tensors, rows)["logits"]
+    expected = reference_outputs(plain, halved, rows)["logits"]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_at_the_width_of_its_base_a_model_is_the_same() -> None:
     plain = MODELS["llama"]
     same = scaled(plain, base_hidden_size=32, base_head_size=8)
@@ -154,6 +171,14 @@ def test_at_the_width_of_its_base_a_model_is_the_same() -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="base_head_size is 4, and base_hidden_size is null"):
         GPTConfig(**SIZES, base_head_size=4)
+
+    class Bypassing(GPTConfig):
+        def parameters(self) -> Iterator[ParameterSpec]:
+            return self.unscaled_parameters()
+
+    assert Bypassing(**SIZES).num_parameters() == GPTConfig(**SIZES).num_parameters()
+    with pytest.raises(ValidationError, match="base_hidden_size is 8, and Bypassing gives its parameters without it"):
+        Bypassing(**SIZES, base_hidden_size=8)
     model = scaled(MODELS["llama"], **BASE)
     theirs = dict(to_hf(random_tensors(model), model))
     with pytest.raises(ConfigError, match=r"model.base_hidden_size: is set, and a transformers model has none"):

@@ -151,6 +151,13 @@ def test_what_may_differ_is_said_and_the_rest_refused() -> None:
     longer = llama.model_copy(update={"seq_length": 64})
     told = check_model(SourceInMemory(llama, random_tensors(llama)), longer, plain)  # type: ignore[arg-type]
     assert told == ["model.seq_length is 64, the source's 16: positions are not learned, no weight changes"]
+    modern = MODELS["modernbert"]
+    turned = modern.model_copy(update={"global_rotary_base": 5e4})
+    encoder: Any = SourceInMemory(modern, random_tensors(modern))
+    with pytest.raises(CheckpointError, match=r"(?s)global_rotary_base +160000.0 +50000.0.*rescale_rotary=true"):
+        check_model(encoder, turned, plain)
+    (told_turned,) = check_model(encoder, turned, StartOptions(rescale_rotary=True))
+    assert told_turned == "model.global_rotary_base is 50000.0, the source's 160000.0: other rotary angles"
     bart = MODELS["bart"]
     shapes = {spec.name: torch.empty(spec.shape, device="meta") for spec in bart.parameters()}
 
