@@ -11,6 +11,7 @@ from configs.paths import input_path, output_path
 from pretrain.checkpoint.compatibility import section_changes, table_of
 from pretrain.checkpoint.directory import list_checkpoints
 from pretrain.checkpoint.model_checkpoint import ModelCheckpoint, open_checkpoint
+from pretrain.checkpoint.reader import find_checkpoints
 from pretrain.config.kinds import FAMILIES
 from pretrain.config.model import ModelConfig
 from pretrain.config.starting import StartOptions
@@ -27,7 +28,8 @@ ROTARY_KEYS = ("rotary_base", "rotary_scaling", "global_rotary_base", "local_rot
 def complete_model(raw: dict[str, Any]) -> dict[str, Any]:
     """The values of a run's config with what its `model` leaves out, as its source says it.
 
-    A run that has checkpoints takes it from the newest one: its source is not looked at any more.
+    A run that has checkpoints takes it from the newest one: its source is not looked at any more. The source is
+    `start_from`, or `checkpoint.branch_from`, whose vocabulary is the run's own.
 
     Args:
         raw: merged from files and settings, not validated.
@@ -36,6 +38,9 @@ def complete_model(raw: dict[str, Any]) -> dict[str, Any]:
         UserError: the source is none, or of another family.
     """
     source, given = raw.get("start_from"), raw.get("model")
+    branches = source is None
+    if branches:
+        source = _branch_source(raw)
     if not isinstance(source, str | Path) or not isinstance(given if given is not None else {}, Mapping):
         return raw
     given = dict(given or {})
@@ -51,10 +56,23 @@ def complete_model(raw: dict[str, Any]) -> dict[str, Any]:
             )
         return raw
     known = model.model_dump(mode="json")
-    if saved is None:
+    if saved is None and not branches:
         # The corpora may have more ids than the source.
         known.pop("vocab_size")
     return raw | {"model": known | given}
+
+
+def _branch_source(raw: Mapping[str, Any]) -> str | None:
+    """`checkpoint.branch_from`, where it names checkpoints; the preflight tells what is wrong with another one."""
+    checkpoint = raw.get("checkpoint")
+    path = checkpoint.get("branch_from") if isinstance(checkpoint, Mapping) else None
+    if not isinstance(path, str | Path):
+        return None
+    try:
+        find_checkpoints(input_path(str(path)))
+    except CheckpointError:
+        return None
+    return str(path)
 
 
 def newest_readable(root: Path) -> ModelCheckpoint | None:

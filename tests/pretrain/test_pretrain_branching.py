@@ -12,10 +12,11 @@ import pytest
 
 from configs.errors import CheckpointError
 from pretrain.branching import branch_record, branch_root, find_branch, unread_notes
-from pretrain.checkpoint.reader import read_metadata
+from pretrain.checkpoint.reader import find_checkpoints, read_metadata
 from pretrain.checkpoint.weights_only import write_weights_only
 from pretrain.config import RunConfig
 from pretrain.lineage import Lineage
+from pretrain.starting.architecture import complete_model
 from tests.distributed import run_ranks
 from tests.pretrain.checkpoint.test_checkpoint_kept import KEPT
 from tests.pretrain.engine.layout_cases import SESSION
@@ -236,3 +237,14 @@ def test_a_lineage_goes_through_the_metadata_and_grows_by_what_changed() -> None
     assert second.opening(20) == "branched from /runs/a/checkpoints/step_00000020 at step 20"
     assert second.opening(21) == "resumed at step 21" and first.opening(0) == "started"
     assert second.started_from and [part["from_step"] for part in first.continued(20, [], branch).stretches] == [12, 20]
+
+
+def test_the_model_of_a_branch_may_be_left_out(tmp_path: Path) -> None:
+    shutil.copytree(KEPT, tmp_path / "run")
+    raw: dict[str, Any] = {"output": str(tmp_path / "branch"), "checkpoint": {"branch_from": str(tmp_path / "run")}}
+    whole = complete_model(raw)["model"]
+    saved = read_metadata(find_checkpoints(tmp_path / "run")[-1])["config"]["model"]
+    assert whole["vocab_size"] == saved["vocab_size"] and whole["hidden_size"] == saved["hidden_size"]
+    assert complete_model(raw | {"model": {"hidden_size": 8}})["model"]["hidden_size"] == 8
+    nowhere = raw | {"checkpoint": {"branch_from": str(tmp_path / "nowhere")}}
+    assert complete_model(nowhere) is nowhere
