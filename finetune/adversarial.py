@@ -100,7 +100,7 @@ class InputPerturbation:
         """
         if not self._deltas:
             raise ConfigError(
-                f"moves what {type(self._look_up).__name__} looks up, which {type(self._network).__name__} does not use",
+                f"moves what {type(self._look_up).__name__} looks up, which {type(self._network).__name__} never does",
                 where="training.adversarial",
                 expected="none",
             )

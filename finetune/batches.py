@@ -67,6 +67,15 @@ def share(batch: Sequence[int], batch_size: int, rank: int, world_size: int, mic
     return [mine[at : at + micro_batch_size] for at in range(0, len(mine), micro_batch_size)]
 
 
+def repeated(numbers: Sequence[int]) -> list[bool]:
+    """Of each example of a micro-batch, whether it stands there before: as what fills a place without an example does.
+
+    Losses that compare the examples of a micro-batch leave these out of the comparison.
+    """
+    first = {number: place for place, number in reversed([*enumerate(numbers)])}
+    return [first[number] != place for place, number in enumerate(numbers)]
+
+
 def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """All examples in batches of similar length, for evaluation; the last one may be smaller."""
     order = sorted(range(len(lengths)), key=lambda n: (lengths[n], n))

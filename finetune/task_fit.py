@@ -83,6 +83,8 @@ def fit_task(
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
     )
+    if config.joins_micro_batch:
+        course["samples of a micro-batch"] = str(data.micro_batch_size)
     schedule = TaskSchedule.resolve(training, config.optimizer, data.steps_per_epoch)
     for note in schedule.learning_rates.notes():
         log(note)

@@ -82,7 +82,7 @@ def test_embeddings_that_are_not_used_are_refused() -> None:
     passes = perturbation.passes(lambda: network.loss_of(torch.ones(3, 4, 6)))
     next(passes)
     with pytest.raises(
-        ConfigError, match=r"training\.adversarial: moves what Embedding looks up, which Network does not use"
+        ConfigError, match=r"training\.adversarial: moves what Embedding looks up, which Network never does"
     ):
         next(passes)
 

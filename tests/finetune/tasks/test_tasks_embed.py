@@ -77,6 +77,16 @@ def test_the_loss_by_hand() -> None:
     assert losses.tolist()[:2] == pytest.approx([first, second], rel=1e-5)
 
 
+def test_what_fills_a_place_is_no_wrong_answer(root: Path) -> None:
+    """A smaller last batch repeats an example in the places that are left: the losses of the others stay theirs."""
+    task, cpu = EmbedTask(config(root, "bert", "none")), torch.device("cpu")
+    texts = [TogetherTexts(n, n, p, f"a {n}", n) for n, p in zip(("error", "value", "file"), ("list", "key", "text"))]
+    pretrained = read_pretrained(root / "bert")
+    part, network = task.encode(pretrained, texts), task.network(pretrained)
+    full = task.losses(network, part, [0, 1, 2, 1, 1, 1], cpu)
+    assert torch.allclose(full[:3], task.losses(network, part, [0, 1, 2], cpu), rtol=1e-4) and full[0] > 0.1
+
+
 def test_figures_by_hand() -> None:
     turned = [0.0, 1.0, 2.0]
     texts = np.array([[math.cos(a), math.sin(a)] for a in turned], dtype=np.float32)
