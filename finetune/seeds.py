@@ -84,10 +84,11 @@ def show_seeds(result: SeedsResult, config: TaskConfig) -> None:
     part, systems = list(result.parts.items())[-1]
     names = list(systems[FINE_TUNED])
     table = Table(title=f"{part} part, {len(config.seeds)} seeds: mean and its 95 % interval")
-    for column in ("system", *names):
+    # A row for each figure: a task may have a dozen, and few systems.
+    for column in ("", *systems):
         table.add_column(column)
-    for system, figures in systems.items():
-        table.add_row(system, *(_told(figures[name]) if name in figures else "" for name in names))
+    for name in names:
+        table.add_row(name, *(_told(figures[name]) if name in figures else "" for figures in systems.values()))
     Console().print(table)
     print(f"{config.product:<11}  {config.output / 'seed-N'}\nfigures      {config.output / MARKER}", flush=True)
 

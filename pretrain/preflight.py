@@ -58,8 +58,9 @@ def check(config: RunConfig) -> Plan:
     start = start.checked(plan.config, plan.data) if start else None
     # Last, since it makes the directory.
     if plan.launch.rank == 0:
+        branch_step = _find_branch(config)
         _check_output(config.output, config.monitor)
-        _check_space(plan.config, schedule.total_steps)
+        _check_space(plan.config, schedule.total_steps, branch_step)
         # One process compares, while the others wait for it to meet them.
         start = start.with_equal_logits(plan.config) if start else None
     return replace(plan, start=start)
@@ -71,6 +72,14 @@ def _find_start(config: RunConfig) -> Start | None:
     from pretrain.starting.start import find_start
 
     return find_start(config)
+
+
+def _find_branch(config: RunConfig) -> int | None:
+    if config.checkpoint.branch_from is None:
+        return None
+    from pretrain.branching import find_branch
+
+    return find_branch(config)
 
 
 def check_model_and_data(config: RunConfig, *, trains: bool = False, least_vocabulary: int | None = None) -> Plan:
@@ -159,7 +168,7 @@ def _check_output(output: Path, monitor: MonitorConfig) -> None:
         check_port_free(monitor.serve_tensorboard)
 
 
-def _check_space(config: RunConfig, total_steps: int | None) -> None:
+def _check_space(config: RunConfig, total_steps: int | None, branch_step: int | None) -> None:
     from pretrain.checkpoint.directory import (
         check_free_space,
         estimated_bytes,
@@ -173,8 +182,8 @@ def _check_space(config: RunConfig, total_steps: int | None) -> None:
     # What is of another run is set aside, and stays.
     present = [] if saving.resume == "never" else steps[-saving.keep_last :]
     # Samples of another length before make the end in tokens another step than `total_steps`.
-    known = total_steps if not present or config.training.duration.unit == "steps" else None
-    saves = saving.num_saves(known, after=max(present, default=0))
+    known = total_steps if not (present or branch_step) or config.training.duration.unit == "steps" else None
+    saves = saving.num_saves(known, after=max(present, default=branch_step or 0))
     # What a dead attempt left is removed before the first save.
     check_free_space(
         root,

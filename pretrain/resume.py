@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from configs.errors import CheckpointError
+from pretrain.branching import branch_record, branch_root, unread_notes
 from pretrain.checkpoint.compatibility import check_compatible
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.loader import load_checkpoint
@@ -19,6 +20,7 @@ from pretrain.data.history import DataHistory
 from pretrain.data.run_data import RunData
 from pretrain.data.saved_history import saved_history
 from pretrain.engine.engine import TrainEngine
+from pretrain.lineage import Lineage
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
 
@@ -38,7 +40,8 @@ class Resumed:
             nobody knows.
         planned_duration: the length that the run was to have then, likewise.
         is_new: whether there was no checkpoint to go on from.
-        started_from: where the weights of a run that goes on came from at its beginning; None: they were drawn.
+        lineage: where a run that goes on came from, and its stretches.
+        unread: what is told of a source that is not read any more.
     """
 
     progress: Progress
@@ -47,17 +50,20 @@ class Resumed:
     planned_rate: float | None = None
     planned_duration: str | None = None
     is_new: bool = False
-    started_from: dict[str, Any] | None = None
+    lineage: Lineage = field(default_factory=Lineage)
+    unread: list[str] = field(default_factory=list)
 
     def notes(self, config: RunConfig, schedule: RunSchedule) -> list[str]:
         """What became of the saved run: the accepted changes, and a learning rate that jumps; a sentence each."""
-        told = [f"accepted change: {line}" for line in self.accepted_changes]
+        told = [*self.unread, *(f"accepted change: {line}" for line in self.accepted_changes)]
         planned, rate = self.planned_rate, schedule.learning_rate(self.progress)
         if planned is None or schedule.is_done(self.progress) or abs(rate - planned) <= RATE_TOLERANCE * planned:
             return told
         duration = str(config.training.duration)
         changed = f": training.duration was {self.planned_duration} and is {duration}"
         because = changed if self.planned_duration not in (None, duration) else ""
+        if (restart := config.optimizer.restart_at) is not None:
+            because += f"; optimizer.restart_at is {restart}"
         return [
             *told,
             f"the learning rate jumps: it goes on at {rate:.3g}, and {planned:.3g} was planned for this step when the"
@@ -68,12 +74,17 @@ class Resumed:
 def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
     """Load the newest sound checkpoint of the run into `engine`, as `checkpoint.resume` says. Collective.
 
+    Where it has none, `checkpoint.branch_from` is loaded in its place; with neither the run is new.
+
     Raises:
         CheckpointError: there is none though one is required, none is sound, or it is of another run.
     """
-    root, mode = config.output / "checkpoints", config.checkpoint.resume
-    if mode == "never" or (mode == "auto" and _finds_none(root, engine)):
+    root, mode, branch = config.output / "checkpoints", config.checkpoint.resume, config.checkpoint.branch_from
+    has_none = mode == "never" or (mode == "auto" and _finds_none(root, engine))
+    if has_none and branch is None:
         return Resumed(Progress(), data, is_new=True)
+    if has_none and branch is not None:
+        root = branch_root(branch)
     found: list[tuple[RunData, list[str]]] = []
 
     def check(metadata: dict[str, Any]) -> None:
@@ -83,14 +94,18 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
     metadata = load_checkpoint(root, engine.shards(), check=check)
     engine.restore(metadata["optimizer_step"], metadata["loss_scale"])
     progress = Progress(metadata["step"], metadata["consumed_samples"], metadata["skipped_steps"])
-    (continued, accepted), saved = found[0], metadata["config"]
+    (continued, accepted), duration = found[0], str(config.training.duration)
+    before = metadata["config"]["training"].get("duration")
+    changes = accepted if before in (None, duration) else [*accepted, f"training.duration: {before} -> {duration}"]
+    saved = Lineage.of(metadata)
     return Resumed(
         progress,
         continued,
         accepted,
         metadata.get("learning_rate"),
-        saved["training"].get("duration"),
-        started_from=metadata.get("start_from"),
+        before,
+        lineage=saved.continued(progress.step, changes, branch_record(root, metadata) if has_none else None),
+        unread=[] if has_none else unread_notes(config, saved, progress.step),
     )
 
 

@@ -21,6 +21,7 @@ from pretrain.divergence import NonFiniteGuard
 from pretrain.engine import cpu_bridge, determinism, topology
 from pretrain.engine.engine import TrainEngine
 from pretrain.evaluation import Evaluator
+from pretrain.lineage import Lineage
 from pretrain.models.huggingface.family import obstacle_to_export
 from pretrain.monitor.monitor import Monitor
 from pretrain.monitor.records import RunOutcome
@@ -30,7 +31,7 @@ from pretrain.preflight import Plan
 from pretrain.resume import Resumed, resume
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
-from pretrain.starting.start import RECORD_KEY, begin_from, started_line
+from pretrain.starting.start import begin_from
 from pretrain.stopping import StopRequest
 
 
@@ -74,9 +75,9 @@ class Trainer:
         self.engine.before_update = self._end_copy
         resumed = resume(plan.config, self._data, self.engine)
         self.progress, self._data = resumed.progress, resumed.data
-        self._started_from = resumed.started_from
+        self._lineage = resumed.lineage
         if plan.start is not None and resumed.is_new:
-            self._started_from = begin_from(plan.start, plan.config, self.engine)
+            self._lineage = Lineage(begin_from(plan.start, plan.config, self.engine))
         self.schedule = RunSchedule(
             plan.config.training, plan.config.optimizer, self._data.history.lengths, self.progress
         )
@@ -208,7 +209,7 @@ class Trainer:
             "data_history": self._data.history.encode(),
             "tokenizer_fingerprint": self._data.tokenizer_fingerprint,
             "document_borders": asdict(self._data.document_borders),
-            **({RECORD_KEY: self._started_from} if self._started_from else {}),
+            **self._lineage.metadata(),
             "layout": {
                 "zero_stage": self.config.parallel.zero_stage,
                 **layout,
@@ -227,13 +228,10 @@ class Trainer:
             self._data.tokenizer.copy_to(self.config.output / "tokenizer")
 
     def _greet(self, plan: Plan, resumed: Resumed) -> None:
-        origin = started_line(self._started_from)
-        begun = "started" if origin is None else f"started from the weights of {origin}"
-        started = f"resumed at step {self.progress.step}" if self.progress.step else begun
         bridge = ", CPU bridge active" if cpu_bridge.is_active() else ""
         self.monitor.log_event(
-            f"{started}: {self.config.model.num_parameters():,} parameters, {plan.layout},"
-            f" ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
+            f"{self._lineage.opening(self.progress.step)}: {self.config.model.num_parameters():,} parameters,"
+            f" {plan.layout}, ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
             f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
         )
         rates = self.schedule.notes() + resumed.notes(self.config, self.schedule)
@@ -266,7 +264,9 @@ class Trainer:
             layout=str(self.topology.layout),
             device_name=self._device_name(),
             checkpoint=newest_checkpoint(self.config.output / "checkpoints"),
-            started_from=self._started_from,
+            started_from=self._lineage.started_from,
+            branched_from=self._lineage.branched_from,
+            stretches=self._lineage.stretches,
         )
 
     def _device_name(self) -> str:

@@ -16,7 +16,7 @@ from pretrain.config import OptimizerConfig
 from pretrain.config.kinds import OPTIMIZERS
 from pretrain.optimizers.adamw_config import AdamWConfig
 
-PRETRAINING_ONLY = ("average_decay", "embedding_gradient", "final_weight_decay")
+PRETRAINING_ONLY = ("average_decay", "embedding_gradient", "final_weight_decay", "restart_at")
 """Keys of optimizers that the engine of tasks does not read."""
 
 

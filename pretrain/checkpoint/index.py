@@ -153,6 +153,18 @@ class Index:
         raw = {name: read_part_manifest(path, name) for name in manifest.parts}
         return cls(path, manifest, decode_parts(manifest, raw))
 
+    def find_missing(self) -> list[str]:
+        """Part files that are gone or cut off, a line each; looks at sizes alone."""
+        found = []
+        for part in self.parts:
+            file = self.path / part.file
+            size = file.stat().st_size if file.is_file() else None
+            if size is None:
+                found.append(f"{part.file}: is missing")
+            elif size != part.file_bytes:
+                found.append(f"{part.file}: holds {size} bytes; {part.file_bytes} were written")
+        return found
+
     def find_damage(self, number: int, take: Callable[[int, Entry, str], str | None] | None = None) -> list[str]:
         """Read one part file and compare every hash.
 

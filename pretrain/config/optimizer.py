@@ -57,6 +57,8 @@ NORMALIZED = WidthExponents(matrix=-1.0)
 """Of updates whose elements are about as large as the rate, however large the gradient is: row "Adam LR" of table 8."""
 DECAYING = ("cosine", "linear", "wsd")
 """Schedules that have a decay."""
+OF_ONE_KIND = "all in steps, or all in samples or tokens"
+"""What the durations of a schedule have to be."""
 AVERAGE = StateSpec("average")
 """The moving average of the weights, which any optimizer can keep beside its own states."""
 
@@ -83,11 +85,16 @@ class OptimizerConfig(Named):
     schedule: Literal["cosine", "linear", "constant", "inverse_sqrt", "wsd"] = "cosine"
     """Shape after the warm-up; wsd is warmup-stable-decay."""
     warmup: Annotated[Duration, Units("steps", "samples", "tokens", zero=True)] = Duration(0, "steps")
-    """Linear warm-up from 0, in steps, samples or tokens."""
+    """Warm-up before the decay, in steps, samples or tokens."""
+    warmup_shape: Literal["linear", "constant"] = "linear"
+    """How it goes: linearly from 0 to `lr`; or `lr` from the first step on, as T5 did before its 1/sqrt(step)."""
     decay: Annotated[Duration, Units("steps", "samples", "tokens")] | None = None
     """Length of the decay: null means up to the end of the run (wsd: its last tenth)."""
     wsd_decay: Literal["linear", "sqrt"] = "linear"
     """Shape of wsd's decay: `sqrt` falls with the square root of the time (1-sqrt; Haegele et al. 2024, section 3)."""
+    restart_at: Annotated[Duration, Units("steps", "samples", "tokens")] | None = None
+    """Place from which on warm-up and decay are counted as though the run began there, such as the old end of one that
+    is extended; before it the rate is that of a run that ends there. null: there is one schedule."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled weight decay of matrices and embeddings; norms and biases get none."""
     final_weight_decay: float | None = Field(default=None, ge=0)
@@ -130,23 +137,39 @@ class OptimizerConfig(Named):
                 f"optimizer.weight_decay_schedule is {self.weight_decay_schedule}, and optimizer.final_weight_decay is"
                 " null: the decay stays; expected linear, or a final_weight_decay"
             )
-        return found + self._decay_problems()
+        return found + self._warmup_problems() + self._duration_problems()
 
-    def _decay_problems(self) -> list[str]:
-        decay, warmup = self.decay, self.warmup
-        if decay is None:
+    def _warmup_problems(self) -> list[str]:
+        found, decays = [], self.schedule != "constant"
+        if self.warmup_shape == "constant" and not (self.warmup.value and decays):
+            without = f"optimizer.warmup is {self.warmup}" if decays else "optimizer.schedule is constant"
+            found.append(
+                f"optimizer.warmup_shape is constant, and {without}: it holds the rate before a decay; expected linear,"
+                f" or {'a warm-up' if decays else 'another schedule'}"
+            )
+        if self.restart_at is not None and not (self.warmup.value or decays):
+            found.append(
+                f"optimizer.restart_at is {self.restart_at}, and there is nothing to restart: the rate is constant and"
+                " optimizer.warmup is 0; expected null, a warm-up, or another schedule"
+            )
+        return found
+
+    def _duration_problems(self) -> list[str]:
+        if self.decay is not None and self.schedule not in DECAYING:
+            return [
+                f"optimizer.decay is {self.decay}, and optimizer.schedule={self.schedule} has no decay of its own;"
+                f" expected null, or one of the schedules {', '.join(DECAYING)}"
+            ]
+        given = self.schedule_durations()
+        if len({duration.unit == "steps" for duration in given.values()}) < 2:
             return []
-        if self.schedule not in DECAYING:
-            return [
-                f"optimizer.decay is {decay}, and optimizer.schedule={self.schedule} has no decay of its own; expected"
-                f" null, or one of the schedules {', '.join(DECAYING)}"
-            ]
-        if warmup.value and (decay.unit == "steps") != (warmup.unit == "steps"):
-            return [
-                f"optimizer.warmup is {warmup} and optimizer.decay is {decay}; expected both in steps, or both in"
-                " samples or tokens"
-            ]
-        return []
+        told = " and ".join(f"{key} is {duration}" for key, duration in given.items())
+        return [f"{told}; expected {OF_ONE_KIND}"]
+
+    def schedule_durations(self) -> dict[str, Duration]:
+        """The durations that say when the learning rate changes, by key; they are all in steps, or none is."""
+        given = {"warmup": self.warmup, "decay": self.decay, "restart_at": self.restart_at}
+        return {f"optimizer.{key}": duration for key, duration in given.items() if duration and duration.value}
 
     def states_of(self, spec: ParameterSpec) -> tuple[StateSpec, ...]:
         """What is kept of one parameter of the table: `states`, unless a kind treats parameters differently."""

@@ -45,6 +45,9 @@ class CheckpointConfig(Section):
     """Continue from the newest complete checkpoint in `output` if there is one, ignore it, or insist on one."""
     allow_changes: list[str] = []
     """Keys whose change since the checkpoint is accepted although it changes the run, such as `data.train`."""
+    branch_from: InputPath | None = None
+    """A run's output, or one `step_...` of it, from which this run goes on where its own `output` holds no checkpoint:
+    with its weights, optimizer states, steps and data. It is only read. null: a run without checkpoints is new."""
 
     @model_validator(mode="after")
     def _keeps_what_is_saved(self) -> CheckpointConfig:
@@ -175,7 +178,30 @@ class RunConfig(Section):
                 f"optimizer.embedding_gradient is {self.optimizer.embedding_gradient}, and model.name={self.model.name}"
                 " does not say which module looks tokens up; expected 1.0"
             )
+        problems += self._branch_problems()
+        restart, duration = self.optimizer.restart_at, self.training.duration
+        if restart is not None and restart.unit == duration.unit and restart.value >= duration.value:
+            problems.append(
+                f"optimizer.restart_at is {restart}, and training.duration {duration}: nothing is left to restart for;"
+                f" expected less than {duration}, or a longer duration"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         self.objective.sampling(self.model, documents_apart=self.data.reset_attention_at_documents)
         return self
+
+    def _branch_problems(self) -> list[str]:
+        branch = self.checkpoint.branch_from
+        if branch is None:
+            return []
+        if self.start_from is not None:
+            return [
+                f"checkpoint.branch_from is {branch}, and start_from is {self.start_from}: a branch goes on with the"
+                " weights of its run; expected one of them to be null"
+            ]
+        if branch.resolve().is_relative_to(self.output.resolve()):
+            return [
+                f"checkpoint.branch_from is {branch}, which lies in output ({self.output}): a branch is saved apart"
+                " from what it comes from; expected another output"
+            ]
+        return []

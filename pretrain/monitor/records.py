@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,8 @@ class RunOutcome:
         device_name: `cpu` or the accelerator's name.
         checkpoint: the newest complete checkpoint; None where there is none.
         started_from: where the first weights came from; None: they were drawn.
+        branched_from: another run's checkpoint that it went on from; None: none.
+        stretches: its parts that began with changed settings; see `pretrain.lineage`.
     """
 
     ended_by: str
@@ -93,6 +95,8 @@ class RunOutcome:
     device_name: str
     checkpoint: Path | None
     started_from: Mapping[str, Any] | None = None
+    branched_from: Mapping[str, Any] | None = None
+    stretches: Sequence[Mapping[str, Any]] = ()
 
 
 _NO_FIGURES = ("kind", "step", "name", "loss", "fingerprint", "session_s", "evaluations")

@@ -121,6 +121,10 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
     )
     if outcome.started_from is not None:
         yield "started from", str(outcome.started_from.get("path"))
+    if outcome.branched_from is not None:
+        yield "branched from", str(outcome.branched_from.get("path"))
+    for number, line in enumerate(_stretches(outcome)):
+        yield ("stretches" if number == 0 else ""), line
     yield "trained on", f"{wording.count(outcome.consumed_tokens)} tokens"
     yield "layout", f"{outcome.layout}, ZeRO-{config.parallel.zero_stage}, {config.training.precision}"
     yield "device", outcome.device_name
@@ -141,6 +145,22 @@ def _rows(config: RunConfig, outcome: RunOutcome, figures: RunFigures) -> Iterab
         yield "export", no_export
     for number, command in enumerate(_next_commands(config, outcome)):
         yield ("next" if number == 0 else ""), command
+
+
+def _stretches(outcome: RunOutcome) -> Iterable[str]:
+    """The parts of a run whose settings were changed on the way, each with what changed; nothing if none were."""
+    if not outcome.stretches:
+        return
+    parts = [(0, "as the run began"), *((stretch["from_step"], _changes(stretch)) for stretch in outcome.stretches)]
+    ends = [*(begin for begin, _ in parts[1:]), outcome.step]
+    for (begin, what), end in zip(parts, ends, strict=True):
+        steps = f"steps {begin + 1:,} to {end:,}" if end > begin else f"no step after {begin:,}"
+        yield f"{steps}: {what}"
+
+
+def _changes(stretch: Mapping[str, Any]) -> str:
+    branch = stretch["branched_from"]
+    return "; ".join([*([] if branch is None else [f"branched from {branch}"]), *stretch["changes"]])
 
 
 def _next_commands(config: RunConfig, outcome: RunOutcome) -> list[str]:

@@ -18,8 +18,9 @@ class AdafactorConfig(OptimizerConfig):
 
     A matrix keeps one second moment per row and one per column; the matrices of a packed weight (queries, keys, values;
     gate and up) have columns of their own. Vectors keep one per element. Weight decay is decoupled and goes by `lr`
-    alone. With `relative_step`, `lr` is relative to the weights: 0.01 with schedule inverse_sqrt and a warm-up of
-    10,000 steps is T5's (Raffel et al. 2020, section 3.1.2).
+    alone. With `relative_step`, `lr` is relative to the weights: 0.01 with schedule inverse_sqrt, a warm-up of 10,000
+    steps and `warmup_shape` constant is T5's 1/sqrt(max(n, 10^4)) at step n (Raffel et al. 2020, section 3.1.2): 0.01
+    for the first 10^4 steps, then the inverse root of the step.
     """
 
     implementation: ClassVar[str] = "pretrain.optimizers.adafactor:Adafactor"

@@ -3,26 +3,33 @@
 A schedule has a clock: finished steps, consumed samples or consumed tokens, whichever its durations are given in. An
 update that begins at clock b and ends at clock e uses
 
-- while e <= warmup: `lr * e / warmup`: the first update already moves, the one that ends the warm-up has the peak;
+- while e <= warmup: `lr * e / warmup`: the first update already moves, the one that ends the warm-up has the peak; with
+  `warmup_shape` constant, the peak;
 - later: the shape's value at b, which begins at the peak where the warm-up ends and reaches `min_lr` where the decay
   ends; an update that begins there or later has `min_lr`.
 
 Counting the warm-up at an update's end and the decay at its beginning wastes no update on a rate of zero at either end.
 An update across the end of the warm-up (in samples or tokens) has the peak.
+
+With `restart_at`, there are two such schedules of the same keys, one after the other, that differ in where they begin
+and end alone: an update that begins before `restart_at` has the rate of a run that ends there, a later one that of a
+run that begins there and is as long as what is left. So each rate is a function of the clock, the length of the run and
+the keys. What an extended run trained before under other keys stays as it was trained: nothing is computed again.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from configs.durations import Duration
 from configs.errors import ConfigError
 from pretrain.config import OptimizerConfig
 from pretrain.config.optimizer import DECAYING
+from pretrain.schedule.rate_clock import BEGINNING, RateClock, clock_of
 from pretrain.schedule.sample_lengths import SampleLengths
 
-Clock = Literal["steps", "samples", "tokens"]
 _WSD_DECAY_SHARE = 10
 
 
@@ -32,21 +39,23 @@ class Schedule:
 
     Attributes:
         config: peak, end and shape.
-        clock: what the clock counts.
-        lengths: tokens in the samples.
-        total: length of the run.
+        clock: what they count.
+        total: length of the run, from `begin` on as all lengths are.
         warmup: length of the warm-up.
         decay_start: where the decay begins.
         decay_length: how long it lasts; 0: the rate is `min_lr` at once.
+        begin: where on the clock it begins.
+        before: the schedule up to there; None: it begins with the run.
     """
 
     config: OptimizerConfig
-    clock: Clock
-    lengths: SampleLengths
+    clock: RateClock
     total: float
     warmup: float
     decay_start: float
     decay_length: float
+    begin: float = 0.0
+    before: Schedule | None = None
 
     @classmethod
     def resolve(
@@ -62,7 +71,8 @@ class Schedule:
 
         Without `decay`, cosine and linear fall from the end of the warm-up to the end of the run, and wsd falls over
         the run's last tenth. A warm-up longer than the run never reaches the peak. A wsd decay longer than what the
-        warm-up leaves begins where the warm-up ends.
+        warm-up leaves begins where the warm-up ends. With `restart_at` all of this is of what follows it, and of what
+        is before it; one that lies beyond the end of the run changes nothing.
 
         Args:
             config: the schedule.
@@ -82,58 +92,80 @@ class Schedule:
                 where="optimizer.decay",
                 expected=f"null, or one of the schedules {', '.join(DECAYING)}",
             )
-        clock = _clock(config)
+        unit = clock_of(config)
         if ends_by_tokens and lengths.have_changed:
-            clock = "tokens"
+            unit = "tokens"
         last = lengths.phases[-1]
-        samples_per_step = (total_samples - last.from_sample) / max(1, total_steps - last.from_step)
-        totals = {"steps": total_steps, "samples": total_samples, "tokens": lengths.tokens(total_samples)}
+        clock = RateClock(unit, lengths, (total_samples - last.from_sample) / max(1, total_steps - last.from_step))
+        ends = {"steps": total_steps, "samples": total_samples, "tokens": lengths.tokens(total_samples)}
+        restart = config.restart_at
+        if restart is None or clock.place(restart) >= ends[unit]:
+            return cls._between(config, clock, BEGINNING, ends)
+        units = {restart.unit} if restart.unit == "steps" else {"samples", "tokens"}
+        restarts = {unit: clock.place(restart)} | {name: clock.counted_in(restart, name) for name in units}
+        before = cls._between(config, clock, BEGINNING, restarts)
+        return replace(cls._between(config, clock, restart, ends), before=before)
 
-        def place(amount: float, unit: str) -> float:
-            """Where on the clock a run is after its first `amount` steps, samples or tokens."""
-            if unit == clock:
-                return float(amount)
-            return lengths.tokens(amount if unit == "samples" else lengths.samples_at_step(amount, samples_per_step))
+    @classmethod
+    def _between(
+        cls, config: OptimizerConfig, clock: RateClock, start: Duration, ends: Mapping[str, float]
+    ) -> Schedule:
+        """The schedule that begins at a place and ends at another.
 
-        total, warmup, decay = float(totals[clock]), place(config.warmup.value, config.warmup.unit), config.decay
+        Args:
+            config: the schedule.
+            clock: what it counts.
+            start: where it begins.
+            ends: where it ends, in the clock's unit and in that of the decay.
+        """
+        begin, decay = clock.place(start), config.decay
+        total = float(ends[clock.unit]) - begin
+        warm = clock.later(start, config.warmup)
+        warmup = clock.place(warm) - begin
         if config.schedule == "wsd":
             length = total / _WSD_DECAY_SHARE
             if decay is not None:
-                length = total - place(totals[decay.unit] - decay.value, decay.unit)
+                length = ends[clock.unit] - clock.place(Duration(ends[decay.unit] - decay.value, decay.unit))
             length = min(length, max(0.0, total - warmup))
-            return cls(config, clock, lengths, total, warmup, total - length, length)
+            return cls(config, clock, total, warmup, total - length, length, begin)
         if decay is None:
             length = max(0.0, total - warmup)
-        elif decay.unit == config.warmup.unit:
-            length = place(config.warmup.value + decay.value, decay.unit) - warmup
-        elif decay.unit == clock:
-            length = float(decay.value)
         else:
-            # No warm-up; or one in tokens before a decay in samples.
-            length = place(lengths.samples(int(warmup)) + decay.value if warmup else decay.value, decay.unit) - warmup
-        return cls(config, clock, lengths, total, warmup, warmup, length)
+            length = clock.place(clock.later(warm, decay)) - clock.place(warm)
+        return cls(config, clock, total, warmup, warmup, length, begin)
 
     def notes(self) -> list[str]:
         """What may surprise about the rates, a sentence each."""
-        config, told = self.config, []
-        if self.warmup > self.total:
+        config, told, run = self.config, [], "the run"
+        if self.before is not None:
+            run = f"what follows optimizer.restart_at ({config.restart_at})"
             told.append(
-                f"optimizer.warmup ({config.warmup}) is longer than the run: the learning rate ends on its way up, at"
-                f" {config.lr * self.total / self.warmup:.3g}, and never reaches optimizer.lr ({config.lr:g})"
+                f"optimizer.restart_at ({config.restart_at}): warm-up and decay are counted from there, over the last"
+                f" {self.total:,.0f} {self.clock.unit}; an earlier update has the rate of a run that ends there"
             )
+        elif config.restart_at is not None:
+            told.append(
+                f"optimizer.restart_at ({config.restart_at}) is not before the end of the run: nothing restarts"
+            )
+        if self.warmup > self.total:
+            highest = config.lr * self.total / self.warmup
+            ends = f"the learning rate ends on its way up, at {highest:.3g}, and never reaches"
+            if config.warmup_shape == "constant":
+                ends = "the learning rate never leaves"
+            told.append(f"optimizer.warmup ({config.warmup}) is longer than {run}: {ends} optimizer.lr ({config.lr:g})")
             return told
         if config.schedule not in DECAYING:
             return told
         end = self.decay_start + self.decay_length
         if end > self.total:
             told.append(
-                f"optimizer.decay ({config.decay}) ends after the run: the learning rate ends at"
+                f"optimizer.decay ({config.decay}) ends after {run}: the learning rate ends at"
                 f" {self._after_warmup(self.total, 1.0):.3g}, above optimizer.min_lr ({config.min_lr:g})"
             )
         if end < self.total and config.min_lr == 0:
             told.append(
-                f"optimizer.decay ({config.decay}) ends before the run, and optimizer.min_lr is 0: the last"
-                f" {self.total - end:,.0f} of {self.total:,.0f} {self.clock} will change no weight"
+                f"optimizer.decay ({config.decay}) ends before {run}, and optimizer.min_lr is 0: the last"
+                f" {self.total - end:,.0f} of {self.total:,.0f} {self.clock.unit} will change no weight"
             )
         return told
 
@@ -145,28 +177,28 @@ class Schedule:
             consumed_samples: samples consumed by them.
             global_batch_size: samples of the update itself.
         """
-        begin, end = (
-            self._on_clock(step, consumed_samples),
-            self._on_clock(step + 1, consumed_samples + global_batch_size),
-        )
+        if self.before is not None and self.clock.at(step, consumed_samples) < self.begin:
+            return self.before.learning_rate(step, consumed_samples, global_batch_size)
+        begin = self.clock.at(step, consumed_samples) - self.begin
+        end = self.clock.at(step + 1, consumed_samples + global_batch_size) - self.begin
         if begin < self.warmup:
-            return self.config.lr * min(1.0, end / self.warmup)
-        return max(self.config.min_lr, self._after_warmup(float(begin), float(end - begin)))
+            reached = 1.0 if self.config.warmup_shape == "constant" else min(1.0, end / self.warmup)
+            return self.config.lr * reached
+        return max(self.config.min_lr, self._after_warmup(begin, end - begin))
 
     def weight_decay(self, step: int, consumed_samples: int) -> float:
-        """The weight decay of the update that comes when `step` steps are finished and `consumed_samples` consumed."""
+        """The weight decay of the update that comes when `step` steps are finished and `consumed_samples` consumed.
+
+        It goes over the whole run, whatever restarts.
+        """
         start, end = self.config.weight_decay, self.config.final_weight_decay
         if end is None:
             return start
-        done = min(1.0, self._on_clock(step, consumed_samples) / self.total) if self.total else 1.0
+        total = self.begin + self.total
+        done = min(1.0, self.clock.at(step, consumed_samples) / total) if total else 1.0
         if self.config.weight_decay_schedule == "cosine":
             done = 0.5 * (1 - math.cos(math.pi * done))
         return start + (end - start) * done
-
-    def _on_clock(self, step: int, consumed_samples: int) -> float:
-        if self.clock == "steps":
-            return step
-        return consumed_samples if self.clock == "samples" else self.lengths.tokens(consumed_samples)
 
     def _after_warmup(self, begin: float, length: float) -> float:
         low, high = self.config.min_lr, self.config.lr
@@ -184,26 +216,3 @@ class Schedule:
         if self.config.schedule == "wsd" and self.config.wsd_decay == "sqrt":
             return high - (high - low) * math.sqrt(done)
         return high - (high - low) * done
-
-
-def _clock(config: OptimizerConfig) -> Clock:
-    """What the durations of `config` count; steps where none says.
-
-    Raises:
-        ConfigError: for durations in time or epochs, or in steps and in samples or tokens.
-    """
-    given = {"optimizer.warmup": config.warmup, "optimizer.decay": config.decay}
-    units: set[str] = set()
-    for key, duration in given.items():
-        if duration is None or (key == "optimizer.warmup" and duration.value == 0):
-            continue
-        units.add(duration.unit)
-    if "steps" in units and len(units) > 1:
-        raise ConfigError(
-            f"optimizer.warmup is {config.warmup} and optimizer.decay is {config.decay}",
-            where="optimizer",
-            expected="both in steps, or both in samples or tokens",
-        )
-    if "tokens" in units:
-        return "tokens"
-    return "samples" if units == {"samples"} else "steps"

@@ -38,13 +38,9 @@ class CheckpointSource:
             self._index = Index.open(self.path)
         except ManifestProblem as problem:
             raise as_checkpoint_error(self.path, [str(problem)]) from None
-        for part in self._index.parts:
-            # Looked at now: a file that is gone or cut off would else be found when the ranks run.
-            file = self.path / part.file
-            size = file.stat().st_size if file.is_file() else None
-            if size != part.file_bytes:
-                found = "is missing" if size is None else f"holds {size} bytes; {part.file_bytes} were written"
-                raise as_checkpoint_error(self.path, [f"{part.file}: {found}"])
+        # Looked at now: a file that is gone or cut off would else be found when the ranks run.
+        if missing := self._index.find_missing():
+            raise as_checkpoint_error(self.path, missing)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """See `StartSource.shape`."""

@@ -95,11 +95,16 @@ def refuse_no_source(path: Path) -> None:
     Raises:
         DataError: names the nearest directory beside it, if it does not exist.
     """
-    siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    close = nearest(path.name, siblings) if not path.exists() else None
     raise DataError(
         "holds neither a complete checkpoint nor a config.json" if path.exists() else "does not exist",
         where=f"start_from = {path}",
         expected="a run's output directory, one step_... of it, an export, or a local Hugging Face model directory",
-        nearest=str(path.parent / close) if close else None,
+        nearest=nearest_beside(path),
     )
+
+
+def nearest_beside(path: Path) -> str | None:
+    """The directory beside `path` whose name is the nearest; None: there is none, or `path` itself exists."""
+    siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    close = nearest(path.name, siblings) if not path.exists() else None
+    return str(path.parent / close) if close else None

@@ -120,7 +120,7 @@ def begin_from(start: Start, config: RunConfig, engine: TrainEngine) -> dict[str
     return source.record() | {"num_parameters": source.model.num_parameters()}
 
 
-def started_line(record: dict[str, Any] | None) -> str | None:
+def started_line(record: Mapping[str, Any] | None) -> str | None:
     """Where a run's first weights came from, in words; None: they were drawn."""
     if record is None:
         return None

@@ -51,14 +51,16 @@ def test_how_many_saves_are_to_come(interval: str, total: int | None, after: int
     assert config.checkpoint.num_saves(total, after) == saves
 
 
-def refusal(output: Path, monkeypatch: pytest.MonkeyPatch, room_for: float, **changes: Any) -> str | None:
+def refusal(
+    output: Path, monkeypatch: pytest.MonkeyPatch, room_for: float, branch_step: int | None = None, **changes: Any
+) -> str | None:
     config = tiny_config(output, Path("corpus"), model__vocab_size=300, **changes)
     one = estimated_bytes(config.model.num_parameters(), len(config.optimizer.states))
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
     usage = SimpleNamespace(free=int(one * room_for))
     monkeypatch.setattr("pretrain.checkpoint.directory.shutil.disk_usage", lambda path: usage)
     try:
-        preflight._check_space(config, 12)
+        preflight._check_space(config, 12, branch_step)
     except CheckpointError as error:
         return error.render()
     return None
@@ -84,3 +86,9 @@ def test_what_lies_there_already_needs_no_more_room(tmp_path: Path, monkeypatch:
     # Of another run they stay where they are, under other names.
     said = refusal(tmp_path, monkeypatch, 1.5, checkpoint__resume="never", **often)
     assert said is not None and "3 lie here" in said
+
+
+def test_a_branch_saves_only_what_is_left_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    often = {"checkpoint__interval": "2 steps", "checkpoint__keep_last": 2}
+    assert refusal(tmp_path, monkeypatch, 1.5, branch_step=8, **often) is not None
+    assert refusal(tmp_path, monkeypatch, 1.5, branch_step=10, **often) is None

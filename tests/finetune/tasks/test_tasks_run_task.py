@@ -246,7 +246,7 @@ def test_a_schedule_in_tokens_is_refused(key: str) -> None:
     )
 
 
-@pytest.mark.parametrize("setting", ["average_decay=0.9", "final_weight_decay=0.2", "name=muon"])
+@pytest.mark.parametrize("setting", ["average_decay=0.9", "final_weight_decay=0.2", "restart_at=5 steps", "name=muon"])
 def test_what_only_pretraining_reads_of_an_optimizer_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match=r"only pretraining reads|pretraining alone can tell it of"):
         classify_command([f"optimizer.{setting}", "optimizer.lr=0.1"], config=["classify-kind"], print_config=True)

@@ -50,10 +50,32 @@ def test_two_sets_of_one_name_are_refused(changes: dict[str, Any], says: str) ->
         ),
         (
             {"optimizer__warmup": "5 steps", "optimizer__decay": "1k samples"},
-            "expected both in steps, or both in samples",
+            "expected all in steps, or all in samples",
         ),
         ({"optimizer__wsd_decay": "sqrt"}, "wsd_decay is sqrt, and optimizer.schedule is cosine"),
         ({"optimizer__weight_decay_schedule": "cosine"}, "optimizer.final_weight_decay is null: the decay stays"),
+        (
+            {"optimizer__warmup_shape": "constant", "optimizer__warmup": "0 steps"},
+            "optimizer.warmup_shape is constant, and optimizer.warmup is 0 steps",
+        ),
+        (
+            {"optimizer__warmup_shape": "constant", "optimizer__schedule": "constant"},
+            "optimizer.warmup_shape is constant, and optimizer.schedule is constant",
+        ),
+        (
+            {"optimizer__restart_at": "4 steps", "optimizer__schedule": "constant", "optimizer__warmup": "0 steps"},
+            "optimizer.restart_at is 4 steps, and there is nothing to restart",
+        ),
+        ({"optimizer__restart_at": "12 steps"}, "restart_at is 12 steps, and training.duration 12 steps: nothing is"),
+        (
+            {"optimizer__restart_at": "64 samples"},
+            "optimizer.warmup is 4 steps and optimizer.restart_at is 64 samples; expected all in steps",
+        ),
+        (
+            {"checkpoint__branch_from": "a", "start_from": "b"},
+            "checkpoint.branch_from is a, and start_from is b: a branch goes on with the weights of its run",
+        ),
+        ({"checkpoint__branch_from": "run/checkpoints/step_00000003"}, "which lies in output (run)"),
         ({"parallel__zero_overlap": "true"}, "needs parallel.zero_stage 2 or 3 (found 1)"),
         ({"parallel__communication_precision": "fp16"}, "is neither fp32 nor training.precision fp32"),
         ({"parallel__offload_optimizer": "true", "parallel__zero_stage": 0}, "parallel.zero_stage 1, 2 or 3 (found 0)"),
