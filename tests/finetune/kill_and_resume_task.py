@@ -80,8 +80,8 @@ def write_examples(root: Path) -> None:
         for number in range(160):
             words = chance.sample(["the", "a", "of", "is", "when", "this", "class", "method", "module", "object"], 6)
             record = {"prompt": " ".join(words), "chosen": " ".join(words[:3]), "rejected": " ".join(words[3:])}
-            record |= {"completion": record["chosen" if number % 2 else "rejected"], "label": bool(number % 2)}
-            file.write(json.dumps(record) + "\n")
+            labelled = {"completion": record["chosen" if number % 2 else "rejected"], "label": bool(number % 2)}
+            file.write(json.dumps(record | labelled) + "\n")
 
 
 def task_config(root: Path, name: str, output: str, settings: list[str], steps: int) -> TaskConfig:

@@ -260,4 +260,5 @@ def test_messages_need_a_chat_template(root: Path, tmp_path: Path, tokenizer: To
         [codec.unknown, *tokenizer.encode("the class?")],
     ]
     # What ended its answers ends them after the training.
-    assert task.network(pretrained).generation_config.eos_token_id == [end, 7]
+    network: Any = task.network(pretrained)
+    assert network.generation_config.eos_token_id == [end, 7]
