@@ -46,7 +46,13 @@ class InputPerturbation:
         self._calls = 0
         self._is_active = False
         self._network = network
-        find().register_forward_hook(self._perturb)
+        self._look_up = find()
+        for module in network.modules():
+            # T5 and BART look up in an encoder and a decoder, each with a module of its own around the one table.
+            if module is self._look_up or (
+                type(module) is type(self._look_up) and module.weight is self._look_up.weight
+            ):
+                module.register_forward_hook(self._perturb)
 
     def passes(self, compute: Callable[..., torch.Tensor]) -> Iterator[torch.Tensor]:
         """The losses of a micro-batch that are trained: without a perturbation, then with it.
@@ -87,20 +93,30 @@ class InputPerturbation:
         return output_BSH + self._deltas[self._calls - 1]
 
     def _ascend(self, gradients: list[Any]) -> None:
-        """Move each example's perturbation along its gradient, and back into the ball where it left it."""
-        moved = []
-        for delta_BSH, gradient_BSH in zip(self._deltas, gradients, strict=True):
-            new_BSH = delta_BSH.detach().float() + _scaled_to(gradient_BSH.float(), self._step_size)
-            norm_B11 = _norms(new_BSH)
-            new_BSH = new_BSH * (self._radius / norm_B11.clamp(min=self._radius))
-            moved.append(new_BSH.to(delta_BSH.dtype).requires_grad_())
-        self._deltas = moved
+        """Move each example's perturbation along its gradient, and back into the ball where it left it.
+
+        Raises:
+            ConfigError: the forward pass looked nothing up.
+        """
+        if not self._deltas:
+            raise ConfigError(
+                f"moves what {type(self._look_up).__name__} looks up, which {type(self._network).__name__} never does",
+                where="training.adversarial",
+                expected="none",
+            )
+        found = [gradient.float() for gradient in gradients]
+        # Zero where the gradient is zero, as of a place without an example.
+        factor_B11 = self._step_size / _norms(found).clamp(min=1e-30)
+        moved = [delta.detach().float() + gradient * factor_B11 for delta, gradient in zip(self._deltas, found)]
+        back_B11 = self._radius / _norms(moved).clamp(min=self._radius)
+        self._deltas = [
+            (new * back_B11).to(delta.dtype).requires_grad_() for new, delta in zip(moved, self._deltas, strict=True)
+        ]
 
 
-def _scaled_to(gradient_BSH: torch.Tensor, norm: float) -> torch.Tensor:
-    """Each example's gradient with this norm; zero where it is zero, as of a place without an example."""
-    return gradient_BSH * (norm / _norms(gradient_BSH).clamp(min=1e-30))
+def _norms(values: list[torch.Tensor]) -> torch.Tensor:
+    """The norm of each example, over all its look-ups, [B, 1, 1]."""
+    import torch
 
-
-def _norms(values_BSH: torch.Tensor) -> torch.Tensor:
-    return values_BSH.flatten(1).norm(dim=1).view(-1, *[1] * (values_BSH.dim() - 1))
+    norms_B = torch.stack([value_BSH.flatten(1).norm(dim=1) for value_BSH in values]).norm(dim=0)
+    return norms_B.view(-1, *[1] * (values[0].dim() - 1))

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 _WINDOW_BATCHES = 16  # batches over which lengths are sorted: less padding, order still random
-_PAD_MULTIPLE = 8
 
 
 class Order:
@@ -67,6 +66,15 @@ def share(batch: Sequence[int], batch_size: int, rank: int, world_size: int, mic
     return [mine[at : at + micro_batch_size] for at in range(0, len(mine), micro_batch_size)]
 
 
+def repeated(numbers: Sequence[int]) -> list[bool]:
+    """Of each example of a micro-batch, whether it stands there before: as what fills a place without an example does.
+
+    Losses that compare the examples of a micro-batch leave these out of the comparison.
+    """
+    first = {number: place for place, number in reversed([*enumerate(numbers)])}
+    return [first[number] != place for place, number in enumerate(numbers)]
+
+
 def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """All examples in batches of similar length, for evaluation; the last one may be smaller."""
     order = sorted(range(len(lengths)), key=lambda n: (lengths[n], n))
@@ -74,10 +82,13 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def collate(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, int64 [B, S], padded on the right."""
+    """Token ids and attention mask, int64 [B, S], padded on the right.
+
+    No longer than the longest row: a model's positions may end there.
+    """
     import torch
 
-    width = -(-max(len(row) for row in rows) // _PAD_MULTIPLE) * _PAD_MULTIPLE
+    width = max(len(row) for row in rows)
     tokens_BS = torch.full((len(rows), width), pad, dtype=torch.int64)
     mask_BS = torch.zeros((len(rows), width), dtype=torch.int64)
     for number, row in enumerate(rows):

@@ -46,7 +46,15 @@ if TYPE_CHECKING:
 KEPT = 2
 """Checkpoints that stay: where the newest is damaged, the one before it serves."""
 FREE_KEYS = (
-    *("output", "overwrite", "baselines", "training.device", "training.zero_stage", "training.micro_batch_size"),
+    *(
+        "output",
+        "overwrite",
+        "baselines",
+        "reference_cache",
+        "training.device",
+        "training.zero_stage",
+        "training.micro_batch_size",
+    ),
     *("training.log_interval", "training.tensorboard", "training.save_every", "training.resume"),
 )
 """Settings that may differ when a training goes on: they do not decide its course."""

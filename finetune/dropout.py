@@ -41,6 +41,23 @@ def with_dropout(pretrained: PretrainedModel, rate: float) -> PretrainedModel:
     return dataclasses.replace(pretrained, hf_config={**given, **dict.fromkeys(fields, rate)})
 
 
+def refuse_equal_passes(network: Any, r_drop: float) -> None:
+    """Refuse R-Drop where nothing drops out: its two passes would be the same.
+
+    Raises:
+        ConfigError: all rates are 0.
+    """
+    config = getattr(network, "config", None)
+    rates = [getattr(config, name, None) for name in _NAMES]
+    rates += [module.p for module in network.modules() if isinstance(getattr(module, "p", None), float)]
+    if not any(isinstance(rate, float | int) and rate > 0 for rate in rates):
+        raise ConfigError(
+            f"is {r_drop}, and nothing of {type(network).__name__} drops out: both passes would be the same",
+            where="training.r_drop",
+            expected="training.dropout above 0, or 0",
+        )
+
+
 def check_dropout(network: Any, rate: float) -> None:
     """Refuse a rate that did not reach the network that a task built.
 

@@ -115,6 +115,7 @@ def _of_seed(config: TaskConfig, seed: int) -> TaskConfig:
     """The settings of one seed's run; baselines that no seed changes are measured once."""
     first = seed == config.seeds[0]
     changes = {
+        **config.placed_beside(),
         "output": training_directory(config.output) / f"seed-{seed}",
         "overwrite": False,
         "seeds": [],

@@ -83,6 +83,8 @@ def fit_task(
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
     )
+    if config.joins_micro_batch:
+        course["samples of a micro-batch"] = str(data.micro_batch_size)
     schedule = TaskSchedule.resolve(training, config.optimizer, data.steps_per_epoch)
     for note in schedule.learning_rates.notes():
         log(note)
@@ -150,12 +152,14 @@ def _regularisers(
         ConfigError: the network cannot be trained so.
     """
     from finetune.adversarial import InputPerturbation
-    from finetune.dropout import check_dropout
+    from finetune.dropout import check_dropout, refuse_equal_passes
     from finetune.layer_depth import LayerDepths
 
     training = config.training
     if training.dropout is not None:
         check_dropout(network, training.dropout)
+    if training.r_drop:
+        refuse_equal_passes(network, training.r_drop)
     layers_above = None
     if config.optimizer.layer_decay != 1:
         layers_above = LayerDepths(network, "optimizer.layer_decay").above

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -135,6 +135,15 @@ class TaskConfig(Named):
     """The optimizer and its schedule; `name` chooses the optimizer."""
     baselines: list[Literal["scratch"]] = []
     """What is measured beside it: the same network from random weights (which costs as much again)."""
+
+    @property
+    def joins_micro_batch(self) -> bool:
+        """Whether an example's loss depends on what else is in its micro-batch, whose size then decides the course."""
+        return False
+
+    def placed_beside(self) -> dict[str, Any]:
+        """Settings that are null for a place beside `output`, as that place: runs of several seeds share it."""
+        return {}
 
     @property
     def training_seed(self) -> int:

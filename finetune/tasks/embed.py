@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.errors import DataError
+from finetune import batches
 from finetune.tasks.base import FinetuneTask
 from finetune.tasks.embed_config import EmbedConfig
 from finetune.tasks.embedding_texts import EmbeddingTexts, Floats, contrastive_losses, retrieval_figures, vectors
@@ -121,7 +122,8 @@ class EmbedTask(FinetuneTask):
         """See the base class; all texts of the micro-batch go through the model in one forward pass."""
         rows = [start + number for start in range(0, len(part.rows), part.count) for number in numbers]
         same = [part.same[row] for row in rows]
-        return contrastive_losses(vectors(model, part, rows, device), same, len(numbers), self.config.temperature)
+        found = vectors(model, part, rows, device)
+        return contrastive_losses(found, same, len(numbers), self.config.temperature, batches.repeated(numbers))
 
     def predict(
         self, model: Any, part: EmbeddingTexts, numbers: Sequence[int], device: torch.device

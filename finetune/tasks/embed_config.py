@@ -58,6 +58,11 @@ class EmbedConfig(TaskConfig):
     """What is measured beside it on the same split: the vectors of the pretrained model, those of TF-IDF, and the same
     network from random weights (which costs as much again)."""
 
+    @property
+    def joins_micro_batch(self) -> bool:
+        """See the base class; the other texts of a micro-batch are the wrong answers."""
+        return True
+
     @model_validator(mode="after")
     def _has_others_to_compare(self) -> EmbedConfig:
         size = self.training.micro_batch_size or self.training.batch_size

@@ -63,7 +63,9 @@ def vectors(model: Any, part: EmbeddingTexts, rows: Sequence[int], device: torch
     return torch.nn.functional.normalize(sums_RH / mask_RS.sum(1, keepdim=True), dim=-1)
 
 
-def contrastive_losses(vectors_RH: torch.Tensor, same: Sequence[int], count: int, temperature: float) -> torch.Tensor:
+def contrastive_losses(
+    vectors_RH: torch.Tensor, same: Sequence[int], count: int, temperature: float, repeated: Sequence[bool] = ()
+) -> torch.Tensor:
     """Cross-entropy of finding the right text among all candidates (van den Oord et al. 2018), fp32 [B].
 
     Args:
@@ -72,6 +74,7 @@ def contrastive_losses(vectors_RH: torch.Tensor, same: Sequence[int], count: int
             one, is no wrong one.
         count: B.
         temperature: divides the cosines.
+        repeated: of each of the B, whether it only fills the place of an example: then it is nobody's wrong answer.
     """
     import torch
 
@@ -79,6 +82,8 @@ def contrastive_losses(vectors_RH: torch.Tensor, same: Sequence[int], count: int
     numbers = torch.tensor(list(same), device=cosines.device)
     candidates, places = numbers[count:], torch.arange(count, device=cosines.device)
     known = (candidates[None] == numbers[:count, None]) | (candidates[None] == candidates[:count, None])
+    if any(repeated):
+        known |= torch.tensor([*repeated] * (len(candidates) // count), device=cosines.device)[None]
     known[places, places] = False
     return torch.nn.functional.cross_entropy(cosines.masked_fill(known, -torch.inf), places, reduction="none")
 

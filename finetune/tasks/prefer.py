@@ -6,19 +6,21 @@ Shape letters: B examples of a micro-batch, N of a part.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from configs.errors import DataError
+from finetune import batches
 from finetune.sequence_template import SequenceTemplate, sequence_template
 from finetune.tasks.parsed_examples import ParsedExamples, parse_examples
 from finetune.tasks.prefer_config import PreferConfig
 from finetune.tasks.preference_texts import Preference, encode_completions, encode_prompts, labelled_of, pair_of
 from finetune.tasks.seq2seq_config import GenerationSettings
 from finetune.tasks.sequence_pairs import SequencePairs, target_logits, target_losses
+from finetune.tasks.writing import answer_ends
 from finetune.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ class CompletionPairs:
         tokens = [[float(len(targets[n])), float(len(targets[count + n]))] for n in numbers]
         reference_B2 = torch.tensor(self.reference[list(numbers)], device=device)
         desirable_B = torch.tensor([self.desirable[n] for n in numbers], device=device)
-        return Scores(policy_B2, reference_B2, torch.tensor(tokens, device=device), desirable_B)
+        repeated_B = torch.tensor(batches.repeated(numbers), device=device)
+        return Scores(policy_B2, reference_B2, torch.tensor(tokens, device=device), desirable_B, repeated_B)
 
 
 class PreferTask(WritingTask):
@@ -107,8 +110,12 @@ class PreferTask(WritingTask):
         codec, template = pretrained.codec, self.template(pretrained)
         where = f"the tokenizer of {pretrained.path}"
         prompts = [each.prompt for each in examples]
-        sources = [template.source.apply(row) for row in encode_prompts(codec, prompts, where)]
-        cut_sources = sum(len(row) == template.source_tokens for row in sources)
+        # A chat template writes all that stands before an answer, what begins a text included.
+        chat = replace(template.source, before=None)
+        forms = [template.source if isinstance(prompt, str) else chat for prompt in prompts]
+        whole = encode_prompts(codec, prompts, where)
+        sources = [form.apply(row) for form, row in zip(forms, whole)]
+        cut_sources = sum(len(row) > form.room for form, row in zip(forms, whole))
         first = encode_completions(codec, prompts, [each.first for each in examples], where)
         if self.is_paired:
             second = encode_completions(codec, prompts, [each.second or "" for each in examples], where)
@@ -124,8 +131,7 @@ class PreferTask(WritingTask):
         if self.config.method != "orpo":
             from finetune.tasks.reference_scores import reference_scores
 
-            folder = self.config.reference_cache or self.config.output.parent / "reference-cache"
-            reference = reference_scores(pretrained, rows, folder).reshape(2, count).T.copy()
+            reference = reference_scores(pretrained, rows, self.config.reference_folder).reshape(2, count).T.copy()
         weights = [0.0 if equal else 1.0 for equal in same]
         if not any(weights):
             raise DataError(
@@ -139,7 +145,8 @@ class PreferTask(WritingTask):
         for name, part in encoded.items():
             same, rows = part.weights.count(0.0), part.rows
             what = "pairs" if self.is_paired else f"completions, {sum(part.desirable):,} good"
-            line = f"{name:<10}  {len(part.weights):>6,} {what}; {rows.cut_targets:,} completions cut"
+            cut = f"{rows.cut_sources:,} prompts and {rows.cut_targets:,} completions cut"
+            line = f"{name:<10}  {len(part.weights):>6,} {what}; {cut}"
             yield line + (f"; {same:,} pairs do not count, which are the same once cut" if same else "")
         yield from self.parsed.notes("prompts")
 
@@ -147,6 +154,13 @@ class PreferTask(WritingTask):
         """See the base class."""
         data = self.config.data
         return sequence_template(pretrained, data.max_prompt_tokens, data.max_completion_tokens)
+
+    def network(self, pretrained: PretrainedModel, *, from_scratch: bool = False) -> torch.nn.Module:
+        """See the base class; it goes on ending its answers with what ended them before, such as a chat's turns."""
+        network: Any = super().network(pretrained, from_scratch=from_scratch)
+        ends = list(dict.fromkeys([network.generation_config.eos_token_id, *answer_ends(pretrained.path)]))
+        network.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+        return network
 
     def losses(self, model: Any, part: CompletionPairs, numbers: Sequence[int], device: torch.device) -> torch.Tensor:
         """See the base class."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,6 +76,20 @@ class PreferConfig(TaskConfig):
     """Prompts and completions, and how they are split."""
     training: PreferTraining = PreferTraining()
     """How long, how much at a time, how precise, and which weights are kept."""
+
+    @property
+    def joins_micro_batch(self) -> bool:
+        """See the base class; KTO's mean divergence."""
+        return self.method == "kto"
+
+    @property
+    def reference_folder(self) -> Path:
+        """Where the log-probabilities of the pretrained model are kept."""
+        return self.reference_cache or self.output.parent / "reference-cache"
+
+    def placed_beside(self) -> dict[str, Any]:
+        """See the base class."""
+        return {} if self.method == "orpo" else {"reference_cache": self.reference_folder}
 
     @model_validator(mode="after")
     def _keys_are_of_the_method(self) -> PreferConfig:

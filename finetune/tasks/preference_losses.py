@@ -24,12 +24,14 @@ class Scores:
         reference_B2: the same by the model that it started from; zeros where no reference is needed.
         tokens_B2: of each completion.
         desirable_B: of KTO: whether the completion is good.
+        repeated_B: of KTO: whether the example only fills the place of one, and counts in no mean; None: none does.
     """
 
     policy_B2: torch.Tensor
     reference_B2: torch.Tensor
     tokens_B2: torch.Tensor
     desirable_B: torch.Tensor | None = None
+    repeated_B: torch.Tensor | None = None
 
 
 def preference_losses(scores: Scores, config: PreferConfig) -> torch.Tensor:
@@ -55,7 +57,10 @@ def rewards(scores: Scores, method: Method, beta: float) -> torch.Tensor:
 
 def mean_divergence(scores: Scores) -> torch.Tensor:
     """KTO's z0: the divergence from the reference, estimated on completions of other prompts; 0 or more, detached."""
-    return (scores.policy_B2 - scores.reference_B2)[:, 1].mean().clamp(min=0).detach()
+    ratios_B = (scores.policy_B2 - scores.reference_B2)[:, 1]
+    if scores.repeated_B is not None:
+        ratios_B = ratios_B[~scores.repeated_B]
+    return ratios_B.mean().clamp(min=0).detach()
 
 
 def _dpo(scores: Scores, config: PreferConfig) -> torch.Tensor:

@@ -13,9 +13,10 @@ from configs.errors import ConfigError, DataError
 from finetune.sequence_template import SequenceTemplate, encode_sources, sequence_template
 from finetune.tasks.example_files import group_of
 from finetune.tasks.generation_metrics import BASELINES, counted_in, generation_figures
+from finetune.tasks.label_logits import LabelLogits
 from finetune.tasks.parsed_examples import ParsedExamples, parse_examples, text_value
 from finetune.tasks.seq2seq_config import GENERATED_FIGURES, SOURCE, Seq2SeqConfig
-from finetune.tasks.sequence_pairs import SequencePairs, target_logits, target_losses, targets_hit
+from finetune.tasks.sequence_pairs import IGNORED, SequencePairs, target_logits, target_losses, targets_hit
 from finetune.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -130,6 +131,17 @@ class Seq2SeqTask(WritingTask):
     def losses(self, model: Any, part: SequencePairs, numbers: Sequence[int], device: torch.device) -> torch.Tensor:
         """See the base class; cross-entropy of the target's tokens."""
         return target_losses(*target_logits(model, part, numbers, device))
+
+    def label_logits(
+        self, model: Any, part: SequencePairs, numbers: Sequence[int], device: torch.device
+    ) -> LabelLogits:
+        """See the base class; a prediction for each token of a target, the labels are the vocabulary."""
+        import torch
+
+        logits_BTV, labels_BT = target_logits(model, part, numbers, device)
+        real_BT = labels_BT != IGNORED
+        gold_N, owner_N = labels_BT[real_BT], real_BT.nonzero()[:, 0]
+        return LabelLogits(logits_BTV[real_BT], gold_N, torch.ones(len(gold_N), device=device), owner_N)
 
     def predict(
         self, model: Any, part: SequencePairs, numbers: Sequence[int], device: torch.device

@@ -15,7 +15,7 @@ from finetune.sequence_template import SequenceTemplate
 if TYPE_CHECKING:
     import torch
 
-_IGNORED = -100
+IGNORED = -100
 """The label of a place where nothing is asked."""
 
 
@@ -61,7 +61,7 @@ def target_logits(
     if part.start is None:
         whole = [source + target for source, target in zip(sources, targets)]
         tokens_BS, mask_BS = batches.collate(whole, pad)
-        labels_BS = _labels([[_IGNORED] * len(s) + t for s, t in zip(sources, targets)], tokens_BS.shape[1])
+        labels_BS = _labels([[IGNORED] * len(s) + t for s, t in zip(sources, targets)], tokens_BS.shape[1])
         logits_BSV = model(input_ids=tokens_BS.to(device), attention_mask=mask_BS.to(device)).logits
         return logits_BSV[:, :-1].float(), labels_BS[:, 1:].to(device)
     tokens_BS, mask_BS = batches.collate(sources, pad)
@@ -78,20 +78,20 @@ def target_losses(logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> torch.Te
     import torch
 
     losses_BT = torch.nn.functional.cross_entropy(
-        logits_BTV.transpose(1, 2), labels_BT, reduction="none", ignore_index=_IGNORED
+        logits_BTV.transpose(1, 2), labels_BT, reduction="none", ignore_index=IGNORED
     )
     return losses_BT.sum(1)
 
 
 def targets_hit(logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
     """How many tokens of each target are the most probable one; int64 [B]."""
-    return ((logits_BTV.argmax(-1) == labels_BT) & (labels_BT != _IGNORED)).sum(1)
+    return ((logits_BTV.argmax(-1) == labels_BT) & (labels_BT != IGNORED)).sum(1)
 
 
 def _labels(rows: Sequence[Sequence[int]], width: int) -> torch.Tensor:
     import torch
 
-    labels = torch.full((len(rows), width), _IGNORED, dtype=torch.int64)
+    labels = torch.full((len(rows), width), IGNORED, dtype=torch.int64)
     for number, row in enumerate(rows):
         labels[number, : len(row)] = torch.tensor(row, dtype=torch.int64)
     return labels

@@ -88,6 +88,13 @@ def set_in_tokenizer(folder: Path, **fields: Any) -> None:
         path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
+def answer_ends(folder: Path) -> list[int]:
+    """The ids that end what a model in a Hugging Face directory writes; none where it does not say."""
+    path = folder / "generation_config.json"
+    ends = json.loads(path.read_text("utf-8")).get("eos_token_id") if path.is_file() else None
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
 def _until(row: list[int], template: SequenceTemplate) -> list[int]:
     """The ids before the end, without those that are never text."""
     end = row.index(template.after) if template.after in row else len(row)

@@ -4,9 +4,9 @@
     python -m tests.finetune.kill_and_resume_task --task module:Class --kills 10 texts={root}/texts.jsonl
 
 Two ranks and ZeRO-3, with dropout. A task that `SETTINGS` does not know is told its settings after the options; in them
-`{root}` stands for a directory with `texts.jsonl`, texts of three labels. Prints what each kill found, and ends with
-status 1 unless weights, history, figures and predictions are bitwise those of the undisturbed run. Half of the kills
-come while a checkpoint is being written.
+`{root}` stands for a directory with `texts.jsonl`, texts of three labels, and the files of `write_examples`. Prints
+what each kill found, and ends with status 1 unless weights, history, figures and predictions are bitwise those of the
+undisturbed run. Half of the kills come while a checkpoint is being written.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import functools
 import json
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -26,28 +27,61 @@ from configs.load import load_config
 from finetune.task_output import FINE_TUNED_DIR, training_directory
 from finetune.tasks.base_config import TaskConfig
 from finetune.tasks.kinds import TASKS
+from tests.finetune.finetune_questions import write_squad
+from tests.finetune.finetune_tags import tagged, write_conll
 from tests.finetune.finetune_texts import prepare
 from tests.killed_runs import finish, kill_until_through
 
 SETTINGS = {
-    "classify": [
-        "data.train_texts={root}/texts.jsonl",
-        "data.label_field=kind",
-        "data.split=[0.7,0.15,0.15]",
-        "baselines=[majority]",
-        "training.dropout=0.1",
+    "classify": ["data.train_texts={root}/texts.jsonl", "data.label_field=kind", "baselines=[majority]"],
+    "tag": ["data.train_texts={root}/texts.conll"],
+    "qa": [
+        "data.train_texts={root}/squad.json",
+        "data.max_tokens=40",
+        "data.max_question_tokens=12",
+        "data.stride=8",
     ],
+    "seq2seq": [
+        "data.train_texts={root}/texts.jsonl",
+        "data.source_field=text",
+        "data.target_field=kind",
+        "data.max_source_tokens=40",
+        "data.max_target_tokens=8",
+        "generation.num_beams=2",
+        "baselines=[copy]",
+    ],
+    "prefer": [
+        "data.train_texts={root}/preferences.jsonl",
+        "data.max_prompt_tokens=40",
+        "data.max_completion_tokens=12",
+    ],
+    "embed": ["data.train_texts={root}/preferences.jsonl", "data.text_field=prompt", "data.positive_field=chosen"],
 }
-"""What a task has to be told to train on `texts.jsonl`."""
+"""What a task has to be told to train on what `prepare` and `write_examples` write."""
 OF_ALL = [
     "model={root}/run",
+    "data.split=[0.7,0.15,0.15]",
     "optimizer.lr=5e-3",
+    "training.dropout=0.1",
     "training.batch_size=16",
     "training.zero_stage=3",
     "training.log_interval=5",
     "training.evaluate_every=7 steps",
     "training.save_every=3 steps",
 ]
+
+
+def write_examples(root: Path) -> None:
+    """Files of the tasks that read no labelled texts: `texts.conll`, `squad.json` and `preferences.jsonl`."""
+    write_conll(root / "texts.conll", tagged())
+    write_squad(root / "squad.json")
+    chance = random.Random(0)
+    with (root / "preferences.jsonl").open("w") as file:
+        for number in range(160):
+            words = chance.sample(["the", "a", "of", "is", "when", "this", "class", "method", "module", "object"], 6)
+            record = {"prompt": " ".join(words), "chosen": " ".join(words[:3]), "rejected": " ".join(words[3:])}
+            labelled = {"completion": record["chosen" if number % 2 else "rejected"], "label": bool(number % 2)}
+            file.write(json.dumps(record | labelled) + "\n")
 
 
 def task_config(root: Path, name: str, output: str, settings: list[str], steps: int) -> TaskConfig:
@@ -102,6 +136,7 @@ def main() -> int:
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
     prepare(root)
+    write_examples(root)
     preload()
     straight, killed = (
         task_config(root, options.task, output, options.settings, options.steps) for output in ("straight", "killed")

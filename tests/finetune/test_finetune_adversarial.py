@@ -75,6 +75,18 @@ def test_the_second_pass_is_the_perturbed_one(settings: dict[str, Any], count: i
         assert network(TOKENS_BS) == clean
 
 
+def test_embeddings_that_are_not_used_are_refused() -> None:
+    """Or the second pass would be the first again."""
+    network = Network()
+    perturbation = InputPerturbation(network, TaskTraining(adversarial="fgm"))
+    passes = perturbation.passes(lambda: network.loss_of(torch.ones(3, 4, 6)))
+    next(passes)
+    with pytest.raises(
+        ConfigError, match=r"training\.adversarial: moves what Embedding looks up, which Network never does"
+    ):
+        next(passes)
+
+
 def test_a_network_without_embeddings_and_keys_without_effect_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"training\.adversarial: is fgm, and Linear does not say"):
         InputPerturbation(torch.nn.Linear(2, 2), TaskTraining(adversarial="fgm"))

@@ -123,6 +123,8 @@ def test_all_options_on_two_ranks_equal_one(root: Path) -> None:
 
 
 def test_a_model_without_what_an_option_needs_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"training\.r_drop: is 0\.5, and nothing of LlamaFor\w+ drops out"):
+        trained(root, "refused", 1, training__r_drop=0.5)
     monkeypatch.setattr("finetune.dropout._NAMES", ("no_such_rate",))
     with pytest.raises(ConfigError, match=r"training\.dropout: is 0\.2, and the config of llama has no dropout"):
         trained(root, "refused", 1, training__dropout=0.2)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from configs.errors import DataError
+from data_prep.tokenizer import load_tokenizer
 from finetune.predict_command import predict_command
 from finetune.pretrained import read_pretrained
 from finetune.run_task import TaskResult, run_task
@@ -75,6 +76,28 @@ def test_the_loss_by_hand() -> None:
     first = -math.log(cosines[0][0] / sum(cosines[0][:5]))
     second = -math.log(cosines[1][1] / (sum(cosines[1]) - cosines[1][2]))
     assert losses.tolist()[:2] == pytest.approx([first, second], rel=1e-5)
+
+
+def test_what_fills_a_place_is_no_wrong_answer(root: Path) -> None:
+    """A smaller last batch repeats an example in the places that are left: the losses of the others stay theirs."""
+    task, cpu = EmbedTask(config(root, "bert", "none")), torch.device("cpu")
+    texts = [TogetherTexts(n, n, p, f"a {n}", n) for n, p in zip(("error", "value", "file"), ("list", "key", "text"))]
+    pretrained = read_pretrained(root / "bert")
+    part, network = task.encode(pretrained, texts), task.network(pretrained)
+    full = task.losses(network, part, [0, 1, 2, 1, 1, 1], cpu)
+    assert torch.allclose(full[:3], task.losses(network, part, [0, 1, 2], cpu), rtol=1e-4) and full[0] > 0.1
+
+
+def test_a_text_fills_a_context_of_any_length(root: Path, tmp_path: Path) -> None:
+    """Padding goes no further than the longest text: there may be no position behind it."""
+    tokenizer = load_tokenizer(root / "tok")
+    sizes: dict[str, Any] = {"num_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "seq_length": 61}
+    bert = BertConfig(**sizes, vocab_size=tokenizer.vocab_size, vocab_multiple=64)
+    write_run(tmp_path / "bert", bert, tokenizer)  # type: ignore[arg-type]
+    task, pretrained = EmbedTask(config(root, "bert", "none")), read_pretrained(tmp_path / "bert")
+    part = task.encode(pretrained, [TogetherTexts("a", "class " * 80, "a", None, "a")])
+    assert len(part.rows[0]) == 61
+    assert task.losses(task.network(pretrained), part, [0], torch.device("cpu")).shape == (1,)
 
 
 def test_figures_by_hand() -> None:

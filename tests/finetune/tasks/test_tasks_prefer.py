@@ -138,6 +138,38 @@ def test_both_completions_of_a_pair_are_scored_together(root: Path, tokenizer: T
     assert task.losses(network, part, [0, 2], torch.device("cpu"))[1] == 0.0
 
 
+def test_what_fills_a_place_does_not_count_in_the_divergence(root: Path) -> None:
+    """A smaller last batch repeats an example in the places that are left: KTO's mean is over the others."""
+    task, pretrained, cpu = PreferTask(config(root, "kto", "none")), read_pretrained(root / "run"), torch.device("cpu")
+    rows = [(PROMPTS[n], ENDS[n], n == 0) for n in range(3)]
+    examples = [Preference(str(n), prompt, end, None, good, "") for n, (prompt, end, good) in enumerate(rows)]
+    part, network = task.encode(pretrained, examples), task.network(pretrained)
+    part.reference[:] -= [[5, 1], [5, 2], [5, 30]]  # the ratios of the completions of other prompts: 1, 2 and 30
+    full, alone = (task.losses(network, part, numbers, cpu) for numbers in ([0, 1, 2, 2, 2], [0, 1, 2]))
+    assert torch.allclose(full[:3], alone, rtol=1e-4)
+    assert float(alone[0].detach()) == pytest.approx(1 / (1 + np.exp(0.1 * (5 - 11))), rel=1e-3)
+
+
+def test_prompts_that_are_cut_are_told(root: Path) -> None:
+    task = PreferTask(config(root, "orpo", "none", data__max_prompt_tokens=4))
+    pairs = [Preference(str(n), "the class" + 9 * n * " of", "works!", "x", True, "") for n in range(2)]
+    pairs.append(replace(pairs[0], prompt="a"))
+    part = task.encode(read_pretrained(root / "run"), pairs)
+    told = "".join(task.describe({"train": part}))
+    assert max(map(len, part.rows.sources)) == 4 and "1 prompts and 0 completions cut" in told, told
+
+
+@pytest.mark.slow
+def test_seeds_share_one_reference(root: Path) -> None:
+    """Which lies beside the result, not among what is removed, or stands in the way of going on."""
+    from finetune.seeds import run_seeds
+
+    found = run_seeds(config(root, "dpo", "seeds/out", seeds=[1, 2], training__duration="1 steps"), lambda line: None)
+    assert found is not None and len(found.record["runs"]) == 2
+    assert sorted(path.name for path in (root / "seeds").iterdir()) == ["out", "reference-cache"]
+    assert len(list((root / "seeds" / "reference-cache").glob("*.npy"))) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ipo", "orpo", "kto"])
 def test_every_method_learns(root: Path, method: str) -> None:
@@ -212,8 +244,21 @@ def test_messages_need_a_chat_template(root: Path, tmp_path: Path, tokenizer: To
         "{% for m in messages %}{{ m.role }}: {{ m.content }}<|endoftext|>{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
-    codec = TransformersCodec(theirs)
+    codec: Any = TransformersCodec(theirs)
     end = tokenizer.role("end_of_document")
     prompt = [*tokenizer.encode("user: the class?"), end, *tokenizer.encode("assistant: ")]
     assert encode_prompts(codec, [[user]], "here") == [prompt]
     assert encode_completions(codec, [[user]], [[answers[0]]], "here") == [tokenizer.encode("it works!")]
+    # Where a plain call puts a token in front of a text, a conversation is what the template alone writes.
+    codec.begin_of_text = codec.unknown
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [end, 7]}))
+    pretrained = replace(read_pretrained(root / "run"), codec=codec, path=tmp_path)
+    task = PreferTask(config(root, "orpo", "none"))
+    texts = Preference("t", "the class?", "works", "x", True, "")
+    assert task.encode(pretrained, [pair, texts]).rows.sources[:2] == [
+        prompt,
+        [codec.unknown, *tokenizer.encode("the class?")],
+    ]
+    # What ended its answers ends them after the training.
+    network: Any = task.network(pretrained)
+    assert network.generation_config.eos_token_id == [end, 7]

@@ -138,6 +138,66 @@ def test_only_the_target_carries_loss(root: Path, tokenizer: Tokenizer) -> None:
             assert loss == pytest.approx(float(by_hand), rel=1e-4) and part.weights[number] == len(target)
 
 
+def test_label_smoothing_and_r_drop_count_the_tokens_of_targets(root: Path) -> None:
+    """The same by torch on the logits of the targets alone; two passes without dropout do not diverge."""
+    from torch.nn.functional import cross_entropy
+
+    from finetune.label_losses import example_losses
+    from finetune.tasks.base_config import TaskTraining
+    from finetune.tasks.seq2seq import TextPair
+    from finetune.tasks.sequence_pairs import target_logits
+
+    pairs = [TextPair("a", "the class", "it raises", "a"), TextPair("b", "a value of this", "it returns x y", "b")]
+    cpu = torch.device("cpu")
+    for name in ("gpt", "t5"):
+        task = Seq2SeqTask(config(root, name, "none"))
+        pretrained = read_pretrained(root / name)
+        part, network = task.encode(pretrained, pairs), task.network(pretrained)
+        given = network, part, [1, 0], cpu
+        logits_BTV, labels_BT = target_logits(*given)
+        by_torch_BT = cross_entropy(logits_BTV.transpose(1, 2), labels_BT, reduction="none", label_smoothing=0.2)
+        smoothed = example_losses(task, TaskTraining(label_smoothing=0.2))(*given)
+        assert torch.allclose(smoothed, by_torch_BT.sum(1), rtol=1e-4)
+        assert torch.allclose(example_losses(task, TaskTraining(r_drop=3.0))(*given), task.losses(*given), rtol=1e-4)
+        network.train()
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.5
+        if name == "t5":  # the Llama has no dropout beside that of its attention
+            torch.manual_seed(1)
+            one = example_losses(task, TaskTraining(r_drop=1.0))(*given)
+            torch.manual_seed(1)
+            two = example_losses(task, TaskTraining(r_drop=2.0))(*given)
+            assert bool((two > one + 1e-3).all())
+
+
+def test_an_encoder_decoder_is_moved_where_it_looks_up(root: Path) -> None:
+    """Its encoder and its decoder look up in modules of their own; the radius is that of both together."""
+    from finetune.adversarial import InputPerturbation
+    from finetune.tasks.base_config import TaskTraining
+    from finetune.tasks.seq2seq import TextPair
+
+    pairs = [TextPair("a", "the class", "it raises", "a"), TextPair("b", "a value of this", "it returns x y", "b")]
+    for name in ("t5", "bart"):
+        task = Seq2SeqTask(config(root, name, "none"))
+        pretrained = read_pretrained(root / name)
+        part, network = task.encode(pretrained, pairs), task.network(pretrained)
+        perturbation = InputPerturbation(network, TaskTraining(adversarial="fgm", adversarial_radius=0.3))
+
+        def compute(model: Any = network, task: Any = task, part: Any = part) -> torch.Tensor:
+            losses_B: torch.Tensor = task.losses(model, part, [0, 1], torch.device("cpu"))
+            return losses_B.sum()
+
+        losses = []
+        for loss in perturbation.passes(compute):
+            loss.backward()
+            losses.append(float(loss))
+            deltas = [delta.detach() for delta in perturbation._deltas]
+        assert len(deltas) == 2 and all(delta.any() for delta in deltas) and losses[1] > losses[0] + 1e-3
+        together_B = torch.stack([delta.flatten(1).norm(dim=1) for delta in deltas]).norm(dim=0)
+        assert torch.allclose(together_B, torch.tensor(0.3))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["t5", "bart"])
 def test_an_encoder_decoder_learns_and_is_read_by_transformers(root: Path, name: str) -> None:
