@@ -18,6 +18,8 @@ from finetune.tasks.base_config import TaskConfig
 
 RECIPE = "recipe.yaml"
 TENSORBOARD_DIR = "tensorboard"
+ADAPTER_DIR = "adapter"
+"""Where the adapter lies that was trained, in peft's format."""
 FINE_TUNED_DIR, FROM_SCRATCH_DIR = "fine-tuned", "from-scratch"
 TRAINING_ENTRIES = (FINE_TUNED_DIR, FROM_SCRATCH_DIR, "seed-*")
 """What lies in `training_directory`."""
@@ -30,7 +32,7 @@ def training_directory(output: Path) -> Path:
 
 def directory_kind(config: TaskConfig) -> DirectoryKind:
     """What tells an output of this task, and all that is in it."""
-    own = (*config.files, "predictions-*.jsonl", RECIPE, TENSORBOARD_DIR)
+    own = (*config.files, "predictions-*.jsonl", RECIPE, TENSORBOARD_DIR, ADAPTER_DIR)
     return DirectoryKind(config.marker_keys, (*own, *TRANSFORMERS_FILES))
 
 

@@ -47,6 +47,7 @@ class PreferConfig(TaskConfig):
     """A language model that writes what is preferred."""
 
     implementation: ClassVar[str] = "finetune.tasks.prefer:PreferTask"
+    adapted_as = "LM"
     marker: ClassVar[str] = "prefer.json"
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {
         "loss": "lowest",
