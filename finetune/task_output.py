@@ -13,13 +13,12 @@ from configs.errors import DataError, ExitStatus, UserError
 from configs.load import to_yaml
 from data_prep.storage.durable import writing
 from data_prep.storage.replaceable import TRANSFORMERS_FILES, DirectoryKind, check_replaceable, foreign_entry
+from finetune.pretrained import ADAPTER_DIR
 from finetune.tasks.base import FINE_TUNED
 from finetune.tasks.base_config import TaskConfig
 
 RECIPE = "recipe.yaml"
 TENSORBOARD_DIR = "tensorboard"
-ADAPTER_DIR = "adapter"
-"""Where the adapter lies that was trained, in peft's format."""
 FINE_TUNED_DIR, FROM_SCRATCH_DIR = "fine-tuned", "from-scratch"
 TRAINING_ENTRIES = (FINE_TUNED_DIR, FROM_SCRATCH_DIR, "seed-*")
 """What lies in `training_directory`."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +53,7 @@ class Adapter:
         import torch
 
         settings = self._peft_config(network)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _quiet():
             # Whatever was drawn for the network before: whole and partitioned ones get the same adapter.
             torch.manual_seed(self._seed)
             try:
@@ -87,7 +89,8 @@ class Adapter:
         """A network with the adapter that `folder` holds."""
         import peft
 
-        return self._as_trained(peft.PeftModel.from_pretrained(network, folder))
+        with _quiet():
+            return self._as_trained(peft.PeftModel.from_pretrained(network, folder))
 
     def save(self, folder: Path, model: Any, weights: Mapping[str, torch.Tensor], base: Path) -> None:
         """Give a model of `put_in` its trained weights, and write the adapter as peft reads it.
@@ -100,7 +103,7 @@ class Adapter:
         """
         settings = model.peft_config[_ADAPTER]
         settings.base_model_name_or_path = str(base.absolute())
-        with tempfile.TemporaryDirectory() as first:
+        with tempfile.TemporaryDirectory() as first, _quiet():
             more: dict[str, Any] = {}
             if isinstance(self.config, LoraConfig) and self.config.start == "pissa":
                 # Relative to the pretrained matrices, not to the rest that PiSSA left of them.
@@ -159,19 +162,21 @@ class MergeCheck:
 
     Attributes:
         merged_difference: between the merged and the adapted network: the largest.
-        base_difference: between the adapted network and what it was before its training.
+        base_difference: between the adapted network and the pretrained one under the trained head.
     """
 
     merged_difference: float
     base_difference: float
 
 
-def merge(model: Any, untrained: Any, task: FinetuneTask, part: EncodedPart) -> tuple[Any, MergeCheck]:
-    """The network with its adapter merged into its weights.
+def merge(
+    model: Any, network: Any, task: FinetuneTask, part: EncodedPart
+) -> tuple[dict[str, torch.Tensor], MergeCheck]:
+    """The weights of the network with its adapter merged into them, by name.
 
     Args:
-        model: of `put_in`, with trained weights.
-        untrained: the network without them.
+        model: of `put_in`, with trained weights; it is used up.
+        network: the same network without an adapter; gets the weights.
         task: that it learned.
         part: examples to compare on.
 
@@ -179,20 +184,36 @@ def merge(model: Any, untrained: Any, task: FinetuneTask, part: EncodedPart) -> 
         UserError: merged, it says other things; or the training changed nothing.
     """
     numbers = range(min(_TRIED, len(part.lengths)))
-    before, adapted = (_logits(task, each, part, numbers) for each in (untrained, model))
-    network = model.merge_and_unload().eval()
+    adapted = _logits(task, model, part, numbers)
+    with _quiet():
+        merged_network = model.merge_and_unload()
+    for name in getattr(network, "new_parts", ()):
+        network.get_submodule(name).load_state_dict(merged_network.get_submodule(name).state_dict())
+    before = _logits(task, network, part, numbers)
+    # Into a network of its own: peft may change the config of the one that it took, such as which weights are tied.
+    found = dict(merged_network.named_parameters())
+    weights = {name: found[name].detach() for name, _ in network.named_parameters()}
+    _fill(network, weights)
     merged = _logits(task, network, part, numbers)
-    found = MergeCheck(_largest(adapted, merged), _largest(adapted, before))
+    check = MergeCheck(_largest(adapted, merged), _largest(adapted, before))
     allowed = TOLERANCE * max(1.0, max(float(each.abs().max()) for each in adapted))
-    if not found.merged_difference <= allowed:
+    if not check.merged_difference <= allowed:
         raise UserError(
-            f"logits of the merged model differ from those of the adapted one by {found.merged_difference:.1e}",
+            f"logits of the merged model differ from those of the adapted one by {check.merged_difference:.1e}",
             where="method",
             expected=f"at most {allowed:.1e}",
         )
-    if not found.base_difference > 0:
+    if not check.base_difference > 0:
         raise UserError("the adapter changes nothing", where="method", expected="a longer training, or a larger rate")
-    return network, found
+    return weights, check
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what peft and transformers say to programmers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def count_weights(network: Any) -> tuple[int, int]:

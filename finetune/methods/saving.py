@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.methods.config import AdapterConfig
-from finetune.task_output import ADAPTER_DIR
+from finetune.pretrained import ADAPTER_DIR
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +64,8 @@ def save_trained(folder: Path, prepared: PreparedTask, weights: Mapping[str, tor
         task.save(folder / ADAPTER_DIR, untrained, own, pretrained)
         (folder / ADAPTER_DIR / "model.safetensors").unlink()
         return said
-    network, check = merge(model, untrained, task, prepared.encoded["validation"])
-    task.save(folder, network, {name: each.detach() for name, each in network.named_parameters()}, pretrained)
+    merged, check = merge(model, untrained, task, prepared.encoded["validation"])
+    task.save(folder, untrained, merged, pretrained)
     return said | asdict(check)
 
 
