@@ -17,7 +17,6 @@ from finetune.pretrained import refuse_adapter_alone
 from finetune.task_output import RECIPE
 
 if TYPE_CHECKING:
-    from finetune.tasks.base_config import TaskConfig
     from finetune.tasks.classify_config import ClassifyConfig
     from finetune.tasks.embed_config import EmbedConfig
     from finetune.tasks.seq2seq_config import Seq2SeqConfig
@@ -84,7 +83,7 @@ def load_predictor(folder: Path) -> TextPredictor:
         known = f"a model of {', '.join(PREDICTORS)}"
         expected = f"{known}; {_OTHERWISE[name]}" if name in _OTHERWISE else known
         raise ConfigError(f"was made by the task {name}", where=folder, expected=expected)
-    recipe: TaskConfig = load_config(TASKS.declaration(name), [folder / RECIPE], [])
+    recipe = load_config(TASKS.declaration(name), [folder / RECIPE], [])
     refuse_adapter_alone(folder)
     made: TextPredictor = resolve(PREDICTORS[name])(folder, recipe)
     return made

@@ -26,6 +26,7 @@ _TRIED = 8
 _HEADS = ("classifier", "score")
 """Names of heads that peft trains beside vectors before the text."""
 _ADAPTER = "default"
+_FILE = "adapter_model.safetensors"
 
 
 class Adapter:
@@ -103,16 +104,21 @@ class Adapter:
         """
         settings = model.peft_config[_ADAPTER]
         settings.base_model_name_or_path = str(base.absolute())
-        with tempfile.TemporaryDirectory() as first, _quiet():
-            more: dict[str, Any] = {}
-            if isinstance(self.config, LoraConfig) and self.config.start == "pissa":
-                # Relative to the pretrained matrices, not to the rest that PiSSA left of them.
+        is_pissa = isinstance(self.config, LoraConfig) and self.config.start == "pissa"
+        with tempfile.TemporaryDirectory() as scratch, _quiet():
+            first, trained = Path(scratch, "first"), Path(scratch, "trained")
+            if is_pissa:
                 settings.init_lora_weights = True
                 model.save_pretrained(first, save_embedding_layers=False)
                 settings.init_lora_weights = "pissa"
-                more["path_initial_model_for_weight_conversion"] = first
             _fill(model, weights)
-            model.save_pretrained(folder, save_embedding_layers=False, **more)
+            model.save_pretrained(trained if is_pissa else folder, save_embedding_layers=False)
+            if is_pissa:
+                # Relative to the pretrained matrices, not to the rest that PiSSA left of them.
+                model.save_pretrained(
+                    folder, save_embedding_layers=False, path_initial_model_for_weight_conversion=str(first)
+                )
+                _add_missing(folder / _FILE, trained / _FILE)
         (folder / "README.md").unlink(missing_ok=True)  # an empty form
 
     def _peft_config(self, network: Any) -> Any:
@@ -222,6 +228,14 @@ def count_weights(network: Any) -> tuple[int, int]:
 
     sizes = [(math.prod(whole_shape(parameter)), parameter.requires_grad) for parameter in network.parameters()]
     return sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
+
+
+def _add_missing(file: Path, complete: Path) -> None:
+    """Add the tensors that another file has beside those of LoRA: peft's conversion leaves out the new head."""
+    from safetensors.torch import load_file, save_file
+
+    kept = {name: tensor for name, tensor in load_file(complete).items() if ".lora_" not in name}
+    save_file(load_file(file) | kept, file, metadata={"format": "pt"})
 
 
 def _fill(model: Any, weights: Mapping[str, torch.Tensor]) -> None:

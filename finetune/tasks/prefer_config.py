@@ -87,7 +87,7 @@ class PreferConfig(TaskConfig):
         }
         for key, methods in readers.items():
             if getattr(self, key) != type(self).model_fields[key].default and self.loss not in methods:
-                raise ValueError(f"{key} is set, which method={self.loss} does not read; {' and '.join(methods)} do")
+                raise ValueError(f"{key} is set, which loss={self.loss} does not read; {' and '.join(methods)} do")
         size = self.training.micro_batch_size or self.training.batch_size
         if self.loss == "kto" and size < 2:
             raise ValueError("loss=kto compares the completions of a micro-batch; expected 2 samples or more in it")
