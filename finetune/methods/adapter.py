@@ -1,4 +1,4 @@
-"""An adapter of peft around a task's network: put in, tried, saved, merged, read back."""
+"""An adapter of peft around a task's network: put in, tried, saved, read back."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import ConfigError, UserError
+from configs.errors import ConfigError
 from finetune.methods.config import AdapterConfig, LoraConfig, TargetedConfig, VirtualTokensConfig
 
 if TYPE_CHECKING:
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 """Largest difference of a logit, of the largest logit or 1, that is still the same."""
-_TRIED = 8
-"""Examples that are compared."""
 _HEADS = ("classifier", "score")
 """Names of heads that peft trains beside vectors before the text."""
-_ADAPTER = "default"
+ADAPTER = "default"
+"""What peft calls the only adapter."""
 _FILE = "adapter_model.safetensors"
 
 
@@ -54,7 +52,7 @@ class Adapter:
         import torch
 
         settings = self._peft_config(network)
-        with torch.random.fork_rng(devices=[]), _quiet():
+        with torch.random.fork_rng(devices=[]), quiet():
             # Whatever was drawn for the network before: whole and partitioned ones get the same adapter.
             torch.manual_seed(self._seed)
             try:
@@ -73,11 +71,11 @@ class Adapter:
             return self.put_in(network)
         order = sorted(range(len(part.lengths)), key=lambda number: part.lengths[number])
         ends = [order[0], order[-1]]
-        before = _losses(task, network, part, ends)
+        before = losses_of(task, network, part, ends)
         model = self.put_in(network)
         try:
-            after = _losses(task, model, part, ends)
-            alone = _losses(task, model, part, ends[:1])
+            after = losses_of(task, model, part, ends)
+            alone = losses_of(task, model, part, ends[:1])
         except Exception as error:  # whatever peft or a class of transformers says of vectors before a text
             raise self._refusal(network, error) from error
         if not bool((before - after).abs().max() > 1e-6):
@@ -90,7 +88,7 @@ class Adapter:
         """A network with the adapter that `folder` holds."""
         import peft
 
-        with _quiet():
+        with quiet():
             return self._as_trained(peft.PeftModel.from_pretrained(network, folder))
 
     def save(self, folder: Path, model: Any, weights: Mapping[str, torch.Tensor], base: Path) -> None:
@@ -102,16 +100,16 @@ class Adapter:
             weights: the trained ones by name; those of frozen parameters do not count.
             base: the pretrained model, which peft's file names.
         """
-        settings = model.peft_config[_ADAPTER]
+        settings = model.peft_config[ADAPTER]
         settings.base_model_name_or_path = str(base.absolute())
         is_pissa = isinstance(self.config, LoraConfig) and self.config.start == "pissa"
-        with tempfile.TemporaryDirectory() as scratch, _quiet():
+        with tempfile.TemporaryDirectory() as scratch, quiet():
             first, trained = Path(scratch, "first"), Path(scratch, "trained")
             if is_pissa:
                 settings.init_lora_weights = True
                 model.save_pretrained(first, save_embedding_layers=False)
                 settings.init_lora_weights = "pissa"
-            _fill(model, weights)
+            fill(model, {name: weights[name] for name, each in model.named_parameters() if each.requires_grad})
             model.save_pretrained(trained if is_pissa else folder, save_embedding_layers=False)
             if is_pissa:
                 # Relative to the pretrained matrices, not to the rest that PiSSA left of them.
@@ -148,8 +146,8 @@ class Adapter:
         return "SEQ_2_SEQ_LM" if network.config.is_encoder_decoder else "CAUSAL_LM"
 
     def _as_trained(self, model: Any) -> Any:
-        is_prompt = model.peft_config[_ADAPTER].peft_type == "PROMPT_TUNING"
-        if is_prompt and model.peft_config[_ADAPTER].task_type == "CAUSAL_LM":
+        is_prompt = model.peft_config[ADAPTER].peft_type == "PROMPT_TUNING"
+        if is_prompt and model.peft_config[ADAPTER].task_type == "CAUSAL_LM":
             model.register_forward_hook(_without_virtual_tokens)
         return model.eval()
 
@@ -162,60 +160,8 @@ class Adapter:
         )
 
 
-@dataclass(frozen=True)
-class MergeCheck:
-    """How far logits of a few examples are apart.
-
-    Attributes:
-        merged_difference: between the merged and the adapted network: the largest.
-        base_difference: between the adapted network and the pretrained one under the trained head.
-    """
-
-    merged_difference: float
-    base_difference: float
-
-
-def merge(
-    model: Any, network: Any, task: FinetuneTask, part: EncodedPart
-) -> tuple[dict[str, torch.Tensor], MergeCheck]:
-    """The weights of the network with its adapter merged into them, by name.
-
-    Args:
-        model: of `put_in`, with trained weights; it is used up.
-        network: the same network without an adapter; gets the weights.
-        task: that it learned.
-        part: examples to compare on.
-
-    Raises:
-        UserError: merged, it says other things; or the training changed nothing.
-    """
-    numbers = range(min(_TRIED, len(part.lengths)))
-    adapted = _logits(task, model, part, numbers)
-    with _quiet():
-        merged_network = model.merge_and_unload()
-    for name in getattr(network, "new_parts", ()):
-        network.get_submodule(name).load_state_dict(merged_network.get_submodule(name).state_dict())
-    before = _logits(task, network, part, numbers)
-    # Into a network of its own: peft may change the config of the one that it took, such as which weights are tied.
-    found = dict(merged_network.named_parameters())
-    weights = {name: found[name].detach() for name, _ in network.named_parameters()}
-    _fill(network, weights)
-    merged = _logits(task, network, part, numbers)
-    check = MergeCheck(_largest(adapted, merged), _largest(adapted, before))
-    allowed = TOLERANCE * max(1.0, max(float(each.abs().max()) for each in adapted))
-    if not check.merged_difference <= allowed:
-        raise UserError(
-            f"logits of the merged model differ from those of the adapted one by {check.merged_difference:.1e}",
-            where="method",
-            expected=f"at most {allowed:.1e}",
-        )
-    if not check.base_difference > 0:
-        raise UserError("the adapter changes nothing", where="method", expected="a longer training, or a larger rate")
-    return weights, check
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what peft and transformers say to programmers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -238,38 +184,25 @@ def _add_missing(file: Path, complete: Path) -> None:
     save_file(load_file(file) | kept, file, metadata={"format": "pt"})
 
 
-def _fill(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+def fill(network: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give those parameters that are named their values."""
     import torch
 
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
+        for name, parameter in network.named_parameters():
+            if name in weights:
                 parameter.copy_(weights[name])
 
 
 def _without_virtual_tokens(model: Any, inputs: Any, output: Any) -> Any:
     """Logits of the text alone, as those of other methods are."""
-    output.logits = output.logits[:, model.peft_config[_ADAPTER].num_virtual_tokens :]
+    output.logits = output.logits[:, model.peft_config[ADAPTER].num_virtual_tokens :]
     return output
 
 
-def _losses(task: FinetuneTask, network: Any, part: EncodedPart, numbers: Sequence[int]) -> torch.Tensor:
+def losses_of(task: FinetuneTask, network: Any, part: EncodedPart, numbers: Sequence[int]) -> torch.Tensor:
+    """Losses of some examples of a part, fp64, without gradients."""
     import torch
 
     with torch.no_grad():
         return task.losses(network, part, numbers, torch.device("cpu")).double()
-
-
-def _logits(task: FinetuneTask, network: Any, part: EncodedPart, numbers: Sequence[int]) -> list[torch.Tensor]:
-    """fp32 logits of each call of the network that the loss of these examples takes."""
-    found: list[torch.Tensor] = []
-    hook = network.register_forward_hook(lambda module, inputs, output: found.append(output.logits.detach().float()))
-    try:
-        _losses(task, network, part, numbers)
-    finally:
-        hook.remove()
-    return found
-
-
-def _largest(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))

@@ -48,7 +48,8 @@ def save_trained(folder: Path, prepared: PreparedTask, weights: Mapping[str, tor
     Raises:
         UserError: the merged model says other things than the adapted one.
     """
-    from finetune.methods.adapter import count_weights, merge
+    from finetune.methods.adapter import count_weights
+    from finetune.methods.merging import merge
 
     task, pretrained, adapter = prepared.task, prepared.pretrained, adapter_of(prepared.config)
     if adapter is None:
@@ -59,13 +60,13 @@ def save_trained(folder: Path, prepared: PreparedTask, weights: Mapping[str, tor
     said = {"name": adapter.config.name, "trained_parameters": trained, "total_parameters": total}
     adapter.save(folder / ADAPTER_DIR, model, weights, pretrained.path)
     untrained = task.network(pretrained)
+    own = {name: parameter.detach() for name, parameter in untrained.named_parameters()}
     if not adapter.config.merges:
-        own = {name: parameter.detach() for name, parameter in untrained.named_parameters()}
         task.save(folder / ADAPTER_DIR, untrained, own, pretrained)
         (folder / ADAPTER_DIR / "model.safetensors").unlink()
         return said
     merged, check = merge(model, untrained, task, prepared.encoded["validation"])
-    task.save(folder, untrained, merged, pretrained)
+    task.save(folder, untrained, {name: merged[name] for name in own}, pretrained)
     return said | asdict(check)
 
 

@@ -16,10 +16,12 @@ from configs.errors import ConfigError, DataError, UserError
 from finetune.pretrained import read_pretrained
 from finetune.run_task import TaskResult, run_task
 from finetune.tasks.base_config import TaskConfig
+from finetune.tasks.prefer_config import PreferConfig
 from finetune.tasks.seq2seq_config import Seq2SeqConfig
 from pretrain.models.encoder.bert_config import BertConfig
 from pretrain.models.encoder_decoder.t5_config import T5Config
 from tests.distributed import run_ranks
+from tests.finetune.finetune_questions import qa_config, write_squad
 from tests.finetune.finetune_runs import llama, write_run
 from tests.finetune.finetune_tags import tag_config, tagged, write_conll
 from tests.finetune.finetune_texts import WORDS, classify_config, train_on_rank, write_texts
@@ -54,7 +56,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes |= {"seq_length": 64, "vocab_multiple": 64, "vocab_size": tokenizer.vocab_size}
     t5 = T5Config.model_validate(sizes | {"decoder_seq_length": 40})
     write_run(root / "t5", t5, tokenizer, metadata=WITHOUT_SPECIAL_TOKENS)
-    write_run(root / "bert", BertConfig.model_validate(sizes), tokenizer)
+    write_run(root / "bert", BertConfig.model_validate(sizes | {"pooler": False}), tokenizer)
+    write_run(root / "pooled", BertConfig.model_validate(sizes), tokenizer)
     write_texts(root / "texts.jsonl", 120)
     write_conll(root / "texts.conll", tagged(80))
     with (root / "pairs.jsonl").open("w") as file:
@@ -76,7 +79,9 @@ def settings(root: Path, kind: str, output: str, method: dict[str, Any], **chang
             "generation": {"num_beams": 2, "max_new_tokens": 4},
         }
         return Seq2SeqConfig.model_validate(more | fields)
-    return classify_config(root, output, **({"model": root / "bert"} if kind == "bert" else {}), baselines=[], **fields)
+    return classify_config(
+        root, output, **({"model": root / kind} if kind in ("bert", "pooled") else {}), baselines=[], **fields
+    )
 
 
 def train(config: TaskConfig) -> TaskResult:
@@ -88,7 +93,7 @@ def train(config: TaskConfig) -> TaskResult:
 def changed(root: Path, kind: str, folder: Path) -> set[str]:
     """Names of the weights of a saved model that are not those that were pretrained."""
     weights = load_file(folder / "model.safetensors")
-    name = {"seq2seq": "t5", "bert": "bert"}.get(kind, "run")
+    name = {"seq2seq": "t5", "bert": "bert", "pooled": "pooled"}.get(kind, "run")
     pretrained = read_pretrained(root / name).tensors
     return {key for key in weights if key not in pretrained or not torch.equal(weights[key], pretrained[key])}
 
@@ -102,11 +107,19 @@ ADAPTED = {
     },
 }
 """Ends of the names of the modules that a method changes, by the family of the model."""
-HEADS = {"classify": {"score"}, "tag": {"score"}, "bert": {"classifier", "bert.pooler"}, "seq2seq": set(), "gpt": set()}
+HEADS: dict[str, set[str]] = {
+    "classify": {"score"},
+    "tag": {"score"},
+    "bert": {"classifier", "bert.pooler"},
+    "pooled": {"classifier"},
+    "seq2seq": set(),
+    "gpt": set(),
+}
+"""New parts of the network of each kind: of a BERT without a pooler, that, too; `gpt` is seq2seq with a decoder."""
 
 
-def check_merged(root: Path, kind: str, method: str) -> None:
-    folder = root / f"{kind}-{method}"
+def check_merged(root: Path, kind: str, method: str, more: str = "") -> None:
+    folder = root / f"{kind}-{method}{more}"
     result = train(settings(root, kind, folder.name, METHODS[method]))
     said = result.record["method"]
     assert said["name"] == METHODS[method]["name"]
@@ -114,7 +127,7 @@ def check_merged(root: Path, kind: str, method: str) -> None:
     assert said["merged_difference"] < 1e-4 and said["base_difference"] > 1e-2
     modules = {name.rpartition(".")[0] for name in changed(root, kind, folder)}
     if method != "rslora":  # that adapts all
-        family = {"tag": "classify", "gpt": "classify"}.get(kind, kind)
+        family = {"tag": "classify", "gpt": "classify", "pooled": "bert"}.get(kind, kind)
         ends = ADAPTED["ia3" if method == "ia3" else "lora"][family]
         body = {name for name in modules if not any(name.startswith(head) for head in HEADS[kind])}
         assert body and all(name.endswith(ends) for name in body), body
@@ -162,7 +175,7 @@ def refused_before_training(root: Path, kind: str, method: str) -> None:
 
 
 MERGED = {(kind, name): check_merged for kind in HEADS for name in METHODS if METHODS[name]["name"] in ("lora", "ia3")}
-ALONE = {(kind, name): check_alone for kind in ("seq2seq", "gpt") for name in ("prefix", "prompt")}
+ALONE = {(kind, name): check_alone for kind in ("seq2seq", "gpt", "pooled") for name in ("prefix", "prompt")}
 TABLE: dict[tuple[str, str], Callable[[Path, str, str], None]] = {
     **MERGED,
     **ALONE,
@@ -190,7 +203,7 @@ def test_a_merge_that_says_other_things_is_refused(root: Path, monkeypatch: pyte
     """Also the merge of the cheapest pair, in the fast tier."""
     from peft.tuners.lora.layer import Linear
 
-    check_merged(root, "classify", "lora")
+    check_merged(root, "classify", "lora", "-fast")
     right = Linear.get_delta_weight
     monkeypatch.setattr(Linear, "get_delta_weight", lambda self, adapter: 1.01 * right(self, adapter))
     with pytest.raises(UserError, match="logits of the merged model differ from those of the adapted one"):
@@ -221,7 +234,9 @@ def test_contradictions_are_refused_when_they_are_read(
 
 def test_modules_that_the_network_has_not_are_refused(root: Path) -> None:
     method = {"name": "lora", "target_modules": ["no_such_proj"]}
-    with pytest.raises(ConfigError, match=r"method\.name: is lora, which does not fit LlamaFor.*no_such_proj"):
+    with pytest.raises(
+        ConfigError, match=r"method\.name: is lora, which does not fit LlamaFor.*No modules were targeted"
+    ):
         train(settings(root, "classify", "refused", method))
 
 
@@ -280,6 +295,32 @@ def test_a_stopped_training_goes_on_bitwise(root: Path, method: str) -> None:
     file = Path("adapter") / "adapter_model.safetensors"
     assert (root / f"straight-{method}" / file).read_bytes() == (root / f"stopped-{method}" / file).read_bytes()
     assert result.record["history"] == straight.record["history"]
+
+
+@pytest.mark.slow
+def test_questions_and_preferences_take_adapters(root: Path) -> None:
+    write_squad(root / "squad.json")
+    with (root / "preferences.jsonl").open("w") as file:
+        for number in range(60):
+            record = {"id": f"n{number}", "prompt": f"the {number} ", "chosen": "returns value", "rejected": "of file"}
+            file.write(json.dumps(record) + "\n")
+    fields = {"training": SHORT | {"precision": "bf16", "zero_stage": 2}, "optimizer": OPTIMIZER}
+    questions = qa_config(root, "qa", method=METHODS["lora"], **fields)
+    preferred = PreferConfig.model_validate(
+        {
+            "output": root / "prefer",
+            "model": root / "run",
+            "data": {"train_texts": str(root / "preferences.jsonl")},
+            "method": METHODS["lora"],
+            **fields,
+        }
+    )
+    for config, new in ((questions, {"qa_outputs"}), (preferred, set())):
+        said = train(config).record["method"]
+        assert said["merged_difference"] < 1e-4 and said["base_difference"] > 1e-2
+        modules = {name.rpartition(".")[0] for name in changed(root, "classify", config.output)}
+        assert {name.rpartition(".")[2] for name in modules if name.endswith("proj")} == {"q_proj", "v_proj"}
+        assert {name for name in modules if name.endswith("qa_outputs")} == new
 
 
 @pytest.mark.slow
