@@ -79,9 +79,9 @@ def settings(root: Path, kind: str, output: str, method: dict[str, Any], **chang
             "generation": {"num_beams": 2, "max_new_tokens": 4},
         }
         return Seq2SeqConfig.model_validate(more | fields)
-    return classify_config(
-        root, output, **({"model": root / kind} if kind in ("bert", "pooled") else {}), baselines=[], **fields
-    )
+    if kind in ("bert", "pooled"):
+        fields["model"] = root / kind
+    return classify_config(root, output, baselines=[], **fields)
 
 
 def train(config: TaskConfig) -> TaskResult:
@@ -98,7 +98,7 @@ def changed(root: Path, kind: str, folder: Path) -> set[str]:
     return {key for key in weights if key not in pretrained or not torch.equal(weights[key], pretrained[key])}
 
 
-ADAPTED = {
+ADAPTED: dict[str, dict[str, tuple[str, ...]]] = {
     "lora": {"classify": ("q_proj", "v_proj"), "bert": ("query", "value"), "seq2seq": ("q", "v")},
     "ia3": {
         "classify": ("k_proj", "v_proj", "down_proj"),
@@ -234,9 +234,7 @@ def test_contradictions_are_refused_when_they_are_read(
 
 def test_modules_that_the_network_has_not_are_refused(root: Path) -> None:
     method = {"name": "lora", "target_modules": ["no_such_proj"]}
-    with pytest.raises(
-        ConfigError, match=r"method\.name: is lora, which does not fit LlamaFor.*No modules were targeted"
-    ):
+    with pytest.raises(ConfigError, match=r"method\.name: is lora, which does not fit .*No modules were targeted"):
         train(settings(root, "classify", "refused", method))
 
 
@@ -305,7 +303,7 @@ def test_questions_and_preferences_take_adapters(root: Path) -> None:
             record = {"id": f"n{number}", "prompt": f"the {number} ", "chosen": "returns value", "rejected": "of file"}
             file.write(json.dumps(record) + "\n")
     fields = {"training": SHORT | {"precision": "bf16", "zero_stage": 2}, "optimizer": OPTIMIZER}
-    questions = qa_config(root, "qa", method=METHODS["lora"], **fields)
+    questions = qa_config(root, "qa", model=root / "bert", method=METHODS["lora"], **fields)
     preferred = PreferConfig.model_validate(
         {
             "output": root / "prefer",
@@ -315,12 +313,15 @@ def test_questions_and_preferences_take_adapters(root: Path) -> None:
             **fields,
         }
     )
-    for config, new in ((questions, {"qa_outputs"}), (preferred, set())):
+    expected: list[tuple[str, TaskConfig, set[str]]] = [
+        ("run", preferred, {"q_proj", "v_proj"}),
+        ("bert", questions, {"query", "value", "qa_outputs"}),
+    ]
+    for kind, config, ends in expected:
         said = train(config).record["method"]
         assert said["merged_difference"] < 1e-4 and said["base_difference"] > 1e-2
-        modules = {name.rpartition(".")[0] for name in changed(root, "classify", config.output)}
-        assert {name.rpartition(".")[2] for name in modules if name.endswith("proj")} == {"q_proj", "v_proj"}
-        assert {name for name in modules if name.endswith("qa_outputs")} == new
+        names = changed(root, kind, config.output)
+        assert {name.rpartition(".")[0].rpartition(".")[2] for name in names} == ends
 
 
 @pytest.mark.slow
