@@ -48,7 +48,8 @@ def fill_network(
     Args:
         model: whole with any weights, or without memory.
         tensors: the pretrained weights, each read when it is asked for.
-        names: those of them that it takes; all others of its own are new.
+        names: those of them that it takes; all others of its own are new: the parts of the network that have only such
+            are named in its `new_parts`.
         partitioner: makes the parameters of one without memory.
     """
     import torch
@@ -85,7 +86,9 @@ def _draw_new(model: Any, new: set[int]) -> None:
 
     seed = torch.initial_seed()
     with torch.random.fork_rng(devices=[]):
-        for name, part in _new_parts(model, "", new):
+        parts = list(_new_parts(model, "", new))
+        model.new_parts = [name.removeprefix(".") for name, _ in parts]
+        for name, part in parts:
             torch.manual_seed(_seed_of(seed, name))
             for module in part.modules():
                 for key, parameter in list(module.named_parameters(recurse=False)):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from configs.errors import ConfigError, DataError
 from configs.kinds import resolve
+from finetune.pretrained import refuse_adapter_alone
 from finetune.task_output import RECIPE
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def load_predictor(folder: Path) -> TextPredictor:
         expected = f"{known}; {_OTHERWISE[name]}" if name in _OTHERWISE else known
         raise ConfigError(f"was made by the task {name}", where=folder, expected=expected)
     recipe = load_config(TASKS.declaration(name), [folder / RECIPE], [])
+    refuse_adapter_alone(folder)
     made: TextPredictor = resolve(PREDICTORS[name])(folder, recipe)
     return made
 

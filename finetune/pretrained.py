@@ -20,6 +20,8 @@ from pretrain.models.huggingface.weights import HuggingFaceWeights
 if TYPE_CHECKING:
     import torch
 
+ADAPTER_DIR = "adapter"
+"""Where in the output of a task the adapter lies that was trained, in peft's format."""
 _ENCODER_CLASSES = ("ForMaskedLM", "ForPreTraining")
 """How transformers ends the names of classes that fill masks: for architectures that no family of ours describes."""
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len")
@@ -101,6 +103,7 @@ def refuse_no_model(model: Path) -> None:
     """
     if (model / "config.json").is_file() or holds_checkpoint(model):
         return
+    refuse_adapter_alone(model)
     siblings = [p.name for p in model.parent.iterdir() if p.is_dir()] if model.parent.is_dir() else []
     close = nearest(model.name, siblings) if not model.exists() else None
     raise DataError(
@@ -109,6 +112,20 @@ def refuse_no_model(model: Path) -> None:
         expected="a run's output directory, one step_... of it, or a Hugging Face model directory, as `export` writes",
         nearest=str(model.parent / close) if close else None,
     )
+
+
+def refuse_adapter_alone(model: Path) -> None:
+    """Refuse the output of a task whose method trains an adapter that cannot be merged into a model.
+
+    Raises:
+        DataError: it is one.
+    """
+    if (model / ADAPTER_DIR / "adapter_config.json").is_file() and not (model / "config.json").is_file():
+        raise DataError(
+            f"holds no whole model: its method trained an adapter that cannot be merged, in {ADAPTER_DIR}/",
+            where=model,
+            expected="a whole model; peft loads the adapter on the model that it was trained on",
+        )
 
 
 def holds_checkpoint(model: Path) -> bool:

@@ -15,6 +15,7 @@ from configs.errors import DataError, ExitStatus
 from data_prep.storage.publishing import staged_directory
 from finetune.batches import by_length
 from finetune.checkpoints import copy_curves, remove_training
+from finetune.methods.saving import load_trained, save_trained
 from finetune.stopping import stop_request, tidy_when_stopped
 from finetune.task_fit import PreparedTask, check_batches, fit_task
 from finetune.task_output import check_output, directory_kind, draw_plots, refuse_not_finite, write_lines, write_record
@@ -134,10 +135,10 @@ def _finish(
     """Save, read back what was saved, and measure that."""
     config, task, encoded = prepared.config, prepared.task, prepared.encoded
     with staged_directory(config.output, config.marker, config.overwrite, kind=directory_kind(config)) as folder:
-        network = task.network(prepared.pretrained, from_scratch=True)
-        task.save(folder, network, fitted.weights, prepared.pretrained)
-        saved = task.load(folder)
+        method = save_trained(folder, prepared, fitted.weights)
+        saved = load_trained(config, task, prepared.pretrained, folder)
         if scratch is not None:
+            network = task.network(prepared.pretrained, from_scratch=True)
             network.load_state_dict(scratch.weights)
         systems: dict[str, dict[str, dict[str, Any]]] = {}
         for part in (part for part in encoded if part != "train"):
@@ -152,6 +153,7 @@ def _finish(
         record = {
             "task": config.name,
             "source": prepared.pretrained.provenance,
+            "method": method,
             **task.facts(),
             "ran": ran,
             "steps": fitted.steps,

@@ -24,6 +24,7 @@ from configs.load import to_yaml
 from data_prep.storage.publishing import staged_directory
 from data_prep.storage.replaceable import DirectoryKind, check_replaceable
 from finetune.checkpoints import changed_settings, remove_training
+from finetune.methods.saving import load_trained
 from finetune.run_task import predict_all, run_task
 from finetune.stopping import tidy_when_stopped
 from finetune.task_output import RECIPE, refuse_foreign_training, training_directory
@@ -209,7 +210,7 @@ def _of_ensemble(
     from finetune.pretrained import read_pretrained
 
     pretrained = read_pretrained(config.model, config.tokenizer_dir)
-    models = [task.load(run.output) for run in runs]
+    models = [load_trained(run, task, pretrained, run.output) for run in runs]
     found: dict[str, dict[str, Any]] = {}
     for part in (part for part in examples if part != "train"):
         encoded = task.encode(pretrained, examples[part])

@@ -112,21 +112,27 @@ def fit_task(
 
 
 def _network(prepared: PreparedTask, log: Callable[[str], None], *, from_scratch: bool) -> torch.nn.Module:
-    """The network of a task before its training, its lower layers frozen where that was asked for.
+    """The network of a task before its training: with its adapter, or its lower layers frozen, where asked for.
 
     Raises:
-        UserError: the pretrained model does not fit, or not so many layers can be frozen.
+        UserError: the pretrained model or the method does not fit, or not so many layers can be frozen.
     """
     import torch
 
     from finetune.layer_depth import freeze_lower
+    from finetune.methods.adapter import count_weights
+    from finetune.methods.saving import adapter_of
     from finetune.network_building import built_by
 
     config, frozen = prepared.config, prepared.config.training.freeze_layers
     torch.manual_seed(config.training_seed)
     with built_by(_partitioner(config)):
         network = prepared.task.network(prepared.pretrained, from_scratch=from_scratch)
-    if frozen is not None and not from_scratch:
+    adapter = None if from_scratch else adapter_of(config)
+    if adapter is not None:
+        network = adapter.try_out(network, prepared.task, prepared.encoded["train"])
+        log("{:,} of {:,} weights are trained".format(*count_weights(network)))
+    elif frozen is not None and not from_scratch:
         log(f"{freeze_lower(network, frozen):,} weights are trained, the others are frozen")
     return network
 
@@ -136,7 +142,7 @@ def _partitioner(config: TaskConfig) -> Partitioner | None:
     import torch.distributed as dist
 
     training, ranks = config.training, dist.get_world_size()
-    if training.zero_stage < 3 or ranks == 1:
+    if training.zero_stage < 3 or ranks == 1 or config.method.needs_whole_weights:
         return None
     from pretrain.engine.task_partitioning import Partitioner
 

@@ -13,6 +13,7 @@ from configs.errors import DataError, ExitStatus, UserError
 from configs.load import to_yaml
 from data_prep.storage.durable import writing
 from data_prep.storage.replaceable import TRANSFORMERS_FILES, DirectoryKind, check_replaceable, foreign_entry
+from finetune.pretrained import ADAPTER_DIR
 from finetune.tasks.base import FINE_TUNED
 from finetune.tasks.base_config import TaskConfig
 
@@ -30,7 +31,7 @@ def training_directory(output: Path) -> Path:
 
 def directory_kind(config: TaskConfig) -> DirectoryKind:
     """What tells an output of this task, and all that is in it."""
-    own = (*config.files, "predictions-*.jsonl", RECIPE, TENSORBOARD_DIR)
+    own = (*config.files, "predictions-*.jsonl", RECIPE, TENSORBOARD_DIR, ADAPTER_DIR)
     return DirectoryKind(config.marker_keys, (*own, *TRANSFORMERS_FILES))
 
 

@@ -11,6 +11,8 @@ from configs.durations import Duration, Units
 from configs.kinds import ChosenBy, Named
 from configs.paths import InputPath, OutputPath
 from configs.section import Section
+from finetune.methods.config import FullConfig, MethodConfig
+from finetune.methods.kinds import METHODS
 from finetune.tasks.kinds import TASKS
 from pretrain.config import OptimizerConfig
 from pretrain.config.kinds import OPTIMIZERS
@@ -114,6 +116,9 @@ class TaskConfig(Named):
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {"loss": "lowest"}
     """Validation figures that may select the weights, and which value of them is the best."""
 
+    adapted_as: ClassVar[Literal["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "LM"] | None] = None
+    """What the network is to peft, `LM` for any language model; None: it takes no adapter."""
+
     renamed: ClassVar[Mapping[str, str]] = {"output_dir": "output"}
 
     output: OutputPath
@@ -133,6 +138,8 @@ class TaskConfig(Named):
     """How long, how much at a time, how precise, and which weights are kept."""
     optimizer: Annotated[OptimizerConfig, ChosenBy(OPTIMIZERS)] = Field(default_factory=_default_optimizer)
     """The optimizer and its schedule; `name` chooses the optimizer."""
+    method: Annotated[MethodConfig, ChosenBy(METHODS)] = Field(default_factory=FullConfig)
+    """Which weights are trained: all, or a small adapter; `name` chooses the method."""
     baselines: list[Literal["scratch"]] = []
     """What is measured beside it: the same network from random weights (which costs as much again)."""
 
@@ -169,6 +176,13 @@ class TaskConfig(Named):
         if self.training.select_by not in self.selects:
             known = ", ".join(self.selects)
             raise ValueError(f"training.select_by is {self.training.select_by!r}; expected one of {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> TaskConfig:
+        problems = self.method.problems(self)
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")

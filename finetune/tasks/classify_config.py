@@ -65,6 +65,7 @@ class ClassifyConfig(TaskConfig):
     """A classifier made of a pretrained model."""
 
     implementation: ClassVar[str] = "finetune.tasks.classify:ClassifyTask"
+    adapted_as = "SEQ_CLS"
     product: ClassVar[str] = "classifier"
     marker: ClassVar[str] = "classify.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "examples", "ran")

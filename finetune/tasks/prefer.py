@@ -86,7 +86,7 @@ class PreferTask(WritingTask):
     @property
     def is_paired(self) -> bool:
         """Whether an example is a chosen and a rejected completion."""
-        return self.config.method != "kto"
+        return self.config.loss != "kto"
 
     def read(self) -> Mapping[str, Sequence[Preference]]:
         """See the base class; pairs of two equal completions are bad records."""
@@ -103,7 +103,7 @@ class PreferTask(WritingTask):
 
     def facts(self) -> dict[str, Any]:
         """See the base class."""
-        return self.parsed.facts() | {"method": self.config.method}
+        return self.parsed.facts() | {"loss": self.config.loss}
 
     def encode(self, pretrained: PretrainedModel, examples: Sequence[Preference]) -> CompletionPairs:
         """See the base class; with the log-probabilities of the pretrained model, where the method needs them."""
@@ -128,7 +128,7 @@ class PreferTask(WritingTask):
         start = pretrained.hf_config["decoder_start_token_id"] if template.is_encoder_decoder else None
         rows = SequencePairs(sources * 2, targets, template, start, [], cut_sources, cut)
         reference = np.zeros((count, 2), dtype=np.float32)
-        if self.config.method != "orpo":
+        if self.config.loss != "orpo":
             from finetune.tasks.reference_scores import reference_scores
 
             reference = reference_scores(pretrained, rows, self.config.reference_folder).reshape(2, count).T.copy()
@@ -181,7 +181,7 @@ class PreferTask(WritingTask):
         from finetune.tasks.preference_losses import rewards
 
         policy_B2 = _log_probabilities(model, part, numbers, device)
-        rewards_B2 = rewards(part.scores(policy_B2, numbers), self.config.method, self.config.beta)
+        rewards_B2 = rewards(part.scores(policy_B2, numbers), self.config.loss, self.config.beta)
         return list(torch.stack([policy_B2, rewards_B2], dim=1).cpu().numpy())
 
     def validation_figures(
@@ -233,7 +233,7 @@ class PreferTask(WritingTask):
     ) -> dict[str, dict[str, Any]]:
         """See the base class; which completion of a pair the pretrained model finds more probable."""
         pairs = encoded[part]
-        if self.config.method == "orpo" or not self.is_paired:
+        if self.config.loss == "orpo" or not self.is_paired:
             return {}
         tokens_N2 = np.array([len(row) for row in pairs.rows.targets]).reshape(2, -1).T
         means_N2 = (pairs.reference / tokens_N2)[np.array(pairs.weights) > 0]

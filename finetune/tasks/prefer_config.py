@@ -48,6 +48,7 @@ class PreferConfig(TaskConfig):
     """A language model that writes what is preferred."""
 
     implementation: ClassVar[str] = "finetune.tasks.prefer:PreferTask"
+    adapted_as = "LM"
     marker: ClassVar[str] = "prefer.json"
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {
         "loss": "lowest",
@@ -57,7 +58,7 @@ class PreferConfig(TaskConfig):
 
     name: str = "prefer"
     """`prefer`."""
-    method: Method = "dpo"
+    loss: Method = "dpo"
     """dpo: Rafailov et al. 2023; ipo: Azar et al. 2023; orpo: Hong et al. 2024, without a reference model; kto:
     Ethayarajh et al. 2024, from single labelled completions."""
     beta: float = Field(default=0.1, gt=0)
@@ -100,9 +101,9 @@ class PreferConfig(TaskConfig):
             "reference_cache": ("dpo", "ipo", "kto"),
         }
         for key, methods in readers.items():
-            if getattr(self, key) != type(self).model_fields[key].default and self.method not in methods:
-                raise ValueError(f"{key} is set, which method={self.method} does not read; {' and '.join(methods)} do")
+            if getattr(self, key) != type(self).model_fields[key].default and self.loss not in methods:
+                raise ValueError(f"{key} is set, which loss={self.loss} does not read; {' and '.join(methods)} do")
         size = self.training.micro_batch_size or self.training.batch_size
-        if self.method == "kto" and size < 2:
-            raise ValueError("method=kto compares the completions of a micro-batch; expected 2 samples or more in it")
+        if self.loss == "kto" and size < 2:
+            raise ValueError("loss=kto compares the completions of a micro-batch; expected 2 samples or more in it")
         return self

@@ -42,7 +42,7 @@ def preference_losses(scores: Scores, config: PreferConfig) -> torch.Tensor:
         config: says the method and its numbers.
     """
     losses = {"dpo": _dpo, "ipo": _ipo, "orpo": _orpo, "kto": _kto}
-    return losses[config.method](scores, config)
+    return losses[config.loss](scores, config)
 
 
 def rewards(scores: Scores, method: Method, beta: float) -> torch.Tensor:

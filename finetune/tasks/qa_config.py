@@ -43,6 +43,7 @@ class QaConfig(TaskConfig):
     """A finder of answers in texts (extractive question answering) made of a pretrained model."""
 
     implementation: ClassVar[str] = "finetune.tasks.qa:QaTask"
+    adapted_as = "QUESTION_ANS"
     product: ClassVar[str] = "answerer"
     marker: ClassVar[str] = "qa.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "examples", "form", "ran")

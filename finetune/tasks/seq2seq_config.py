@@ -61,6 +61,7 @@ class Seq2SeqConfig(TaskConfig):
     """A model that writes a target text for a source text."""
 
     implementation: ClassVar[str] = "finetune.tasks.seq2seq:Seq2SeqTask"
+    adapted_as = "LM"
     marker: ClassVar[str] = "seq2seq.json"
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {
         "loss": "lowest",

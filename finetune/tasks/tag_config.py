@@ -67,6 +67,7 @@ class TagConfig(TaskConfig):
     """A tagger of words (named entities, parts of speech) made of a pretrained model."""
 
     implementation: ClassVar[str] = "finetune.tasks.tag:TagTask"
+    adapted_as = "TOKEN_CLS"
     product: ClassVar[str] = "tagger"
     marker: ClassVar[str] = "tag.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "scheme", "ran")

@@ -70,7 +70,7 @@ def write_texts(
         tokens_BS[number, start : start + len(row)] = torch.tensor(row, dtype=torch.int64)
         mask_BS[number, start : start + len(row)] = 1
     with torch.no_grad(), quiet_transformers():
-        rows = network.generate(tokens_BS.to(device), attention_mask=mask_BS.to(device)).tolist()
+        rows = network.generate(input_ids=tokens_BS.to(device), attention_mask=mask_BS.to(device)).tolist()
     begin = 1 if template.is_encoder_decoder else width
     return [codec.decode(_until(row[begin:], template)) for row in rows]
 

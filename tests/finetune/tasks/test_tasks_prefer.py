@@ -59,7 +59,7 @@ def config(root: Path, method: str, output: str, **changes: Any) -> PreferConfig
     fields: dict[str, Any] = {
         "output": root / output,
         "model": root / "run",
-        "method": method,
+        "loss": method,
         "data": {"train_texts": str(root / file), "max_completion_tokens": 16},
         "training": {"duration": "4 epochs", "batch_size": 16, "log_interval": 1},
         "optimizer": {"lr": 3e-3, "schedule": "linear", "warmup": "2 steps"},
@@ -179,7 +179,7 @@ def test_every_method_learns(root: Path, method: str) -> None:
     figures = result.test["fine-tuned"]
     assert figures["accuracy"] > 0.8 and figures["reward_margin"] > 0.01
     first, last = (result.record["history"][place]["loss"] for place in (0, -2))
-    assert last < first and result.record["method"] == method
+    assert last < first and result.record["loss"] == method
     assert AutoModelForCausalLM.from_pretrained(root / method).generation_config.eos_token_id == 1
 
 

@@ -33,16 +33,16 @@ def sigmoid(x: float) -> float:
 
 def test_dpo() -> None:
     margins = [0.3 * ((p[0] - r[0]) - (p[1] - r[1])) for p, r in zip(POLICY, REFERENCE)]
-    assert losses(method="dpo", beta=0.3) == pytest.approx([-log(sigmoid(m)) for m in margins])
+    assert losses(loss="dpo", beta=0.3) == pytest.approx([-log(sigmoid(m)) for m in margins])
     smooth = [-0.9 * log(sigmoid(m)) - 0.1 * log(sigmoid(-m)) for m in margins]
-    assert losses(method="dpo", beta=0.3, label_smoothing=0.1) == pytest.approx(smooth)
+    assert losses(loss="dpo", beta=0.3, label_smoothing=0.1) == pytest.approx(smooth)
 
 
 def test_ipo() -> None:
     by_hand = []
     for p, r, t in zip(POLICY, REFERENCE, TOKENS):
         by_hand.append(((p[0] - r[0]) / t[0] - (p[1] - r[1]) / t[1] - 1 / (2 * 0.3)) ** 2)
-    assert losses(method="ipo", beta=0.3) == pytest.approx(by_hand)
+    assert losses(loss="ipo", beta=0.3) == pytest.approx(by_hand)
 
 
 def test_orpo() -> None:
@@ -51,7 +51,7 @@ def test_orpo() -> None:
         chosen, rejected = p[0] / t[0], p[1] / t[1]
         odds = log(exp(chosen) / (1 - exp(chosen))) - log(exp(rejected) / (1 - exp(rejected)))
         by_hand.append(-chosen - 0.3 * log(sigmoid(odds)))
-    assert losses(method="orpo", beta=0.3) == pytest.approx(by_hand, rel=1e-5)
+    assert losses(loss="orpo", beta=0.3) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_kto() -> None:
@@ -60,10 +60,10 @@ def test_kto() -> None:
     good, bad = (0.3 * (p[0] - r[0] - divergence) for p, r in zip(POLICY, REFERENCE))
     expected = [2.0 * (1 - sigmoid(good)), 0.5 * (1 - sigmoid(-bad))]
     weights = {"desirable_weight": 2.0, "undesirable_weight": 0.5}
-    assert losses(method="kto", beta=0.3, **weights) == pytest.approx(expected)
+    assert losses(loss="kto", beta=0.3, **weights) == pytest.approx(expected)
     policy = torch.tensor([[-4.0, -5.0], [-3.0, -1.0]], requires_grad=True)
     scores = Scores(policy, torch.tensor(REFERENCE), torch.tensor(TOKENS), torch.tensor([True, False]))
-    found = preference_losses(scores, config(method="kto", beta=0.3))
+    found = preference_losses(scores, config(loss="kto", beta=0.3))
     divergence = (0.5 + 1.0) / 2
     assert float(found[0]) == pytest.approx(1 - sigmoid(0.3 * (1.0 - divergence)))
     found.sum().backward()
@@ -79,10 +79,10 @@ def test_rewards() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"method": "ipo", "label_smoothing": 0.1}, "label_smoothing is set, which method=ipo does not read; dpo do"),
-        ({"method": "dpo", "desirable_weight": 2.0}, "method=dpo does not read"),
-        ({"method": "orpo", "reference_cache": Path("x")}, "method=orpo does not read"),
-        ({"method": "kto", "training": {"micro_batch_size": 1}}, "2 samples or more"),
+        ({"loss": "ipo", "label_smoothing": 0.1}, "label_smoothing is set, which loss=ipo does not read; dpo do"),
+        ({"loss": "dpo", "desirable_weight": 2.0}, "loss=dpo does not read"),
+        ({"loss": "orpo", "reference_cache": Path("x")}, "loss=orpo does not read"),
+        ({"loss": "kto", "training": {"micro_batch_size": 1}}, "2 samples or more"),
     ],
 )
 def test_keys_of_another_method_are_refused(changes: dict[str, Any], named: str) -> None:

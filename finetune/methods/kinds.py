@@ -1,0 +1,17 @@
+"""The names of the methods by which a task's network is trained, each with its declaration."""
+
+from __future__ import annotations
+
+from configs.kinds import Kinds
+
+METHODS = Kinds(
+    what="fine-tuning method",
+    targets={
+        "full": "finetune.methods.config:FullConfig",
+        "lora": "finetune.methods.config:LoraConfig",
+        "ia3": "finetune.methods.config:Ia3Config",
+        "prefix": "finetune.methods.config:PrefixConfig",
+        "prompt": "finetune.methods.config:PromptConfig",
+    },
+    default="full",
+)
