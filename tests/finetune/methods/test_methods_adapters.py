@@ -308,7 +308,7 @@ def test_questions_and_preferences_take_adapters(root: Path) -> None:
         {
             "output": root / "prefer",
             "model": root / "run",
-            "data": {"train_texts": str(root / "preferences.jsonl")},
+            "data": {"train_texts": str(root / "preferences.jsonl"), "max_completion_tokens": 16},
             "method": METHODS["lora"],
             **fields,
         }
