@@ -121,7 +121,7 @@ def _network(prepared: PreparedTask, log: Callable[[str], None], *, from_scratch
 
     from finetune.layer_depth import freeze_lower
     from finetune.methods.adapter import count_weights
-    from finetune.methods.saving import adapter_of
+    from finetune.methods.chosen import adapter_of
     from finetune.network_building import built_by
 
     config, frozen = prepared.config, prepared.config.training.freeze_layers

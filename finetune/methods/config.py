@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
 from configs.kinds import Named
+from pretrain.config import OptimizerConfig
 
-if TYPE_CHECKING:
-    from finetune.tasks.base_config import TaskConfig
+
+class TaskSettings(Protocol):
+    """What a method asks of the settings of a task (`TaskConfig`, whose section it is)."""
+
+    @property
+    def name(self) -> str:
+        """Of the task."""
+        ...
+
+    @property
+    def adapted_as(self) -> str | None:
+        """What the network is for in peft's words; None: no adapter fits it."""
+        ...
+
+    @property
+    def training(self) -> Any:
+        """A `TaskTraining`."""
+        ...
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """The optimizer and its schedule."""
+        ...
 
 
 class MethodConfig(Named):
@@ -21,7 +43,7 @@ class MethodConfig(Named):
         """Whether the network has to be whole while it is prepared for the training, also at ZeRO stage 3."""
         return False
 
-    def problems(self, config: TaskConfig) -> list[str]:
+    def problems(self, config: TaskSettings) -> list[str]:
         """What stands in the way of this method in a task's settings, in words."""
         return []
 
@@ -48,7 +70,7 @@ class AdapterConfig(MethodConfig):
         """Fields of peft's config, but for those that the network decides."""
         raise NotImplementedError
 
-    def problems(self, config: TaskConfig) -> list[str]:
+    def problems(self, config: TaskSettings) -> list[str]:
         """See the base class."""
         told, training = f"method.name is {self.name}", config.training
         if config.adapted_as is None:
@@ -115,7 +137,7 @@ class LoraConfig(TargetedConfig):
         """See the base class; PiSSA decomposes the matrices."""
         return self.start == "pissa"
 
-    def problems(self, config: TaskConfig) -> list[str]:
+    def problems(self, config: TaskSettings) -> list[str]:
         """See the base class."""
         found = super().problems(config)
         if self.dora and self.start == "pissa":
@@ -143,7 +165,7 @@ class Ia3Config(TargetedConfig):
         given = self.target_modules != "auto"
         return {"feedforward_modules": self.feedforward_modules} if given else {}
 
-    def problems(self, config: TaskConfig) -> list[str]:
+    def problems(self, config: TaskSettings) -> list[str]:
         """See the base class."""
         found = super().problems(config)
         if self.target_modules == "all-linear":
@@ -173,7 +195,7 @@ class VirtualTokensConfig(AdapterConfig):
         """See the base class; that the vectors count is tried before the training."""
         return True
 
-    def problems(self, config: TaskConfig) -> list[str]:
+    def problems(self, config: TaskSettings) -> list[str]:
         """See the base class."""
         found = super().problems(config)
         if config.training.adversarial != "none":
@@ -187,7 +209,7 @@ class VirtualTokensConfig(AdapterConfig):
         return "vectors before the text would move the places where its labels are read"
 
 
-class PrefixConfig(VirtualTokensConfig):
+class PrefixTuningConfig(VirtualTokensConfig):
     """Prefix tuning: trained keys and values before those of the text, in each layer (Li & Liang 2021)."""
 
     peft_class: ClassVar[str] = "PrefixTuningConfig"
@@ -196,7 +218,7 @@ class PrefixConfig(VirtualTokensConfig):
     """Which method it is."""
 
 
-class PromptConfig(VirtualTokensConfig):
+class PromptTuningConfig(VirtualTokensConfig):
     """Prompt tuning: trained embeddings before those of the text (Lester et al. 2021)."""
 
     peft_class: ClassVar[str] = "PromptTuningConfig"

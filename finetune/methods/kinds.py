@@ -10,8 +10,8 @@ METHODS = Kinds(
         "full": "finetune.methods.config:FullConfig",
         "lora": "finetune.methods.config:LoraConfig",
         "ia3": "finetune.methods.config:Ia3Config",
-        "prefix": "finetune.methods.config:PrefixConfig",
-        "prompt": "finetune.methods.config:PromptConfig",
+        "prefix": "finetune.methods.config:PrefixTuningConfig",
+        "prompt": "finetune.methods.config:PromptTuningConfig",
     },
     default="full",
 )

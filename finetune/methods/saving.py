@@ -13,25 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.methods.config import AdapterConfig
+from finetune.methods.chosen import adapter_of
 from finetune.pretrained import ADAPTER_DIR
 
 if TYPE_CHECKING:
     import torch
 
-    from finetune.methods.adapter import Adapter
     from finetune.pretrained import PretrainedModel
     from finetune.task_fit import PreparedTask
     from finetune.tasks.base import FinetuneTask
     from finetune.tasks.base_config import TaskConfig
-
-
-def adapter_of(config: TaskConfig) -> Adapter | None:
-    """What puts the adapter of a task's method into its network; None: all of the network is trained."""
-    if not isinstance(config.method, AdapterConfig):
-        return None
-    made: Adapter = config.method.implement()(config.method, config.adapted_as, config.training_seed)
-    return made
 
 
 def save_trained(folder: Path, prepared: PreparedTask, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:

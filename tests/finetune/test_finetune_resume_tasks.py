@@ -48,7 +48,7 @@ def stop_after_three_steps(config: TaskConfig) -> None:
         ("tag", ["training.label_smoothing=0.1"]),
         ("qa", ["training.freeze_layers=1"]),
         ("seq2seq", ["training.r_drop=1.0"]),
-        ("prefer", ["method=kto", "data.completion_field=completion"]),
+        ("prefer", ["loss=kto", "data.completion_field=completion"]),
         ("embed", ["training.adversarial=fgm"]),
     ],
 )
