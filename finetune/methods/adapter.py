@@ -140,7 +140,11 @@ class Adapter:
             raise self._refusal(network, f"its new {untrained} would not be trained")
         return getattr(peft, config.peft_class)(task_type=self._task_type(network), **fields)
 
-    def _task_type(self, network: Any) -> str:
+    def _task_type(self, network: Any) -> str | None:
+        if self._adapted_as == "QUESTION_ANS" and self.config.merges:
+            # peft/peft_model.py, PeftModelForQuestionAnswering.forward: drops the token types. The plain PeftModel
+            # passes all arguments on.
+            return None
         if self._adapted_as != "LM":
             return self._adapted_as
         return "SEQ_2_SEQ_LM" if network.config.is_encoder_decoder else "CAUSAL_LM"
