@@ -142,8 +142,7 @@ class Adapter:
 
     def _task_type(self, network: Any) -> str | None:
         if self._adapted_as == "QUESTION_ANS" and self.config.merges:
-            # peft/peft_model.py, PeftModelForQuestionAnswering.forward: drops the token types. The plain PeftModel
-            # passes all arguments on.
+            # The forward pass of peft 0.21's class for questions drops the token types; the plain one passes all on.
             return None
         if self._adapted_as != "LM":
             return self._adapted_as
