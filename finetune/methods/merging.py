@@ -71,7 +71,8 @@ def merge(
 def _plain_weights(model: Any) -> dict[str, torch.Tensor]:
     """The weights of a model whose adapter is merged, under the names that the network has without it.
 
-    Not by peft's way to unload a merged adapter, which cannot take heads of several layers out of IA3, and changes the config.
+    Not by peft's way to unload a merged adapter: it cannot take heads of several layers out of IA3, and changes the
+    config.
     """
     plain = {}
     for name, parameter in model.get_base_model().named_parameters():
