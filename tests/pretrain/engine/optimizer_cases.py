@@ -59,6 +59,7 @@ def _cases(optimizer: str, label: str = "", **options: Any) -> tuple[OptimizerCa
         case("zero 3, data 2", 2, 3),
         case("zero 0, tensor 2", 2, 0, tensor=2),
         case("zero 1, tensor 2, data 2, gpt2", 4, 1, tensor=2, family="gpt2"),
+        *([case("zero 1, tensor 2, data 2", 4, 1, tensor=2)] if optimizer == "lion" else []),
         case("zero 3, tensor 2, sequence, data 2", 4, 3, tensor=2, **sequence),
         case("zero 2, pipeline 2, data 2", 4, 2, pipeline=2),
         case("zero 3, tensor 2, pipeline 2, data 2", 8, 3, tensor=2, pipeline=2),

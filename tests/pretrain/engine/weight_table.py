@@ -2,6 +2,10 @@
 
 After ten steps, all weights by name: the norm of the difference by the norm of what the steps changed. Words after it
 choose the layouts whose names have one of them.
+
+Left out is Lion with GPT-2's biases. A bias of the keys adds the same to each score of a query, which softmax takes off
+again: its gradient is 0 but for rounding, and Lion steps by the sign of that. What the model computes is compared all
+the same, by `equivalence_table`; Lion's weights are compared under the same layout without biases.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ def main() -> int:
     known: dict[str, tuple[Weights, Weights]] = {}
     words = sys.argv[1:] or [""]
     cases = [case for case in OPTIMIZER_CASES if any(word in case.name for word in words)]
+    left_out = [case for case in cases if case.optimizer == "lion" and case.family == "gpt2"]
+    cases = [case for case in cases if case not in left_out]
     worst = 0.0
     print(f"{'layout':66} {'ranks':>5} {'distance':>9} {'seconds':>8}")
     for case in cases:
@@ -38,6 +44,8 @@ def main() -> int:
         worst = max(worst, far)
         over = "OVER" if far > LIMIT else ""
         print(f"{case.name:66} {case.ranks:5} {far:9.1e} {time.perf_counter() - started_s:8.1f} {over}", flush=True)
+    for case in left_out:
+        print(f"{case.name:66} left out: Lion steps by the sign of rounding where a bias has no gradient")
     print(json.dumps({"layouts": len(cases), "largest": worst, "limit": LIMIT, "all_within_limits": worst <= LIMIT}))
     return int(worst > LIMIT)
 
