@@ -117,16 +117,23 @@ def measure(kind: Kind, parts: list[Path], root: Path, megatron: Path | None) ->
         if "gigatoken" in name and not gigatoken_is_equal:
             verdict = "gigatoken has other ids"
         print(f"  {name:<34}{ratio:>8.2f}   >= {TARGET}: {verdict}", flush=True)
-    peaks, walls = _workers(kind, parts, root)
-    print(f"  2 workers / 1 worker {walls[2] / walls[1]:.2f}; peak {peaks[0]:.0f} MB, of a tenth {peaks[1]:.0f} MB"
-          f" (<= {MEMORY_MB}); shown to be right in {statistics.median(proof_s):.1f} CPU s", flush=True)  # fmt: skip
+    peaks, alone_mb, walls = _workers(kind, parts, root)
+    every = ", ".join(f"{peak:.0f}" for peak in peaks[:-1])
+    proven_s = statistics.median(proof_s)
+    print(f"  2 workers / 1 worker {walls[2] / walls[1]:.2f}; shown to be right in {proven_s:.1f} CPU s", flush=True)
+    print(f"  peak of a worker {every} MB, of a tenth {peaks[-1]:.0f} MB (<= {MEMORY_MB});", end=" ")
+    print(f"of one process that plans too {alone_mb:.0f} MB", flush=True)
     return {
         "megabytes_per_cpu_second": {way: round(rate, 2) for way, rate in medians.items()},
         "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
         "gigatoken_ids_are_equal": gigatoken_is_equal,
         "megabytes_per_second_of_workers": {str(count): round(rate, 2) for count, rate in walls.items()},
-        "peak_megabytes": {"text of a round": round(peaks[0], 1), "a tenth of it": round(peaks[1], 1)},
-        "shown_to_be_right_cpu_s": round(statistics.median(proof_s), 2),
+        "peak_megabytes": {
+            "a worker, text of each round": [round(peak, 1) for peak in peaks[:-1]],
+            "a worker, a tenth of the first": round(peaks[-1], 1),
+            "one process that plans too": round(alone_mb, 1),
+        },
+        "shown_to_be_right_cpu_s": round(proven_s, 2),
     }
 
 
@@ -188,25 +195,26 @@ def _megatron_s(way: str, kind: Kind, path: Path, root: Path, megatron: Path | N
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _workers(kind: Kind, parts: list[Path], root: Path) -> tuple[list[float], dict[int, float]]:
-    """Peak MB of a worker for a round's text and for a tenth of it; MB per second of one worker and of two."""
+def _workers(kind: Kind, parts: list[Path], root: Path) -> tuple[list[float], float, dict[int, float]]:
+    """Peak MB of a worker for each round's text and for a tenth of it, and of one that plans too; MB/s of 1 and 2."""
     tenth = root / "tenth.jsonl"
     lines = parts[0].read_bytes().splitlines(keepends=True)
     tenth.write_bytes(b"".join(lines[::10]))
     peaks: list[float] = []
     walls: dict[int, float] = {}
-    for path, workers in ((parts[0], 1), (tenth, 1), (parts[0], 2)):
+    alone_mb = 0.0
+    for path, workers in ((parts[0], 1), *((part, 2) for part in parts), (tenth, 2)):
         command = [sys.executable, "-m", "benchmarks.tokenization_worker", path, kind.path, root / "worker", workers]
-        command += [parts[0].stat().st_size // 8]
+        command += [path.stat().st_size // 8]
         done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
         subprocess.run(["rm", "-r", str(root / "worker")], check=True)
-        peak_mb, rate = map(float, done.stdout.split())
+        own_mb, worker_mb, rate = map(float, done.stdout.split())
         if workers == 1:
-            peaks.append(peak_mb)
-            walls.setdefault(1, rate)
+            alone_mb = own_mb
         else:
-            walls[2] = rate
-    return peaks, walls
+            peaks.append(worker_mb)
+        walls.setdefault(workers, rate)
+    return peaks, alone_mb, walls
 
 
 if __name__ == "__main__":

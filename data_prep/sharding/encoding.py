@@ -24,7 +24,7 @@ from data_prep.reading.files import FileState, file_state
 from data_prep.reading.readers import read_batches
 from data_prep.reading.work_unit import WorkUnit
 from data_prep.sharding.held_tokenizer import held_tokenizer
-from data_prep.sharding.shard_record import Pulse, ShardRecord, SourceCounts, lock_path
+from data_prep.sharding.shard_record import RECORDS, Pulse, ShardRecord, SourceCounts, lock_path
 from data_prep.storage.durable import writing
 from data_prep.storage.locks import locked
 from data_prep.storage.publishing import staged_file
@@ -103,7 +103,7 @@ def _worker() -> str:
 
 
 def _make(task: ShardTask) -> ShardRecord:
-    tokenizer = held_tokenizer(task.tokenizer, task.engine)
+    tokenizer = held_tokenizer(task.tokenizer, task.engine, task.directory / RECORDS)
     _check_unchanged(task)
     record = ShardRecord(task.name)
     counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)

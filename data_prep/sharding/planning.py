@@ -25,6 +25,7 @@ from data_prep.storage.durable import writing
 from data_prep.storage.locks import is_locked, locked
 from data_prep.storage.replaceable import check_replaceable, foreign_entry
 from data_prep.tokenizer import Tokenizer, load_tokenizer
+from data_prep.tokenizer.light import keep_light
 
 LOCK = ".lock"
 # Held, with the others, by each process that works on the shards; `*.lock` beside it by who makes a shard.
@@ -256,6 +257,7 @@ def _plan(config: TokenizeConfig, tokenizer: Tokenizer, files: list[InputFile], 
     )
     (partial / RECORDS).mkdir(exist_ok=True)
     tokenizer.copy_to(partial / TOKENIZER)
+    keep_light(tokenizer, partial / RECORDS)
     plan.write(partial)
     return plan
 

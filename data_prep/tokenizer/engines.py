@@ -34,6 +34,10 @@ class Engine(ABC):
         """Who makes the ids and why, for the user to read."""
         return f"using {self.name}"
 
+    def let_go_if_unused(self) -> int:
+        """Hold less memory if nothing was encoded since the last call of this; by how many bytes it is less."""
+        return 0
+
     def flat(self, texts: Sequence[str], append: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all texts, one after the other, int32 [tokens], and how many each has, int64 [texts].
 

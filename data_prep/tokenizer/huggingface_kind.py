@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.leaks = find_leaks(
             pipeline, {added.content: token for token, added in self._added.items() if added.special}
         )
-        self._encoder = _load(model_path, without_leaks(content_json, self.leaks)) if self.leaks else pipeline
+        self._encoder = load_pipeline(model_path, without_leaks(content_json, self.leaks)) if self.leaks else pipeline
         # Without what is large: the library holds it.
         model = {name: value for name, value in content_json["model"].items() if name not in ("vocab", "merges")}
         self._json: dict[str, Any] = content_json | {"model": model}
@@ -72,7 +72,7 @@ class HuggingFaceTokenizer(Tokenizer):
         cls, model_path: Path, content: bytes, description: Description | None = None, engine: EngineName = "auto"
     ) -> HuggingFaceTokenizer:
         """The tokenizer of the contents of a `tokenizer.json`, made of the file at `model_path`."""
-        pipeline = _load(model_path, content)
+        pipeline = load_pipeline(model_path, content)
         if not pipeline.get_vocab_size(with_added_tokens=True):
             raise DataError("holds no pieces", where=model_path, expected="a trained vocabulary")
         parsed = orjson.loads(content)
@@ -84,7 +84,7 @@ class HuggingFaceTokenizer(Tokenizer):
             # Text that spells it is text: the library is told that it is special.
             for token in found_in_text:
                 token["special"] = True
-            pipeline = _load(model_path, orjson.dumps(parsed))
+            pipeline = load_pipeline(model_path, orjson.dumps(parsed))
         return cls(model_path, content, pipeline, description, engine)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -186,26 +186,34 @@ class HuggingFaceTokenizer(Tokenizer):
         library = gigatoken_library()
         if library is None:
             return Slow(reference, f"gigatoken {VERSION} is not installed ({install_command('fast')})")
-        is_composed = "NFC" in changes
+        special = [added.content for added in self._added.values() if added.special]
         return ByteLevelEngine(
-            reference, [partial(self._bare_gigatoken, library)], self._deciding_pieces, found_in_text, is_composed
+            reference,
+            [lambda: library.load_hf_json(self._bare_json())],
+            self._model_pieces,
+            special,
+            found_in_text,
+            is_normalized="NFC" in changes,
         )
 
-    def _bare_gigatoken(self, library: Any) -> Any:
-        """Gigatoken's encoder of the same model and cuts, without special tokens."""
+    def fast_parts(self) -> tuple[ByteLevelEngine, str, str] | None:
+        """The fast way to ids, its vocabulary as gigatoken reads it, and as the library does; None: there is none."""
+        if not isinstance(self._engine, ByteLevelEngine) or self._engine.why_not() is not None:
+            return None
+        return self._engine, self._bare_json(), self._encoder.to_str()
+
+    def _bare_json(self) -> str:
+        """The same model and cuts, without special tokens."""
         from tokenizers import Tokenizer as Pipeline
 
         bare = Pipeline(self._encoder.model)
         bare.pre_tokenizer = self._encoder.pre_tokenizer
         bare.decoder = self._encoder.decoder
-        return library.load_hf_json(bare.to_str())
+        return str(bare.to_str())
 
-    def _deciding_pieces(self) -> list[str]:
-        special = [added.content for added in self._added.values() if added.special]
-        pieces = [piece for token in range(self.vocab_size) if (piece := self.piece(token)) and "\ufffd" not in piece]
-        pieces += [around.format(spelling) for spelling in special for around in ("{}", " {} ", "a{}\n", "\n{}b")]
-        found_in_text = [added.content for added in self._added.values() if not added.special]
-        return [piece for piece in pieces if not any(found in piece for found in found_in_text)]
+    def _model_pieces(self) -> list[bytes]:
+        pieces = (self._pipeline.id_to_token(token) for token in range(self.vocab_size) if token not in self._added)
+        return [from_byte_alphabet(piece) for piece in pieces if piece]
 
     @property
     def normalizer(self) -> dict[str, Any]:
@@ -225,7 +233,17 @@ def _other(reference: Engine) -> Engine:
     return Slow(reference, "it is neither a byte-level BPE nor BERT's WordPiece")
 
 
-def _load(path: Path, content: bytes) -> Any:
+def load_pipeline(path: Path, content: bytes) -> Any:
+    """The library's pipeline that adds nothing to text and takes special tokens for text.
+
+    Args:
+        path: where it comes from, for messages.
+        content: a `tokenizer.json`.
+
+    Raises:
+        MachineError: if the library is not installed.
+        DataError: if it cannot use the content.
+    """
     try:
         from tokenizers import Tokenizer as Pipeline
     except ImportError:

@@ -111,13 +111,7 @@ class TiktokenTokenizer(Tokenizer):
         if library is None:
             return Slow(reference, f"gigatoken {VERSION} is not installed ({install_command('fast')})")
         make = [partial(library.BPETokenizer.from_tiktoken, self.model_path, name, {}) for name in _GIGATOKEN_PATTERNS]
-        return ByteLevelEngine(reference, make, self._deciding_pieces)
-
-    def _deciding_pieces(self) -> list[str]:
-        pieces = [piece for data in self._bytes if (piece := data.decode("utf-8", "ignore")) and piece.encode() == data]
-        return pieces + [
-            around.format(name) for name in self.special_tokens for around in ("{}", " {} ", "a{}\n", "\n{}b")
-        ]
+        return ByteLevelEngine(reference, make, lambda: [data for data in self._bytes if data], [*self.special_tokens])
 
 
 def describe_scheme(scheme: Mapping[str, Any], ranks: Mapping[bytes, int], path: Path) -> Description:

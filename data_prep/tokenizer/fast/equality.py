@@ -15,11 +15,11 @@ from itertools import islice, product
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
-_CLASSES = (
+CLASSES = (
     "a", "Z", "s", "é", "中", "ǅ", "ʰ", "1", "²", "'", " ", "\n", "\r", "\t", "\u00a0", "!", "/", "_", "\u0301", "😀",
     "\u200d", "\x00", "\x85",
 )  # fmt: skip
-_CORE = ("a", "Z", "中", "1", "'", " ", "\n", "\r", "\t", "!", "/", "\u0301")
+CORE_CLASSES = ("a", "Z", "中", "1", "'", " ", "\n", "\r", "\t", "!", "/", "\u0301")
 _CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'T", "'RE", "'VE", "'M", "'LL", "'D", "'lL", "'x")
 _SURROUNDINGS = (
     "{}", "a{}", "Z{}", "{}a", "{}Z", "1{}", "{}1", " {}", "{} ", "  {}", "{}  a", "\n{}", "{}\n", "{}\r\n\n", "\t{}",
@@ -114,8 +114,8 @@ def _parts(strings: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _texts_of_their_own() -> list[str]:
-    texts = ["".join(chars) for length in range(3) for chars in product(_CLASSES, repeat=length)]
-    texts += map("".join, product(_CORE, repeat=3))
+    texts = ["".join(chars) for length in range(3) for chars in product(CLASSES, repeat=length)]
+    texts += map("".join, product(CORE_CLASSES, repeat=3))
     for contraction in _CONTRACTIONS:
         for before, after in product(("", "a", " ", "1", "!", "\n"), ("", "a", "Z", " ", "1", "'s")):
             texts.append(before + contraction + after)
@@ -124,7 +124,7 @@ def _texts_of_their_own() -> list[str]:
 
 def _joined_strings() -> Iterator[tuple[Sequence[str], str]]:
     """Strings, and what is put between them."""
-    for chars, length in ((_CLASSES, 3), (_CORE, 4)):
+    for chars, length in ((CLASSES, 3), (CORE_CLASSES, 4)):
         # In an order of no meaning, so that each begins at another place of a word.
         strings = ["".join(some) for some in product(chars, repeat=length)]
         random.Random(_SEED).shuffle(strings)

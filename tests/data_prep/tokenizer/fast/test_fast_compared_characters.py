@@ -30,28 +30,42 @@ class Comparison:
 def test_the_ends_of_a_range_are_asked_once_for_all_in_it():
     comparison = Comparison()
     characters = ComparedCharacters(comparison)
-    assert not characters.differ("plain") and not comparison.asked
-    assert not characters.differ("\u4e2d and \u4e01") and not characters.differ("\u4e02")
+    assert not len(characters.places("plain")) and not comparison.asked
+    assert not len(characters.places("\u4e2d and \u4e01")) and not len(characters.places("\u4e02"))
     assert comparison.asked == ["\u4e00", "\u4eff"]
-    assert not characters.differ("\u4f10") and comparison.asked[2:] == ["\u4f00", "\u4fff"]
+    assert not len(characters.places("\u4f10")) and comparison.asked[2:] == ["\u4f00", "\u4fff"]
 
 
 @pytest.mark.parametrize("end", ["\u4e00", "\u4eff"])
 def test_in_a_range_of_which_an_end_differs_each_is_asked(end):
     characters = ComparedCharacters(Comparison(end + "\u4e2d"))
-    assert characters.differ("a\u4e2d") and not characters.differ("\u4e01") and characters.differ(f"\u4e01{end}")
+    assert characters.places("a\u4e2d").tolist() == [1] and not len(characters.places("\u4e01"))
+    assert characters.places(f"\u4e01{end}a{end}").tolist() == [1, 3]
 
 
 def test_what_is_not_assigned_is_asked_by_itself():
     comparison = Comparison("\u0381")
     characters = ComparedCharacters(comparison)
-    assert characters.differ("x\u0381") and not characters.differ("\u0380\u0382")
+    assert characters.places("x\u0381").tolist() == [1] and not len(characters.places("\u0380\u0382"))
     assert set(comparison.asked) == {"\u0380", "\u0381", "\u0382"}
+
+
+def test_another_process_knows_the_same():
+    comparison = Comparison("\u4e2d\u4eff\u0381")
+    characters = ComparedCharacters(comparison)
+    characters.compare_assigned()
+    text = "é\u4e2d\u4f10\u0381\U0010ffff"
+    found = characters.places(text).tolist()
+    assert found == [1, 3]
+    asked = len(comparison.asked)
+    again = ComparedCharacters(comparison, characters.runs())
+    assert again.places(text).tolist() == found and again.runs() == characters.runs()
+    assert len(comparison.asked) == asked
 
 
 def test_half_a_surrogate_pair_is_no_character():
     with pytest.raises(UnicodeEncodeError):
-        ComparedCharacters(Comparison()).differ("é\ud800")
+        ComparedCharacters(Comparison()).places("é\ud800")
 
 
 @pytest.mark.slow
@@ -71,5 +85,5 @@ def test_every_assigned_character_is_as_its_range_says(tmp_path, kind, monkeypat
         if unicodedata.category(char) not in ("Cn", "Co", "Cs")
     ]
     differing = set(differing_characters(engine._reference.lists, partial(engine._lists, engine._encoder), assigned))
-    found = {char for char in assigned if engine._characters.differ(char)}
+    found = {char for char in assigned if len(engine._characters.places(char))}
     assert len(assigned) > 140_000 and found == differing
