@@ -88,7 +88,7 @@ def checked(run: RunConfig) -> Coordinates:
 
 @pytest.mark.slow
 def test_an_objective_whose_evaluation_reads_other_rows_is_checked(tmp_path: Path) -> None:
-    run = tiny_config(tmp_path, make_corpus(tmp_path, 40, special=FIM_TOKENS), objective__name="fill_in_middle")
+    run = tiny_config(tmp_path, make_corpus(tmp_path, special=FIM_TOKENS), objective__name="fill_in_middle")
     found = run_ranks(checked, 1, run, process_group=False, preload=PRELOAD)[0]
     assert list(found.sizes) == [16, 32] and found.last_step == 1
 
