@@ -60,8 +60,10 @@ def main(
 
 
 def _with_model_of_source(raw: dict[str, Any]) -> dict[str, Any]:
-    """The values of a config with what the model leaves out, where `start_from` says it."""
-    if raw.get("start_from") is None:
+    """The values of a config with what the model leaves out, where `start_from` or a branch's run says it."""
+    checkpoint = raw.get("checkpoint")
+    branch = checkpoint.get("branch_from") if isinstance(checkpoint, dict) else None
+    if raw.get("start_from") is None and branch is None:
         return raw
     training, parallel = raw.get("training"), raw.get("parallel")
     device = training.get("device") if isinstance(training, dict) else None

@@ -117,9 +117,10 @@ class MonitorConfig(Section):
 
 
 def _model_or_source(schema: dict[str, Any]) -> None:
-    """In an editor's schema: the model may be left out where `start_from` says it."""
+    """In an editor's schema: the model may be left out where `start_from`, or the run of a branch, says it."""
     schema["required"] = [key for key in schema["required"] if key != "model"]
-    schema["anyOf"] = [{"required": ["model"]}, {"required": ["start_from"]}]
+    branches = {"required": ["checkpoint"], "properties": {"checkpoint": {"required": ["branch_from"]}}}
+    schema["anyOf"] = [{"required": ["model"]}, {"required": ["start_from"]}, branches]
 
 
 class RunConfig(Section):
@@ -133,7 +134,8 @@ class RunConfig(Section):
     seed: int = Field(default=1234, ge=0, lt=2**31)
     """Decides initial weights, data order and dropout."""
     model: Annotated[ModelConfig, ChosenBy(FAMILIES)]
-    """The network; `name` chooses its family. What is left out of it comes from `start_from`, where that is given."""
+    """The network; `name` chooses its family. What is left out of it comes from `start_from`, or from the run of a
+    branch, where one is given."""
     start_from: InputPath | None = None
     """Weights to begin with (a run, one of its checkpoints, an export, a local Hugging Face directory), at step 0 and
     with a new optimizer; ignored once `output` holds checkpoints. null: initial weights are drawn."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from configs.errors import ConfigError
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig, SampleCutting
 from pretrain.config.sampling import TOKEN_STREAM
-from pretrain.objectives.token_loss_config import TRAINED_ONLY, TokenLossConfig
+from pretrain.objectives.token_loss_config import TokenLossConfig
 
 
 class DenoisingConfig(TokenLossConfig):
@@ -26,10 +26,6 @@ class DenoisingConfig(TokenLossConfig):
     def target_tokens(self, model: ModelConfig) -> int:
         """See the base class."""
         raise NotImplementedError(f"{type(self).__name__} does not say how long its targets are")
-
-    def evaluated(self) -> dict[str, Any]:
-        """See the base class."""
-        return {key: value for key, value in super().evaluated().items() if key not in TRAINED_ONLY}
 
     def target_length(self, model: ModelConfig) -> int:
         """Positions of the decoder: `model.decoder_seq_length`, or, where that is null, what the targets need."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from pretrain.config.objective import ObjectiveConfig
@@ -17,3 +19,7 @@ class TokenLossConfig(ObjectiveConfig):
     """Coefficient of log(Z)^2, Z the denominator of the softmax, which keeps it near 1 (PaLM, section 5: 1e-4)."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each label that is spread evenly over the tokenizer's ids (Szegedy et al. 2016, section 7: 0.1)."""
+
+    def evaluated(self) -> dict[str, Any]:
+        """See the base class."""
+        return {key: value for key, value in super().evaluated().items() if key not in TRAINED_ONLY}

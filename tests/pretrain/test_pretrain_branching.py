@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from configs.errors import CheckpointError
 from pretrain.branching import branch_record, branch_root, find_branch, unread_notes
@@ -16,6 +17,7 @@ from pretrain.checkpoint.reader import find_checkpoints, read_metadata
 from pretrain.checkpoint.weights_only import write_weights_only
 from pretrain.config import RunConfig
 from pretrain.lineage import Lineage
+from pretrain.main import main
 from pretrain.starting.architecture import complete_model
 from tests.distributed import run_ranks
 from tests.pretrain.checkpoint.test_checkpoint_kept import KEPT
@@ -239,7 +241,7 @@ def test_a_lineage_goes_through_the_metadata_and_grows_by_what_changed() -> None
     assert second.started_from and [part["from_step"] for part in first.continued(20, [], branch).stretches] == [12, 20]
 
 
-def test_the_model_of_a_branch_may_be_left_out(tmp_path: Path) -> None:
+def test_the_model_of_a_branch_may_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(KEPT, tmp_path / "run")
     raw: dict[str, Any] = {"output": str(tmp_path / "branch"), "checkpoint": {"branch_from": str(tmp_path / "run")}}
     whole = complete_model(raw)["model"]
@@ -248,3 +250,12 @@ def test_the_model_of_a_branch_may_be_left_out(tmp_path: Path) -> None:
     assert complete_model(raw | {"model": {"hidden_size": 8}})["model"]["hidden_size"] == 8
     nowhere = raw | {"checkpoint": {"branch_from": str(tmp_path / "nowhere")}}
     assert complete_model(nowhere) is nowhere
+    # So does the command, with a file that says nothing of a model.
+    file = tmp_path / "branch.yaml"
+    given = {"data": {"train": "corpus"}, "optimizer": {"lr": 0.1}}
+    given |= {"training": {"duration": "9 steps", "micro_batch_size": 1, "global_batch_size": 1, "device": "cpu"}}
+    file.write_text(json.dumps(raw | given))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pretrain.main.prepare_environment", lambda *unused: None)
+        main(config=[str(file)], print_config=True)
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["hidden_size"] == saved["hidden_size"]

@@ -17,6 +17,7 @@ from pretrain.models.gpt.config import GPTConfig
 from pretrain.monitor.coordinates import Coordinates
 from tests.distributed import run_ranks
 from tests.pretrain.engine.layout_cases import PRELOAD, SEQ_LENGTH, VOCAB, Case
+from tests.pretrain.tiny_run import FIM_TOKENS, make_corpus, tiny_config
 
 WIDTHS, STEPS = (32, 64, 128, 256), 4
 RATES = {"adamw": 1e-2, "sgd": 0.5, "adafactor": 0.1, "muon": 2e-2}
@@ -76,6 +77,20 @@ def test_with_a_base_width_what_a_step_changes_stays_and_without_it_grows() -> N
     before = {kind: found["adamw 64"].slope("size", kind, 0) for kind in found["adamw 64"].kinds}
     assert before.pop("logits") == pytest.approx(-0.5, abs=0.1)
     assert all(abs(slope) < 0.05 for slope in before.values())
+
+
+def checked(run: RunConfig) -> Coordinates:
+    """In a process of its own: the check of a run as the command has it."""
+    from pretrain.coordinate_check import check
+
+    return check([at_width(run, width) for width in (16, 32)], 1)
+
+
+@pytest.mark.slow
+def test_an_objective_whose_evaluation_reads_other_rows_is_checked(tmp_path: Path) -> None:
+    run = tiny_config(tmp_path, make_corpus(tmp_path, special=FIM_TOKENS), objective__name="fill_in_middle")
+    found = run_ranks(checked, 1, run, process_group=False, preload=PRELOAD)[0]
+    assert list(found.sizes) == [16, 32] and found.last_step == 1
 
 
 @pytest.mark.parametrize("words", ["64", "64,wide", "0,64", "64,64"])

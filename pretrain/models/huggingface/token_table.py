@@ -9,6 +9,7 @@ from configs.errors import CheckpointError
 from pretrain.config.model import ModelConfig
 from pretrain.models.huggingface.config_fields import RoleIds
 from pretrain.models.huggingface.family import counterpart_of
+from pretrain.models.huggingface.width_folding import folded
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,8 @@ def compare_token_rows(model: ModelConfig, tensors: Mapping[str, torch.Tensor], 
 
     Args:
         model: our config.
-        tensors: our weights by global name, as a checkpoint has them: nothing that maps them is asked.
+        tensors: our weights by global name, as a checkpoint has them: nothing that maps them is asked, only what
+            multiplies the table of a model with a base width.
         theirs: the transformers model.
         ids: of the tokenizer.
 
@@ -34,7 +36,7 @@ def compare_token_rows(model: ModelConfig, tensors: Mapping[str, torch.Tensor], 
     rule = next((rule for rule in counterpart_of(model).rules(model, ids) if names & set(rule.theirs)), None)
     if rule is None or len(rule.theirs) > 1 or model.vocab_size is None:
         return 0
-    ours = tensors[rule.ours][: model.vocab_size]
+    ours = folded(rule.ours, tensors[rule.ours], model)[: model.vocab_size]
     if ours.shape != table.shape:
         return 0
     # Not `!=`: what is not a number equals itself.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pretrain.config.model import ModelConfig
-from pretrain.models.transformer_config import EMBEDDING
+from pretrain.models.transformer_config import EMBEDDING, OUTPUT
 from pretrain.models.width_scaling import WidthScaledConfig
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ _LAST_NORMS = ("decoder.final_layernorm.", "lm_head.layer_norm.")
 def folded(name: str, tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
     """The tensor with which a model without multipliers computes what `model` computes.
 
-    The multiplier of the output layer goes into the norm before it, which serves tied embeddings too; that of a head
-    for pairs into its matrix; the scale of attention scores into the queries, or into their norm. A class that
-    multiplies its embeddings by the root of the width, not of the base's, gets smaller ones; where they are tied, its
-    last norm makes up for it.
+    The multiplier of the output layer goes into its matrix; where that is the embedding, into the norm before it. That
+    of a head for pairs goes into its matrix; the scale of attention scores into the queries, or into their norm. A
+    class that multiplies its embeddings by the root of the width, not of the base's, gets smaller ones; where they are
+    tied, its last norm makes up for it.
 
     Args:
         name: global name.
@@ -34,10 +34,11 @@ def folded(name: str, tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
     embeddings = model.width_ratio**-0.5 if getattr(model, "embedding_scale", False) else 1.0
     if name == EMBEDDING and embeddings != 1.0:
         return tensor * embeddings
-    if name.startswith(_LAST_NORMS):
-        output = model.output_multiplier / (embeddings if getattr(model, "tie_embeddings", True) else 1.0)
-        return _scaled_norm(tensor, output, plus_one and name.endswith(".weight"))
-    if name == "pair_head.weight":
+    is_tied = getattr(model, "tie_embeddings", True)
+    if name.startswith(_LAST_NORMS) and is_tied:
+        return _scaled_norm(tensor, model.output_multiplier / embeddings, plus_one and name.endswith(".weight"))
+    # Not into the norm: near -1, a weight to which the class adds 1 has few digits in bfloat16.
+    if name in (OUTPUT, "pair_head.weight"):
         return tensor * model.output_multiplier
     scale = model.head_ratio**-0.5
     if scale == 1.0:

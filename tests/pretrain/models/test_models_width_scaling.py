@@ -17,6 +17,7 @@ from pretrain.models.gpt.config import GPTConfig
 from pretrain.models.huggingface.config_fields import RoleIds
 from pretrain.models.huggingface.family import to_config
 from pretrain.models.huggingface.logit_check import check_rows, compare
+from pretrain.models.huggingface.token_table import compare_token_rows
 from pretrain.models.huggingface.transformers_model import model_from_tensors
 from pretrain.models.huggingface.weights import from_hf, to_hf
 from pretrain.models.parameter_table import Normal, ParameterSpec
@@ -140,6 +141,7 @@ def test_an_export_computes_the_same_without_multipliers(name: str) -> None:
     agreement = compare(model, ours, theirs, rows)
     assert agreement.largest_difference < 2e-5 < 0.1 < agreement.largest_logit
     assert ("pair" in agreement.outputs) == model.has_pair_head
+    assert compare_token_rows(model, ours, theirs, IDS) == model.vocab_size
     assert all(torch.equal(ours[key], kept[key]) for key in ours)
     # Left out, the multipliers show.
     plain = model_from_tensors(fields, dict(to_hf(ours, MODELS[name], IDS)))

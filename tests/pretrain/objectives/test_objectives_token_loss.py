@@ -78,7 +78,7 @@ def test_every_objective_of_tokens_has_both_and_evaluates_without(name: str) -> 
         key: plain.coefficients[key] for key in others
     }
     assert both.evaluation_names == plain.evaluation_names
-    assert not {"z_loss", "label_smoothing"} & set(config.evaluated()) or config.labels_are_tokens
+    assert not {"z_loss", "label_smoothing"} & set(config.evaluated())
 
 
 @pytest.mark.parametrize("name", DENOISING)
