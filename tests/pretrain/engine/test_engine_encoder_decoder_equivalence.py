@@ -26,6 +26,7 @@ SLOW_MUTATIONS = (
     "the decoder's buckets for both directions",
     "the bias table's gradient of the first layer alone",
     "targets smoothed over padded ids",
+    "no gradient of log Z",
     "BART's decoder that sees the future",
 )
 _BY_NAME = {case.name: case for case in (*ENCODER_DECODER_CASES, *DENOISING_CASES)}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.distributed import RankFailure
+from tests.pretrain.engine import mutation_table
 from tests.pretrain.engine.broken_engine import (
     Differs,
     Hangs,
@@ -132,3 +134,10 @@ def test_run_that_is_only_slow_is_no_hang() -> None:
     ]:
         with pytest.raises(AssertionError, match=complaint):
             check(mutation, shown)
+
+
+def test_the_table_of_mutations_holds_those_of_every_module() -> None:
+    names = {path.stem.upper() for path in Path(__file__).parent.glob("*mutations.py")}
+    names = {name for name in names if not name.startswith("TEST_")}
+    held = {id(found) for found in mutation_table.ALL_MUTATIONS.values()}
+    assert {id(getattr(mutation_table, name, None)) for name in names} == held
