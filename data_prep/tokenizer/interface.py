@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.tokenizer import parts
-from data_prep.tokenizer.engines import Engine, EngineName, flatten, join
+from data_prep.tokenizer.engines import Engine, EngineName, join
 from data_prep.tokenizer.roles import (
     ROLES,
     VOCABULARY_FILES,
@@ -107,9 +107,13 @@ class Tokenizer(ABC):
         with parts.UnicodeOnly(texts):
             if not special:
                 return self._engine.flat(texts, append)
-            if len(special) == len(texts):
-                return join([self._encode_special(text) for text in texts], append)
-            return flatten(self.encode_batch(texts), append)
+            rest = set(special)
+            plain = [text for number, text in enumerate(texts) if number not in rest]
+            ids, lengths = self._engine.flat(plain) if plain else (np.empty(0, np.int32), np.empty(0, np.int64))
+            shown = iter(np.split(ids, np.cumsum(lengths)[:-1]))
+            # As arrays: the ids of a long text as a list of Python's numbers would take ten times the memory.
+            found = (self._encode_special(text) if number in rest else next(shown) for number, text in enumerate(texts))
+            return join(list(found), append)
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from configs.errors import DataError
 
-LONG_CHARS = 1 << 20
+LONG_CHARS = 1 << 18
 """Texts above this go in bit by bit: engines keep several words of state per character."""
 # A line break and what follows it are never one piece where a letter or digit follows.
 _LINE_START = re.compile(r"(?<=\n)(?=[^\W_])")
 
 
 def cut_at_spaces(text: str, long_chars: int | None = None) -> Iterator[str]:
-    """Parts of at most about a million characters, each ending before a run of spaces.
+    """Parts of at most about `LONG_CHARS`, each ending before a run of spaces.
 
     For vocabularies whose pieces are words that begin with their space; a text without spaces stays whole.
     """
@@ -28,7 +28,7 @@ def cut_at_spaces(text: str, long_chars: int | None = None) -> Iterator[str]:
 
 
 def cut_at_line_starts(text: str, long_chars: int | None = None) -> Iterator[str]:
-    """Parts of at least a million characters, each ending where a letter or digit begins the next line.
+    """Parts of at least `LONG_CHARS`, each ending where a letter or digit begins the next line.
 
     For vocabularies whose pieces may join line breaks and spaces; a text without such a place stays whole.
     """

@@ -26,7 +26,7 @@ from data_prep.tokenizer.fast.gigatoken_rows import encoded_lists, encoded_rows
 from data_prep.tokenizer.fast.space_cuts import is_cut_before_spaces, joins_spaces, parts_around
 
 _WORTH_CHARS = 1 << 15  # below this, the comparison takes longer than the reference library
-_GROWTH_BYTES = 64 << 20  # of the process, since the first encoder was made: more than all words of most texts take
+_GROWTH_BYTES = 48 << 20  # of the process, since the first encoder was made: more than all words of most texts take
 _LOOKED_AT_CHARS = 8 << 20  # of text between two looks at it; where each word is new, they take about as many bytes
 _ASCII = [chr(point) for point in range(0x80)]
 VERSION = "0.10"
