@@ -147,9 +147,9 @@ class MixtureConfig(ObjectiveConfig):
                 refused.append(error)
         if len(refused) < 2:
             return []  # the run asks with what it says of documents
-        for error in refused:
-            if error.where == "objective.parts":
-                return [f"{error.where}: {error.problem}; expected {error.expected}"]
+        for refusal in refused:
+            if refusal.where == "objective.parts":
+                return [f"{refusal.where}: {refusal.problem}; expected {refusal.expected}"]
         return [
             "objective.parts: one of them needs data.reset_attention_at_documents=true and another one false;"
             " expected objectives that read documents alike"
