@@ -164,7 +164,7 @@ def save_tokenizer(folder: Path, pretrained: PretrainedModel, template: TextTemp
     call = PlainCall(template.before, template.after, pretrained.has_token_types, keeps_spellings=True)
     if not isinstance(codec, OwnCodec):
         assert isinstance(codec, TransformersCodec)
-        _save_theirs(folder, codec.tokenizer, template, call)
+        _save_theirs(folder, codec.tokenizer, template, call, pretrained.hf_config.get("model_type"))
         if (pretrained.path / OWN_FOLDER).is_dir():
             load_tokenizer(pretrained.path / OWN_FOLDER).copy_to(folder / OWN_FOLDER)
         return
@@ -173,7 +173,8 @@ def save_tokenizer(folder: Path, pretrained: PretrainedModel, template: TextTemp
         begin = pretrained.hf_config.get("bos_token_id")
         known = isinstance(begin, int) and 0 <= begin < codec.vocab_size  # configs have defaults of other vocabularies
         ids = hf_tokenizer.role_ids(codec.tokenizer, begin if known else None)
-        hf_tokenizer.save(codec.tokenizer, folder, template.max_tokens, ids=ids, call=call, pad=template.pad)
+        hf_tokenizer.save(codec.tokenizer, folder, template.max_tokens, ids=ids, call=call, pad=template.pad,
+                          model_type=pretrained.hf_config.get("model_type"))  # fmt: skip
         check_same_ids(codec.tokenizer, folder)
         check_plain_call(codec.tokenizer, folder, call)
     except DataError:
@@ -182,7 +183,7 @@ def save_tokenizer(folder: Path, pretrained: PretrainedModel, template: TextTemp
             (folder / name).unlink(missing_ok=True)
 
 
-def _save_theirs(folder: Path, tokenizer: Any, template: TextTemplate, call: PlainCall) -> None:
+def _save_theirs(folder: Path, tokenizer: Any, template: TextTemplate, call: PlainCall, model_type: str | None) -> None:
     tokenizer.model_max_length = template.max_tokens
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(template.pad)
     tokenizer.split_special_tokens = call.keeps_spellings
@@ -195,4 +196,4 @@ def _save_theirs(folder: Path, tokenizer: Any, template: TextTemplate, call: Pla
                    for number in (template.before, template.after)]  # fmt: skip
         put_around(tokenizer.backend_tokenizer, *spelled)
     tokenizer.save_pretrained(folder)
-    hf_tokenizer.make_readable_by_version_4(folder, has_own_template=has_own_template)
+    hf_tokenizer.make_readable_by_version_4(folder, has_own_template=has_own_template, model_type=model_type)

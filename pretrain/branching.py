@@ -12,6 +12,9 @@ from pretrain.checkpoint.manifest import ManifestProblem
 from pretrain.checkpoint.reader import find_checkpoints
 from pretrain.checkpoint.weights_only import refuse_weights_only
 from pretrain.config import RunConfig
+from pretrain.schedule.progress import Progress
+from pretrain.schedule.run_schedule import RunSchedule
+from pretrain.schedule.sample_lengths import SampleLengths
 from pretrain.starting.source import nearest_beside
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ def find_branch(config: RunConfig) -> int | None:
     """The step that the run is going to branch off at; None: it does not. Reads all manifests, and no tensor.
 
     Raises:
-        CheckpointError: there is nothing to branch from, nothing sound, or weights alone.
+        CheckpointError: there is nothing to branch from, nothing sound, weights alone, or nothing left to train.
     """
     path, mode = config.checkpoint.branch_from, config.checkpoint.resume
     if path is None or mode == "required":
@@ -50,8 +53,28 @@ def find_branch(config: RunConfig) -> int | None:
             damaged.append(f"{checkpoint.name}: {'; '.join(missing)}")
             continue
         refuse_weights_only(index.manifest.metadata, path)
+        _refuse_end(config, index.manifest.metadata, where)
         return index.manifest.step
     raise as_checkpoint_error(path, damaged)
+
+
+def _refuse_end(config: RunConfig, metadata: dict[str, Any], where: str) -> None:
+    """Refuse a branch that would be at its end where it begins, and leave no checkpoint behind.
+
+    Raises:
+        CheckpointError: `training.duration` is not longer than what the checkpoint has behind it.
+    """
+    step, length = metadata["step"], config.model.seq_length
+    if config.training.duration.unit == "tokens" and metadata["model"].get("seq_length") != length:
+        return  # how many tokens the steps before held is known once their data is
+    progress = Progress(step, metadata["consumed_samples"])
+    if RunSchedule(config.training, config.optimizer, SampleLengths.constant(length), progress).is_done(progress):
+        raise CheckpointError(
+            f"is of step {step}, and training.duration is {config.training.duration}, counted from the beginning of the"
+            " run that it comes from: nothing is left to train",
+            where=where,
+            expected="a longer training.duration, or an earlier checkpoint",
+        )
 
 
 def branch_root(path: Path) -> Path:

@@ -59,6 +59,8 @@ def main(
     run = load_config(RunConfig, find_recipes(config or ["gpt-tiny"], "pretrain"), overrides or [])
     if run.start_from is not None:
         raise ConfigError("is set, and weights have one width", where="start_from", expected="null")
+    if run.checkpoint.branch_from is not None:
+        raise ConfigError("is set, and weights have one width", where="checkpoint.branch_from", expected="null")
     configs = [at_width(run, width, grow) for width in _widths(widths)]
     prepare_environment(run.training.device, configs[0].parallel)
     found = check(configs, steps)

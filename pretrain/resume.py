@@ -25,7 +25,7 @@ from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
 
 RATE_TOLERANCE = 0.05
-"""Relative difference between a planned learning rate and the present one from which on it is told."""
+"""Relative difference between a planned learning rate or weight decay and the present one from which on it is told."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Resumed:
         planned_rate: the learning rate that the next step was to have when the checkpoint was saved; None where
             nobody knows.
         planned_duration: the length that the run was to have then, likewise.
+        planned_decay: the weight decay of the next step, likewise.
         is_new: whether there was no checkpoint to go on from.
         lineage: where a run that goes on came from, and its stretches.
         unread: what is told of a source that is not read any more.
@@ -49,26 +50,31 @@ class Resumed:
     accepted_changes: list[str] = field(default_factory=list)
     planned_rate: float | None = None
     planned_duration: str | None = None
+    planned_decay: float | None = None
     is_new: bool = False
     lineage: Lineage = field(default_factory=Lineage)
     unread: list[str] = field(default_factory=list)
 
     def notes(self, config: RunConfig, schedule: RunSchedule) -> list[str]:
-        """What became of the saved run: the accepted changes, and a learning rate that jumps; a sentence each."""
+        """What became of the saved run: the accepted changes, and a rate or decay that jumps; a sentence each."""
         told = [*self.unread, *(f"accepted change: {line}" for line in self.accepted_changes)]
-        planned, rate = self.planned_rate, schedule.learning_rate(self.progress)
-        if planned is None or schedule.is_done(self.progress) or abs(rate - planned) <= RATE_TOLERANCE * planned:
+        if schedule.is_done(self.progress):
             return told
         duration = str(config.training.duration)
         changed = f": training.duration was {self.planned_duration} and is {duration}"
         because = changed if self.planned_duration not in (None, duration) else ""
-        if (restart := config.optimizer.restart_at) is not None:
-            because += f"; optimizer.restart_at is {restart}"
-        return [
-            *told,
-            f"the learning rate jumps: it goes on at {rate:.3g}, and {planned:.3g} was planned for this step when the"
-            f" checkpoint was saved{because}",
-        ]
+        restart = config.optimizer.restart_at
+        restarted = f"; optimizer.restart_at is {restart}" if restart is not None else ""
+        for name, planned, now, why in (
+            ("learning rate", self.planned_rate, schedule.learning_rate(self.progress), because + restarted),
+            ("weight decay", self.planned_decay, schedule.weight_decay(self.progress), because),
+        ):
+            if planned is not None and abs(now - planned) > RATE_TOLERANCE * planned:
+                told.append(
+                    f"the {name} jumps: it goes on at {now:.3g}, and {planned:.3g} was planned for this step when the"
+                    f" checkpoint was saved{why}"
+                )
+        return told
 
 
 def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
@@ -104,6 +110,7 @@ def resume(config: RunConfig, data: RunData, engine: TrainEngine) -> Resumed:
         accepted,
         metadata.get("learning_rate"),
         before,
+        metadata.get("weight_decay"),
         lineage=saved.continued(progress.step, changes, branch_record(root, metadata) if has_none else None),
         unread=[] if has_none else unread_notes(config, saved, progress.step),
     )

@@ -205,6 +205,7 @@ class Trainer:
             "model": self.config.model.model_dump(mode="json"),
             "padded_vocab_size": self.config.model.padded_vocab_size,
             "learning_rate": self.schedule.learning_rate(progress),
+            "weight_decay": self.schedule.weight_decay(progress),
             "data_fingerprint": self._data.fingerprint,
             "data_history": self._data.history.encode(),
             "tokenizer_fingerprint": self._data.tokenizer_fingerprint,

@@ -126,7 +126,9 @@ def _write_tokenizer(
         return 0  # without a tokenizer_config.json, transformers would convert a tokenizer.model in its own way
     if tokenizer.kind == "sentencepiece":
         shutil.copyfile(tokenizer.model_path, folder / MODEL_FILE)  # where converters to GGUF look for it
-    hf_tokenizer.save(tokenizer, folder, source.model.seq_length, ids=text.ids, call=text.call)
+    model_type = counterpart_of(source.model).model_type
+    length = source.model.seq_length
+    hf_tokenizer.save(tokenizer, folder, length, ids=text.ids, call=text.call, model_type=model_type)
     compared = check_same_ids(tokenizer, folder)
     check_plain_call(tokenizer, folder, text.call)
     return compared

@@ -25,6 +25,11 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # the piece types of it
 _UNIGRAM, _BPE, _CHAR = 1, 2, 4  # the model types
 _NEVER = -1e9  # a log probability that loses against any other way to cut the text
 _TEMPLATE_SWITCHES = ("add_bos_token", "add_eos_token")  # transformers 5 makes the template anew where these stand
+_REBUILT = frozenset({"qwen2"})
+"""Values of model_type for which transformers 5.24 builds the architecture's own tokenizer, with its pre-tokenizer,
+from the vocabulary, whatever class is named."""
+_READ_WHOLE = {"trust_remote_code": True}
+"""What has such a class read `tokenizer.json` as it is. There is no code beside it, and nothing is run."""
 _TOKENS = {
     "bos_token": "begin_of_document",
     "eos_token": "end_of_document",
@@ -62,6 +67,7 @@ def save(
     ids: RoleIds | None = None,
     call: PlainCall | None = None,
     pad: int | None = None,
+    model_type: str | None = None,
 ) -> None:
     """Write what `transformers.AutoTokenizer.from_pretrained(directory)` needs, of version 4 and 5.
 
@@ -72,6 +78,7 @@ def save(
         ids: of its special tokens; None: those of the roles, and none that begins a text.
         call: what a call without arguments gives; None: the text alone.
         pad: id to pad with; None: that of the role.
+        model_type: of the model beside it, as `config.json` says it; None: there is none.
 
     Raises:
         DataError: as `convert`.
@@ -97,19 +104,24 @@ def save(
         "split_special_tokens": call.keeps_spellings,
         "model_input_names": call.model_inputs,
     }
+    if model_type in _REBUILT:
+        config |= _READ_WHOLE
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def make_readable_by_version_4(directory: Path, *, has_own_template: bool) -> None:
+def make_readable_by_version_4(directory: Path, *, has_own_template: bool, model_type: str | None = None) -> None:
     """Name the class and the lists of a tokenizer that transformers 5 saved as version 4 does; 5 reads them, too.
 
     Args:
         directory: where it was saved.
         has_own_template: whether what is put around a text was changed: a class of an architecture would undo that.
+        model_type: as in `save`.
     """
     path = directory / CONFIG_FILE
     config = json.loads(path.read_text("utf-8"))
-    if has_own_template or config.get("tokenizer_class") == "TokenizersBackend":
+    if model_type in _REBUILT:
+        config |= _READ_WHOLE
+    if has_own_template or model_type in _REBUILT or config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     if has_own_template:
         config = {key: value for key, value in config.items() if key not in _TEMPLATE_SWITCHES}

@@ -143,6 +143,7 @@ def _some(samples: Samples, rows: np.ndarray) -> Samples:
         document_starts=None if starts is None else starts[rows],
         joined=None if joins is None else joins[rows],
         sentence_starts=None if sentences is None else sentences[rows],
+        answers=None if samples.answers is None else samples.answers[rows],
         extras={name: values[rows] for name, values in samples.extras.items()},
     )
 

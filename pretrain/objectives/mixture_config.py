@@ -135,12 +135,25 @@ class MixtureConfig(ObjectiveConfig):
             for name, part in self.parts.items()
             if part.objective.lengths(model) != (model.seq_length,)
         ]
-        if not found:
+        return found or self._cutting_problems(model)
+
+    def _cutting_problems(self, model: ModelConfig) -> list[str]:
+        """Why there is no cutting of samples for all parts, whether documents are read apart or not."""
+        refused = []
+        for documents_apart in (False, True):
             try:
-                self.sampling(model, documents_apart=False)
+                self.sampling(model, documents_apart=documents_apart)
             except ConfigError as error:
-                found.append(f"objective.parts: {error.problem}; expected {error.expected}")
-        return found
+                refused.append(error)
+        if len(refused) < 2:
+            return []  # the run asks with what it says of documents
+        for refusal in refused:
+            if refusal.where == "objective.parts":
+                return [f"{refusal.where}: {refusal.problem}; expected {refusal.expected}"]
+        return [
+            "objective.parts: one of them needs data.reset_attention_at_documents=true and another one false;"
+            " expected objectives that read documents alike"
+        ]
 
     def layout_problems(self, model: ModelConfig, sizes: Mapping[str, int], *, sequence_parallel: bool) -> list[str]:
         """See the base class."""

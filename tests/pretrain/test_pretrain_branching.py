@@ -194,6 +194,19 @@ def test_what_there_is_to_branch_from_is_known_before_there_are_ranks(tmp_path: 
         find_branch(branching(tmp_path, gone, checkpoint__resume="never"))
 
 
+@pytest.mark.parametrize("unit", ["steps", "samples", "tokens"])
+def test_a_branch_with_nothing_left_to_train_is_refused(tmp_path: Path, unit: str) -> None:
+    saved = read_metadata(KEPT)
+    sizes = {"steps": saved["step"], "samples": saved["consumed_samples"]}
+    sizes["tokens"] = sizes["samples"] * saved["model"]["seq_length"]
+    same = {"model__seq_length": saved["model"]["seq_length"]}
+    for length in (sizes[unit] // 2, sizes[unit]):
+        short = branching(tmp_path, KEPT, training__duration=f"{length} {unit}", **same)
+        with pytest.raises(CheckpointError, match=r"step 2, and training\.duration is .*nothing is left to train"):
+            find_branch(short)
+    assert find_branch(branching(tmp_path, KEPT, training__duration=f"{2 * sizes[unit]} {unit}", **same)) == 2
+
+
 def test_a_damaged_source_is_refused_or_the_checkpoint_before_it_taken(tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(KEPT / "step_00000002", run / "checkpoints" / "step_00000002")

@@ -55,6 +55,14 @@ def measured(configs: dict[str, list[RunConfig]]) -> dict[str, Coordinates]:
     return {name: measure(runs, batches, TokenFacts(VOCAB, {}), place) for name, runs in configs.items()}
 
 
+@pytest.mark.parametrize("key", ["start_from", "checkpoint.branch_from"])
+def test_weights_of_another_run_are_refused(key: str, tmp_path: Path) -> None:
+    overrides = ["data.train=unused", f"output={tmp_path / 'run'}", f"{key}={tmp_path / 'other'}"]
+    with pytest.raises(ConfigError, match="weights have one width") as refused:
+        main(overrides, ["gpt-tiny"], widths="32,64", steps=1, grow="heads", output=None)
+    assert refused.value.where == key
+
+
 @pytest.mark.slow
 def test_with_a_base_width_what_a_step_changes_stays_and_without_it_grows() -> None:
     configs = {"adamw None": [at_width(recipe("adamw"), width) for width in WIDTHS]}

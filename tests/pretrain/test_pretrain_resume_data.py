@@ -139,6 +139,12 @@ def test_a_learning_rate_that_jumps_is_told(
     assert found[0] == "accepted change: seed: 1 -> 2" and len(found) == 1 + told
     if told:
         assert "goes on at 0.001" in found[1] and "training.duration was 5 steps and is 10 steps" in found[1]
+    # The decay of an extended run goes back on its way to the final one: 0.1 to 0 over 10 steps, of which 4 are done.
+    falling = config_of(tmp_path, str(corpora[0]), optimizer={"lr": 1e-3, "weight_decay": 0.1, "final_weight_decay": 0})
+    schedule = RunSchedule(falling.training, falling.optimizer, SampleLengths.constant(16), progress)
+    for decay, jumps in ((0.06, []), (0.02, ["the weight decay jumps: it goes on at 0.06, and 0.02 was planned"])):
+        known = Resumed(progress, RunData.open(falling), [], None, "5 steps", decay).notes(falling, schedule)
+        assert [line.partition(" for this step")[0] for line in known] == jumps
     # At its end a run has no next step.
     over = Progress(step=10, consumed_samples=80)
     assert Resumed(over, RunData.open(config), [], planned, "10 steps").notes(config, schedule) == []

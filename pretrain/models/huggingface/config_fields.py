@@ -77,6 +77,9 @@ def older_spellings(fields: Mapping[str, Any]) -> dict[str, Any]:
     older = {"torch_dtype": fields["dtype"]} if "dtype" in fields else {}
     if fields.get("scale_decoder_outputs") is False:  # T5, which says that it is tied in any case since transformers 5
         older["tie_word_embeddings"] = False
+    if fields.get("model_type") == "gemma2" and fields.get("attn_logit_softcapping") is not None:
+        # Their gemma2 computes with torch's attention where nothing is said, which knows no cap and leaves it out.
+        older["_attn_implementation"] = "eager"
     rope = fields.get("rope_parameters")
     if not isinstance(rope, Mapping):
         return older

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ _LLAMA3 = {"kind": "llama3", "factor": 8, "original_seq_length": 32}
 _CAUSAL = ["plain calls", "special tokens by text", "outputs of a call", "greedy text", "lines of the card",
            "rolling likelihood", "GGUF vocabulary"]  # fmt: skip
 _MASKED = ["plain calls", "special tokens by text", "outputs of a call", "lines of the card"]
+
+KNOWN = ("pretrained", "llama", "llama, untied", "gpt2", "gpt2, untied", "starcoder2", "llama, longer", "mistral",
+         "qwen2", "qwen3", "gpt_neox", "phi", "gemma", "gemma2", "gemma3_text", "olmo2", "bert", "megatron-bert",
+         "roberta", "modernbert")  # fmt: skip
+"""A run that learned something, and the names of `models_of`."""
 
 
 def models_of(tokenizer: Tokenizer) -> dict[str, ModelConfig]:
@@ -85,12 +91,14 @@ def _train(config: Any) -> int:
     return int(main.run(config))
 
 
-def expectations(folder: Path) -> list[dict[str, Any]]:
-    """Export all models into `folder`; returns what a reader has to find."""
+def expectations(folder: Path, names: Collection[str]) -> list[dict[str, Any]]:
+    """Export the models of these names, of `KNOWN`, into `folder`; returns what a reader has to find."""
     symbols = ["<|mask|>", "<|cls|>", "<|sep|>"]
     tokenizer = train_tokenizer(folder / "tokenizer", bos_id=3, bos_piece="<s>", control_symbols=symbols)
-    made = [expect("pretrained", pretrain(folder), folder)]
+    made = [expect("pretrained", pretrain(folder), folder)] if "pretrained" in names else []
     for name, model in models_of(tokenizer).items():
+        if name not in names:
+            continue
         run = folder / "runs" / name
         write_run(run, model, tokenizer)
         made.append(expect(name, run, folder))

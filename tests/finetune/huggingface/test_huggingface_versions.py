@@ -115,6 +115,32 @@ def test_sentinels_that_transformers_5_saved(tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(tmp_path)("a<extra_id_0>")["input_ids"][-2:] == [2, 0]
 
 
+def test_qwen2_where_its_own_class_is_taken_whatever_class_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """As transformers 5.24 does; the class would cut text as Qwen's own vocabulary wants it."""
+    from transformers import Qwen2Tokenizer
+
+    write_run(tmp_path / "run", llama(tokenizer, attention_bias="qkv"), tokenizer)
+    export(ExportConfig(model=tmp_path / "run", output=tmp_path / "export", sequences=1), reference=oracle_outputs)
+    pretrained = read_pretrained(tmp_path / "export")
+    (tmp_path / "tuned").mkdir()
+    save_tokenizer(tmp_path / "tuned", pretrained, text_template(pretrained, 32))
+    for directory, after in ((tmp_path / "export", []), (tmp_path / "tuned", [tokenizer.role("end_of_document")])):
+        theirs = Qwen2Tokenizer.from_pretrained(directory)
+        for text in ("The quick brown fox", "def f(x):\n    return x", "  two  spaces"):
+            assert theirs(text)["input_ids"] == [*tokenizer.encode(text), *after]
+
+
+def test_a_cap_of_attention_scores() -> None:
+    """Before 5.24, gemma2 leaves it out in the attention that it takes where nothing is said."""
+    from transformers import AutoConfig
+
+    capped = {"model_type": "gemma2", "attn_logit_softcapping": 5.0}
+    assert older_spellings(capped) == {"_attn_implementation": "eager"}
+    assert older_spellings(capped | {"attn_logit_softcapping": None}) == {}
+    assert older_spellings(capped | {"model_type": "gemma3_text"}) == {}
+    assert AutoConfig.for_model(**capped, **older_spellings(capped))._attn_implementation == "eager"
+
+
 def test_other_rotary_positions() -> None:
     yarn = {"rope_theta": 1e6, "rope_type": "yarn", "factor": 4.0}
     assert older_spellings({"rope_parameters": yarn}) == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,8 @@ from pretrain.config.kinds import OBJECTIVES
 from pretrain.data.samples import Samples
 from pretrain.data.token_facts import TokenFacts
 from pretrain.models.gpt.config import GPTConfig
+from pretrain.objectives.instruct import InstructObjective
+from pretrain.objectives.instruct_config import InstructConfig
 from pretrain.objectives.mixture import MixtureObjective
 from pretrain.objectives.mixture_config import MixtureConfig
 from pretrain.objectives.objective import ObjectiveContext
@@ -51,6 +54,31 @@ def samples(count: int, width: int = SEQ_LENGTH + 1) -> Samples:
     return Samples(
         rng.integers(10, 100, (count, width)), np.full(count, width), np.arange(count), document_starts=starts
     )
+
+
+def test_parts_that_answer_in_conversations_read_their_own_answers() -> None:
+    instruct = {"weight": 1.0, "objective": {"name": "instruct"}}
+    config = MixtureConfig.model_validate({"name": "mixture", "parts": {"one": instruct, "other": instruct}})
+    assert config.problems(GPT) == []
+    assert config.sampling(GPT, documents_apart=True).marks_answers
+    with pytest.raises(ConfigError, match=r"a conversation of objective\.name=instruct never sees another"):
+        config.sampling(GPT, documents_apart=False)
+    given = samples(32)
+    given = replace(given, answers=np.random.default_rng(3).random(given.tokens.shape) < 0.5)
+    batch = objective_of(config).batch(given, 0)
+    whole = InstructObjective(InstructConfig(), ObjectiveContext(GPT, GPT_FACTS, 1)).batch(given, 0)
+    counts_of = dict(zip(map(bytes, whole.tokens_BS.numpy()), whole.loss_mask_BS, strict=True))
+    for row, counts in zip(batch.tokens_BS.numpy(), batch.loss_mask_BS, strict=True):
+        assert torch.equal(counts, counts_of[bytes(row)])
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [("causal", "instruct reads samples of .* and causal of"), ("prefix", "one of them needs data.reset_attention")],
+)
+def test_conversations_beside_other_text_are_refused_in_words_that_lead_on(other: str, told: str) -> None:
+    (problem,) = mixture_of({"instruct": 1.0, other: 1.0}).problems(GPT)
+    assert re.search(told, problem) and "expected true" not in problem
 
 
 def infilled(batch: Any) -> torch.Tensor:
