@@ -9,6 +9,7 @@ from pydantic import Field
 
 from configs.kinds import Named
 from pretrain.config import OptimizerConfig
+from pretrain.config.method import LowRankFields
 
 
 class TaskSettings(Protocol):
@@ -100,21 +101,13 @@ class TargetedConfig(AdapterConfig):
     that peft has for the family of the model, and where it knows none, all linear layers (LoRA)."""
 
 
-class LoraConfig(TargetedConfig):
+class LoraConfig(LowRankFields, TargetedConfig):
     """LoRA: a product of two thin matrices beside each chosen matrix (Hu et al. 2021)."""
 
     peft_class: ClassVar[str] = "LoraConfig"
 
     name: str = "lora"
     """Which method it is."""
-    r: int = Field(default=8, gt=0)
-    """Rank of the product."""
-    alpha: float = Field(default=16.0, gt=0)
-    """The product is scaled by alpha / r."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Rate of dropout before the product."""
-    rslora: bool = False
-    """Whether it is scaled by alpha / sqrt(r) instead (Kalajdzievski 2023)."""
     dora: bool = False
     """Whether the norm of each row is trained by itself (DoRA, Liu et al. 2024)."""
     start: Literal["zero", "pissa"] = "zero"
