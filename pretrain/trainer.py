@@ -233,9 +233,9 @@ class Trainer:
     def _greet(self, plan: Plan, resumed: Resumed) -> None:
         bridge = ", CPU bridge active" if cpu_bridge.is_active() else ""
         self.monitor.log_event(
-            f"{self._lineage.opening(self.progress.step)}: {self.config.model.num_parameters():,} parameters,{self._trained()}"
-            f" {plan.layout}, ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
-            f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
+            f"{self._lineage.opening(self.progress.step)}: {self.config.model.num_parameters():,} parameters,"
+            f"{self._beside_them()} {plan.layout}, ZeRO {self.config.parallel.zero_stage},"
+            f" {self.config.training.precision}, by {plan.launch.launcher} on {self._device_name()}{bridge}"
         )
         rates = self.schedule.notes() + resumed.notes(self.config, self.schedule)
         counted = self._data.first_epoch_notes() if self.is_main else []
@@ -256,10 +256,10 @@ class Trainer:
         ):
             self.monitor.log_event(note)
 
-    def _trained(self) -> str:
+    def _beside_them(self) -> str:
         if not self.config.method.freezes:
             return ""
-        return f" {sum(spec.elements for spec in self.config.trained_parameters()):,} more trained beside them,"
+        return f" {sum(spec.elements for spec in self.config.trained_parameters()):,} in the adapter that is trained,"
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:
         return RunOutcome(

@@ -80,7 +80,7 @@ class LowRankMethod(LowRankFields, NetworkMethod):
     name: str = "lora"
     """Which method it is."""
     target_modules: Literal["auto", "all-linear"] | list[str] = "auto"
-    """Layers that it stands beside, by the names that pretraining has for them: `linear_qkv` (queries, keys and values),
+    """Layers that it stands beside, by the names that pretraining has for them: `linear_qkv` (queries, keys, values),
     `linear_proj` (after the attention), `linear_fc1` (gate and up), `linear_fc2` (down); auto and all-linear: all."""
 
     def targets(self, model: ModelConfig) -> tuple[str, ...]:
@@ -141,8 +141,8 @@ class LowRankMethod(LowRankFields, NetworkMethod):
             found.append(f"{told}, and start_from is null: its frozen weights would be drawn; expected a model")
         if model.is_width_scaled:
             found.append(
-                f"{told}, and model.base_hidden_size is set: no rule says how the rates of an adapter go with the width;"
-                " expected null"
+                f"{told}, and model.base_hidden_size is set: no rule says how the rates of an adapter go with the"
+                " width; expected null"
             )
         for key, value in {
             "optimizer.layer_decay": optimizer.layer_decay,

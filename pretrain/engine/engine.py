@@ -73,9 +73,7 @@ class TrainEngine:
 
     before_update: Callable[[], None] | None = None
 
-    def __init__(
-        self, config: RunConfig, topology: Topology, objective: Objective, frozen: Fill | None = None
-    ) -> None:
+    def __init__(self, config: RunConfig, topology: Topology, objective: Objective, frozen: Fill | None = None) -> None:
         deepspeed = upstream.import_deepspeed()
         self.config = config
         self.topology = topology

@@ -63,9 +63,7 @@ def state_memory(
     return StateMemory(math.ceil(device), math.ceil(host))
 
 
-def weights_of_stages(
-    model: ModelConfig, layout: Layout, table: Iterable[ParameterSpec] | None = None
-) -> list[int]:
+def weights_of_stages(model: ModelConfig, layout: Layout, table: Iterable[ParameterSpec] | None = None) -> list[int]:
     """Weights of a tensor rank's shard of each pipeline stage; `model.vocab_size` must be known.
 
     Args:

@@ -68,9 +68,7 @@ class MergedTensors(Mapping[str, "torch.Tensor"]):
         scale: what their product is multiplied by.
     """
 
-    def __init__(
-        self, base: Mapping[str, torch.Tensor], adapter: Mapping[str, torch.Tensor], scale: float
-    ) -> None:
+    def __init__(self, base: Mapping[str, torch.Tensor], adapter: Mapping[str, torch.Tensor], scale: float) -> None:
         self._base, self._adapter, self._scale = base, adapter, scale
 
     def __getitem__(self, name: str) -> torch.Tensor:

@@ -11,11 +11,18 @@ import torch
 from safetensors.torch import load_file
 
 from configs.errors import CheckpointError, ConfigError, ExitStatus
-from finetune.chat.run import MODEL_FOLDER
+from data_prep.tokenizer import load_tokenizer
+from finetune.chat.run import MODEL_FOLDER, instruct
+from finetune.config import ExportConfig
+from finetune.huggingface.export import export
 from pretrain.checkpoint.model_checkpoint import open_checkpoint
+from pretrain.config.method import LowRankMethod
+from pretrain.starting.adapted_model import MergedTensors
 from tests.distributed import run_ranks
-from tests.finetune.chat.chat_texts import write_source
+from tests.finetune.chat.chat_texts import instruct_config, write_source
 from tests.finetune.chat.test_chat_run import run_on_rank
+from tests.finetune.finetune_oracle import random_tensors
+from tests.finetune.finetune_runs import llama, write_run
 from tests.pretrain.engine.layout_cases import SESSION
 from tests.pretrain.tiny_run import states_differ, train_records
 
@@ -34,7 +41,9 @@ def _run(root: Path, name: str, changes: dict[str, Any], ranks: int = 1) -> tupl
 
 
 @pytest.mark.slow
-def test_an_adapter_resumes_in_another_layout_and_peft_says_what_the_merged_model_says(tmp_path: Path) -> None:
+def test_an_adapter_resumes_in_another_layout_and_peft_says_what_the_merged_model_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_source(tmp_path)
     status, lines = _run(tmp_path, "whole", {"training__duration": "6 steps"})
     assert status == ExitStatus.OK and "the adapter in" in lines[-1]
@@ -45,8 +54,10 @@ def test_an_adapter_resumes_in_another_layout_and_peft_says_what_the_merged_mode
     assert train_records(tmp_path / "whole") == train_records(tmp_path / "parts")
     newest = [sorted((tmp_path / name / "checkpoints").glob("step_*"))[-1] for name in ("whole", "parts")]
     assert states_differ(*newest) == []
+    trained = sum(tensor.numel() for tensor in open_checkpoint(newest[0], may_be_adapter=True).tensors.values())
     held = sum(path.stat().st_size for path in newest[0].glob("*.safetensors"))
-    assert held < (tmp_path / "run" / "checkpoints").stat().st_size + 4 * 3 * 30_000
+    # Of each factor itself and two moments; nothing of what is frozen.
+    assert 4 * 3 * trained < held < 4 * 3 * trained + 20_000
     # Begun by one process, ended by two that cut it.
     assert _run(tmp_path, "cut", six | stopped)[0] == ExitStatus.INTERRUPTED
     assert _run(tmp_path, "cut", six | CUT | {"export_dtype": None}, ranks=2)[0] == ExitStatus.OK
@@ -56,6 +67,26 @@ def test_an_adapter_resumes_in_another_layout_and_peft_says_what_the_merged_mode
     _peft_reads_it(tmp_path / "whole" / MODEL_FOLDER)
     with pytest.raises(CheckpointError, match="holds an adapter, and not the model"):
         open_checkpoint(tmp_path / "whole")
+    _broken_exports_are_refused(tmp_path, monkeypatch)
+
+
+def _broken_exports_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(root / "tok")
+    model = llama(tokenizer, seq_length=128)
+    write_run(root / "other", model, tokenizer, random_tensors(model, seed=5))
+    config = ExportConfig(model=root / "whole", output=root / "again")
+    with pytest.raises(CheckpointError, match="other weights than those that the adapter was trained beside"):
+        export(config.model_copy(update={"base": root / "other"}))
+    with monkeypatch.context() as patch:
+        patch.setattr(LowRankMethod, "scale", property(lambda method: 2 * method.alpha / method.r))
+        # Both the merged and the unmerged model have it; peft's has not.
+        with pytest.raises(CheckpointError, match="logits of the adapter in peft differ"):
+            export(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(MergedTensors, "__getitem__", lambda tensors, name: tensors._base[name])
+        with pytest.raises(CheckpointError, match="logits differ"):
+            export(config)
+    assert not (root / "again").exists()
 
 
 def _peft_reads_it(folder: Path) -> None:
@@ -79,12 +110,11 @@ def _peft_reads_it(folder: Path) -> None:
 
 
 def test_what_an_adapter_cannot_be_is_refused_before_ranks_meet(tmp_path: Path) -> None:
-    from tests.finetune.chat.chat_texts import instruct_config
-    from finetune.chat.run import instruct
-
     write_source(tmp_path)
-    silent = lambda line: None  # noqa: E731
-    with pytest.raises(ConfigError, match="names q_proj, and model.name=gpt has no such layer"):
-        instruct(instruct_config(tmp_path, **LORA | {"method": {"name": "lora", "target_modules": ["q_proj"]}}), silent)
-    with pytest.raises(ConfigError, match="freezes the embedding: 2 new ids would stay"):
-        instruct(instruct_config(tmp_path, **LORA | {"start_from_options": {}}), silent)
+    unknown = {"method": {"name": "lora", "target_modules": ["q_proj"]}}
+    for changes, told in (
+        (unknown, r"names q_proj, and model\.name=gpt has no such layer"),
+        ({"start_from_options": {}}, r"freezes the embedding: 2 new ids would stay"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            instruct(instruct_config(tmp_path, **LORA | changes), lambda line: None)
