@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import CheckpointError, ConfigError, DataError, UserError
+from pretrain.checkpoint.model_checkpoint import holds_adapter
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
 from pretrain.config import RunConfig
 from pretrain.starting.architecture import check_model, newest_readable
@@ -92,7 +93,7 @@ def find_start(config: RunConfig) -> Start | None:
     if config.start_from is None:
         return None
     saved = None if config.checkpoint.resume == "never" else newest_readable(config.output / "checkpoints")
-    if saved is not None and config.method.freezes:
+    if saved is not None and config.method.freezes and holds_adapter(saved.metadata):
         record = saved.metadata.get(RECORD_KEY) or {}
         source = open_source(base_path(config.start_from, record))
         return Start(source, saved.model.vocab_size, saved=record)

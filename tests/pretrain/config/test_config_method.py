@@ -6,6 +6,8 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.load import find_recipe, load_config
+from pretrain.checkpoint.compatibility import find_changes
+from pretrain.checkpoint.model_checkpoint import holds_adapter
 from pretrain.config import RunConfig
 from pretrain.config.method import LowRankMethod
 from pretrain.parallel.layout import Layout
@@ -61,6 +63,18 @@ def test_two_factors_stand_beside_each_chosen_matrix() -> None:
 @pytest.mark.parametrize(("rslora", "scale"), [(False, 4.0), (True, 8.0)])
 def test_the_scale_goes_with_the_rank_or_its_root(rslora: bool, scale: float) -> None:
     assert LowRankMethod(r=4, alpha=16.0, rslora=rslora).scale == scale
+
+
+def test_a_run_goes_on_with_its_own_method_alone() -> None:
+    config = run(*LORA)
+    saved = {"config": config.model_dump(mode="json"), "model": config.model.model_dump(mode="json")}
+    assert find_changes(saved, config, None, None) == {}
+    assert find_changes(saved, run(*LORA, "method.r=4"), None, None) == {"method.r": (8, 4)}
+    assert find_changes(saved, run(), None, None) == {"method.name": ("lora", "full")}
+    # Checkpoints of before there were methods hold whole models.
+    before = {"config": {k: v for k, v in saved["config"].items() if k != "method"}, "model": saved["model"]}
+    assert find_changes(before, run(), None, None) == {} and not holds_adapter(before)
+    assert find_changes(before, config, None, None) == {"method.name": ("full", "lora")} and holds_adapter(saved)
 
 
 def test_frozen_weights_take_no_gradients_and_no_states() -> None:
