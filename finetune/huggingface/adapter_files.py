@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from configs.errors import CheckpointError
 from finetune.huggingface.weight_files import write_weights
+from finetune.methods.adapter import quiet
 from finetune.pretrained import ADAPTER_DIR
 from pretrain.config.method import ADAPTER, FIRST_FACTOR, SECOND_FACTOR
 from pretrain.data.batch import MicroBatch
@@ -146,7 +147,8 @@ def _check(
     else:
         base = model_from_tensors(fields, dict(to_hf(adapted.base, adapted.merged.model, ids)))
     changed = difference_between(base, merged, rows)
-    model = peft.PeftModel.from_pretrained(base, folder / ADAPTER_DIR).eval()
+    with quiet():
+        model = peft.PeftModel.from_pretrained(base, folder / ADAPTER_DIR).eval()
     difference = difference_between(model, merged, rows)
     if not difference <= TOLERANCE:
         raise CheckpointError(

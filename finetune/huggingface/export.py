@@ -83,7 +83,7 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
     counterpart_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
     text = trained_text(source.model, source.metadata, tokenizer) if tokenizer is not None else None
-    _check_space(config, source)
+    _check_space(config, source, copies=1 if adapted is None else 2)
     with tidy_when_stopped(), staged_directory(config.output, RECORD_FILE, config.overwrite) as folder:
         compared = 0
         if tokenizer is not None and text is not None:
@@ -203,8 +203,8 @@ def _write_configs(fields: dict[str, Any], folder: Path, dtype: str, model: Mode
     add_older_spellings(folder)
 
 
-def _check_space(config: ExportConfig, source: ModelCheckpoint) -> None:
-    needed = 4 * source.model.num_parameters() + (1 << 20)
+def _check_space(config: ExportConfig, source: ModelCheckpoint, copies: int) -> None:
+    needed = 4 * copies * source.model.num_parameters() + (1 << 20)
     place = next(parent for parent in config.output.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(place).free
     if free < needed:

@@ -31,6 +31,7 @@ LORA: dict[str, Any] = {
     "start_from_options": {"new_rows": "drawn"},
     "optimizer__lr": 2e-2,
 }
+ALL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 CUT: dict[str, Any] = {"parallel__tensor_size": 2, "parallel__sequence_parallel": True, "parallel__zero_stage": 3}
 
 
@@ -64,17 +65,26 @@ def test_an_adapter_resumes_in_another_layout_and_peft_says_what_the_merged_mode
     for mine, theirs in zip(train_records(tmp_path / "cut"), train_records(tmp_path / "whole"), strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
         assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
-    _peft_reads_it(tmp_path / "whole" / MODEL_FOLDER)
+    _peft_reads_it(tmp_path / "whole" / MODEL_FOLDER, ALL)
     with pytest.raises(CheckpointError, match="holds an adapter, and not the model"):
         open_checkpoint(tmp_path / "whole")
     _broken_exports_are_refused(tmp_path, monkeypatch)
+    # From a Hugging Face directory, which has the tokens: there is no other base to write.
+    part = {"name": "lora", "rslora": True, "alpha": 7.5, "target_modules": ["linear_proj", "linear_fc1"]}
+    model = tmp_path / "whole" / MODEL_FOLDER
+    given = {"model": model, "method": part, "training__precision": "bf16", "start_from_options": {}}
+    assert _run(tmp_path, "again", given | {"training__duration": "2 steps"})[0] == ExitStatus.OK
+    folder = tmp_path / "again" / MODEL_FOLDER
+    _peft_reads_it(folder, {"o_proj", "gate_proj", "up_proj"})
+    said = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == str(model) and not (folder / "base").exists()
 
 
 def _broken_exports_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = load_tokenizer(root / "tok")
     model = llama(tokenizer, seq_length=128)
     write_run(root / "other", model, tokenizer, random_tensors(model, seed=5))
-    config = ExportConfig(model=root / "whole", output=root / "again")
+    config = ExportConfig(model=root / "whole", output=root / "refused")
     with pytest.raises(CheckpointError, match="other weights than those that the adapter was trained beside"):
         export(config.model_copy(update={"base": root / "other"}))
     with monkeypatch.context() as patch:
@@ -86,10 +96,10 @@ def _broken_exports_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
         patch.setattr(MergedTensors, "__getitem__", lambda tensors, name: tensors._base[name])
         with pytest.raises(CheckpointError, match="logits differ"):
             export(config)
-    assert not (root / "again").exists()
+    assert not (root / "refused").exists()
 
 
-def _peft_reads_it(folder: Path) -> None:
+def _peft_reads_it(folder: Path, modules: set[str]) -> None:
     import peft
     from transformers import AutoModelForCausalLM
 
@@ -104,7 +114,7 @@ def _peft_reads_it(folder: Path) -> None:
         expected = merged(tokens).logits
     assert (found - expected).abs().max() < 1e-4 and (found - plain).abs().max() > 1e-2
     names = {name.split(".")[-3] for name in load_file(folder / "adapter" / "adapter_model.safetensors")}
-    assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert names == modules
     record = json.loads((folder / "export.json").read_text())
     assert record["adapter"]["peft_difference"] < 1e-4 < record["adapter"]["base_difference"]
 

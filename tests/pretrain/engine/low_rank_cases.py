@@ -9,6 +9,7 @@ from typing import Any
 from pretrain.config import RunConfig
 from pretrain.config.method import LowRankMethod
 from tests.pretrain.engine.layout_cases import Case
+from tests.pretrain.engine.optimizer_cases import OptimizerCase
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,24 @@ class LowRankCase(Case):
         return super().config(parallel).model_copy(update={"method": method, "start_from": Path("unused")})
 
 
+@dataclass(frozen=True)
+class OptimizedLowRankCase(LowRankCase, OptimizerCase):
+    """A layout of an adapter that another optimizer than AdamW trains."""
+
+    @property
+    def peak_lr(self) -> float:
+        """See the base class; factors that begin at zero move by as much as the rate says, whatever LAMB's ratio."""
+        return 0.1 * super().peak_lr
+
+
 def _case(name: str, ranks: int, zero: int, tensor: int = 1, pipeline: int = 1, **options: Any) -> Case:
     keys = ("sequence_parallel", "recompute", "offload_optimizer")
     parallel = {"zero_stage": zero, "tensor_size": tensor, "pipeline_size": pipeline, "zero3_persistent_elements": 0}
     parallel |= {key: options.pop(key) for key in keys if key in options}
     # At the usual 0.02 frozen layers hardly move the residual stream.
     model = {"init_std": 0.1} | options.pop("model", {})
-    return LowRankCase(f"lora, {name}", ranks, parallel, model=model, **options)
+    made = OptimizedLowRankCase if "optimizer" in options else LowRankCase
+    return made(f"lora, {name}", ranks, parallel, model=model, **options)
 
 
 _SP = {"sequence_parallel": True}
@@ -52,4 +64,7 @@ LOW_RANK_CASES: tuple[Case, ...] = (
     _case("zero 1, tensor 2, attention alone", 2, 1, tensor=2, method={"target_modules": ["linear_qkv"]}),
     _case("zero 1, pipeline 2, offload, rslora", 2, 1, pipeline=2, offload_optimizer=True, method={"rslora": True}),
     _case("zero 3, tensor 2, bf16", 2, 3, tensor=2, precision="bf16", model={"init_std": 0.02}),
+    _case("muon, zero 3, tensor 2, sequence, data 2", 4, 3, tensor=2, optimizer="muon", **_SP),
+    _case("adafactor, zero 2, tensor 2, data 2", 4, 2, tensor=2, optimizer="adafactor"),
+    _case("lamb, zero 3, data 2", 2, 3, optimizer="lamb"),
 )  # fmt: skip
