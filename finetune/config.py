@@ -39,6 +39,8 @@ class ExportConfig(Section):
     """A pretraining run's output directory (its newest checkpoint is taken), or one `step_...` directory."""
     output: OutputPath
     """Directory to write; it appears only when everything in it is complete and checked."""
+    base: InputPath | None = None
+    """Of a run that trained an adapter: where the model lies that it stands beside; null: where it lay then."""
     weights: Literal["trained", "average"] = "trained"
     """Which are written: those of the last step, or their moving averages (of a run with optimizer.average_decay)."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -26,6 +26,7 @@ from pretrain.parallel.launch import discover
 if TYPE_CHECKING:
     from pretrain.data.run_data import RunData
     from pretrain.engine.engine import TrainEngine
+    from pretrain.starting.start import Start
 
 FREE_SECTIONS = ("optimizer", "training")
 """What decides the course of a training, and nothing of an evaluation but its precision and batch size."""
@@ -78,6 +79,7 @@ def evaluate_checkpoint(
         UserError: whatever does not fit: the checkpoint, the settings, the corpora, the ranks.
     """
     plan = preflight.check_model_and_data(config)
+    start = _base_of(checkpoint, plan.config)
     if not plan.data.validation and not (with_test and plan.data.test):
         raise ConfigError(
             "there is no set to evaluate", where="data.validation", expected="such as data.validation={wiki: runs/wiki}"
@@ -89,10 +91,14 @@ def evaluate_checkpoint(
     from pretrain.engine.engine import TrainEngine
     from pretrain.evaluation import Evaluator
     from pretrain.objectives.objective import make_objective
+    from pretrain.starting.frozen_weights import frozen_weights
 
     config, tokens = plan.config, plan.data.tokens
     place = topology.start(plan.launch, plan.layout, config.monitor.report_waiting_after.value)
-    engine = TrainEngine(config, place, make_objective(config, tokens, is_evaluation=False))
+    frozen = None if start is None else frozen_weights(start, config)
+    engine = TrainEngine(config, place, make_objective(config, tokens, is_evaluation=False), frozen)
+    if frozen is not None:
+        frozen.end()
     step, data, accepted = _load(checkpoint, config, plan.data, engine)
     objective = make_objective(config, tokens, is_evaluation=True)
     evaluator = Evaluator(config.evaluation, config.training, objective, data.unigram_nats(), engine, place)
@@ -116,6 +122,21 @@ def evaluate_checkpoint(
                     json.dumps(_finite(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
                 )
     return found
+
+
+def _base_of(checkpoint: Path, config: RunConfig) -> Start | None:
+    """The model that the checkpoint of an adapter stands beside; None: it holds a whole one."""
+    if not config.method.freezes:
+        return None
+    from pretrain.starting.source import open_source
+    from pretrain.starting.start import RECORD_KEY, Start, base_path, check_same_weights
+
+    assert config.start_from is not None
+    record = read_metadata(checkpoint).get(RECORD_KEY) or {}
+    source = open_source(base_path(config.start_from, record))
+    if discover().rank == 0:
+        check_same_weights(source, record)
+    return Start(source, config.model.vocab_size, saved=record)
 
 
 def _load(checkpoint: Path, config: RunConfig, data: RunData, engine: TrainEngine) -> tuple[int, RunData, list[str]]:

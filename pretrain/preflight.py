@@ -141,9 +141,12 @@ def _check_memory(config: RunConfig, layout: Layout, launch: Launch, trains: boo
     """Refuse what cannot fit even without activations."""
     from pretrain.monitor.memory import device_total_bytes, host_total_bytes
 
-    stages = weights_of_stages(config.model, layout)
+    stages = weights_of_stages(config.model, layout, config.trained_parameters())
+    frozen = weights_of_stages(config.model, layout) if config.method.freezes else [0] * layout.pipeline
     # Which stages this machine has is not known yet: at least the smallest.
-    most, least = (state_memory(config, layout, weights, trains=trains) for weights in (max(stages), min(stages)))
+    most, least = (
+        state_memory(config, layout, choose(stages), frozen=choose(frozen), trains=trains) for choose in (max, min)
+    )
     device_bytes, ranks = device_total_bytes(launch.local_rank), launch.local_world_size
     host_needed = ranks * (least.host_bytes + (0 if device_bytes else least.device_bytes))
     on_host = f"{ranks} ranks hold" if ranks > 1 else "it holds"
@@ -187,7 +190,10 @@ def _check_space(config: RunConfig, total_steps: int | None, branch_step: int | 
     # What a dead attempt left is removed before the first save.
     check_free_space(
         root,
-        estimated_bytes(config.model.num_parameters(), config.optimizer.states_per_weight(config.model)),
+        estimated_bytes(
+            sum(spec.elements for spec in config.trained_parameters()),
+            config.optimizer.states_per_weight(config.trained_parameters()),
+        ),
         soon_free_bytes=left_over_bytes(root),
         count=most_at_once(len(present), saves, saving.keep_last),
     )

@@ -15,7 +15,7 @@ from configs.load import to_yaml
 from data_prep.storage.publishing import staged_file
 from pretrain.checkpoint.directory import newest_checkpoint
 from pretrain.checkpoint.writer import CheckpointWriter
-from pretrain.config import ModelConfig, ObjectiveConfig, RunConfig
+from pretrain.config import RunConfig
 from pretrain.data.loader import BatchLoader
 from pretrain.divergence import NonFiniteGuard
 from pretrain.engine import cpu_bridge, determinism, topology
@@ -31,6 +31,7 @@ from pretrain.preflight import Plan
 from pretrain.resume import Resumed, resume
 from pretrain.schedule.progress import Progress
 from pretrain.schedule.run_schedule import RunSchedule
+from pretrain.starting.frozen_weights import frozen_weights
 from pretrain.starting.start import begin_from
 from pretrain.stopping import StopRequest
 
@@ -61,9 +62,11 @@ class Trainer:
         # From here on the ranks wait for each other: none may leave alone.
         stop.begin()
         self._data = plan.data
-        self.engine = TrainEngine(
-            plan.config, self.topology, make_objective(plan.config, plan.data.tokens, is_evaluation=False)
-        )
+        objective = make_objective(plan.config, plan.data.tokens, is_evaluation=False)
+        frozen = frozen_weights(plan.start, plan.config)
+        self.engine = TrainEngine(plan.config, self.topology, objective, frozen)
+        if frozen is not None:
+            frozen.end()
         self._checkpoints = CheckpointWriter(
             plan.config.output / "checkpoints",
             asynchronous=plan.config.checkpoint.asynchronous,
@@ -85,7 +88,7 @@ class Trainer:
         self.monitor = Monitor(
             plan.config,
             layout=plan.layout,
-            flops_per_token=_flops_per_token(plan.config.model, plan.config.objective),
+            flops_per_token=_flops_per_token(plan.config),
             device_name=self._device_name(),
             total_steps=self.schedule.total_steps,
             is_main=self.is_main,
@@ -232,8 +235,8 @@ class Trainer:
         bridge = ", CPU bridge active" if cpu_bridge.is_active() else ""
         self.monitor.log_event(
             f"{self._lineage.opening(self.progress.step)}: {self.config.model.num_parameters():,} parameters,"
-            f" {plan.layout}, ZeRO {self.config.parallel.zero_stage}, {self.config.training.precision},"
-            f" by {plan.launch.launcher} on {self._device_name()}{bridge}"
+            f"{self._beside_them()} {plan.layout}, ZeRO {self.config.parallel.zero_stage},"
+            f" {self.config.training.precision}, by {plan.launch.launcher} on {self._device_name()}{bridge}"
         )
         rates = self.schedule.notes() + resumed.notes(self.config, self.schedule)
         counted = self._data.first_epoch_notes() if self.is_main else []
@@ -253,6 +256,11 @@ class Trainer:
             *rates,
         ):
             self.monitor.log_event(note)
+
+    def _beside_them(self) -> str:
+        if not self.config.method.freezes:
+            return ""
+        return f" {sum(spec.elements for spec in self.config.trained_parameters()):,} in the adapter that is trained,"
 
     def _outcome(self, progress: Progress, reason: str) -> RunOutcome:
         return RunOutcome(
@@ -279,11 +287,12 @@ def _steps(duration: Any) -> int | None:
     return int(duration.value) if duration is not None and duration.unit == "steps" else None
 
 
-def _flops_per_token(model: ModelConfig, objective: ObjectiveConfig) -> Callable[[int], float]:
+def _flops_per_token(config: RunConfig) -> Callable[[int], float]:
     """Floating-point operations of a trained token, by the samples consumed before its step."""
+    model, objective, method = config.model, config.objective, config.method
 
     @cache
     def of_length(length: int) -> float:
-        return model.model_copy(update={"seq_length": length}).flops_per_token()
+        return method.flops_per_token(model.model_copy(update={"seq_length": length}))
 
     return lambda consumed_samples: of_length(objective.length_at(consumed_samples, model))

@@ -13,7 +13,8 @@ from configs.section import Section
 from data_prep.config import Paths
 from finetune.chat.formats import FORMATS, FormatName
 from pretrain.config import OptimizerConfig, ParallelConfig, TrainingConfig
-from pretrain.config.kinds import OPTIMIZERS
+from pretrain.config.kinds import NETWORK_METHODS, OPTIMIZERS
+from pretrain.config.method import NetworkMethod
 from pretrain.config.run import CheckpointConfig, EvaluationConfig, MonitorConfig
 from pretrain.config.starting import StartOptions
 from pretrain.objectives.instruct_config import InstructConfig
@@ -105,6 +106,8 @@ class InstructRunConfig(Section):
     """Which conversations are read."""
     chat: ChatSettings = ChatSettings()
     """How they become tokens, and which of these are asked for."""
+    method: Annotated[NetworkMethod, ChosenBy(NETWORK_METHODS)] = Field(default_factory=NETWORK_METHODS.default_section)
+    """What of the model is trained; `name` chooses the method: full, or lora."""
     objective: InstructConfig = InstructConfig()
     """Packing, and what is added to the loss."""
     parallel: ParallelConfig = ParallelConfig()

@@ -111,7 +111,7 @@ def pretraining_config(config: InstructRunConfig, prepared: PreparedRun) -> RunC
     """
     from pretrain.starting.architecture import complete_model
 
-    same = ("seed", "objective", "parallel", "training", "optimizer", "evaluation", "checkpoint", "monitor")
+    same = ("seed", "method", "objective", "parallel", "training", "optimizer", "evaluation", "checkpoint", "monitor")
     dumped = config.model_dump(mode="json")
     raw: dict[str, Any] = {key: dumped[key] for key in same}
     validation = prepared.data.validation
@@ -162,9 +162,10 @@ def write_model(config: InstructRunConfig, data: Prepared) -> str:
     assert config.export_dtype is not None
     record = export(ExportConfig(model=config.output, output=folder, dtype=config.export_dtype, overwrite=True))
     compared = check_template(folder, data)
+    beside = f", the adapter in {folder / record['adapter']['adapter']}" if "adapter" in record else ""
     return (
         f"model  {folder} ({record['architecture']}, logits differ by {record['logits']['largest_difference']:.0e},"
-        f" apply_chat_template gives the trained ids of {compared} conversations)"
+        f" apply_chat_template gives the trained ids of {compared} conversations{beside})"
     )
 
 

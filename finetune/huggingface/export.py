@@ -18,6 +18,7 @@ from data_prep.tokenizer import MODEL_FILE, Tokenizer
 from finetune.chat.saved import saved_chat
 from finetune.config import ExportConfig
 from finetune.huggingface import tokenizer as hf_tokenizer
+from finetune.huggingface.adapter_files import unmerged, write_adapter
 from finetune.huggingface.document_start import TrainedText, trained_text
 from finetune.huggingface.model_card import TRANSFORMERS_VERSIONS, model_card
 from finetune.huggingface.rounding import Rounding, round_weights
@@ -25,7 +26,8 @@ from finetune.huggingface.tokenizer_check import PROBES, check_plain_call, check
 from finetune.huggingface.weight_files import check_written, write_weights
 from finetune.model_checkpoint import find_tokenizer
 from finetune.stopping import tidy_when_stopped
-from pretrain.checkpoint.model_checkpoint import ModelCheckpoint, open_checkpoint
+from pretrain.checkpoint.model_checkpoint import ModelCheckpoint, holds_adapter, open_checkpoint
+from pretrain.checkpoint.reader import read_metadata
 from pretrain.config.model import ModelConfig
 from pretrain.config.sampling import PairKind
 from pretrain.data.saved_history import saved_history
@@ -36,6 +38,7 @@ from pretrain.models.huggingface.family import class_name, counterpart_name, cou
 from pretrain.models.huggingface.token_table import compare_token_rows
 from pretrain.models.huggingface.transformers_model import add_older_spellings, load_pretrained, quiet_transformers
 from pretrain.models.huggingface.weights import to_hf
+from pretrain.starting.adapted_model import AdaptedModel, open_adapted
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class _Written:
         tensors: that were read back and found equal to their source.
         token_rows: of the vocabulary that were compared one by one, beside those that the agreement is on.
         rounding: what it changed; None: nothing was rounded.
+        adapter: what is said of the adapter beside them; None: there is none.
     """
 
     agreement: logit_check.Agreement
@@ -55,6 +59,7 @@ class _Written:
     tensors: int
     token_rows: int
     rounding: Rounding | None = None
+    adapter: dict[str, Any] | None = None
 
 
 def export(config: ExportConfig, reference: logit_check.Reference | None = None) -> dict[str, Any]:
@@ -62,27 +67,35 @@ def export(config: ExportConfig, reference: logit_check.Reference | None = None)
 
     Args:
         config: what to export and where to.
-        reference: our model's forward pass; null: megatron-core's, as it is trained.
+        reference: our model's forward pass; null: megatron-core's, as it is trained: of an adapter, not merged.
 
     Raises:
         UserError: anything that stands in the way, the comparison of the logits above all; nothing is written then.
     """
     check_replaceable(config.output, RECORD_FILE, config.overwrite)
-    source = open_checkpoint(config.model, averaged=config.weights == "average")
+    averaged, adapted = config.weights == "average", None
+    if holds_adapter(read_metadata(config.model)):
+        adapted = open_adapted(config.model, config.base, averaged=averaged)
+        reference = reference or unmerged(adapted)
+    elif config.base is not None:
+        raise ConfigError(f"is {config.base}, and {config.model} holds a whole model", where="base", expected="null")
+    source = open_checkpoint(config.model, averaged=averaged) if adapted is None else adapted.merged
     counterpart_of(source.model)
     tokenizer = find_tokenizer(source, config.tokenizer_dir) if config.tokenizer != "none" else None
     text = trained_text(source.model, source.metadata, tokenizer) if tokenizer is not None else None
-    _check_space(config, source)
+    _check_space(config, source, copies=1 if adapted is None else 2)
     with tidy_when_stopped(), staged_directory(config.output, RECORD_FILE, config.overwrite) as folder:
         compared = 0
         if tokenizer is not None and text is not None:
             compared = _write_tokenizer(config, source, tokenizer, text, folder)
-        written = _write_model(config, source, tokenizer, text, folder, reference)
+        written = _write_model(config, source, tokenizer, text, folder, reference, adapted)
         record = _provenance(config, source, tokenizer, written) | {"tokenizer_texts_compared": compared}
         record["document_start"] = _start(text, tokenizer)
         chat = saved_chat(source.path)
         if chat is not None and config.tokenizer == "huggingface":
             chat.write_with_model(folder)
+        if written.adapter is not None:
+            record["adapter"] = written.adapter
         if written.rounding is not None:
             record["rounding"] = written.rounding.as_dict()
         (folder / RECORD_FILE).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
@@ -141,6 +154,7 @@ def _write_model(
     text: TrainedText | None,
     folder: Path,
     reference: logit_check.Reference | None,
+    adapted: AdaptedModel | None,
 ) -> _Written:
     """Write, read back as a user would, compare; then round if asked to."""
     model = source.model
@@ -157,6 +171,19 @@ def _write_model(
     agreement = logit_check.compare(model, source.tensors, theirs, rows, reference)
     logit_check.require(agreement, source.path)
     written = _Written(agreement, theirs.num_parameters(), len(names), token_rows)
+    if adapted is not None:
+        told = write_adapter(
+            adapted,
+            folder,
+            ids,
+            merged=theirs,
+            fields=fields,
+            rows=rows,
+            output=config.output,
+            write_base=lambda directory: _write_configs(fields, directory, "float32", model),
+            max_shard_gb=config.max_shard_gb,
+        )
+        written = replace(written, adapter=told)
     if config.dtype == "float32":
         return written
     _write_configs(fields, folder, config.dtype, model)
@@ -178,8 +205,8 @@ def _write_configs(fields: dict[str, Any], folder: Path, dtype: str, model: Mode
     add_older_spellings(folder)
 
 
-def _check_space(config: ExportConfig, source: ModelCheckpoint) -> None:
-    needed = 4 * source.model.num_parameters() + (1 << 20)
+def _check_space(config: ExportConfig, source: ModelCheckpoint, copies: int) -> None:
+    needed = 4 * copies * source.model.num_parameters() + (1 << 20)
     place = next(parent for parent in config.output.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(place).free
     if free < needed:

@@ -138,6 +138,8 @@ def model_card(config: ExportConfig, model: ModelConfig, record: dict[str, Any],
         "weights": config.dtype,
         "trained for": f"{record['step']} steps, {record['consumed_samples']} samples",
     }
+    if record.get("adapter"):
+        rows["trained as"] = f"an adapter, which is merged here; `{record['adapter']['adapter']}/` has it for peft"
     start = record.get("document_start")
     if start is not None:
         rows["a document begins after"] = f"`{start['token']}`" if start["token"] is not None else "no token"

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from configs.kinds import Named
 from pretrain.config import OptimizerConfig
+from pretrain.config.method import LowRankFields
 
 
 class TaskSettings(Protocol):
@@ -56,11 +57,11 @@ class FullConfig(MethodConfig):
 
 
 class AdapterConfig(MethodConfig):
-    """Base of the methods of peft: an adapter and the network's new parts are trained, all else is frozen."""
+    """Base of the adapters: they and the network's new parts are trained, all else is frozen. Most are peft's."""
 
     implementation: ClassVar[str] = "finetune.methods.adapter:Adapter"
-    peft_class: ClassVar[str]
-    """peft's class of the method's config."""
+    peft_class: ClassVar[str] = ""
+    """peft's class of the method's config; of an adapter of our own, none."""
     tasks: ClassVar[tuple[str, ...]] = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "LM")
     """Which `TaskConfig.adapted_as` it can be of."""
     merges: ClassVar[bool] = True
@@ -100,21 +101,13 @@ class TargetedConfig(AdapterConfig):
     that peft has for the family of the model, and where it knows none, all linear layers (LoRA)."""
 
 
-class LoraConfig(TargetedConfig):
+class LoraConfig(LowRankFields, TargetedConfig):
     """LoRA: a product of two thin matrices beside each chosen matrix (Hu et al. 2021)."""
 
     peft_class: ClassVar[str] = "LoraConfig"
 
     name: str = "lora"
     """Which method it is."""
-    r: int = Field(default=8, gt=0)
-    """Rank of the product."""
-    alpha: float = Field(default=16.0, gt=0)
-    """The product is scaled by alpha / r."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Rate of dropout before the product."""
-    rslora: bool = False
-    """Whether it is scaled by alpha / sqrt(r) instead (Kalajdzievski 2023)."""
     dora: bool = False
     """Whether the norm of each row is trained by itself (DoRA, Liu et al. 2024)."""
     start: Literal["zero", "pissa"] = "zero"
@@ -175,6 +168,22 @@ class Ia3Config(TargetedConfig):
         elif not set(self.feedforward_modules) <= set(self.target_modules):
             found.append("method.feedforward_modules is not among method.target_modules; expected a part of them")
         return found
+
+
+class BottleneckConfig(AdapterConfig):
+    """Two thin layers behind sublayers (Houlsby et al. 2019, Pfeiffer et al. 2021); they cannot be merged."""
+
+    implementation: ClassVar[str] = "finetune.methods.bottleneck:BottleneckAdapter"
+    merges: ClassVar[bool] = False
+
+    name: str = "bottleneck"
+    """Which method it is."""
+    size: int = Field(default=64, gt=0)
+    """Width between the two layers."""
+    placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"
+    """Behind the feed-forward of each layer (pfeiffer), or behind the attention, too (houlsby)."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """What stands between the two layers."""
 
 
 class VirtualTokensConfig(AdapterConfig):

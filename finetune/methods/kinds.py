@@ -10,6 +10,7 @@ METHODS = Kinds(
         "full": "finetune.methods.config:FullConfig",
         "lora": "finetune.methods.config:LoraConfig",
         "ia3": "finetune.methods.config:Ia3Config",
+        "bottleneck": "finetune.methods.config:BottleneckConfig",
         "prefix": "finetune.methods.config:PrefixTuningConfig",
         "prompt": "finetune.methods.config:PromptTuningConfig",
     },

@@ -19,7 +19,7 @@ from configs.errors import CheckpointError, nearest
 from configs.kinds import Kinds, Named
 from pretrain.checkpoint.kept_states import state_changes
 from pretrain.config import RunConfig
-from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
+from pretrain.config.kinds import FAMILIES, NETWORK_METHODS, OBJECTIVES, OPTIMIZERS
 
 TRAINING_KEYS = ("global_batch_size", "batch_ramp", "precision")
 TOLD_ELSEWHERE = ("seed", "seq_length", "tokenizer")
@@ -96,7 +96,9 @@ def _check_states(
     if not impossible:
         keys = [key.removeprefix("optimizer.") for key in changes if key.startswith("optimizer.")]
         before = (saved.get("config") or {}).get("optimizer") or {}
-        found = state_changes(before, config.optimizer, config.model, keys)
+        # No state depends on how many ids there are.
+        model = config.model.model_copy(update={"vocab_size": config.model.vocab_size or 1})
+        found = state_changes(before, config.optimizer, list(config.method.trained_parameters(model)), keys)
         impossible = [f"optimizer.{key}" for key in sorted(found.lacking)]
         states = sorted({state for names in found.lacking.values() for state in names})
         why = f"the optimizer would need the state {', '.join(states)}, which the checkpoint lacks"
@@ -128,6 +130,7 @@ def find_changes(
     old_model = saved.get("model") or old.get("model") or {}
     for section, kinds, before, now in (
         ("model", FAMILIES, old_model, config.model),
+        ("method", NETWORK_METHODS, old.get("method") or {}, config.method),
         ("objective", OBJECTIVES, old.get("objective") or {}, config.objective),
         ("optimizer", OPTIMIZERS, old.get("optimizer") or {}, config.optimizer),
     ):

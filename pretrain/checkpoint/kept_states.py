@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from pretrain.config.model import ModelConfig
 from pretrain.config.optimizer import OptimizerConfig
+from pretrain.models.parameter_table import ParameterSpec
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class StateChanges:
 
 
 def state_changes(
-    before: Mapping[str, Any], now: OptimizerConfig, model: ModelConfig, keys: Iterable[str]
+    before: Mapping[str, Any], now: OptimizerConfig, table: Sequence[ParameterSpec], keys: Iterable[str]
 ) -> StateChanges:
     """What becomes of the states of a checkpoint, found by asking the optimizers what they keep of each parameter.
 
     Args:
         before: the section `optimizer` of the checkpoint, of the same kind.
         now: that of the run.
-        model: whose parameters are asked about.
+        table: the parameters that are trained.
         keys: in which the two differ.
     """
     cls = type(now)
@@ -41,11 +41,9 @@ def state_changes(
         old = cls.model_validate({key: before[key] for key in cls.model_fields if key in before})
     except ValidationError:
         return StateChanges({}, {})  # of another version; reading the states themselves says what is missing
-    # No state depends on how many ids there are.
-    asked = model if model.vocab_size is not None else model.model_copy(update={"vocab_size": 1})
-    held, wanted = _kept(old, asked), _kept(now, asked)
+    held, wanted = _kept(old, table), _kept(now, table)
     changed = list(keys)
-    alone = {key: _kept(old.model_copy(update={key: getattr(now, key)}), asked) for key in changed}
+    alone = {key: _kept(old.model_copy(update={key: getattr(now, key)}), table) for key in changed}
     lacking = {key: kept - held for key, kept in alone.items() if kept - held}
     dropped = {key: held - kept for key, kept in alone.items() if held - kept}
     if wanted - held and not lacking:
@@ -55,9 +53,9 @@ def state_changes(
     return StateChanges(_names(lacking), _names(dropped))
 
 
-def _kept(optimizer: OptimizerConfig, model: ModelConfig) -> set[tuple[str, str]]:
+def _kept(optimizer: OptimizerConfig, table: Sequence[ParameterSpec]) -> set[tuple[str, str]]:
     """Names of the parameters, each with the name of a state that is kept of it."""
-    return {(spec.name, state.name) for spec in model.parameters() for state in optimizer.kept_of(spec)}
+    return {(spec.name, state.name) for spec in table for state in optimizer.kept_of(spec)}
 
 
 def _names(found: Mapping[str, set[tuple[str, str]]]) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from configs.errors import CheckpointError
 from configs.kinds import comes_with
 from pretrain.checkpoint.manifest import MASTER
 from pretrain.checkpoint.reader import CheckpointReader
-from pretrain.config.kinds import FAMILIES
+from pretrain.config.kinds import FAMILIES, NETWORK_METHODS
 from pretrain.config.model import ModelConfig
 from pretrain.config.optimizer import AVERAGE
 
@@ -60,17 +60,31 @@ class ModelCheckpoint:
     metadata: Mapping[str, Any]
 
 
-def open_checkpoint(path: Path, *, averaged: bool = False) -> ModelCheckpoint:
+def holds_adapter(metadata: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds an adapter beside a model that is elsewhere, and no whole model."""
+    method = (metadata.get("config") or {}).get("method") or {}
+    return bool(method) and str(method.get("name", NETWORK_METHODS.default)) != NETWORK_METHODS.default
+
+
+def open_checkpoint(path: Path, *, averaged: bool = False, may_be_adapter: bool = False) -> ModelCheckpoint:
     """The checkpoint that `path` (a run, or one of its steps) means.
 
     Args:
         path: of it.
         averaged: whether the tensors are the moving averages of the weights, not the weights.
+        may_be_adapter: whether it may hold an adapter; the tensors are then those of the adapter alone.
 
     Raises:
-        CheckpointError: there is none, it is damaged, it does not say what model it holds, or it keeps no averages.
+        CheckpointError: there is none, it is damaged, it does not say what model it holds, it keeps no averages, or it
+            holds an adapter alone.
     """
     reader = CheckpointReader(path)
+    if not may_be_adapter and holds_adapter(reader.metadata):
+        raise CheckpointError(
+            "holds an adapter, and not the model that it stands beside",
+            where=reader.path,
+            expected=f"the merged model: python -m finetune export --model {run_directory(reader.path)} --output MODEL",
+        )
     names = reader.names()
     if averaged and names and AVERAGE.name not in reader.states(names[0]):
         raise CheckpointError(

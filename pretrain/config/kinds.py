@@ -1,4 +1,4 @@
-"""The names that a run's config knows: model families, objectives, optimizers, each with its declaration."""
+"""The names that a run's config knows: model families, methods, objectives, optimizers, each with its declaration."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ FAMILIES = Kinds(
         "bart": "pretrain.models.encoder_decoder.bart_config:BartConfig",
     },
     default="gpt",
+)
+NETWORK_METHODS = Kinds(
+    what="training method",
+    targets={
+        "full": "pretrain.config.method:WholeNetwork",
+        "lora": "pretrain.config.method:LowRankMethod",
+    },
+    default="full",
 )
 OBJECTIVES = Kinds(
     what="objective",

@@ -23,6 +23,8 @@ class ModelConfig(Named):
     """Whether a causal model lets the tokens of a prefix see each other where a batch has one; see `PREFIX_LENGTHS`."""
     token_embedding: ClassVar[str | None] = None
     """Name of the module that looks tokens up on the first stage; None: there is none, or the family does not say."""
+    adaptable: ClassVar[tuple[str, ...]] = ()
+    """Names of the linear layers of its layers that a low-rank adapter can stand beside; empty: the family has none."""
     huggingface: ClassVar[tuple[str, ...]] = ()
     """Candidates for what computes the same in Hugging Face's transformers, the nearest first: names that
     `pretrain.models.huggingface.family` knows, or `module:Class`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -13,7 +13,6 @@ from configs.durations import Duration, Units
 from configs.kinds import Named
 
 if TYPE_CHECKING:
-    from pretrain.config.model import ModelConfig
     from pretrain.models.parameter_table import ParameterSpec
 
 Extent = Literal["element", "row", "column"]
@@ -213,10 +212,10 @@ class OptimizerConfig(Named):
             return None
         return "does not say how its learning rates go with the width"
 
-    def states_per_weight(self, model: ModelConfig) -> float:
-        """Numbers that are kept beside each fp32 weight, on the average of `model`, whose `vocab_size` is known."""
+    def states_per_weight(self, trained: Iterable[ParameterSpec]) -> float:
+        """Numbers that are kept beside each fp32 weight, on the average of the parameters that are trained."""
         weights = kept = 0
-        for spec in model.parameters():
+        for spec in trained:
             weights += spec.elements
             kept += sum(math.prod(state.shape(spec)) for state in self.kept_of(spec))
         return kept / weights if weights else 0.0

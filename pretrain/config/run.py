@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -12,13 +13,15 @@ from configs.kinds import ChosenBy
 from configs.paths import InputPath, OutputPath
 from configs.section import Section
 from pretrain.config.data import DataConfig
-from pretrain.config.kinds import FAMILIES, OBJECTIVES, OPTIMIZERS
+from pretrain.config.kinds import FAMILIES, NETWORK_METHODS, OBJECTIVES, OPTIMIZERS
+from pretrain.config.method import NetworkMethod
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig
 from pretrain.config.optimizer import OptimizerConfig
 from pretrain.config.parallel import ParallelConfig
 from pretrain.config.starting import StartOptions
 from pretrain.config.training import TrainingConfig
+from pretrain.models.parameter_table import ParameterSpec
 
 
 class EvaluationConfig(Section):
@@ -141,6 +144,8 @@ class RunConfig(Section):
     with a new optimizer; ignored once `output` holds checkpoints. null: initial weights are drawn."""
     start_from_options: StartOptions = StartOptions()
     """What to do where the source differs from the model."""
+    method: Annotated[NetworkMethod, ChosenBy(NETWORK_METHODS)] = Field(default_factory=NETWORK_METHODS.default_section)
+    """What of the network is trained; `name` chooses the method: full, or lora."""
     objective: Annotated[ObjectiveConfig, ChosenBy(OBJECTIVES)] = Field(default_factory=OBJECTIVES.default_section)
     """The training objective; `name` chooses it."""
     data: DataConfig
@@ -164,6 +169,7 @@ class RunConfig(Section):
             self.objective.problems(self.model)
             + self.optimizer.problems()
             + self.parallel.problems(self.training.precision)
+            + self.method.problems(self.model, self.optimizer, self.start_from)
         )
         if self.model.is_encoder_decoder and self.optimizer.layer_decay != 1.0:
             problems.append(
@@ -191,6 +197,10 @@ class RunConfig(Section):
             raise ValueError("; ".join(problems))
         self.objective.sampling(self.model, documents_apart=self.data.reset_attention_at_documents)
         return self
+
+    def trained_parameters(self) -> Iterator[ParameterSpec]:
+        """What the optimizer updates, and a checkpoint holds; `model.vocab_size` must be known."""
+        return self.method.trained_parameters(self.model)
 
     def _branch_problems(self) -> list[str]:
         branch = self.checkpoint.branch_from

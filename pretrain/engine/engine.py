@@ -20,7 +20,7 @@ from pretrain.engine.group_adapter import GroupAdapter
 from pretrain.engine.layer_norms import LayerNorm, LayerNormMeter
 from pretrain.engine.norms import square_sum
 from pretrain.engine.parameter_groups import grouped_optimizer
-from pretrain.engine.partitioning import materialize_partitioned
+from pretrain.engine.partitioning import give_memory
 from pretrain.engine.pipeline import Pipeline
 from pretrain.engine.processes import cores_of_this_rank, mark_progress
 from pretrain.engine.topology import Topology
@@ -28,7 +28,7 @@ from pretrain.engine.zero_optimizer import ZeroOptimizer
 from pretrain.engine.zero_partitions import FlatPartitions, ParameterPartitions
 from pretrain.models.family import Output, family_of
 from pretrain.models.initial_values import InitialValues
-from pretrain.models.initialization import Fill, build_stage, materialize
+from pretrain.models.initialization import Fill, build_stage, first_values
 from pretrain.objectives.objective import EvaluationSums, Objective
 
 Flags = Callable[[], Sequence[float]]
@@ -65,6 +65,7 @@ class TrainEngine:
         config: the run.
         topology: where this rank stands.
         objective: what is trained.
+        frozen: gives the values of what is not trained; None: they are drawn.
 
     Attributes:
         before_update: called in each step after the backward passes, before the optimizer changes what `shards` shows.
@@ -72,7 +73,7 @@ class TrainEngine:
 
     before_update: Callable[[], None] | None = None
 
-    def __init__(self, config: RunConfig, topology: Topology, objective: Objective) -> None:
+    def __init__(self, config: RunConfig, topology: Topology, objective: Objective, frozen: Fill | None = None) -> None:
         deepspeed = upstream.import_deepspeed()
         self.config = config
         self.topology = topology
@@ -81,19 +82,18 @@ class TrainEngine:
         family = family_of(config.model)
         dtype = _DTYPES[config.training.precision]
         sequence_parallel = config.parallel.sequence_parallel
-        module, transformer_config = build_stage(family, config.model, config.parallel, dtype, topology.place)
+        module, transformer_config = build_stage(
+            family, config.model, config.parallel, dtype, topology.place, config.method
+        )
         if config.optimizer.embedding_gradient != 1.0 and config.model.token_embedding is not None:
             scale_lookup_gradient(module, config.model.token_embedding, config.optimizer.embedding_gradient)
         if config.training.deterministic:
             determinism.look_up_by_index(module)
         settings = deepspeed_config(config.training, config.parallel, config.optimizer.clip_grad_norm)
         groups = GroupAdapter(partitions=config.parallel.zero_stage > 0)
-        initial_values = InitialValues(config.seed, cores_of_this_rank())
-        if config.parallel.zero_stage == 3:
-            materialize_partitioned(module, settings, groups, initial_values)
-        else:
-            materialize(module, topology.device, initial_values)
-        parameters = list(module.parameters())
+        fill = first_values(InitialValues(config.seed, cores_of_this_rank()), frozen, config.trained_parameters())
+        give_memory(module, settings, groups, topology.device, fill)
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._deepspeed, *_ = deepspeed.initialize(
             model=module,
             optimizer=grouped_optimizer(parameters, config.optimizer, config.model.num_layers),

@@ -10,7 +10,25 @@ from typing import Any
 import torch
 
 from pretrain.engine.group_adapter import GroupAdapter
-from pretrain.models.initialization import Fill, replace_parameters
+from pretrain.models.initialization import Fill, materialize, replace_parameters
+
+
+def give_memory(
+    module: torch.nn.Module, settings: dict[str, Any], groups: GroupAdapter, device: torch.device, fill: Fill
+) -> None:
+    """Give every parameter of a built stage its memory and its values: whole ones, or at stage 3 its partition.
+
+    Args:
+        module: the stage, without memory.
+        settings: the DeepSpeed config of the engine that takes it.
+        groups: says over which ranks a parameter is partitioned.
+        device: where its tensors live.
+        fill: writes a part of a parameter.
+    """
+    if settings["zero_optimization"]["stage"] == 3:
+        materialize_partitioned(module, settings, groups, fill)
+    else:
+        materialize(module, device, fill)
 
 
 def materialize_partitioned(

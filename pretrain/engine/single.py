@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
+from pretrain.config.method import NetworkMethod
 from pretrain.config.model import ModelConfig
 from pretrain.config.parallel import ParallelConfig
 from pretrain.data.batch import MicroBatch
@@ -20,7 +21,10 @@ from pretrain.parallel.launch import Launch
 
 
 def reference_outputs(
-    model: ModelConfig, tensors: Mapping[str, torch.Tensor], batch: MicroBatch
+    model: ModelConfig,
+    tensors: Mapping[str, torch.Tensor],
+    batch: MicroBatch,
+    method: NetworkMethod | None = None,
 ) -> dict[str, torch.Tensor]:
     """What our megatron-core model computes, fp32 on the CPU.
 
@@ -28,6 +32,7 @@ def reference_outputs(
         model: the architecture; `vocab_size` must be known.
         tensors: the whole weights by global name, as a checkpoint has them.
         batch: what is read; labels are not looked at.
+        method: where it is an adapter, the model has it, and `tensors` hold its weights, too.
 
     Returns:
         `logits` [B, S, V] (of an encoder-decoder, for what its decoder reads), and the outputs of other heads by name.
@@ -50,7 +55,7 @@ def reference_outputs(
 
         family = family_of(model)
         module, _ = build_stage(
-            family, model, ParallelConfig(zero_stage=0, fusions="none"), torch.float32, StagePlace()
+            family, model, ParallelConfig(zero_stage=0, fusions="none"), torch.float32, StagePlace(), method
         )
         materialize(module, torch.device("cpu"), given)
         module.eval()

@@ -7,13 +7,14 @@ it this rank holds) and megatron-core's `tensor_model_parallel`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from pretrain.config.method import NetworkMethod
 from pretrain.config.model import ModelConfig
 from pretrain.config.parallel import ParallelConfig
 from pretrain.models.family import ModelFamily, StagePlace
@@ -28,7 +29,12 @@ _LAYER = re.compile(r"^(.*\blayers\.)(\d+)(\..*)$")
 
 
 def build_stage(
-    family: ModelFamily, model: ModelConfig, parallel: ParallelConfig, dtype: torch.dtype, place: StagePlace
+    family: ModelFamily,
+    model: ModelConfig,
+    parallel: ParallelConfig,
+    dtype: torch.dtype,
+    place: StagePlace,
+    method: NetworkMethod | None = None,
 ) -> tuple[torch.nn.Module, Any]:
     """A rank's part of the network, its parameters without memory: on the device `meta`, each with its attributes.
 
@@ -38,6 +44,7 @@ def build_stage(
         parallel: sequence parallelism and recompute.
         dtype: of weights and activations.
         place: which part.
+        method: what is trained; where that is an adapter, the module has it, and all else is frozen. None: all.
 
     Returns:
         The module, and megatron-core's config of it.
@@ -45,10 +52,27 @@ def build_stage(
     Raises:
         AssertionError: if the module and the family's table differ in names, shapes or cuts.
     """
+    first_layer = place.stage * (model.num_layers // place.num_stages)
     with parameters_without_memory():
         module, transformer_config = family.build(model, parallel, dtype, place)
-    _describe(module, model, place, parallel.sequence_parallel)
+        added: list[ParameterSpec] = []
+        if method is not None and method.freezes:
+            method.implement()(method).put_in(module, model, transformer_config, first_layer)
+            added = list(method.trained_parameters(model))
+    _describe(module, model, added, place, parallel.sequence_parallel)
     return module, transformer_config
+
+
+def first_values(drawn: Fill, frozen: Fill | None, trained: Iterable[ParameterSpec]) -> Fill:
+    """What fills a new stage: `drawn` what is trained, `frozen` all else; without the latter, all."""
+    if frozen is None:
+        return drawn
+    names = {spec.name for spec in trained}
+
+    def fill(spec: ParameterSpec, shape: ShardedShape, start: int, stop: int, target: torch.Tensor) -> None:
+        (drawn if spec.name in names else frozen)(spec, shape, start, stop, target)
+
+    return fill
 
 
 def materialize(module: torch.nn.Module, device: torch.device, fill: Fill) -> None:
@@ -101,11 +125,17 @@ def parameters_without_memory() -> Iterator[None]:
         hook.remove()
 
 
-def _describe(module: torch.nn.Module, model: ModelConfig, place: StagePlace, sequence_parallel: bool) -> None:
-    """Set each parameter's attributes, after checking it against the table."""
+def _describe(
+    module: torch.nn.Module,
+    model: ModelConfig,
+    added: list[ParameterSpec],
+    place: StagePlace,
+    sequence_parallel: bool,
+) -> None:
+    """Set each parameter's attributes, after checking it against the table, and what was added to that."""
     held = {
         name: spec
-        for spec in model.parameters()
+        for spec in (*model.parameters(), *added)
         if spec.is_held_by(place.stage, place.num_stages, model.num_layers)
         for name in (spec.name, *spec.local_names)
     }

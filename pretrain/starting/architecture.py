@@ -84,7 +84,7 @@ def newest_readable(root: Path) -> ModelCheckpoint | None:
     problem = None
     for _, path in reversed(list_checkpoints(root)):
         try:
-            return open_checkpoint(path)
+            return open_checkpoint(path, may_be_adapter=True)
         except CheckpointError as error:
             problem = problem or error
     if problem is not None:

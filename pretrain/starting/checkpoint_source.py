@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pretrain.checkpoint.index import Index, as_checkpoint_error
-from pretrain.checkpoint.manifest import MASTER, ManifestProblem
+from pretrain.checkpoint.index import Index, as_checkpoint_error, read_manifest_bytes
+from pretrain.checkpoint.manifest import MASTER, ManifestProblem, hash_hex
 from pretrain.checkpoint.model_checkpoint import open_checkpoint
 from pretrain.checkpoint.state_shards import Rectangles
 
@@ -80,6 +80,13 @@ class CheckpointSource:
         """See `StartSource.is_same_tokenizer`."""
         known = self._metadata.get("tokenizer_fingerprint")
         return None if known is None or fingerprint is None else known == fingerprint
+
+    def content_hash(self) -> str:
+        """See `StartSource.content_hash`: of its manifest, which holds the hashes of all parts."""
+        try:
+            return hash_hex(read_manifest_bytes(self.path))
+        except ManifestProblem as problem:
+            raise as_checkpoint_error(self.path, [str(problem)]) from None
 
     def record(self) -> dict[str, Any]:
         """See `StartSource.record`."""

@@ -125,6 +125,10 @@ class HuggingFaceSource:
         same_vocabulary = tokenizer is not None and tokenizer.vocabulary == theirs.vocabulary
         return theirs.fingerprint == fingerprint or same_vocabulary
 
+    def content_hash(self) -> str:
+        """See `StartSource.content_hash`: of the bytes of its files."""
+        return self.files.content_hash()
+
     def record(self) -> dict[str, Any]:
         """See `StartSource.record`."""
         known = export_record(self.path)

@@ -64,6 +64,14 @@ class StartSource(Protocol):
         """
         ...
 
+    def content_hash(self) -> str:
+        """A hash of all its weights, to tell them from others; may read all of its files.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        ...
+
     def record(self) -> dict[str, Any]:
         """Where the weights come from, for the metadata: `path`, `kind`, and what tells it from others there."""
         ...

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import CheckpointError, DataError, UserError
+from configs.errors import CheckpointError, ConfigError, DataError, UserError
+from pretrain.checkpoint.model_checkpoint import holds_adapter
 from pretrain.checkpoint.ranks import Problem, Ranks, raise_together
 from pretrain.config import RunConfig
 from pretrain.starting.architecture import check_model, newest_readable
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 MAX_LISTED = 8
 RECORD_KEY = "start_from"
 """Of a checkpoint's metadata: where the run's first weights came from."""
+CONTENT_KEY = "content"
+"""Of that record, where the weights stay frozen: their hash."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class Start:
         source: the weights; None: the run has checkpoints and goes on from them.
         vocab_size: token ids that the model has at least.
         notes: what was found and done, a sentence each, to be shown once.
+        saved: where the first weights of an adapter's run came from, which goes on; None: it is new, or of no adapter.
     """
 
     source: StartSource | None
     vocab_size: int | None
     notes: tuple[str, ...] = ()
+    saved: Mapping[str, Any] | None = None
 
     def checked(self, config: RunConfig, data: RunData) -> Start:
         """The same, after comparing the source with the run.
@@ -48,15 +54,22 @@ class Start:
         if self.source is None:
             return self
         notes = check_model(self.source, config.model, config.start_from_options)
+        if config.method.freezes:
+            _refuse_equal_rows(self.source, config)
         notes += _tokenizer_notes(self.source, config, data)
         return replace(self, notes=(*self.notes, *self.source.notes, *notes))
 
     def with_equal_logits(self, config: RunConfig) -> Start:
         """The same, after the logits of a Hugging Face source were compared. In one process, before there are ranks.
 
+        Of an adapter's run that goes on, the weights were compared at its beginning: they have to be the same.
+
         Raises:
             UserError: they differ.
         """
+        if self.saved is not None and self.source is not None:
+            check_same_weights(self.source, self.saved)
+            return self
         from pretrain.starting.huggingface_source import HuggingFaceSource
 
         options = config.start_from_options
@@ -80,14 +93,44 @@ def find_start(config: RunConfig) -> Start | None:
     if config.start_from is None:
         return None
     saved = None if config.checkpoint.resume == "never" else newest_readable(config.output / "checkpoints")
+    if saved is not None and config.method.freezes and holds_adapter(saved.metadata):
+        record = saved.metadata.get(RECORD_KEY) or {}
+        source = open_source(base_path(config.start_from, record))
+        return Start(source, saved.model.vocab_size, saved=record)
     if saved is not None:
         return Start(None, saved.model.vocab_size, tuple(_resume_notes(config, saved.metadata)))
     source = open_source(config.start_from)
     return Start(source, source.model.vocab_size)
 
 
+def base_path(start_from: Path, record: Mapping[str, Any]) -> Path:
+    """Where the model lies that an adapter stands beside: of a run that was given, the checkpoint of then."""
+    known = Path(str(record.get("path", start_from)))
+    return known if known.is_relative_to(start_from.absolute()) else start_from
+
+
+def check_same_weights(source: StartSource, record: Mapping[str, Any]) -> None:
+    """Refuse other weights than those that an adapter was trained beside.
+
+    Args:
+        source: that is given now.
+        record: what the adapter's checkpoint says of its source.
+
+    Raises:
+        CheckpointError: they are others.
+    """
+    if record.get(CONTENT_KEY) != source.content_hash():
+        raise CheckpointError(
+            "holds other weights than those that the adapter was trained beside",
+            where=f"start_from = {source.path}",
+            expected=f"what was at {record.get('path')} when the run began",
+        )
+
+
 def begin_from(start: Start, config: RunConfig, engine: TrainEngine) -> dict[str, Any]:
     """Give a new run's engine the weights of its source. Collective.
+
+    An engine that trains an adapter has them already, see `FrozenWeights`.
 
     Returns:
         where they came from, for the metadata of the run's checkpoints.
@@ -101,13 +144,13 @@ def begin_from(start: Start, config: RunConfig, engine: TrainEngine) -> dict[str
 
     ranks, source = Ranks(), start.source
     where = f"start_from = {config.start_from}"
+    if source is not None and config.method.freezes:
+        content = source.content_hash() if ranks.rank == 0 else None
+        return _record(source) | {CONTENT_KEY: ranks.broadcast(content)}
     if source is None:
         # Looked at in the preflight, too: only a directory that changed meanwhile comes to this.
         raise CheckpointError("had checkpoints a moment ago, and has none now", where=config.output)
-    damage = source.find_damage(ranks.rank, ranks.size)
-    found = [line for lines in ranks.gather(damage[:MAX_LISTED]) for line in lines]
-    if found:
-        raise CheckpointError("is damaged: " + "; ".join(found[:MAX_LISTED]), where=where)
+    refuse_damaged(source, ranks, where)
     drawn = InitialValues(config.seed, cores_of_this_rank())
     problem = None
     try:
@@ -117,7 +160,36 @@ def begin_from(start: Start, config: RunConfig, engine: TrainEngine) -> dict[str
     finally:
         source.close()
     raise_together(ranks.gather(problem), where)
+    return _record(source)
+
+
+def refuse_damaged(source: StartSource, ranks: Ranks, where: object) -> None:
+    """Compare the hashes of a source, a share on each rank. Collective.
+
+    Raises:
+        CheckpointError: on every rank: it is damaged.
+    """
+    damage = source.find_damage(ranks.rank, ranks.size)
+    found = [line for lines in ranks.gather(damage[:MAX_LISTED]) for line in lines]
+    if found:
+        raise CheckpointError("is damaged: " + "; ".join(found[:MAX_LISTED]), where=where)
+
+
+def _record(source: StartSource) -> dict[str, Any]:
     return source.record() | {"num_parameters": source.model.num_parameters()}
+
+
+def _refuse_equal_rows(source: StartSource, config: RunConfig) -> None:
+    """Rows of new ids that are all the mean of the known ones would stay so: they are frozen."""
+    known, wanted = source.model.vocab_size, config.model.vocab_size
+    assert known is not None and wanted is not None
+    if wanted > known and config.start_from_options.new_rows == "mean":
+        raise ConfigError(
+            f"is mean, and method.name={config.method.name} freezes the embedding: {wanted - known} new ids would stay"
+            " the same to the model",
+            where="start_from_options.new_rows",
+            expected="drawn, or a vocabulary (of instruct: a chat.template) whose tokens the model knows",
+        )
 
 
 def started_line(record: Mapping[str, Any] | None) -> str | None:

@@ -31,6 +31,7 @@ class GPTConfig(DecoderAttentionConfig):
         "olmo2",
     )
     sees_prefixes: ClassVar[bool] = True
+    adaptable: ClassVar[tuple[str, ...]] = ("linear_qkv", "linear_proj", "linear_fc1", "linear_fc2")
 
     name: str = "gpt"
     """Which model family it is."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INDEX = "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000
+_BLOCK_BYTES = 1 << 24
 READABLE = {"F32": 4, "BF16": 2, "F16": 2}
 """Bytes of an element of each type that is read."""
 _ORIGINAL = {"weight": "gamma", "bias": "beta"}
@@ -89,6 +90,24 @@ class SafetensorsDirectory(Mapping[str, "torch.Tensor"]):
         stem, _, part = name.rpartition(".")
         original = f"{stem}.{_ORIGINAL[part]}" if part in _ORIGINAL else name
         return next((found for found in (name, without_body, original) if found in self.stored), None)
+
+    def content_hash(self) -> str:
+        """xxh3 of the bytes of all files, which are read whole.
+
+        Raises:
+            DataError: one cannot be read.
+        """
+        import xxhash
+
+        digest = xxhash.xxh3_64()
+        for file in sorted({stored.file for stored in self.stored.values()}):
+            try:
+                with file.open("rb", buffering=0) as opened:
+                    while block := opened.read(_BLOCK_BYTES):
+                        digest.update(block)
+            except OSError as error:
+                raise DataError(f"cannot be read ({error.strerror})", where=file) from None
+        return digest.hexdigest()
 
 
 def _files(directory: Path) -> list[Path]:

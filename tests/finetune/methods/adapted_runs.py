@@ -30,6 +30,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "dora": {"name": "lora", "r": 4, "dora": True},
     "pissa": {"name": "lora", "r": 4, "start": "pissa"},
     "ia3": {"name": "ia3"},
+    "houlsby": {"name": "bottleneck", "size": 4, "placement": "houlsby"},
     "prefix": {"name": "prefix", "virtual_tokens": 4},
     "prompt": {"name": "prompt", "virtual_tokens": 4},
 }

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from configs.errors import ConfigError, DataError, UserError
+from finetune.methods.chosen import adapter_of
 from finetune.pretrained import read_pretrained
 from tests.finetune.methods.adapted_runs import METHODS, OPTIMIZER, SHORT, changed, settings, train
 
@@ -79,6 +80,36 @@ def check_alone(root: Path, kind: str, method: str) -> None:
         read_pretrained(folder)
 
 
+def check_bottleneck(root: Path, kind: str, method: str) -> None:
+    folder = root / f"{kind}-{method}"
+    config = settings(root, kind, folder.name, METHODS[method])
+    result = train(config)
+    said = result.record["method"]
+    assert "merged_difference" not in said and 0 < said["trained_parameters"] < said["total_parameters"] / 5
+    assert not (folder / "model.safetensors").exists() and not list((folder / "adapter").glob("model*"))
+    saved = load_file(folder / "adapter" / "adapter_model.safetensors")
+    heads = {name for name in saved if ".bottleneck." not in name}
+    assert all(any(name.startswith(head) for name in heads) for head in HEADS[kind])
+    assert sum(tensor.numel() for tensor in saved.values()) == said["trained_parameters"]
+    # Read back it says other things than without its bottlenecks, and their layers are as they were.
+    pretrained = read_pretrained(config.model)
+    network = result.task.network(pretrained)
+    adapter = adapter_of(config)
+    assert adapter is not None
+    plain = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    tokens = torch.randint(4, 60, (3, 7))
+    given = {"input_ids": tokens} | ({"decoder_input_ids": tokens[:, :4]} if kind == "seq2seq" else {})
+    with torch.no_grad():
+        before = network.eval()(**given).logits
+        read = adapter.read_back(network, folder / "adapter")
+        after = read(**given).logits
+    assert (before - after).abs().max() > 1e-2
+    held = dict(read.named_parameters())
+    assert all(torch.equal(held[name], plain[name]) for name in plain if name not in saved)
+    with pytest.raises(DataError, match="trained an adapter that cannot be merged, in adapter/"):
+        read_pretrained(folder)
+
+
 def refused_when_read(root: Path, kind: str, method: str) -> None:
     with pytest.raises(ValidationError, match="vectors before the text would move the places"):
         settings(root, kind, f"{kind}-{method}", METHODS[method])
@@ -96,6 +127,7 @@ ALONE = {(kind, name): check_alone for kind in ("seq2seq", "gpt", "pooled") for 
 TABLE: dict[tuple[str, str], Callable[[Path, str, str], None]] = {
     **MERGED,
     **ALONE,
+    **{(kind, "houlsby"): check_bottleneck for kind in HEADS},
     ("classify", "prefix"): check_alone,
     ("classify", "prompt"): refused_before_training,
     ("bert", "prefix"): refused_before_training,

@@ -9,6 +9,7 @@ from tests.pretrain.engine.encoder_decoder_objective_cases import DENOISING_CASE
 from tests.pretrain.engine.gpt_objective_cases import GPT_OBJECTIVE_CASES
 from tests.pretrain.engine.instruct_cases import INSTRUCT_CASES
 from tests.pretrain.engine.layout_cases import CASES, Case
+from tests.pretrain.engine.low_rank_cases import LOW_RANK_CASES
 from tests.pretrain.engine.objective_cases import OBJECTIVE_CASES
 from tests.pretrain.engine.optimizer_cases import OPTIMIZER_CASES
 from tests.pretrain.engine.width_cases import WIDTH_CASES
@@ -22,6 +23,7 @@ ALL_CASES: tuple[Case, ...] = (
     *OBJECTIVE_CASES,
     *GPT_OBJECTIVE_CASES,
     *INSTRUCT_CASES,
+    *LOW_RANK_CASES,
     *OPTIMIZER_CASES,
     *WIDTH_CASES,
 )
