@@ -220,6 +220,12 @@ def _run_task(
     prepare_environment(loaded.training.device)  # before anything imports torch
     from finetune.run_task import run_task, show
 
+    if loaded.search is not None:
+        from finetune.search.results import show_search
+        from finetune.search.study import run_search
+
+        found = run_search(loaded, _print)
+        return None if found is None else show_search(found, loaded)
     if loaded.seeds:
         from finetune.seeds import run_seeds, show_seeds
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.tasks.base import FINE_TUNED, FinetuneTask
+from finetune.tasks.base import FINE_TUNED, FinetuneTask, TextChanger
 from finetune.tasks.example_parts import told_left_out, told_repeated
 from finetune.tasks.label_logits import LabelLogits
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
@@ -83,6 +83,14 @@ class TagTask(FinetuneTask):
         data, template = self.config.data, self._template(pretrained)
         self.form = asdict(template)
         return encode_tagged(examples, pretrained.codec, template, data.stride, self.labels)
+
+    def changed(self, example: TaggedText, changer: TextChanger) -> TaggedText:
+        """See the base class; words keep their tags, and words of entities stay."""
+        held = [self.found.has_entities and tag != OUTSIDE for tag in example.tags]
+        kept = changer.words(example.words, held)
+        gaps = ("", *(example.gaps[number] for number, _ in kept[1:]))
+        tags = tuple(example.tags[number] for number, _ in kept)
+        return replace(example, words=tuple(word for _, word in kept), tags=tags, gaps=gaps)
 
     def describe(self, encoded: Mapping[str, EncodedTags]) -> Iterator[str]:
         """See the base class."""
