@@ -36,32 +36,14 @@ def answers(folder: Path, questions: list[str], context: str) -> list[dict[str, 
     Raises:
         UserError: it is no such folder, or a text is empty.
     """
-    from configs.load import load_config
-    from finetune.task_output import RECIPE
+    from finetune.predictors import load_predictor
     from finetune.tasks.qa_config import QaConfig
     from finetune.tasks.qa_texts import Question
-    from finetune.tasks.qa_windows import encode_questions
 
     if not (folder / QaConfig.marker).is_file():
         raise DataError(f"holds no {QaConfig.marker}", where=folder, expected="what `python -m finetune qa` wrote")
     for name, text in (("--context", context), *(("--question", each) for each in questions)):
         if not text.strip():
             raise ConfigError("is empty", where=name, expected="a text")
-    from finetune.task_batches import predictions
-    from finetune.text_codec import load_codec
-
-    config = load_config(QaConfig, [folder / RECIPE], [])
-    record = json.loads((folder / QaConfig.marker).read_text("utf-8"))
-    task = config.implement()(config)
-    task.form, task.threshold = record["form"], record["no_answer_threshold"]
     asked = [Question(str(number), text, context, (), "") for number, text in enumerate(questions)]
-    encoded = encode_questions(
-        asked, load_codec(folder), task.pair_form, config.data, is_encoder=bool(task.form["is_encoder"])
-    )
-    import torch
-
-    device = torch.device("cpu")
-    found = predictions(task.predict, task.load(folder), encoded, [[number] for number in range(len(asked))], device)
-    lines = (task.prediction(each, found[number]) for number, each in enumerate(asked))
-    kept = ("question", "predicted", "start", "end", "score", "no_answer_score")
-    return [{key: line[key] for key in kept} for line in lines]
+    return load_predictor(folder)(asked)

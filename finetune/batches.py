@@ -81,6 +81,24 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
+def in_turn(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Examples in their order in groups of at most `size` rows; one with more rows is a group of its own.
+
+    Args:
+        rows: of each example, such as its windows.
+        size: of a group.
+    """
+    groups: list[list[int]] = []
+    held = size
+    for number, count in enumerate(rows):
+        if held + count > size:
+            groups.append([])
+            held = 0
+        groups[-1].append(number)
+        held += count
+    return groups
+
+
 def collate(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask, int64 [B, S], padded on the right.
 

@@ -51,6 +51,8 @@ FREE_KEYS = (
         "overwrite",
         "baselines",
         "reference_cache",
+        "augmentation.shown",
+        "augmentation.translations",
         "training.device",
         "training.zero_stage",
         "training.micro_batch_size",
@@ -73,7 +75,10 @@ def remove_training(output: Path) -> None:
     directory = training_directory(output)
     for pattern in TRAINING_ENTRIES:
         for path in directory.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         directory.rmdir()
 

@@ -14,6 +14,7 @@ from configs.load import find_recipes, load_config, read_yaml, to_yaml
 from configs.section import Section
 from data_prep.commands.command_line import override
 from finetune.answering import answer_command
+from finetune.attribution.command import attribute_command
 from finetune.evaluate_command import evaluate_command
 from finetune.generate_command import generate_command
 from finetune.instruct_command import instruct_command
@@ -33,6 +34,7 @@ app.command("generate")(generate_command)
 app.command("instruct")(instruct_command)
 app.command("answer")(answer_command)
 app.command("predict")(predict_command)
+app.command("attribute")(attribute_command)
 app.command("evaluate")(evaluate_command)
 ConfigClass = TypeVar("ConfigClass", bound=Section)
 
@@ -220,6 +222,12 @@ def _run_task(
     prepare_environment(loaded.training.device)  # before anything imports torch
     from finetune.run_task import run_task, show
 
+    if loaded.search is not None:
+        from finetune.search.results import show_search
+        from finetune.search.study import run_search
+
+        found = run_search(loaded, _print)
+        return None if found is None else show_search(found, loaded)
     if loaded.seeds:
         from finetune.seeds import run_seeds, show_seeds
 

@@ -7,15 +7,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError
 from data_prep.storage.publishing import staged_file
 from finetune.batches import by_length
-from finetune.predictors import TextPredictor, TextRecord
-
-if TYPE_CHECKING:
-    from data_prep.reading.documents import ReadCounts
+from finetune.prediction_input import InputForm, InputRecords, PredictInput
+from finetune.predictors import TextPredictor
 
 FORMATS = (".jsonl", ".csv")
 _BATCHES_PER_WINDOW = 32
@@ -35,23 +33,6 @@ class Predicted:
     texts: int
     bad: int
     first_bad: str
-
-
-@dataclass(frozen=True)
-class PredictInput:
-    """Which texts are read.
-
-    Attributes:
-        files: files, directories or patterns; a plain text file has a text in each line.
-        text_field: field of a record that holds its text; None: as in the model's recipe.
-        id_field: field that names a record in the output; where it is missing, file and position do.
-        max_bad_share: of the records that may be unusable: left out and counted.
-    """
-
-    files: Sequence[str]
-    text_field: str | None = None
-    id_field: str = "id"
-    max_bad_share: float = 0.01
 
 
 def check_predictions_file(path: Path, overwrite: bool) -> None:
@@ -79,56 +60,21 @@ def predict_file(predictor: TextPredictor, given: PredictInput, output: Path, ba
     Raises:
         UserError: unreadable files, too many bad records, no text at all.
     """
-    from data_prep.reading.documents import ReadCounts
-
-    counts = ReadCounts()
-    unusable: list[str] = []
+    form = predictor.form(given)
+    records = InputRecords(form, given)
     number = 0
     with staged_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         write = _CsvLines(file) if output.suffix == ".csv" else _JsonLines(file)
-        for window in _windows(_records(predictor, given, counts, unusable), batch_size * _BATCHES_PER_WINDOW):
-            for line in _lines(predictor, window, batch_size):
+        for window in _windows(iter(records), batch_size * _BATCHES_PER_WINDOW):
+            for line in _lines(predictor, form, window, batch_size):
                 write(line)
             number += len(window)
-        bad = counts.records + len(unusable)
-        first = next(iter([*counts.first, *unusable]), "")
-        if bad > given.max_bad_share * (number + bad):
-            raise DataError(
-                f"{bad:,} of {number + bad:,} records cannot be used, the first: {first}",
-                where="--input",
-                expected=f"at most {given.max_bad_share:.2%} of them, --max-bad-share",
-            )
-        if not number:
-            raise DataError("holds no texts", where="--input", expected="at least one")
-    return Predicted(number, bad, first)
+        records.check(number)
+    return Predicted(number, records.bad, records.first_bad)
 
 
-def _records(predictor: TextPredictor, given: PredictInput, counts: ReadCounts, bad: list[str]) -> Iterator[TextRecord]:
-    """The records that can be predicted."""
-    from data_prep.config import SourceConfig
-    from data_prep.reading.inputs import find_files, work_units
-    from data_prep.reading.readers import read_documents
-
-    field = given.text_field or predictor.text_field
-    told = {"text_field": field, "text_documents": "line", "malformed": "skip"}
-    source = SourceConfig.model_validate({"input": list(given.files), **told})
-    for unit in work_units(find_files(source), source):
-        for document in read_documents(unit, source, counts):
-            name = document.metadata.get(given.id_field)
-            identity = document.id if name is None else str(name)
-            second = None if predictor.second_field is None else document.metadata.get(predictor.second_field)
-            if not document.text.strip():
-                if unit.kind == "text":  # an empty line is no record
-                    continue
-                bad.append(f"{unit.path}, {identity}: no text")
-            elif predictor.second_field is not None and not (isinstance(second, str) and second.strip()):
-                bad.append(f"{unit.path}, {identity}: no text in the field {predictor.second_field!r}")
-            else:
-                yield TextRecord(identity, document.text, second)
-
-
-def _windows(records: Iterator[TextRecord], size: int) -> Iterator[list[TextRecord]]:
-    window: list[TextRecord] = []
+def _windows(records: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    window: list[Any] = []
     for record in records:
         window.append(record)
         if len(window) == size:
@@ -138,10 +84,10 @@ def _windows(records: Iterator[TextRecord], size: int) -> Iterator[list[TextReco
         yield window
 
 
-def _lines(predictor: TextPredictor, window: Sequence[TextRecord], batch_size: int) -> list[dict[str, Any]]:
+def _lines(predictor: TextPredictor, form: InputForm, window: Sequence[Any], batch_size: int) -> list[dict[str, Any]]:
     """A line for each record of a window, in order; texts of similar length go through the model together."""
     found: dict[int, dict[str, Any]] = {}
-    for numbers in by_length([len(record.text) for record in window], batch_size):
+    for numbers in by_length([form.length(record) for record in window], batch_size):
         found |= dict(zip(numbers, predictor([window[number] for number in numbers]), strict=True))
     return [{"id": record.id, **found[number]} for number, record in enumerate(window)]
 
@@ -155,7 +101,10 @@ class _JsonLines:
 
 
 class _CsvLines:
-    """Rows with the columns of the first line; what is within a field gets columns of its own, such as `a.b`."""
+    """Rows with the columns of the first line; what is within a field gets columns of its own, such as `a.b`.
+
+    A list stands as JSON.
+    """
 
     def __init__(self, file: Any) -> None:
         self.file = file
@@ -170,4 +119,8 @@ class _CsvLines:
         if self.writer is None:
             self.writer = csv.DictWriter(self.file, list(flat), lineterminator="\n")
             self.writer.writeheader()
-        self.writer.writerow(flat)
+        self.writer.writerow({key: _cell(value) for key, value in flat.items()})
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) if isinstance(value, list) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,19 +36,38 @@ def predict_command(
     max_bad_share: Annotated[
         float, typer.Option(help="Share of the records that may be unusable: left out and counted.")
     ] = 0.01,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the files, such as gb18030; without it, as the model was trained.")
+    ] = None,
+    quoting: Annotated[
+        Literal["double", "none"] | None,
+        typer.Option(help="Of tables, double or none; without it, as the model was trained."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
     """Apply a fine-tuned model to texts of files."""
-    from finetune.predict import PredictInput, check_predictions_file, predict_file
+    from finetune.predict import check_predictions_file, predict_file
+    from finetune.prediction_input import PredictInput
     from finetune.predictors import load_predictor
 
     if batch_size < 1:
         raise ConfigError(f"is {batch_size}", where="--batch-size", expected="1 or more")
     if not 0 <= max_bad_share <= 1:
         raise ConfigError(f"is {max_bad_share}", where="--max-bad-share", expected="a share from 0 to 1")
+    if encoding is not None:
+        encoding = _known(encoding)
     check_predictions_file(output, overwrite)
-    given = PredictInput(input, text_field, id_field, max_bad_share)
+    given = PredictInput(input, text_field, id_field, max_bad_share, encoding, quoting)
     done = predict_file(load_predictor(model), given, output, batch_size)
     print(f"predictions  {output}  ({done.texts:,})", flush=True)
     if done.bad:
         print(f"left out     {done.bad:,} bad records, the first {done.first_bad}", flush=True)
+
+
+def _known(encoding: str) -> str:
+    from data_prep.reading.encodings import canonical_encoding
+
+    try:
+        return canonical_encoding(encoding)
+    except ValueError as error:
+        raise ConfigError(str(error), where="--encoding") from None

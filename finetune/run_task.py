@@ -50,12 +50,15 @@ class TaskResult:
         return self.systems.get("test") or list(self.systems.values())[-1]
 
 
-def run_task(config: TaskConfig, log: Callable[[str], None] = print) -> TaskResult | None:
+def run_task(
+    config: TaskConfig, log: Callable[[str], None] = print, *, measures_test: bool = True
+) -> TaskResult | None:
     """Train, choose, save and measure; None on all processes but the first.
 
     Args:
         config: everything that can be told; its class says which task.
         log: prints a line; called by the first process only.
+        measures_test: whether there is a test part; False: its examples are split off and left alone.
 
     Raises:
         UserError: anything that stands in the way, before training where it can be known.
@@ -63,11 +66,11 @@ def run_task(config: TaskConfig, log: Callable[[str], None] = print) -> TaskResu
     """
     check_output(config)
     with stop_request() as stop:
-        fits = _train(config, log, stop)
+        fits = _train(config, log, stop, measures_test)
     if fits is None:
         return None
     with tidy_when_stopped(ExitStatus.INTERRUPTED):
-        result = _finish(*fits, log)
+        result = _finish(*fits, log, measures_test)
         remove_training(config.output)
         return result
 
@@ -90,7 +93,7 @@ def show(result: TaskResult, config: TaskConfig) -> None:
 
 
 def _train(
-    config: TaskConfig, log: Callable[[str], None], stop: StopRequest
+    config: TaskConfig, log: Callable[[str], None], stop: StopRequest, measures_test: bool
 ) -> tuple[PreparedTask, Fit, Fit | None, dict[str, Any]] | None:
     """Train, and the baseline from random weights with it; None on all processes but the first.
 
@@ -98,7 +101,7 @@ def _train(
         SystemExit: a signal asked for a stop.
     """
     task: FinetuneTask = config.implement()(config)
-    examples = task.read()
+    examples = {part: found for part, found in task.read().items() if measures_test or part != "test"}
     for part in ("train", "validation"):
         if not examples.get(part):
             raise DataError("has no examples", where=f"the {part} part", expected="at least one")
@@ -111,13 +114,21 @@ def _train(
 
         pretrained = with_dropout(pretrained, config.training.dropout)
     encoded = {part: task.encode(pretrained, found) for part, found in examples.items()}
-    prepared = PreparedTask(config, task, examples, pretrained, encoded)
+    augmented = None
+    if config.augmentation is not None:
+        from finetune.augmentation.examples import AugmentedExamples
+
+        augmented = AugmentedExamples(config, task, pretrained, examples["train"])
+    prepared = PreparedTask(config, task, examples, pretrained, encoded, augmented)
     with task_processes() as launch:
         stop.begin()  # from here on the ranks wait for each other: none may leave alone
         log_here = log if launch.rank == 0 else lambda line: None
         check_batches(config, launch.world_size)
         for line in task.describe(encoded):
             log_here(line)
+        if augmented is not None and launch.rank == 0:
+            for line in augmented.shown():
+                log_here(line)
         if launch.rank == 0:
             for text in task.warnings(pretrained):
                 print(f"warning: {text}", file=sys.stderr, flush=True)
@@ -130,7 +141,12 @@ def _train(
 
 
 def _finish(
-    prepared: PreparedTask, fitted: Fit, scratch: Fit | None, ran: dict[str, Any], log: Callable[[str], None]
+    prepared: PreparedTask,
+    fitted: Fit,
+    scratch: Fit | None,
+    ran: dict[str, Any],
+    log: Callable[[str], None],
+    measures_test: bool,
 ) -> TaskResult:
     """Save, read back what was saved, and measure that."""
     config, task, encoded = prepared.config, prepared.task, prepared.encoded
@@ -164,7 +180,8 @@ def _finish(
         }
         refuse_not_finite(systems, config)
         result = TaskResult(task, record, systems)
-        draw_plots(task.plots(), result.test[FINE_TUNED], folder, log)
+        if measures_test:  # else a picture would be called after a part that is not measured
+            draw_plots(task.plots(), result.test[FINE_TUNED], folder, log)
         copy_curves(config.output, folder)
         write_record(folder, record, config, log)
     return result

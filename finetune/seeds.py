@@ -11,26 +11,23 @@ Examples are split by `seed`, the same for all; the seeds decide the order, the 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from configs.errors import CheckpointError, ExitStatus, UserError
+from configs.errors import ExitStatus
 from configs.load import to_yaml
 from data_prep.storage.publishing import staged_directory
 from data_prep.storage.replaceable import DirectoryKind, check_replaceable
-from finetune.checkpoints import changed_settings, remove_training
+from finetune.checkpoints import remove_training
+from finetune.joined_runs import is_done, link, run_together
 from finetune.methods.saving import load_trained
-from finetune.run_task import predict_all, run_task
+from finetune.run_task import predict_all
 from finetune.stopping import tidy_when_stopped
 from finetune.task_output import RECIPE, refuse_foreign_training, training_directory
 from finetune.tasks.base import FINE_TUNED, FinetuneTask
 from finetune.tasks.base_config import TaskConfig
-from pretrain.checkpoint.compatibility import table_of
 
 MARKER = "seeds.json"
 KIND = DirectoryKind(("task", "seeds", "figures"), ("seed-*", RECIPE))
@@ -67,11 +64,11 @@ def run_seeds(config: TaskConfig, log: Callable[[str], None] = print) -> SeedsRe
     runs = {seed: _of_seed(config, seed) for seed in config.seeds}
     with tidy_when_stopped(ExitStatus.INTERRUPTED), task_processes() as launch:
         for seed, run in runs.items():
-            done = _is_done(run)
+            done = is_done(run)
             if launch.rank == 0:
                 log(f"seed {seed}" + (": its result is complete" if done else ""))
             if not done:
-                _run_together(run, log)
+                run_together(run, log)
         if launch.rank != 0:
             return None
     return _publish(config, runs)
@@ -126,47 +123,6 @@ def _of_seed(config: TaskConfig, seed: int) -> TaskConfig:
     return config.model_copy(update=changes)
 
 
-def _is_done(run: TaskConfig) -> bool:
-    """Whether the run's result is complete.
-
-    Raises:
-        CheckpointError: it is, and was made with other settings.
-    """
-    if not (run.output / run.marker).is_file():
-        return False
-    saved = yaml.safe_load((run.output / RECIPE).read_text("utf-8"))
-    changes = changed_settings(saved, run.model_dump(mode="json"))
-    if changes:
-        raise CheckpointError(
-            f"was made with other settings\n{table_of(changes)}",
-            where=run.output,
-            expected=f"the same settings, another output, or {run.output.parent} removed to begin anew",
-        )
-    return True
-
-
-def _run_together(run: TaskConfig, log: Callable[[str], None]) -> None:
-    """Run one seed; the other processes wait until the first has measured it, and end with it."""
-    from pretrain.checkpoint.ranks import Ranks
-
-    problem: UserError | SystemExit | None = None
-    try:
-        run_task(run, log)
-    except (UserError, SystemExit) as found:
-        problem = found
-    ranks = Ranks()
-    status = 0
-    if isinstance(problem, UserError):
-        status = int(problem.status)
-    elif problem is not None:
-        status = int(problem.code or 0)
-    status = ranks.broadcast(status)
-    if problem is not None:
-        raise problem
-    if status:
-        raise SystemExit(status)
-
-
 def _publish(config: TaskConfig, runs: Mapping[int, TaskConfig]) -> SeedsResult:
     """Join the results of all seeds and measure their ensemble."""
     records = [json.loads((run.output / run.marker).read_text("utf-8")) for run in runs.values()]
@@ -191,7 +147,7 @@ def _publish(config: TaskConfig, runs: Mapping[int, TaskConfig]) -> SeedsResult:
     }
     with staged_directory(config.output, MARKER, config.overwrite, kind=KIND) as folder:
         for run in runs.values():
-            shutil.copytree(run.output, folder / run.output.name, copy_function=_link)
+            shutil.copytree(run.output, folder / run.output.name, copy_function=link)
         (folder / MARKER).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", "utf-8")
         (folder / RECIPE).write_text(to_yaml(config), "utf-8")
     remove_training(config.output)
@@ -219,12 +175,3 @@ def _of_ensemble(
         numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
         found[part] = {name: mean_and_interval([value]) for name, value in numbers.items()}
     return found
-
-
-def _link(source: str, target: str) -> str:
-    """A second name for a file, or a copy where the file system has none; the first stays until all are there."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target

@@ -17,6 +17,8 @@ from finetune.tasks.base_config import TaskTraining
 if TYPE_CHECKING:
     import torch
 
+    from finetune.augmentation.examples import AugmentedExamples
+
 
 class TaskBatches:
     """Batches, losses and validation of a task on one rank.
@@ -29,6 +31,7 @@ class TaskBatches:
         seed: decides the order.
         rank: this process.
         world_size: of how many.
+        augmented: gives the training examples of each epoch; None: they are the same in all.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class TaskBatches:
         seed: int,
         rank: int,
         world_size: int,
+        augmented: AugmentedExamples | None = None,
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
         self.rank, self.world_size = rank, world_size
@@ -48,7 +52,7 @@ class TaskBatches:
         self.micro_batch_size = training.micro_batch_size or training.batch_size // world_size
         self.accumulation_steps = self.batch_size // (world_size * self.micro_batch_size)
         self.order = batches.Order(train.lengths, self.batch_size, seed)
-        self._losses = example_losses(task, training)
+        self._losses, self._augmented = example_losses(task, training), augmented
 
     @property
     def steps_per_epoch(self) -> int:
@@ -60,14 +64,19 @@ class TaskBatches:
 
         By the engine, or by a network that it is given.
         """
-        batch = self.order.step(step)
+        train, batch = self.train, self.order.step(step)
+        if self._augmented is not None:
+            # Batches are of examples of similar length before they were changed: the order stays what it is.
+            train = self._augmented.part(step // self.steps_per_epoch, batch)
+            batch = list(range(len(batch)))
         mine = batches.share(batch, self.batch_size, self.rank, self.world_size, self.micro_batch_size)
         # DeepSpeed averages over ranks and micro-batches: with this divisor it comes to the mean over all that the
         # step's real examples count. A step in which nothing counts has a loss of 0.
-        counted = sum(self.train.weights[number] for number in batch) or 1.0
+        weights, lengths = train.weights, train.lengths
+        counted = sum(weights[number] for number in batch) or 1.0
         divisor = counted / (self.world_size * len(mine))
-        shortest = min(batch, key=lambda number: self.train.lengths[number])
-        return [partial(self._loss, engine.device, numbers, shortest, divisor, engine) for numbers in mine]
+        shortest = min(batch, key=lambda number: lengths[number])
+        return [partial(self._loss, engine.device, train, numbers, shortest, divisor, engine) for numbers in mine]
 
     def evaluate(self, engine: Any) -> Mapping[str, float]:
         """Validation figures, the same on every rank. Collective."""
@@ -86,14 +95,21 @@ class TaskBatches:
         return self.task.validation_figures(self.validation, ordered)
 
     def _loss(
-        self, device: Any, numbers: list[int], filler: int, divisor: float, engine: Any, network: Any = None
+        self,
+        device: Any,
+        train: EncodedPart,
+        numbers: list[int],
+        filler: int,
+        divisor: float,
+        engine: Any,
+        network: Any = None,
     ) -> torch.Tensor:
         import torch
 
         # A place without an example repeats a short one, with no weight.
         real_B = torch.tensor([number >= 0 for number in numbers], dtype=torch.float32, device=device)
         chosen = [number if number >= 0 else filler for number in numbers]
-        losses_B = self._losses(engine if network is None else network, self.train, chosen, device)
+        losses_B = self._losses(engine if network is None else network, train, chosen, device)
         if losses_B.shape != real_B.shape:
             name = type(self.task).__name__
             raise ValueError(f"{name}.losses gave the shape {tuple(losses_B.shape)} for {len(numbers)} examples")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from finetune.adversarial import InputPerturbation
+    from finetune.augmentation.examples import AugmentedExamples
     from finetune.loop import Fit
     from finetune.pretrained import PretrainedModel
     from pretrain.engine.task_partitioning import Partitioner
@@ -32,6 +33,7 @@ class PreparedTask:
         examples: of each part.
         pretrained: the model.
         encoded: the examples as numbers.
+        augmented: the training examples of each epoch; None: they are the same in all.
     """
 
     config: TaskConfig
@@ -39,6 +41,7 @@ class PreparedTask:
     examples: Mapping[str, Sequence[Any]]
     pretrained: PretrainedModel
     encoded: Mapping[str, EncodedPart]
+    augmented: AugmentedExamples | None = None
 
 
 def fit_task(
@@ -82,7 +85,10 @@ def fit_task(
         seed=config.training_seed,
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
+        augmented=prepared.augmented,
     )
+    if prepared.augmented is not None:
+        course["augmentation"] = prepared.augmented.fingerprint
     if config.joins_micro_batch:
         course["samples of a micro-batch"] = str(data.micro_batch_size)
     schedule = TaskSchedule.resolve(training, config.optimizer, data.steps_per_epoch)

@@ -20,7 +20,7 @@ from finetune.tasks.base_config import TaskConfig
 RECIPE = "recipe.yaml"
 TENSORBOARD_DIR = "tensorboard"
 FINE_TUNED_DIR, FROM_SCRATCH_DIR = "fine-tuned", "from-scratch"
-TRAINING_ENTRIES = (FINE_TUNED_DIR, FROM_SCRATCH_DIR, "seed-*")
+TRAINING_ENTRIES = (FINE_TUNED_DIR, FROM_SCRATCH_DIR, "seed-*", "trial-*")
 """What lies in `training_directory`."""
 
 

@@ -35,6 +35,23 @@ class EncodedPart(Protocol):
         ...
 
 
+class TextChanger(Protocol):
+    """What changes the texts of an example in an epoch (`finetune/augmentation/`)."""
+
+    def text(self, text: str) -> str:
+        """A text, changed."""
+        ...
+
+    def words(self, words: Sequence[str], held: Sequence[bool]) -> list[tuple[int, str]]:
+        """Words that stand for one each: those that stay, by their numbers, changed.
+
+        Args:
+            words: of a text.
+            held: of each whether it stays in any case.
+        """
+        ...
+
+
 class FinetuneTask(Protocol):
     """One thing that a pretrained model can learn from examples. Made with (its config,); a base class of the tasks.
 
@@ -63,6 +80,14 @@ class FinetuneTask(Protocol):
             UserError: the pretrained model or its tokenizer does not fit the task.
         """
         ...
+
+    def changed(self, example: Any, changer: TextChanger) -> Any:
+        """A training example with other texts and the same answer.
+
+        A task of which `TaskConfig.augments` names no changes does not write this method.
+        """
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} has no texts that may change")
 
     def describe(self, encoded: Mapping[str, Any]) -> Iterator[str]:
         """Lines for the console on what was read, before training."""

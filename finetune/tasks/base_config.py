@@ -11,8 +11,10 @@ from configs.durations import Duration, Units
 from configs.kinds import ChosenBy, Named
 from configs.paths import InputPath, OutputPath
 from configs.section import Section
+from finetune.augmentation.config import CHANGES, AugmentationConfig
 from finetune.methods.config import FullConfig, MethodConfig
 from finetune.methods.kinds import METHODS
+from finetune.search.config import SearchConfig
 from finetune.tasks.kinds import TASKS
 from pretrain.config import OptimizerConfig
 from pretrain.config.kinds import OPTIMIZERS
@@ -119,6 +121,9 @@ class TaskConfig(Named):
     adapted_as: ClassVar[Literal["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "LM"] | None] = None
     """What the network is to peft, `LM` for any language model; None: it takes no adapter."""
 
+    augments: ClassVar[tuple[str, ...]] = ()
+    """Changes of training texts that keep what is learned of them right, as `AugmentationConfig` calls them."""
+
     renamed: ClassVar[Mapping[str, str]] = {"output_dir": "output"}
 
     output: OutputPath
@@ -143,6 +148,11 @@ class TaskConfig(Named):
     baselines: list[Literal["scratch"]] = []
     """What is measured beside it: the same network from random weights (which costs as much again)."""
 
+    augmentation: AugmentationConfig | None = None
+    """Training texts that are changed anew in each epoch; null: they stay as they are."""
+    search: SearchConfig | None = None
+    """Settings of which several values are tried, each in a training of its own; null: one training."""
+
     @property
     def joins_micro_batch(self) -> bool:
         """Whether an example's loss depends on what else is in its micro-batch, whose size then decides the course."""
@@ -163,6 +173,23 @@ class TaskConfig(Named):
             raise ValueError(f"seeds is {self.seeds}; expected different ones")
         if self.seeds and self.training.seed is not None:
             raise ValueError(f"training.seed is {self.training.seed} and seeds is {self.seeds}; expected one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _changes_fit(self) -> TaskConfig:
+        asked = () if self.augmentation is None else [key for key in CHANGES if getattr(self.augmentation, key)]
+        unsound = [key for key in asked if key not in self.augments]
+        if unsound:
+            known = f"expected {', '.join(self.augments)}" if self.augments else "expected no augmentation"
+            raise ValueError(
+                f"augmentation.{unsound[0]}: what this task learns of a text would not fit the changed one; {known}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _searches_with_one_seed(self) -> TaskConfig:
+        if self.search is not None and self.seeds:
+            raise ValueError(f"seeds is {self.seeds} and there is a search; expected the best settings' seeds after it")
         return self
 
     @model_validator(mode="after")

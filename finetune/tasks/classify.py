@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from configs.errors import DataError
 from finetune import batches
-from finetune.tasks.base import FinetuneTask
+from finetune.tasks.base import FinetuneTask, TextChanger
 from finetune.tasks.classification_report import describe_texts, result_tables
 from finetune.tasks.classify_config import FIGURES, ClassifyConfig
 from finetune.tasks.classify_problems import LabelProblem, MultiLabel, Regression, SingleLabel, worst
@@ -97,6 +97,11 @@ class ClassifyTask(FinetuneTask):
             raise DataError("has a text without tokens", where=examples[nothing].id, expected="text to classify")
         gold = [self.problem.gold(example) for example in examples]
         return EncodedTexts(rows, gold, pad, cut, types, [example.id for example in examples])
+
+    def changed(self, example: LabelledText, changer: TextChanger) -> LabelledText:
+        """See the base class; both texts of a pair."""
+        second = None if example.second is None else changer.text(example.second)
+        return replace(example, first=changer.text(example.first), second=second)
 
     def describe(self, encoded: Mapping[str, EncodedTexts]) -> Iterator[str]:
         """See the base class."""

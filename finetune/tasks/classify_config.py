@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from finetune.augmentation.config import CHANGES
 from finetune.tasks.base_config import TaskConfig, TaskTraining
 from finetune.tasks.examples_config import ExamplesData
 
@@ -66,6 +67,7 @@ class ClassifyConfig(TaskConfig):
 
     implementation: ClassVar[str] = "finetune.tasks.classify:ClassifyTask"
     adapted_as = "SEQ_CLS"
+    augments: ClassVar[tuple[str, ...]] = CHANGES
     product: ClassVar[str] = "classifier"
     marker: ClassVar[str] = "classify.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "examples", "ran")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -74,7 +74,7 @@ def load_questions(data: QaData, seed: int) -> QuestionParts:
         DataError: unreadable or malformed input, a file that trains and is measured, a part without questions, no
             answer in training.
     """
-    form = RecordForm(data.context_field, _KINDS, _EXPECTED, "data.context_field", whole_file=_squad)
+    form = RecordForm(data.context_field, _KINDS, _EXPECTED, "data.context_field", whole_file=squad_documents)
 
     def read(records: Records) -> list[Question]:
         questions = []
@@ -96,8 +96,8 @@ def load_questions(data: QaData, seed: int) -> QuestionParts:
     return QuestionParts(parts, malformed, list(repeated_texts(parts)))
 
 
-def _squad(file: InputFile, source: SourceConfig) -> Iterator[Document] | None:
-    """The questions of a file in SQuAD's JSON; None where it is in another form."""
+def squad_documents(file: InputFile, source: SourceConfig) -> Iterator[Document] | None:
+    """A document for each question of a file in SQuAD's JSON; None where it is in another form."""
     from data_prep.reading.documents import Document
     from data_prep.reading.files import open_stream, reading
 
@@ -129,12 +129,28 @@ def _dicts(value: Mapping[str, Any], key: str, path: str) -> Iterator[Mapping[st
     yield from found
 
 
-def _question(document: Document, data: QaData, where: str) -> Question:
+def bare_question(document: Document, data: QaData, name: str, where: str) -> Question:
+    """The question of a record, its context, and no answers.
+
+    Args:
+        document: the record; its text is the context.
+        data: what its fields are called.
+        name: of the question.
+        where: messages call the record.
+
+    Raises:
+        DataError: question or context is missing or empty.
+    """
     asked = field_value(document, data.question_field, "data.question_field", where)
     if not isinstance(asked, str) or not asked.strip():
         raise DataError(f"its question is {asked!r}", where=where, expected="a text")
     if not document.text.strip():
         raise DataError("its context is empty", where=where, expected="a text")
+    return Question(name, asked.strip(), document.text, (), "")
+
+
+def _question(document: Document, data: QaData, where: str) -> Question:
+    question = bare_question(document, data, identity(document, data.id_field), where)
     given = None
     if not document.metadata.get("is_impossible"):
         given = field_value(document, data.answers_field, "data.answers_field", where)
@@ -147,8 +163,7 @@ def _question(document: Document, data: QaData, where: str) -> Question:
                 where=where,
                 expected="answer_start counted from 0, in characters",
             )
-    group = group_of(document, data.split_by, where)
-    return Question(identity(document, data.id_field), asked.strip(), document.text, answers, group)
+    return replace(question, answers=answers, group=group_of(document, data.split_by, where))
 
 
 def _answers(given: Any, where: str) -> Iterator[tuple[str, int]]:

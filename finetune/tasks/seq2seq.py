@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError, DataError
 from finetune.sequence_template import SequenceTemplate, encode_sources, sequence_template
+from finetune.tasks.base import TextChanger
 from finetune.tasks.example_files import group_of
 from finetune.tasks.generation_metrics import BASELINES, counted_in, generation_figures
 from finetune.tasks.label_logits import LabelLogits
@@ -100,6 +101,10 @@ class Seq2SeqTask(WritingTask):
         targets = [pair.target for part in self.parsed.parts.values() for pair in part]
         self.counted = counted_in(targets) if asked == "auto" else asked
         return self.parsed.parts
+
+    def changed(self, example: TextPair, changer: TextChanger) -> TextPair:
+        """See the base class; the source alone."""
+        return replace(example, source=changer.text(example.source))
 
     def facts(self) -> dict[str, Any]:
         """See the base class."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from configs.section import Section
+from finetune.augmentation.config import CHANGES
 from finetune.tasks.base_config import TaskConfig
 from finetune.tasks.examples_config import ExamplesData
 
@@ -62,6 +63,7 @@ class Seq2SeqConfig(TaskConfig):
 
     implementation: ClassVar[str] = "finetune.tasks.seq2seq:Seq2SeqTask"
     adapted_as = "LM"
+    augments: ClassVar[tuple[str, ...]] = CHANGES
     marker: ClassVar[str] = "seq2seq.json"
     selects: ClassVar[Mapping[str, Literal["highest", "lowest"]]] = {
         "loss": "lowest",

@@ -8,19 +8,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from finetune.tasks.base import FINE_TUNED, FinetuneTask
+from finetune.tasks.base import FINE_TUNED, FinetuneTask, TextChanger
 from finetune.tasks.example_parts import told_left_out, told_repeated
 from finetune.tasks.label_logits import LabelLogits
 from finetune.tasks.label_names import label_fields, refuse_not_numbers, save_labels
 from finetune.tasks.tag_config import TagConfig
 from finetune.tasks.tag_metrics import FrequentTags, entity_figures, plain_figures
+from finetune.tasks.tag_predictions import WordPredictions, mean_words, predict_words, word_line, word_logits
 from finetune.tasks.tag_schemes import OUTSIDE, spans
 from finetune.tasks.tagged_texts import TaggedParts, TaggedText, load_tagged
 from finetune.tasks.tagged_words import EncodedTags, encode_tagged
@@ -35,21 +35,6 @@ WORDS = "most frequent tag of each word"
 _AUTO_CLASS = "AutoModelForTokenClassification"
 
 
-@dataclass(frozen=True)
-class WordPredictions:
-    """What a model says of the words of a text.
-
-    Attributes:
-        labels: number of the chosen label, int64 [W]; of words without a token the most frequent one.
-        probabilities: of it, float32 [W]; 0 for those words.
-        losses: cross-entropy, float32 [W]; 0 for those, and for tags that training never saw.
-    """
-
-    labels: npt.NDArray[np.int64]
-    probabilities: npt.NDArray[np.float32]
-    losses: npt.NDArray[np.float32]
-
-
 class TagTask(FinetuneTask):
     """Texts as words, each of one tag; a linear layer on the hidden state of each word's first token.
 
@@ -61,6 +46,7 @@ class TagTask(FinetuneTask):
         self.config = config
         self.found = TaggedParts({}, {}, [], " ")
         self.apart: dict[str, int] = {}
+        self.form: dict[str, Any] = {}
         self._usual = 0
 
     @property
@@ -87,13 +73,24 @@ class TagTask(FinetuneTask):
             "malformed": {part: asdict(each) for part, each in found.malformed.items()},
             "repeated": [asdict(each) for each in found.repeated],
             "words_encoded_alone": self.apart,
+            "joiner": found.joiner,
+            "usual_tag": self.labels[self._usual],
+            "form": self.form,
         }
 
     def encode(self, pretrained: PretrainedModel, examples: Sequence[TaggedText]) -> EncodedTags:
         """See the base class; long texts in windows that overlap."""
         data, template = self.config.data, self._template(pretrained)
-        stride = min(data.stride, template.room // 2)
-        return encode_tagged(examples, pretrained.codec, template, stride, self.labels)
+        self.form = asdict(template)
+        return encode_tagged(examples, pretrained.codec, template, data.stride, self.labels)
+
+    def changed(self, example: TaggedText, changer: TextChanger) -> TaggedText:
+        """See the base class; words keep their tags, and words of entities stay."""
+        held = [self.found.has_entities and tag != OUTSIDE for tag in example.tags]
+        kept = changer.words(example.words, held)
+        gaps = ("", *(example.gaps[number] for number, _ in kept[1:]))
+        tags = tuple(example.tags[number] for number, _ in kept)
+        return replace(example, words=tuple(word for _, word in kept), tags=tags, gaps=gaps)
 
     def describe(self, encoded: Mapping[str, EncodedTags]) -> Iterator[str]:
         """See the base class."""
@@ -149,7 +146,7 @@ class TagTask(FinetuneTask):
         """See the base class; a prediction for each word whose tag training knows."""
         import torch
 
-        logits_WC, places = _logits(model, part, numbers, device)
+        logits_WC, places = word_logits(model, part, numbers, device)
         gold_W = torch.tensor(
             [part.gold[numbers[at]][word] for _, _, at, word in places], dtype=torch.int64, device=device
         )
@@ -162,20 +159,13 @@ class TagTask(FinetuneTask):
         self, model: Any, part: EncodedTags, numbers: Sequence[int], device: torch.device
     ) -> Sequence[WordPredictions]:
         """See the base class."""
-        logits_WC, places = _logits(model, part, numbers, device)
-        chosen_W = logits_WC.argmax(-1).tolist()
-        logs_WC = logits_WC.log_softmax(-1).cpu().numpy()
-        found = []
-        for number in numbers:
-            count = len(part.gold[number])
-            zeros = np.zeros(count, np.float32)
-            found.append(WordPredictions(np.full(count, self._usual, np.int64), zeros, zeros.copy()))
-        for logs_C, label, (_, _, at, word) in zip(logs_WC, chosen_W, places):
-            gold = part.gold[numbers[at]][word]
-            found[at].labels[word] = label
-            found[at].probabilities[word] = np.exp(logs_C[label])
-            found[at].losses[word] = -logs_C[gold] if gold >= 0 else 0
-        return found
+        return predict_words(model, part, numbers, device, self._usual)
+
+    def predict_validation(
+        self, model: Any, part: EncodedTags, numbers: Sequence[int], device: torch.device
+    ) -> Sequence[WordPredictions]:
+        """See the base class; without the probabilities of the labels that are not chosen."""
+        return predict_words(model, part, numbers, device, self._usual, keeps_distributions=False)
 
     def validation_figures(self, part: EncodedTags, predicted: Sequence[WordPredictions]) -> Mapping[str, float]:
         """See the base class."""
@@ -191,26 +181,13 @@ class TagTask(FinetuneTask):
         tags = [self._tags(found) for found in predicted]
         return self._figures(part, tags, self.config.seed) | {"loss": _mean_loss(part, predicted)}
 
+    def mean_prediction(self, predicted: Sequence[WordPredictions]) -> WordPredictions:
+        """See the base class; the mean of the probabilities of each word's labels."""
+        return mean_words(predicted)
+
     def prediction(self, example: TaggedText, predicted: WordPredictions) -> dict[str, Any]:
         """See the base class; of entities, with their places in the running text."""
-        tags = self._tags(predicted)
-        line = {
-            "id": example.id,
-            "words": list(example.words),
-            "gold": list(example.tags),
-            "predicted": tags,
-            "probabilities": [round(float(p), 6) for p in predicted.probabilities],
-        }
-        if not self.found.has_entities:
-            return line
-        ends = np.cumsum([len(gap) + len(word) for gap, word in zip(example.gaps, example.words)]).tolist()
-        starts = [end - len(word) for end, word in zip(ends, example.words)]
-        text = example.text
-        entities = [
-            {"start": starts[first], "end": ends[last - 1], "type": kind, "text": text[starts[first] : ends[last - 1]]}
-            for first, last, kind in spans(tags)
-        ]
-        return line | {"entities": entities}
+        return word_line(example, self._tags(predicted), predicted, self.found.has_entities)
 
     def save(
         self, folder: Path, network: Any, weights: Mapping[str, torch.Tensor], pretrained: PretrainedModel
@@ -280,19 +257,6 @@ class TagTask(FinetuneTask):
         from finetune.text_template import text_template
 
         return text_template(pretrained, self.config.data.max_tokens, append_end_of_document=False)
-
-
-def _logits(
-    model: Any, part: EncodedTags, numbers: Sequence[int], device: torch.device
-) -> tuple[torch.Tensor, list[tuple[int, int, int, int]]]:
-    """fp32 logits [W, C] of the words that are judged, and their places (`EncodedTags.places`)."""
-    import torch
-
-    tokens_RS, mask_RS = part.rows(numbers)
-    logits_RSC = model(input_ids=tokens_RS.to(device), attention_mask=mask_RS.to(device)).logits
-    places = part.places(numbers)
-    row_W, position_W = (torch.tensor([p[at] for p in places], dtype=torch.int64, device=device) for at in (0, 1))
-    return logits_RSC[row_W, position_W].float(), places
 
 
 def _mean_loss(part: EncodedTags, predicted: Sequence[WordPredictions]) -> float:

@@ -68,6 +68,7 @@ class TagConfig(TaskConfig):
 
     implementation: ClassVar[str] = "finetune.tasks.tag:TagTask"
     adapted_as = "TOKEN_CLS"
+    augments: ClassVar[tuple[str, ...]] = ("deletion", "synonyms", "keyboard", "ocr")
     product: ClassVar[str] = "tagger"
     marker: ClassVar[str] = "tag.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "scheme", "ran")

@@ -26,8 +26,14 @@ def begins_document(text: str) -> bool:
     return _DOCUMENT.search(text) is not None
 
 
-def columns_of(text: str, data: TagData, where: str) -> tuple[list[str], list[str]] | None:
+def columns_of(text: str, data: TagData, where: str, *, needs_tags: bool = True) -> tuple[list[str], list[str]] | None:
     """Words and tags of the lines of a text; None where there are nothing but comments.
+
+    Args:
+        text: the lines.
+        data: which columns hold what.
+        where: messages call it.
+        needs_tags: whether lines have tags; else the tags are empty.
 
     Raises:
         DataError: a line has too few columns, or an empty word or tag.
@@ -44,15 +50,18 @@ def columns_of(text: str, data: TagData, where: str) -> tuple[list[str], list[st
         if data.word_column != 0 and len(columns) == _COLUMNS_OF_CONLLU and _NO_WORD.fullmatch(columns[0]):
             continue
         try:
-            word, tag = columns[data.word_column].strip(" "), columns[data.tag_column].strip(" ")
+            word = columns[data.word_column].strip(" ")
+            tag = columns[data.tag_column].strip(" ") if needs_tags else ""
         except IndexError:
             word = tag = ""
-        if len(columns) < 2 or not word or not tag:
+        if not word or (needs_tags and (len(columns) < 2 or not tag)):
             raise DataError(
                 f"its line {number} has {len(columns)} columns, {line[:60]!r}",
                 where=where,
                 expected="a word and a tag in the columns data.word_column and data.tag_column"
-                f" ({data.word_column} and {data.tag_column})",
+                f" ({data.word_column} and {data.tag_column})"
+                if needs_tags
+                else f"a word in the column data.word_column ({data.word_column})",
             )
         words.append(word)
         tags.append(tag)
@@ -65,16 +74,26 @@ def words_of(document: Document, data: TagData, where: str) -> tuple[list[str], 
     Raises:
         DataError: they are no lists of texts of the same length, or a number names no tag.
     """
-    words = field_value(document, data.tokens_field, "data.tokens_field", where)
+    words = list_of_words(document, data, where)
     given = field_value(document, data.tags_field, "data.tags_field", where)
-    if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
-        raise DataError(
-            f"its field {data.tokens_field!r} is no list of words", where=where, expected="texts, not empty"
-        )
     if not isinstance(given, list) or len(given) != len(words):
         count = len(given) if isinstance(given, list) else "no list of"
         raise DataError(f"has {len(words)} words and {count} tags", where=where, expected="a tag for each word")
     return words, [_tag(tag, data, where) for tag in given]
+
+
+def list_of_words(document: Document, data: TagData, where: str) -> list[str]:
+    """Words of a record that has them as a list.
+
+    Raises:
+        DataError: they are no list of texts.
+    """
+    words = field_value(document, data.tokens_field, "data.tokens_field", where)
+    if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+        raise DataError(
+            f"its field {data.tokens_field!r} is no list of words", where=where, expected="texts, not empty"
+        )
+    return words
 
 
 def _tag(tag: Any, data: TagData, where: str) -> str:

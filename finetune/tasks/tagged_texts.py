@@ -15,7 +15,7 @@ from finetune.tasks.tag_records import begins_document, columns_of, spans_of, wo
 from finetune.tasks.tag_schemes import OUTSIDE, Scheme, recognize, to_iob2
 from finetune.tasks.unspaced import is_unspaced
 
-_CONLL_ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes", ".txt")
+CONLL_ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes", ".txt")
 _RECORDS = frozenset(("jsonl", "json", "parquet", "arrow"))
 _EXPECTED = "JSON lines or Parquet with words and tags, or data.format=conll for columns"
 
@@ -122,7 +122,7 @@ def load_tagged(data: TagData, seed: int) -> TaggedParts:
 def _form(data: TagData) -> RecordForm:
     """What the readers are told of these files."""
     paths = [str(path) for found in (data.train_texts, data.validation_texts, data.test_texts) for path in found or ()]
-    by_ending = [path for path in paths if _has_conll_ending(path)]
+    by_ending = [path for path in paths if has_ending(path)]
     if data.format == "auto" and by_ending and len(by_ending) < len(paths):
         other = next(path for path in paths if path not in by_ending)
         raise ConfigError(
@@ -138,13 +138,14 @@ def _form(data: TagData) -> RecordForm:
     return RecordForm(data.tokens_field, _RECORDS, _EXPECTED, "data.tokens_field")
 
 
-def _has_conll_ending(path: str) -> bool:
+def has_ending(path: str, endings: Sequence[str] = CONLL_ENDINGS) -> bool:
+    """Whether the name of a file, compressed or not, ends so."""
     from data_prep.reading.decompression import COMPRESSIONS
 
     suffixes = PurePosixPath(path.lower()).suffixes
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
-    return bool(suffixes) and suffixes[-1] in _CONLL_ENDINGS
+    return bool(suffixes) and suffixes[-1] in endings
 
 
 def _read(records: Records, data: TagData) -> tuple[list[TaggedText], Scheme]:

@@ -94,11 +94,11 @@ def encode_tagged(
         texts: with words, and their tags in `labels` or not.
         codec: the tokenizer.
         template: what stands around the tokens of a window, and how many there are at most.
-        stride: tokens that windows share.
+        stride: tokens that windows share, at most, and at most half of a window.
         labels: in the order of their numbers.
     """
     numbers = {label: number for number, label in enumerate(labels)}
-    pieces = encode_words(codec, texts)
+    pieces, stride = encode_words(codec, texts), min(stride, template.room // 2)
     every_word = [ids for row in pieces.rows for ids in row]
     return EncodedTags(
         [_windows(row, template, stride) for row in pieces.rows],

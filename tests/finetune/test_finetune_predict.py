@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,25 @@ def test_bad_records_are_counted_or_refused(root: Path, tmp_path: Path, capsys: 
     assert len(lines(output)) == 1 and "left out     3 bad records" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="exists already"):
         predict_command(root / "classifier", [str(tmp_path / "in.jsonl")], output)
+
+
+def test_files_are_read_as_the_training_read_its_own(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "classifier", tmp_path / "model")
+    recipe = (tmp_path / "model" / "recipe.yaml").read_text()
+    told = recipe.replace("encoding: utf-8", "encoding: gb18030").replace("quoting: null", "quoting: none")
+    assert told.count("gb18030") == told.count("quoting: none") == 1
+    (tmp_path / "model" / "recipe.yaml").write_text(told)
+    # Bytes that are no UTF-8, and a quote that nothing closes.
+    (tmp_path / "in.tsv").write_text('id\ttext\n值\t"it raises an error\n2\topens path\n', "gb18030")
+    predict_command(tmp_path / "model", [str(tmp_path / "in.tsv")], tmp_path / "out.jsonl")
+    assert [row["id"] for row in lines(tmp_path / "out.jsonl")] == ["值", "2"]
+    asked = {"encoding": "GB18030", "quoting": "none"}
+    predict_command(root / "classifier", [str(tmp_path / "in.tsv")], tmp_path / "asked.jsonl", **asked)  # type: ignore[arg-type]
+    assert lines(tmp_path / "asked.jsonl") == lines(tmp_path / "out.jsonl")
+    with pytest.raises(UserError):
+        predict_command(root / "classifier", [str(tmp_path / "in.tsv")], tmp_path / "no.jsonl", quoting="double")
+    with pytest.raises(ConfigError, match="--encoding"):
+        predict_command(root / "classifier", [str(tmp_path / "in.tsv")], tmp_path / "no.jsonl", encoding="utf-99")
 
 
 @pytest.mark.parametrize(

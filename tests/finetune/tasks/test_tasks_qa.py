@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,28 @@ def test_the_printed_command_gives_the_same_answers(
         assert told["score"] == pytest.approx(row["score"], abs=1e-4)
     with pytest.raises(DataError, match=r"holds no qa\.json"):
         answer_command(root / "run", ["who?"], "a text")
+
+
+def test_predict_answers_files_as_the_training_did(root: Path, result: TaskResult, tmp_path: Path) -> None:
+    from finetune.predict_command import predict_command
+
+    told = {row["id"]: row for row in predictions(root / "answerer")}
+    predict_command(root / "answerer", [str(root / "squad.json")], tmp_path / "out.jsonl", batch_size=7)
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in found] == [f"q{number}" for number in range(160)]
+    same = [row for row in found if row["id"] in told]
+    assert len(same) == len(told) and "gold" not in same[0]
+    for row in same:
+        assert all(row[key] == told[row["id"]][key] for key in ("predicted", "start", "end"))
+        assert row["no_answer_score"] == pytest.approx(told[row["id"]]["no_answer_score"], abs=1e-4)
+    known = contexts()
+    records = [{"question": row["question"], "text": known[row["id"]]} for row in found[:9]]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, [*records, {"text": "no question"}])))
+    predict_command(
+        root / "answerer", [str(tmp_path / "in.jsonl")], tmp_path / "out.csv", text_field="text", max_bad_share=0.1
+    )
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert [row["predicted"] for row in rows] == [row["predicted"] for row in found[:9]]
 
 
 def test_from_a_decoder_whose_class_calls_its_body_otherwise(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from configs.errors import DataError
 from data_prep.tokenizer import Tokenizer
+from finetune.predict_command import predict_command
 from finetune.run_task import TaskResult, run_task, show
+from finetune.tasks.tag_predictions import WordPredictions, mean_words
 from pretrain.models.encoder.bert_config import BertConfig
 from tests.distributed import run_ranks
 from tests.finetune.finetune_runs import llama, write_run
@@ -174,3 +179,47 @@ def test_two_processes_equal_one(root: Path) -> None:
     for mine, theirs in zip(two["history"], one["history"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
     assert two["test"]["fine-tuned"]["labels"] == one["test"]["fine-tuned"]["labels"]
+
+
+def predicted(folder: Path, content: str, path: Path, name: str, **options: Any) -> list[dict[str, Any]]:
+    """What `predict` says of a file with this content."""
+    (path / name).write_text(content, "utf-8")
+    predict_command(folder, [str(path / name)], path / "out.jsonl", overwrite=True, **options)
+    return [json.loads(line) for line in (path / "out.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_predict_says_what_the_training_said(result: TaskResult, root: Path, tmp_path: Path) -> None:
+    told = predictions(root / "tagger")
+    wanted = [{key: row[key] for key in ("words", "predicted", "entities")} for row in told]
+    columns = "\n\n".join("\n".join(row["words"]) for row in told)
+    records = "\n".join(json.dumps({"id": row["id"], "tokens": row["words"]}) for row in told)
+    lines = "\n".join(" ".join(row["words"]) for row in told)
+    texts = "\n".join(json.dumps({"body": " ".join(row["words"])}) for row in told)
+    for name, content, options in (
+        ("in.conll", columns, {}),
+        ("in.jsonl", records, {"batch_size": 5}),
+        ("in.txt", lines, {}),
+        ("texts.jsonl", texts, {"text_field": "body"}),
+    ):
+        found = predicted(root / "tagger", content, tmp_path, name, **options)
+        assert [{key: row[key] for key in wanted[0]} for row in found] == wanted, name
+        assert "gold" not in found[0]
+        for row, known in zip(found, told, strict=True):
+            assert row["probabilities"] == pytest.approx(known["probabilities"], abs=1e-5)
+    assert [row["id"] for row in predicted(root / "tagger", records, tmp_path, "in.jsonl")] == [r["id"] for r in told]
+    predict_command(root / "tagger", [str(tmp_path / "in.jsonl")], tmp_path / "out.csv")
+    row = next(csv.DictReader((tmp_path / "out.csv").open()))
+    assert json.loads(row["predicted"]) == told[0]["predicted"] and json.loads(row["entities"]) == told[0]["entities"]
+    with pytest.raises(DataError, match="which by its ending has columns, beside other files"):
+        predict_command(root / "tagger", [str(tmp_path / "in.conll"), str(tmp_path / "in.txt")], tmp_path / "no.jsonl")
+
+
+def test_a_mean_of_taggers_is_that_of_their_probabilities() -> None:
+    def told(first: float, gold: int) -> WordPredictions:
+        every = np.array([[first, 1 - first], [0, 0]], np.float32)
+        losses = np.array([-np.log(every[0, gold]), 0], np.float32)
+        return WordPredictions(np.array([int(first < 0.5), 1]), every.max(1), losses, every)
+
+    mean = mean_words([told(0.9, 1), told(0.3, 1), told(0.4, 1)])
+    assert mean.labels.tolist() == [0, 1]  # 1.6 of 3; the second word has no token
+    assert mean.probabilities == pytest.approx([1.6 / 3, 0]) and mean.losses == pytest.approx([-np.log(1.4 / 3), 0])

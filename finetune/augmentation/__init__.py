@@ -1,0 +1,1 @@
+"""Training texts changed anew in each epoch: words left out, exchanged or misspelt, synonyms, back-translations."""
