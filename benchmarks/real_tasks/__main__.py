@@ -1,6 +1,6 @@
 """Real data from the registries, a small model of our own, a task: one command from nothing to figures.
 
-    python -m benchmarks.real_tasks TASK LANGUAGE --output DIR [--start-from RUN]
+    python -m benchmarks.real_tasks TASK LANGUAGE --output DIR [--start-from RUN] [key=value ...]
     python -m benchmarks.real_tasks --list
 
 The packages, the files of the tasks and the pretrained models lie below DIR and are made once; `--start-from` takes a
@@ -13,6 +13,7 @@ is printed with the figures (`sources.py`); pass nothing on before you have look
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,12 @@ def main() -> None:
     names = list(dict.fromkeys(name for name, _ in TASKS))
     parser.add_argument("task", choices=names, nargs="?")
     parser.add_argument("language", choices=LANGUAGES, nargs="?")
+    parser.add_argument("settings", nargs="*", help="any setting of the fine-tuning, key=value")
     parser.add_argument("--output", type=Path, default=Path("runs/real-tasks"))
     parser.add_argument("--start-from", type=Path, help="a run of pretraining, or one of its checkpoints")
+    parser.add_argument(
+        "--pretraining-steps", type=int, help="where a model is made: how many, in place of the usual ones"
+    )
     parser.add_argument("--list", action="store_true", help="say which tasks there are, and of what texts")
     arguments = parser.parse_args()
     if arguments.list:
@@ -42,7 +47,7 @@ def main() -> None:
         return
     if arguments.language is None:
         parser.error("a task and a language are needed")
-    record = measured(arguments.task, arguments.language, arguments.output.absolute(), arguments.start_from)
+    record = measured(arguments)
     print("\n".join(table(record)))
     print(orjson.dumps(record).decode())
 
@@ -56,18 +61,21 @@ def listed() -> list[str]:
     return [*lines, "", *(f"{source.registry} {source.name}: {source.origin}" for source in SOURCES.values())]
 
 
-def measured(name: str, language: str, output: Path, start_from: Path | None) -> dict[str, Any]:
+def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make what is missing, fine-tune, and say what came out; the same is written to `figures.json`."""
+    name, language, output = arguments.task, arguments.language, arguments.output.absolute()
     task, folder = TASKS[name, language], output / language / name
     data = written_task(name, language, output)
-    if start_from is None:
-        model, pretraining_s = pretrained_model(task.family, language, output)
+    if arguments.start_from is None:
+        model, pretrained = pretrained_model(task.family, language, output, arguments.pretraining_steps)
     else:
-        model, pretraining_s = start_from.absolute(), 0.0
-    began = time.monotonic()
-    run_command(["-m", "finetune", task.command, *arguments_of(task, data, model, folder / "model")], folder)
+        model = arguments.start_from.absolute()
+        pretrained = {"run": str(model)}
+    began, cpu = time.monotonic(), cpu_s()
+    words = arguments_of(task, data, model, folder / "model")
+    run_command(["-m", "finetune", task.command, *words, *arguments.settings], folder)
     systems = figures_of(task, data, folder)
-    seconds = time.monotonic() - began
+    took = {"s": round(time.monotonic() - began, 1), "cpu_s": round(cpu_s() - cpu, 1)}
     notes = {source: output / "sources" / source / "fetched.txt" for source in task.sources}
     record = {
         "task": name,
@@ -75,8 +83,9 @@ def measured(name: str, language: str, output: Path, start_from: Path | None) ->
         "built": task.built,
         "sources": {source: note.read_text("utf-8").splitlines() for source, note in notes.items()},
         "examples": {part: len(read_part(data, part)) for part in PARTS},
-        "pretraining_s": round(pretraining_s, 1),
-        "from_checkpoint_to_figures_s": round(seconds, 1),
+        "settings": arguments.settings,
+        "pretrained": pretrained,
+        "from_checkpoint_to_figures": took,
         "systems": {
             system: {key: round(found[key], 4) for key in task.figures if key in found}
             for system, found in systems.items()
@@ -84,6 +93,11 @@ def measured(name: str, language: str, output: Path, start_from: Path | None) ->
     }
     (folder / "figures.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
     return record
+
+
+def cpu_s() -> float:
+    """Seconds of processor time that this process and those that it waited for have had."""
+    return sum(os.times()[:4])
 
 
 def arguments_of(task: RealTask, data: Path, model: Path, output: Path) -> list[str]:

@@ -19,6 +19,8 @@ from benchmarks.real_tasks.commands import run_command
 from benchmarks.real_tasks.parts import read_part, shared_out, write_parts
 from benchmarks.real_tasks.tasks import TASKS, Family
 
+_LEARNED_BYTES = 5_000_000
+"""Of the texts, that a tokenizer is learned from: more costs a unigram vocabulary minutes."""
 _SMALL_BATCH = ("training.micro_batch_size=8", "training.global_batch_size=8", "model.seq_length=256")
 
 
@@ -31,26 +33,28 @@ class SmallModel:
         vocab_size: of it, by language.
         recipe: of its pretraining.
         settings: that differ from the recipe.
+        steps: of it; minutes on two free cores.
     """
 
     tokenizer: str
     vocab_size: Mapping[str, int]
     recipe: str
     settings: tuple[str, ...]
+    steps: int
 
 
 MODELS: dict[Family, SmallModel] = {
     "encoder": SmallModel(
         "tokenizer-encoder-8k", {"en": 5000, "zh": 6000}, "modern-encoder-tiny",
-        (*_SMALL_BATCH, "training.duration=800 steps", "optimizer.warmup=60 steps"),
+        (*_SMALL_BATCH, "optimizer.warmup=60 steps"), 800,
     ),
     "decoder": SmallModel(
         "tokenizer-bpe-8k", {"en": 5000, "zh": 6000}, "gpt-tiny",
-        (*_SMALL_BATCH, "training.duration=600 steps"),
+        _SMALL_BATCH, 600,
     ),
     "encoder-decoder": SmallModel(
         "tokenizer-t5-8k", {"both": 9000}, "t5-tiny",
-        ("model.seq_length=160", "model.decoder_seq_length=64", "training.duration=800 steps"),
+        ("model.seq_length=160", "model.decoder_seq_length=64"), 1000,
     ),
 }  # fmt: skip
 
@@ -66,8 +70,17 @@ def written_task(name: str, language: str, output: Path) -> Path:
     return folder
 
 
-def pretrained_model(family: Family, language: str, output: Path) -> tuple[Path, float]:
-    """The run directory of a model, made if need be, and the seconds that tokenizer, corpus and pretraining took."""
+def pretrained_model(
+    family: Family, language: str, output: Path, steps: int | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """The run directory of a model, made if need be, and what is known of its making.
+
+    Args:
+        family: of the model.
+        language: that it is for.
+        output: where everything lies.
+        steps: of pretraining, where it is made; None: as many as usual.
+    """
     model = MODELS[family]
     scope = language if language in model.vocab_size else "both"
     folder = output / scope / family
@@ -75,15 +88,21 @@ def pretrained_model(family: Family, language: str, output: Path) -> tuple[Path,
     if not done.is_file():
         texts = _corpus(scope, output)
         began = time.monotonic()
-        small = [f"vocab_size={model.vocab_size[scope]}", "character_coverage=0.9995", "--overwrite"]
+        small = [f"vocab_size={model.vocab_size[scope]}", "character_coverage=0.9995", f"sample_bytes={_LEARNED_BYTES}"]
         where = ["--input", str(texts), "--output", str(folder / "tokenizer")]
-        run_command(["-m", "data_prep", "train-tokenizer", "--config", model.tokenizer, *where, *small], folder)
+        run_command(
+            ["-m", "data_prep", "train-tokenizer", "--config", model.tokenizer, *where, *small, "overwrite=true"],
+            folder,
+        )
         where = ["--input", str(texts), "--tokenizer", str(folder / "tokenizer"), "--output", str(folder / "corpus")]
         run_command(["-m", "data_prep", "tokenize", *where, "overwrite=true"], folder)
+        steps = steps or model.steps
         settings = [f"data.train={folder / 'corpus'}", f"output={folder / 'run'}", "training.device=cpu"]
-        run_command(["pretrain/main.py", "--config", model.recipe, *settings, *model.settings], folder)
-        done.write_bytes(orjson.dumps({"seconds": time.monotonic() - began}))
-    return folder / "run", orjson.loads(done.read_bytes())["seconds"]
+        settings += [f"training.duration={steps} steps", *model.settings]
+        run_command(["pretrain/main.py", "--config", model.recipe, *settings], folder)
+        seconds = round(time.monotonic() - began, 1)
+        done.write_bytes(orjson.dumps({"run": str(folder / "run"), "steps": steps, "seconds": seconds}))
+    return folder / "run", orjson.loads(done.read_bytes())
 
 
 def texts_of(record: Mapping[str, Any], between: str) -> Iterator[str]:
