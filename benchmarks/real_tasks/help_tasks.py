@@ -101,9 +101,7 @@ def preferences(pages: Iterable[HelpPage], language: str) -> Iterator[GroupedExa
             chosen, rejected = first_sentence(paragraph), first_sentence(other)
             if chosen != rejected:
                 asked = ASKED[language].format(heading=heading)
-                prompt, *chosen_reply = _messages([asked, chosen])
-                rejected_reply = _messages([asked, rejected])[1:]
-                record = {"prompt": [prompt], "chosen": chosen_reply, "rejected": rejected_reply}
+                record = {"prompt": f"{asked}\n", "chosen": chosen, "rejected": rejected}
                 yield GroupedExample(page.name, f"{asked} {chosen}", record)
 
 

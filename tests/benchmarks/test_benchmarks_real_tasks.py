@@ -112,14 +112,17 @@ def test_questions_point_at_their_answers() -> None:
     assert floors["first sentence"]["exact"] == 0.5
 
 
-def test_conversations_and_preferences_are_messages(tmp_path: Path) -> None:
+def test_conversations_are_messages_and_preferences_texts(tmp_path: Path) -> None:
     pages = [page("保存", "保存当前的文件内容。然后继续。", "打印", "打印当前的文件内容。")]
     (first, second) = help_tasks.conversations(pages, "zh")
     assert first.record["messages"][0]["content"] == "请介绍“保存”。"
     assert second.record["messages"][1] == {"role": "assistant", "content": "打印当前的文件内容。"}
     preferred = next(iter(help_tasks.preferences(pages, "zh"))).record
-    assert preferred["chosen"][0]["content"] == "保存当前的文件内容。"
-    assert preferred["rejected"] == [{"role": "assistant", "content": "打印当前的文件内容。"}]
+    assert preferred == {
+        "prompt": "请介绍“保存”。\n",
+        "chosen": "保存当前的文件内容。",
+        "rejected": "打印当前的文件内容。",
+    }
     folder = tmp_path / "data" / "english"
     folder.mkdir(parents=True)
     (folder / "ai.yml").write_text("conversations:\n- - Hi\n  - Hello.\n  - alone\n- - 1\n", "utf-8")
