@@ -83,6 +83,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         "built": task.built,
         "sources": {source: note.read_text("utf-8").splitlines() for source, note in notes.items()},
         "examples": {part: len(read_part(data, part)) for part in PARTS},
+        "measured": systems["fine-tuned"].get("samples", len(read_part(data, "test"))),
         "settings": arguments.settings,
         "pretrained": pretrained,
         "from_checkpoint_to_figures": took,

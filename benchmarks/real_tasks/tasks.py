@@ -172,7 +172,7 @@ def _questions(language: str) -> RealTask:
 def _translation(language: str) -> RealTask:
     lengths = ("data.max_source_tokens=64", "data.max_target_tokens=64")
     return RealTask(
-        "seq2seq", "encoder-decoder", _BOTH, False, _translations(language), _limits(24000, 500), "4 epochs",
+        "seq2seq", "encoder-decoder", _BOTH, False, _translations(language), _limits(20000, 500), "3 epochs",
         (*_WRITE, *lengths), ("bleu", "chrf", "exact_match"),
     )  # fmt: skip
 
@@ -203,7 +203,7 @@ def _preference(language: str) -> RealTask:
     make: Make = lambda folder: help_tasks.preferences(_pages(folder, language), language)  # noqa: E731
     return RealTask(
         "prefer", "decoder", _HELP[language], True, make, _limits(4000, 400), "2 epochs", _PREFER,
-        ("accuracy", "reward_margin"),
+        ("more_probable", "accuracy", "reward_margin"),
     )  # fmt: skip
 
 
