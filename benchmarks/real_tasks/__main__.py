@@ -124,7 +124,12 @@ def figures_of(task: RealTask, data: Path, folder: Path) -> dict[str, dict[str, 
         found = chat_figures(folder / "model" / "model", test, folder / "replies.jsonl")
         return {"fine-tuned": found, **reply_floors(read_part(data, "train"), test)}
     systems = orjson.loads((folder / "model" / f"{task.command}.json").read_bytes())["test"]
-    return {**systems, **(answer_floors(test) if task.command == "qa" else {})}
+    if task.command == "qa":
+        # The same questions that the model was asked, where a setting left some out.
+        asked = (folder / "model" / "predictions-test.jsonl").read_bytes().splitlines()
+        numbers = {orjson.loads(line)["id"] for line in asked}
+        systems |= answer_floors([record for record in test if record["id"] in numbers])
+    return systems
 
 
 def table(record: dict[str, Any]) -> list[str]:

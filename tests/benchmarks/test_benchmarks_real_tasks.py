@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.real_tasks import help_tasks, labelled, newspaper
 from benchmarks.real_tasks.__main__ import arguments_of, listed, table
+from benchmarks.real_tasks.chat_figures import chat_figures
 from benchmarks.real_tasks.commands import run_command
 from benchmarks.real_tasks.descriptions import descriptions_of, sections, synopses
 from benchmarks.real_tasks.floors import answer_floors, likest_sentence, reply_floors, sentences
@@ -237,3 +238,42 @@ def test_another_file_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"ended with status 3\n.*why"):
         run_command(["-c", "print('why'); raise SystemExit(3)"], tmp_path)
+
+
+@pytest.mark.slow
+def test_replies_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<end>", "user", "assistant", *"abcdefgh"]
+    backend = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<end>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    template = "{% for m in messages %}{{ m.role }} {{ m.content }} <end> {% endfor %}"
+    template += "{% if add_generation_prompt %}assistant {% endif %}"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", chat_template=template)
+    torch.manual_seed(0)
+    small = LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        eos_token_id=0, initializer_range=0.5,
+    )  # fmt: skip
+    LlamaForCausalLM(small).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    asked = [("a", "b c"), ("d e f g", "h"), ("c c", "a")]
+    records = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in asked]
+    together = chat_figures(tmp_path, records, tmp_path / "all.jsonl")
+    replies = [orjson.loads(line)["reply"] for line in (tmp_path / "all.jsonl").read_bytes().splitlines()]
+    for record, reply in zip(records, replies, strict=True):
+        chat_figures(tmp_path, [record], tmp_path / "one.jsonl")
+        assert orjson.loads((tmp_path / "one.jsonl").read_bytes())["reply"] == reply
+    assert any(replies)
+    # What is asked for is the reply and its end: of the first question, three tokens after four.
+    model = LlamaForCausalLM.from_pretrained(tmp_path)
+    row = torch.tensor([[1, 3, 0, 2, 4, 5, 0]])
+    with torch.inference_mode():
+        log_p_SV = model(row).logits[0].log_softmax(-1)
+    expected = -sum(float(log_p_SV[at, row[0, at + 1]]) for at in (3, 4, 5)) / 3
+    assert chat_figures(tmp_path, records[:1], tmp_path / "one.jsonl")["answer_nll"] == pytest.approx(
+        expected, rel=1e-4
+    )
+    assert together["answer_nll"] > 0
