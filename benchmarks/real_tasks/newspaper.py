@@ -12,6 +12,7 @@ ENTITIES = {"nr": "PER", "ns": "LOC", "nt": "ORG"}
 around longer ones are not in the file."""
 _SENTENCE_END = re.compile(r"[。！？；：…]|[”』」）]$")
 _NO_HEADLINE = re.compile("附图片|图片|记者|（|新华社|本报|电$|摄$")
+_DATELINE = re.compile("(据|本报|新华社).{0,24}?(讯|电|报道)")
 _HEADLINE_CHARACTERS = range(6, 36)
 _SHORTEST_ARTICLE = 60
 _MAX_WORDS = 80
@@ -80,9 +81,11 @@ def character_tags(sentence: Words) -> tuple[list[str], list[str]]:
 def headlines(articles: Iterable[list[Words]]) -> Iterator[GroupedExample]:
     """The first lines of an article, and its headline."""
     for article in articles:
-        headline, body = joined(article[0]), [joined(words) for words in article[1:]]
-        body = [line for line in body if _SENTENCE_END.search(line) and len(line) > 20]
-        source = "".join(body)[:300]
+        headline, lines = joined(article[0]), [joined(words) for words in article[1:]]
+        lines = [line for line in lines if _SENTENCE_END.search(line) and len(line) > 20]
+        # A second dateline begins an article whose headline did not look like one.
+        ends = next((at for at, line in enumerate(lines) if at and _DATELINE.match(line)), len(lines))
+        source = "".join(lines[:ends])[:300]
         if _NO_HEADLINE.search(headline) or len(headline) not in _HEADLINE_CHARACTERS:
             continue
         if len(source) >= _SHORTEST_ARTICLE:

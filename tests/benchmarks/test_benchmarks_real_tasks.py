@@ -69,6 +69,12 @@ def test_the_newspaper_is_cut_into_articles_with_tags_names_and_headlines() -> N
     (headline,) = newspaper.headlines(articles)
     assert headline.record["target"] == "北京举行新年音乐会"
     assert headline.record["source"].startswith("本报讯江泽民")
+    assert headline.record["source"].endswith("新年快乐。")
+    second = newspaper.lines_of(
+        "新华社/nt  北京/ns  １月/t  ２日/t  电/n  国家/n  主席/n  江/nr  泽民/nr  今天/t  发表/v  讲话/n  。/w"
+    )
+    (cut,) = newspaper.headlines([[*articles[0], *second]])
+    assert cut.record == headline.record
 
 
 def test_two_people_in_a_row_are_two() -> None:
