@@ -60,7 +60,9 @@ def _flat(space: object) -> object:
 class SearchConfig(Section):
     """Several trainings with different settings, of which the best by `training.select_by` is told."""
 
-    space: Annotated[dict[str, Tried], BeforeValidator(_flat), Field(min_length=1)]
+    space: Annotated[
+        dict[str, Tried], BeforeValidator(_flat), Field(min_length=1, examples=[{"optimizer.lr": [1e-4, 3e-4]}])
+    ]
     """Settings of the task with what is tried of each: a list of values, or a range `{low: 1e-5, high: 1e-3, log:
     true}`. Keys of one kind, such as `method.r`, count only in trials that choose a kind which has them."""
     trials: int = Field(default=20, gt=0)

@@ -148,9 +148,9 @@ class TaskConfig(Named):
     baselines: list[Literal["scratch"]] = []
     """What is measured beside it: the same network from random weights (which costs as much again)."""
 
-    augmentation: AugmentationConfig | None = None
+    augmentation: AugmentationConfig | None = Field(default=None, examples=[{"deletion": 0.1}])
     """Training texts that are changed anew in each epoch; null: they stay as they are."""
-    search: SearchConfig | None = None
+    search: SearchConfig | None = Field(default=None, examples=[{"space": {"optimizer.lr": [1e-4, 3e-4]}}])
     """Settings of which several values are tried, each in a training of its own; null: one training."""
 
     @property

@@ -45,6 +45,7 @@ WITH_CODE = (
     "ray",
     "wandb",
     "harness",
+    "attribution",
 )
 
 

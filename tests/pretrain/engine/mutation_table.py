@@ -20,6 +20,7 @@ from tests.pretrain.engine.encoder_mutations import ENCODER_MUTATIONS
 from tests.pretrain.engine.equivalence_table import References
 from tests.pretrain.engine.gpt_objective_mutations import GPT_OBJECTIVE_MUTATIONS
 from tests.pretrain.engine.instruct_mutations import INSTRUCT_MUTATIONS
+from tests.pretrain.engine.low_rank_mutations import LOW_RANK_MUTATIONS
 from tests.pretrain.engine.mutations import MUTATIONS
 from tests.pretrain.engine.optimizer_mutations import OPTIMIZER_MUTATIONS
 from tests.pretrain.engine.width_mutations import WIDTH_MUTATIONS
@@ -31,6 +32,7 @@ ALL_MUTATIONS: dict[str, Mapping[str, Mutation]] = {
     "encoder-decoders": ENCODER_DECODER_MUTATIONS,
     "objectives": GPT_OBJECTIVE_MUTATIONS,
     "instruct": INSTRUCT_MUTATIONS,
+    "low rank": LOW_RANK_MUTATIONS,
     "optimizers": OPTIMIZER_MUTATIONS,
     "width": WIDTH_MUTATIONS,
 }
