@@ -37,7 +37,7 @@ TEXT_OPTIONS = {
     *("config", "recipe", "corpus", "source", "tokenizers", "checkpoint"),
 }
 # Words; and patterns, which `input_pattern` reads.
-TEXT_OPTIONS |= {"id_field", "delimiter", "harness_task", "question", "context", "text", "choices"}
+TEXT_OPTIONS |= {"id", "label", "id_field", "delimiter", "harness_task", "question", "context", "text", "choices"}
 
 
 @cache
