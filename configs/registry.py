@@ -69,6 +69,7 @@ ENTRIES: tuple[CommandEntry, ...] = (
     CommandEntry("qa", "finetune", "python -m finetune qa", "finetune.tasks.qa_config:QaConfig"),
     CommandEntry("seq2seq", "finetune", "python -m finetune seq2seq", "finetune.tasks.seq2seq_config:Seq2SeqConfig"),
     CommandEntry("prefer", "finetune", "python -m finetune prefer", "finetune.tasks.prefer_config:PreferConfig"),
+    CommandEntry("distill", "finetune", "python -m finetune distill", "finetune.tasks.distill_config:DistillConfig"),
     CommandEntry("embed", "finetune", "python -m finetune embed", "finetune.tasks.embed_config:EmbedConfig"),
 )
 LAYOUT_CHECK = "pretrain.parallel.layout:resolve_layout"

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError
+from finetune.distillation.config import DistillationConfig
+from finetune.distillation.losses import distillation_losses
 from finetune.tasks.label_logits import LabelLogits
 
 if TYPE_CHECKING:
@@ -21,13 +23,30 @@ Losses = Callable[[Any, Any, Sequence[int], Any], "torch.Tensor"]
 """What `FinetuneTask.losses` is: (model, part, numbers, device) -> the loss of each example, [B]."""
 
 
-def example_losses(task: FinetuneTask, training: TaskTraining) -> Losses:
+def example_losses(
+    task: FinetuneTask, training: TaskTraining, distillation: DistillationConfig | None = None
+) -> Losses:
     """The losses that a training minimizes: the task's own, or those with the regularisers that were asked for.
+
+    Args:
+        task: has losses and label logits of its own.
+        training: says which regularisers.
+        distillation: what else is learned from a teacher; None: there is none.
 
     Raises:
         ConfigError: label smoothing or R-Drop for a task whose loss is no cross-entropy over labels.
     """
     smoothing, r_drop = training.label_smoothing, training.r_drop
+    if distillation is not None:
+        if not task.gives_label_logits():
+            raise ConfigError(
+                "is given, and the loss of this task is no cross-entropy over labels", where="distillation"
+            )
+
+        def hard(found: LabelLogits, count: int) -> torch.Tensor:
+            return smoothed_cross_entropy(found, smoothing, count)
+
+        return distillation_losses(task, distillation, hard)
     if not smoothing and not r_drop:
         return task.losses
     if not task.gives_label_logits():

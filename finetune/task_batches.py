@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from finetune.augmentation.examples import AugmentedExamples
+    from finetune.distillation.config import DistillationConfig
 
 
 class TaskBatches:
@@ -32,6 +33,7 @@ class TaskBatches:
         rank: this process.
         world_size: of how many.
         augmented: gives the training examples of each epoch; None: they are the same in all.
+        distillation: what is learned from the teacher in the network; None: there is none.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class TaskBatches:
         rank: int,
         world_size: int,
         augmented: AugmentedExamples | None = None,
+        distillation: DistillationConfig | None = None,
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
         self.rank, self.world_size = rank, world_size
@@ -52,7 +55,7 @@ class TaskBatches:
         self.micro_batch_size = training.micro_batch_size or training.batch_size // world_size
         self.accumulation_steps = self.batch_size // (world_size * self.micro_batch_size)
         self.order = batches.Order(train.lengths, self.batch_size, seed)
-        self._losses, self._augmented = example_losses(task, training), augmented
+        self._losses, self._augmented = example_losses(task, training, distillation), augmented
 
     @property
     def steps_per_epoch(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from finetune.adversarial import InputPerturbation
     from finetune.augmentation.examples import AugmentedExamples
+    from finetune.distillation.config import DistillationConfig
     from finetune.loop import Fit
     from finetune.pretrained import PretrainedModel
     from pretrain.engine.task_partitioning import Partitioner
@@ -76,6 +78,9 @@ def fit_task(
     config, task, training = prepared.config, prepared.task, prepared.config.training
     network = _network(prepared, log, from_scratch=from_scratch)
     layers_above, perturbation = _regularisers(network, config)
+    distillation = None if from_scratch else config.distillation
+    if distillation is not None:
+        network = _taught(network, prepared, distillation, log)
     course = {"examples": examples_fingerprint(prepared.encoded), "weights": weights_fingerprint(network)}
     data = TaskBatches(
         task,
@@ -86,6 +91,7 @@ def fit_task(
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
         augmented=prepared.augmented,
+        distillation=distillation,
     )
     if prepared.augmented is not None:
         course["augmentation"] = prepared.augmented.fingerprint
@@ -114,6 +120,10 @@ def fit_task(
     if fitted.stopped:
         log(f"stopped after step {fitted.steps}, saved in {root}; the same command goes on")
         raise SystemExit(int(ExitStatus.INTERRUPTED))
+    if distillation is not None:
+        from finetune.distillation.network import student_weights
+
+        fitted.weights = student_weights(fitted.weights)
     return fitted, describe(engine)
 
 
@@ -141,6 +151,30 @@ def _network(prepared: PreparedTask, log: Callable[[str], None], *, from_scratch
     elif frozen is not None and not from_scratch:
         log(f"{freeze_lower(network, frozen):,} weights are trained, the others are frozen")
     return network
+
+
+def _taught(
+    network: torch.nn.Module, prepared: PreparedTask, distillation: DistillationConfig, log: Callable[[str], None]
+) -> torch.nn.Module:
+    """A network with its teacher.
+
+    Raises:
+        UserError: the teacher reads or says other things, or has no such layers.
+    """
+    from finetune.distillation.network import with_teacher
+    from finetune.network_building import built_by
+    from pretrain.engine.task_partitioning import whole_shape
+
+    def count_all(part: torch.nn.Module) -> int:
+        return sum(math.prod(whole_shape(parameter)) for parameter in part.parameters())
+
+    config, partitioner = prepared.config, _partitioner(prepared.config)
+    with built_by(partitioner):
+        teacher = prepared.task.teacher_network(distillation.teacher, prepared.pretrained, prepared.encoded["train"])
+    both = with_teacher(network, teacher, distillation, config.training_seed, partitioner)
+    told = f"the teacher {distillation.teacher} has {count_all(teacher):,} weights, the network {count_all(network):,}"
+    log(told + "".join(f"; its layer {own} follows {theirs}" for own, theirs in both.layers))
+    return both
 
 
 def _partitioner(config: TaskConfig) -> Partitioner | None:

@@ -133,6 +133,26 @@ class FinetuneTask(Protocol):
         name = type(self).__name__
         raise NotImplementedError(f"{name} gives no distribution over labels")
 
+    def teacher_network(self, folder: Path, pretrained: PretrainedModel, part: Any) -> torch.nn.Module:
+        """A saved model from which another one learns this task, in fp32 on the CPU; it takes the same inputs.
+
+        A task whose `TaskConfig.distils` is false does not write this method.
+
+        Args:
+            folder: where it is.
+            pretrained: what learns from it.
+            part: the encoded training part, which both read.
+
+        Raises:
+            UserError: it reads or says other things.
+        """
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} has no teachers")
+
+    def row_owners(self, part: Any, numbers: Sequence[int]) -> list[int]:
+        """Of each row that the model reads of a few examples, the place of its example among `numbers`."""
+        return list(range(len(numbers)))
+
     def predict(self, model: Any, part: Any, numbers: Sequence[int], device: torch.device) -> Sequence[Any]:
         """What the model says of each of a few examples; picklable, on the CPU.
 

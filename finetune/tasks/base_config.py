@@ -12,6 +12,7 @@ from configs.kinds import ChosenBy, Named
 from configs.paths import InputPath, OutputPath
 from configs.section import Section
 from finetune.augmentation.config import CHANGES, AugmentationConfig
+from finetune.distillation.config import DistillationConfig
 from finetune.methods.config import FullConfig, MethodConfig
 from finetune.methods.kinds import METHODS
 from finetune.search.config import SearchConfig
@@ -124,6 +125,9 @@ class TaskConfig(Named):
     augments: ClassVar[tuple[str, ...]] = ()
     """Changes of training texts that keep what is learned of them right, as `AugmentationConfig` calls them."""
 
+    distils: ClassVar[bool] = False
+    """Whether a network of the task can learn from a teacher."""
+
     renamed: ClassVar[Mapping[str, str]] = {"output_dir": "output"}
 
     output: OutputPath
@@ -150,6 +154,8 @@ class TaskConfig(Named):
 
     augmentation: AugmentationConfig | None = Field(default=None, examples=[{"deletion": 0.1}])
     """Training texts that are changed anew in each epoch; null: they stay as they are."""
+    distillation: DistillationConfig | None = None
+    """A trained network that this one learns from; null: from the right labels alone."""
     search: SearchConfig | None = Field(default=None, examples=[{"space": {"optimizer.lr": [1e-4, 3e-4]}}])
     """Settings of which several values are tried, each in a training of its own; null: one training."""
 
@@ -184,6 +190,19 @@ class TaskConfig(Named):
             raise ValueError(
                 f"augmentation.{unsound[0]}: what this task learns of a text would not fit the changed one; {known}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_fits(self) -> TaskConfig:
+        if self.distillation is None:
+            return self
+        if not self.distils:
+            raise ValueError(f"distillation: {self.name} learns from no teacher; expected null")
+        both = {key: getattr(self.training, key) for key in ("r_drop", "adversarial", "unfreeze_every")}
+        both["layer_decay"] = self.optimizer.layer_decay
+        for key, value in both.items():
+            if value not in (0, "none", None) and (key, value) != ("layer_decay", 1):
+                raise ValueError(f"{key} is {value}, which goes with no distillation; expected its default")
         return self
 
     @model_validator(mode="after")

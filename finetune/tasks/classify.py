@@ -127,6 +127,14 @@ class ClassifyTask(FinetuneTask):
         fields |= pooling_fields(pretrained, self.config.pooling)
         return head_network(_AUTO_CLASS, pretrained, fields, from_scratch=from_scratch)
 
+    def teacher_network(self, folder: Path, pretrained: PretrainedModel, part: EncodedTexts) -> Any:
+        """See the base class; a classifier of the same labels, whose tokenizer writes the same rows."""
+        from finetune.distillation.teacher import check_labels, check_rows, frozen_network
+
+        check_labels(folder, self.config.name, self.labels)
+        check_rows(folder, [(text.first, text.second) for text in self.splits.parts["train"]], part.rows)
+        return frozen_network(_AUTO_CLASS, folder)
+
     def losses(self, model: Any, part: EncodedTexts, numbers: Sequence[int], device: torch.device) -> torch.Tensor:
         """See the base class; that of the problem."""
         return self.problem.losses(_logits(model, part, numbers, device), [part.gold[number] for number in numbers])

@@ -68,6 +68,7 @@ class ClassifyConfig(TaskConfig):
     implementation: ClassVar[str] = "finetune.tasks.classify:ClassifyTask"
     adapted_as = "SEQ_CLS"
     augments: ClassVar[tuple[str, ...]] = CHANGES
+    distils: ClassVar[bool] = True
     product: ClassVar[str] = "classifier"
     marker: ClassVar[str] = "classify.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "examples", "ran")

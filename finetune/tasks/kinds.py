@@ -12,6 +12,7 @@ TASKS = Kinds(
         "qa": "finetune.tasks.qa_config:QaConfig",
         "seq2seq": "finetune.tasks.seq2seq_config:Seq2SeqConfig",
         "prefer": "finetune.tasks.prefer_config:PreferConfig",
+        "distill": "finetune.tasks.distill_config:DistillConfig",
         "embed": "finetune.tasks.embed_config:EmbedConfig",
     },
     default="classify",

@@ -17,7 +17,7 @@ from finetune.tasks.generation_metrics import BASELINES, counted_in, generation_
 from finetune.tasks.label_logits import LabelLogits
 from finetune.tasks.parsed_examples import ParsedExamples, parse_examples, text_value
 from finetune.tasks.seq2seq_config import GENERATED_FIGURES, SOURCE, Seq2SeqConfig
-from finetune.tasks.sequence_pairs import IGNORED, SequencePairs, target_logits, target_losses, targets_hit
+from finetune.tasks.sequence_pairs import SequencePairs, target_label_logits, target_logits, target_losses, targets_hit
 from finetune.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -141,12 +141,7 @@ class Seq2SeqTask(WritingTask):
         self, model: Any, part: SequencePairs, numbers: Sequence[int], device: torch.device
     ) -> LabelLogits:
         """See the base class; a prediction for each token of a target, the labels are the vocabulary."""
-        import torch
-
-        logits_BTV, labels_BT = target_logits(model, part, numbers, device)
-        real_BT = labels_BT != IGNORED
-        gold_N, owner_N = labels_BT[real_BT], real_BT.nonzero()[:, 0]
-        return LabelLogits(logits_BTV[real_BT], gold_N, torch.ones(len(gold_N), device=device), owner_N)
+        return target_label_logits(model, part, numbers, device)
 
     def predict(
         self, model: Any, part: SequencePairs, numbers: Sequence[int], device: torch.device

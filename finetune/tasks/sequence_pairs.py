@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import batches
 from finetune.sequence_template import SequenceTemplate
+from finetune.tasks.label_logits import LabelLogits
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,16 @@ def target_logits(
         input_ids=tokens_BS.to(device), attention_mask=mask_BS.to(device), decoder_input_ids=read_BT.to(device)
     ).logits
     return logits_BTV.float(), labels_BT.to(device)
+
+
+def target_label_logits(model: Any, part: SequencePairs, numbers: Sequence[int], device: torch.device) -> LabelLogits:
+    """A prediction for each token of the targets; the labels are the vocabulary."""
+    import torch
+
+    logits_BTV, labels_BT = target_logits(model, part, numbers, device)
+    real_BT = labels_BT != IGNORED
+    gold_N, owner_N = labels_BT[real_BT], real_BT.nonzero()[:, 0]
+    return LabelLogits(logits_BTV[real_BT], gold_N, torch.ones(len(gold_N), device=device), owner_N)
 
 
 def target_losses(logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:

@@ -134,6 +134,19 @@ class TagTask(FinetuneTask):
         fields = {"pad_token_id": self._template(pretrained).pad, "use_cache": False, **label_fields(self.labels)}
         return head_network(_AUTO_CLASS, pretrained, fields, from_scratch=from_scratch)
 
+    def teacher_network(self, folder: Path, pretrained: PretrainedModel, part: EncodedTags) -> Any:
+        """See the base class; a tagger of the same labels that reads the same windows."""
+        from finetune.distillation.teacher import check_form, check_labels, check_vocabulary, frozen_network
+
+        check_labels(folder, self.config.name, self.labels)
+        check_vocabulary(folder, pretrained, [text.text for text in self.found.parts["train"][:50]])
+        check_form(folder / self.config.marker, self.form)
+        return frozen_network(_AUTO_CLASS, folder)
+
+    def row_owners(self, part: EncodedTags, numbers: Sequence[int]) -> list[int]:
+        """See the base class; a text has a row for each window."""
+        return [at for at, number in enumerate(numbers) for _ in part.windows[number]]
+
     def losses(self, model: Any, part: EncodedTags, numbers: Sequence[int], device: torch.device) -> torch.Tensor:
         """See the base class; cross-entropy, summed over the words of each text."""
         import torch

@@ -69,6 +69,7 @@ class TagConfig(TaskConfig):
     implementation: ClassVar[str] = "finetune.tasks.tag:TagTask"
     adapted_as = "TOKEN_CLS"
     augments: ClassVar[tuple[str, ...]] = ("deletion", "synonyms", "keyboard", "ocr")
+    distils: ClassVar[bool] = True
     product: ClassVar[str] = "tagger"
     marker: ClassVar[str] = "tag.json"
     marker_keys: ClassVar[tuple[str, ...]] = ("source", "labels", "scheme", "ran")

@@ -34,6 +34,7 @@ REASONS = {
 }
 WITH_CODE = (
     "finetune",
+    "attribution",
     "fast",
     "tokenizers",
     "sentences",
