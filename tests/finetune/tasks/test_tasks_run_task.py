@@ -194,7 +194,7 @@ def test_two_ranks_weigh_what_each_example_counts(root: Path) -> None:
         (
             ["task=clasify"],
             "task: there is no fine-tuning task 'clasify'; expected one of classify, tag, qa, seq2seq, "
-            "prefer, embed, or module:Class",
+            "prefer, distill, embed, or module:Class",
         ),
         (["task=toy_task:ToyTask"], "is not the config class of a fine-tuning task"),
         (["task=no_such_module:X"], "cannot be imported"),
