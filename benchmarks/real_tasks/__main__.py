@@ -135,7 +135,7 @@ def figures_of(task: RealTask, data: Path, folder: Path) -> dict[str, dict[str, 
 def table(record: dict[str, Any]) -> list[str]:
     """The figures for a person."""
     names = list(next(iter(record["systems"].values())))
-    lines = [f"{record['task']} ({record['language']}), test part of {record['examples']['test']:,} examples"]
+    lines = [f"{record['task']} ({record['language']}), {record['measured']:,} examples of the test part"]
     lines += [f"from {source}: {'; '.join(said)}" for source, said in record["sources"].items()]
     if record["built"]:
         lines.append("(examples were built from these texts; nobody wrote them as such)")

