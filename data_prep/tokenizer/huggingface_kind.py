@@ -17,6 +17,7 @@ from data_prep.tokenizer.byte_alphabet import from_byte_alphabet
 from data_prep.tokenizer.byte_level_files import MERGES_FILE, byte_level_json
 from data_prep.tokenizer.engines import Engine, EngineName, HuggingFaceEngine, Slow, explaining
 from data_prep.tokenizer.fast.byte_level import VERSION, ByteLevelEngine, gigatoken_library
+from data_prep.tokenizer.fast.pattern_words import own_words
 from data_prep.tokenizer.fast.word_memory import WordMemory
 from data_prep.tokenizer.huggingface_guard import find_leaks, without_leaks
 from data_prep.tokenizer.huggingface_roles import described_by
@@ -183,6 +184,9 @@ class HuggingFaceTokenizer(Tokenizer):
         changes = set(_types(self._json.get("normalizer"))) - {"Sequence"}
         if model.get("type") != "BPE" or "ByteLevel" not in cuts or changes - {"NFC"} or model.get("dropout"):
             return _other(reference)
+        words = own_words(self._json["pre_tokenizer"])
+        if words is not None:
+            return Slow(reference, f"its text is cut at {words!r}, of which nothing is shown")
         library = gigatoken_library()
         if library is None:
             return Slow(reference, f"gigatoken {VERSION} is not installed ({install_command('fast')})")

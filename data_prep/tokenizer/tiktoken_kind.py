@@ -16,6 +16,7 @@ from configs.errors import DataError, MachineError, nearest
 from configs.extras import install_command
 from data_prep.tokenizer.engines import Engine, EngineName, Slow, TiktokenEngine, explaining
 from data_prep.tokenizer.fast.byte_level import VERSION, ByteLevelEngine, gigatoken_library
+from data_prep.tokenizer.fast.pattern_words import words_of_pattern
 from data_prep.tokenizer.interface import Tokenizer
 from data_prep.tokenizer.roles import SENTINELS, Description, numbered_tokens, read_bytes, usual_roles
 from data_prep.tokenizer.word_starts import begins_word
@@ -107,6 +108,9 @@ class TiktokenTokenizer(Tokenizer):
         return TiktokenEngine(self._encoding)
 
     def _fast(self, reference: Engine) -> Engine:
+        words = words_of_pattern(self.pattern)
+        if words is not None:
+            return Slow(reference, f"its pattern cuts text at {words!r}, of which nothing is shown")
         library = gigatoken_library()
         if library is None:
             return Slow(reference, f"gigatoken {VERSION} is not installed ({install_command('fast')})")
